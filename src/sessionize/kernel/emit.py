@@ -1,0 +1,135 @@
+"""Sessions as arrays of codes → sessions as an Arrow table, with exactly the columns a run asks for.
+
+Columns nobody asked for cost nothing. Text columns come plain or dictionary-encoded, whichever is at hand; sinks that
+care decode them (`plain`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.kernel.interner import Interner
+from sessionize.kernel.tally import Codes
+from sessionize.session import columns as col
+from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_hash_buckets
+from sessionize.session.policy import Policy
+from sessionize.session.reasons import in_words
+
+Array = npt.NDArray[np.generic]
+MICROS = 1_000_000
+MS_PER_DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Sessions to be emitted: arrays of one element per session (names as in OpenSessions), and their codes."""
+
+    columns: dict[str, Array]
+    pages: Codes | None
+    kinds: Codes | None
+
+    def __len__(self) -> int:
+        return len(self.columns["slot"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitter:
+    """Builds session tables for one run."""
+
+    policy: Policy
+    wanted: col.SessionColumns
+    user_name: str
+    reasons: pa.Array
+    users: Interner
+    pages: Interner
+    kinds: Interner
+
+    def table(self, ended: Ended) -> pa.Table:
+        """One row per session, in the order of `ended`."""
+        users = self.users.values(ended["slot"])
+        made = {name: self._column(name, ended, users) for name in self.wanted.names}
+        return pa.table({self.user_name if name == col.USER else name: array for name, array in made.items()})
+
+    def empty(self) -> pa.Table:
+        """No sessions, right columns."""
+        return self.wanted.schema(self.user_name).empty_table()
+
+    def _column(self, name: str, ended: Ended, users: pa.Array) -> pa.Array:
+        match name:
+            case col.USER:
+                return users
+            case col.SESSION_ID:
+                return self._ids(ended, users)
+            case col.SESSION_START:
+                return pa.array(ended["start"])
+            case col.SESSION_END:
+                return pa.array(ended["last"])
+            case col.SESSION_DURATION:
+                return pa.array((ended["last"] - ended["start"]) / 1000.0)
+            case col.EVENT_COUNT:
+                return pa.array(ended["count"])
+            case col.PAGES_VISITED:
+                return self._pages(ended)
+            case col.ENTRY_PAGE:
+                return self.pages.values(ended["entry"])
+            case col.EXIT_PAGE:
+                return self.pages.values(ended["exit"])
+            case col.EVENTS_BY_TYPE:
+                return self._types(ended)
+            case col.HAS_CONVERSION:
+                return pa.array(ended["converted"])
+            case col.REVENUE:
+                return pa.array(ended["amount"] / MICROS)
+            case col.START_REASON | col.END_REASON:
+                return in_words(ended[name], self.reasons)
+            case col.SESSION_DATE:
+                days = (ended["start"] // MS_PER_DAY).astype(np.int32)
+                return pa.array(days, pa.int32()).view(pa.date32())
+            case _:
+                return self._buckets(ended, users)
+
+    def _ids(self, ended: Ended, users: pa.Array) -> pa.Array:
+        plain = users.dictionary_decode() if isinstance(users, pa.DictionaryArray) else users
+        match self.policy.session_ids:
+            case "sequential":
+                return sequential_ids(plain, ended["chain"], ended["piece"])
+            case "running":
+                return running_ids(plain, ended["number"])
+            case _:
+                repeat = ended["repeat"]
+                return start_ids(plain, ended["start"], repeat if repeat.any() else None)
+
+    def _buckets(self, ended: Ended, users: pa.Array) -> pa.Array:
+        if not isinstance(users, pa.DictionaryArray):
+            users = users.dictionary_encode()
+        return user_hash_buckets(users)
+
+    def _pages(self, ended: Ended) -> pa.Array:
+        assert ended.pages is not None
+        offsets = pa.array(ended.pages.offsets(len(ended)))
+        return pa.ListArray.from_arrays(offsets, self.pages.values(ended.pages.code))
+
+    def _types(self, ended: Ended) -> pa.Array:
+        """Counts by event type, the types of one session in alphabetical order, so that equal sessions compare equal."""
+        assert ended.kinds is not None
+        kinds = ended.kinds
+        names = self.kinds.values(np.arange(len(self.kinds)))
+        rank = np.argsort(np.argsort(np.array([n or "" for n in names.to_pylist()], dtype=object), kind="stable"))
+        order = np.lexsort((rank[kinds.code], kinds.owner)) if len(kinds.code) else kinds.owner
+        keys = plain_text(self.kinds.values(kinds.code[order]))
+        return pa.MapArray.from_arrays(pa.array(kinds.offsets(len(ended))), keys, pa.array(kinds.count[order]))
+
+
+def plain_text(array: pa.Array) -> pa.Array:
+    """Decode a dictionary-encoded text column; others pass."""
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
+def plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with its text columns decoded, of exactly this schema."""
+    return table.cast(schema) if table.schema != schema else table

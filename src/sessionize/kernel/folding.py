@@ -1,0 +1,244 @@
+"""Settled events into the state: order, cut, add up. The one pass that batch, stream and live view all go through.
+
+`fold` takes events that nothing can come before any more, returns the sessions that later events of the same user have
+closed, and leaves the others in the state.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.kernel.cutting import Sessions, cut
+from sessionize.kernel.emit import Ended, plain_text
+from sessionize.kernel.interner import Interner
+from sessionize.kernel.ordering import Ordered, resolve_ties, sort_rows, tied_rows
+from sessionize.kernel.pending import Rows
+from sessionize.kernel.tally import Codes, Tally, distinct_codes
+from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.reasons import in_words
+from sessionize.session.state import OpenSessions
+
+Array = npt.NDArray[np.generic]
+IntArray = npt.NDArray[np.int64]
+
+# What a carried row brings where an event would bring its own value; the rest comes from the state.
+_CARRIED_CODES = {"kind": np.int32(-1), "page": np.int32(-1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """Everything the pass works with. pages and kinds are None when no wanted column needs them."""
+
+    policy: Policy
+    wanted: col.SessionColumns
+    expects_end: bool
+    state: OpenSessions
+    pages: Tally | None
+    kinds: Tally | None
+    page_names: Interner
+    kind_names: Interner
+    reasons: pa.Array
+
+    def fold(self, rows: Rows) -> tuple[Ended | None, int]:
+        """Fold settled events in; returns the sessions they close and how many of them were duplicates."""
+        carried_slots = self._touched(rows["slot"])
+        carried = self.state.take(carried_slots)
+        slot = np.concatenate((carried_slots, rows["slot"]))
+        time = np.concatenate((carried["last"], rows["time"]))
+        payload = [name for name in rows.columns if name not in ("slot", "time")]
+        ordered = sort_rows(slot, time, with_order=bool(payload) or rows.ids is not None or len(carried_slots) > 0)
+        duplicates = 0
+        if payload or rows.ids is not None:
+            ordered, duplicates = self._settle_ties(ordered, rows, len(carried_slots))
+        data = self._gather(payload, rows, carried, ordered)
+        if ordered.order is None or not len(carried_slots):
+            carried_at = np.zeros(0, np.int64)
+        else:
+            # one carried row a user, in front of the user's events: in slot order, as carried_slots are
+            carried_at = np.flatnonzero(ordered.order < len(carried_slots))
+        numbers = (self.state["chain"], self.state["number"]) if self.policy.remembers_users else None
+        sessions = cut(
+            ordered.slot,
+            ordered.time,
+            data.get("starts"),
+            data.get("ends"),
+            carried_at,
+            carried,
+            numbers,
+            self.policy,
+            expects_end=self.expects_end,
+        )
+        return self._close(sessions, data, carried), duplicates
+
+    def _touched(self, slot: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Slots with an open session (or a remembered end rule) that this batch has events for, ascending."""
+        here = np.zeros(self.state.capacity, bool)
+        here[slot] = True
+        here &= self.state["live"]
+        return np.flatnonzero(here).astype(np.int32)
+
+    def _settle_ties(self, ordered: Ordered, rows: Rows, carried: int) -> tuple[Ordered, int]:
+        tied = tied_rows(ordered)
+        if not len(tied):
+            return ordered, 0
+        assert ordered.order is not None
+        at = ordered.order[tied] - carried  # a carried row is older than any event and never ties
+        compare: dict[str, pa.Array] = {}
+        if rows.ids is not None:
+            ids = rows.ids.take(pa.array(at))
+            compare["id"] = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        for name in ("starts", "ends"):
+            if name in rows.columns:
+                compare[name] = plain_text(in_words(rows[name][at], self.reasons))
+        for name, names in (("page", self.page_names), ("kind", self.kind_names)):
+            if name in rows.columns:
+                compare[name] = plain_text(names.values(rows[name][at]))
+        if "amount" in rows.columns:
+            compare["amount"] = pa.array(rows["amount"][at])
+        return resolve_ties(ordered, tied, compare)
+
+    def _gather(
+        self, payload: list[str], rows: Rows, carried: dict[str, Array], ordered: Ordered
+    ) -> dict[str, Array]:
+        """The payload columns in final order, carried rows included."""
+        from_state = {"amount": "amount", "converts": "converted", "ends": "ended_by"}
+        data: dict[str, Array] = {}
+        for name in payload:
+            column = rows[name]
+            n = len(carried["last"])
+            if n:
+                if name in from_state:
+                    front = carried[from_state[name]]
+                else:
+                    front = np.full(n, _CARRIED_CODES.get(name, 0), column.dtype)
+                column = np.concatenate((front, column))
+            data[name] = column.take(ordered.order)
+        return data
+
+    def _close(self, s: Sessions, data: dict[str, Array], carried: dict[str, Array]) -> Ended | None:
+        columns: dict[str, Array] = {
+            "slot": s.slot,
+            "start": s.start,
+            "last": s.end,
+            "anchor": s.anchor,
+            "count": s.count,
+            "chain": s.chain,
+            "piece": s.piece,
+            "number": s.number,
+            "repeat": s.repeat,
+            "start_reason": s.start_reason,
+            "end_reason": s.end_reason,
+        }
+        if "amount" in data:
+            columns["amount"] = np.add.reduceat(data["amount"], s.first)
+        if "converts" in data:
+            columns["converted"] = np.logical_or.reduceat(data["converts"], s.first)
+        seen: list[Codes | None] = []
+        for name, tally in (("page", self.pages), ("kind", self.kinds)):
+            seen.append(None if tally is None else _codes_by_session(data[name], s))
+        if seen[0] is not None and col.ENTRY_PAGE in self.wanted:
+            columns["entry"] = _entry_pages(seen[0], s, carried)
+        if seen[0] is not None and col.EXIT_PAGE in self.wanted:
+            columns["exit"] = _exit_pages(data["page"], s, carried)
+        closed = s.end_reason != 0
+        emitted = np.flatnonzero(closed & (s.count > 0))
+        ended = None
+        if len(emitted):
+            ended = Ended(
+                columns={name: column[emitted] for name, column in columns.items()},
+                pages=_emitted_codes(seen[0], self.pages, s, emitted),
+                kinds=_emitted_codes(seen[1], self.kinds, s, emitted),
+            )
+        self._keep(columns, seen, s, closed)
+        return ended
+
+    def _keep(
+        self, columns: dict[str, Array], seen: list[Codes | None], s: Sessions, closed: npt.NDArray[np.bool_]
+    ) -> None:
+        """Leave each user's last session in the state: open, or as the mere memory of the rule that ended it."""
+        last = np.append(s.slot[1:] != s.slot[:-1], True)
+        open_ = np.flatnonzero(~closed)
+        for tally, codes in zip((self.pages, self.kinds), seen, strict=True):
+            if tally is not None and codes is not None:
+                tally.drop(s.slot[s.carried & closed])
+                place = np.full(len(s.slot), -1, np.int64)
+                place[open_] = np.arange(len(open_))
+                of_open = codes.of(place[codes.owner] >= 0)
+                tally.append(s.slot[open_], Codes(place[of_open.owner], of_open.code, of_open.count))
+        kept = {name: column[last] for name, column in columns.items() if name not in ("slot", "end_reason")}
+        ended = closed[last]
+        kept["count"] = np.where(ended, 0, kept["count"])
+        kept["ended_by"] = np.where(ended, s.end_reason[last], np.int16(0))
+        kept["live"] = np.ones(len(ended), bool)
+        self.state.put(s.slot[last], kept)
+
+    def release(self, slots: npt.NDArray[np.int32], end_reason: npt.NDArray[np.int16]) -> Ended | None:
+        """End the open sessions of these live slots for the given reasons and forget the users.
+
+        slots ascending; end_reason int16, one per slot. Where the session was closed already nothing is emitted.
+        """
+        columns = self.state.take(slots)
+        columns["slot"], columns["end_reason"] = slots, end_reason
+        is_open = columns["count"] > 0
+        ended = None
+        if is_open.any():
+            open_slots = slots[is_open]
+            ended = Ended(
+                columns={name: column[is_open] for name, column in columns.items()},
+                pages=None if self.pages is None else self.pages.take(open_slots),
+                kinds=None if self.kinds is None else self.kinds.take(open_slots),
+            )
+        for tally in (self.pages, self.kinds):
+            if tally is not None:
+                tally.drop(slots)
+        self.state.free(slots, keep_numbers=self.policy.remembers_users)
+        return ended
+
+
+def _codes_by_session(code: Array, s: Sessions) -> Codes:
+    """The distinct codes of each session's own rows (owner: position of the session), -1 left out."""
+    has = np.flatnonzero(code >= 0)
+    session = np.repeat(np.arange(len(s.first)), s.last - s.first + 1)
+    return distinct_codes(session[has], code[has], None)
+
+
+def _emitted_codes(codes: Codes | None, tally: Tally | None, s: Sessions, emitted: IntArray) -> Codes | None:
+    """Codes of the emitted sessions, those from before this batch in front; owner: position in emitted."""
+    if codes is None or tally is None:
+        return None
+    place = np.full(len(s.slot), -1, np.int64)
+    place[emitted] = np.arange(len(emitted))
+    new = codes.of(place[codes.owner] >= 0)
+    owner = place[new.owner]
+    resumed = emitted[s.carried[emitted]]
+    if not len(resumed):
+        return Codes(owner, new.code, new.count)
+    old = tally.take(s.slot[resumed])
+    owner = np.concatenate((place[resumed][old.owner], owner))
+    order = np.argsort(owner, kind="stable")
+    code, count = np.concatenate((old.code, new.code)), np.concatenate((old.count, new.count))
+    return distinct_codes(owner[order], code[order], count[order])
+
+
+def _entry_pages(pages: Codes, s: Sessions, carried: dict[str, Array]) -> npt.NDArray[np.int32]:
+    """Page of each session's first event that has one, -1 if none has."""
+    offsets = pages.offsets(len(s.slot))
+    entry = np.full(len(s.slot), -1, np.int32)
+    has = np.flatnonzero(offsets[1:] > offsets[:-1])
+    entry[has] = pages.code[offsets[has]]
+    before = carried["entry"]
+    entry[s.carried] = np.where((carried["count"] > 0) & (before >= 0), before, entry[s.carried])
+    return entry
+
+
+def _exit_pages(page: Array, s: Sessions, carried: dict[str, Array]) -> npt.NDArray[np.int32]:
+    """Page of each session's last event that has one, -1 if none has."""
+    latest = np.maximum.accumulate(np.where(page >= 0, np.arange(len(page)), -1))[s.last]
+    exit_ = np.where(latest >= s.first, page[latest], np.int32(-1))
+    before = carried["exit"]
+    mine = exit_[s.carried]
+    exit_[s.carried] = np.where((mine < 0) & (carried["count"] > 0), before, mine)
+    return exit_.astype(np.int32)

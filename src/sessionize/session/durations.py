@@ -1,0 +1,81 @@
+"""Lengths of time as people write them, turned into whole milliseconds.
+
+"30m", "2h", "1h30m", "500ms", "1.5h", "7d", a timedelta, or a bare number whose unit the caller names
+(a command-line option keeps the unit its documentation gives it).
+"""
+
+import re
+from datetime import timedelta
+from typing import Literal
+
+from sessionize.errors import ConfigError
+
+Duration = str | timedelta | int | float
+Unit = Literal["ms", "s", "m", "h", "d"]
+
+MS_OF_UNIT: dict[str, int] = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+MS_MAX = 100 * 365 * MS_OF_UNIT["d"]
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
+
+
+def parse_duration_ms(value: Duration, *, name: str, bare_unit: Unit | None = None) -> int:
+    """Turn a duration into whole milliseconds.
+
+    name is what the caller calls the value, for the error. A number without a unit counts in bare_unit; where that is
+    None it is refused. Errors: ConfigError for a value that is not a duration, is negative, is finer than a
+    millisecond, or is longer than a hundred years.
+    """
+    ms = _to_ms(value, name, bare_unit)
+    if not 0 <= ms <= MS_MAX:
+        raise _refuse(name, value, "it must lie between 0 and 100 years")
+    if ms != int(ms):
+        raise _refuse(name, value, "it is finer than a millisecond")
+    return int(ms)
+
+
+def format_duration(ms: int) -> str:
+    """Write milliseconds the way parse_duration_ms reads them: 5400000 -> '1h30m'."""
+    if ms == 0:
+        return "0s"
+    parts, rest = [], abs(ms)
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(rest, MS_OF_UNIT[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return ("-" if ms < 0 else "") + "".join(parts)
+
+
+def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
+    if isinstance(value, timedelta):
+        return value / timedelta(milliseconds=1)
+    if isinstance(value, bool):
+        raise _refuse(name, value, "it is a truth value")
+    if isinstance(value, int | float):
+        return _bare(value, value, name, bare_unit)
+    text = value.strip().lower().replace(" ", "")
+    try:
+        number = float(text)
+    except ValueError:
+        parts = _PART.findall(text)
+        if not parts or "".join(n + u for n, u in parts) != text:
+            raise _refuse(name, value, "it is not a duration") from None
+        ms = sum(float(n) * MS_OF_UNIT["m" if u == "min" else u] for n, u in parts)
+        # 0.1h is 360000.00000000006 in binary; anything closer than a thousandth of a millisecond is the whole one.
+        return round(ms, 3)
+    return _bare(number, value, name, bare_unit)
+
+
+def _bare(number: float, value: Duration, name: str, bare_unit: Unit | None) -> float:
+    if number != number or number in (float("inf"), float("-inf")):
+        raise _refuse(name, value, "it is not a finite number")
+    if bare_unit is None and number != 0:
+        raise _refuse(name, value, "it has no unit")
+    return round(number * MS_OF_UNIT[bare_unit or "ms"], 3)
+
+
+def _refuse(name: str, value: object, why: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is not usable as a duration: {why}",
+        detail=f"{name} = {value!r}",
+        hint="write for example 30m, 2h, 1h30m, 45s or 500ms",
+    )

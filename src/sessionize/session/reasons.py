@@ -1,0 +1,30 @@
+"""Why a session began and why it ended, as small codes inside and as words outside.
+
+Codes below RULE_BASE are fixed; RULE_BASE + i is the i-th rule of the run, written `rule:<name>`.
+See docs/spec/sessions.md, rule 5.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+NONE = 0
+FIRST = 1
+INACTIVITY = 2
+MAX_DURATION = 3
+TIMEOUT = 4
+END_OF_INPUT = 5
+RULE_BASE = 8
+
+_WORDS = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", "", "")
+
+
+def reason_words(rule_names: tuple[str, ...]) -> pa.Array:
+    """The words of a run with these rules, by code; code 0 is no reason and has no word."""
+    return pa.array([*_WORDS, *(f"rule:{name}" for name in rule_names)], pa.string())
+
+
+def in_words(codes: npt.NDArray[np.int16], words: pa.Array) -> pa.DictionaryArray:
+    """Reason codes as dictionary-encoded text, null for code 0."""
+    none = codes == NONE
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=none if none.any() else None), words)

@@ -1,0 +1,143 @@
+"""Rules: what the events themselves say about session boundaries, turned into flags per event.
+
+The kernel knows flags, not rules: `starts` (this event opens a session), `ends` (this event closes its session),
+`drop` (this event takes no part), `converts`. A further rule (a change of a property, the start of a day, a gap of
+its own per event) is one more function here that fills the same flags. See docs/spec/sessions.md, rule 4.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.errors import ConfigError
+from sessionize.session.columns import EVENT_TYPE
+from sessionize.session.reasons import RULE_BASE
+
+# A boundary function gets the events as an Arrow table (canonical columns, arrival order) and says for each whether
+# it opens a session. It sees each event by itself: what lies between two events is the gap's business.
+Boundary = Callable[[pa.Table], object]
+BoolArray = npt.NDArray[np.bool_]
+CodeArray = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Per event, in the order of the table they were made from; None where no rule can set the flag.
+
+    starts, ends int16[n]: 0, or the reason code of the rule (session/reasons.py). drop, converts bool[n].
+    """
+
+    starts: CodeArray | None = None
+    ends: CodeArray | None = None
+    drop: BoolArray | None = None
+    converts: BoolArray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The rules of a run. Event types are compared exactly, except conversions, which ignore case.
+
+    start_events: an event of such a type opens a session. end_events: it closes its session, of which it is the last
+    event; a session that runs out without one ends by `timeout`. excluded_events: such events count nowhere but in
+    `excluded`. conversion_events: they set has_conversion, and their value is revenue. boundary: a function of the
+    user's own; the boundary is reported under its name.
+    """
+
+    start_events: frozenset[str] = frozenset()
+    end_events: frozenset[str] = frozenset()
+    excluded_events: frozenset[str] = frozenset()
+    conversion_events: frozenset[str] = frozenset({"purchase"})
+    boundary: Boundary | None = None
+    boundary_name: str = field(default="")
+
+    def __post_init__(self) -> None:
+        for name in ("start_events", "end_events", "excluded_events", "conversion_events"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ConfigError(
+                    f"{name} must be a set of event types", detail=f"{name} = {value!r}", hint=f"[{value!r}]"
+                )
+            object.__setattr__(self, name, frozenset(value))
+        both = self.excluded_events & (self.start_events | self.end_events)
+        if both:
+            raise ConfigError(
+                "an excluded event cannot open or close a session",
+                detail=f"event types {', '.join(sorted(both))}",
+                hint="take them out of excluded_events or out of start_events and end_events",
+            )
+        if self.boundary is not None and not self.boundary_name:
+            object.__setattr__(self, "boundary_name", getattr(self.boundary, "__name__", "boundary"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Rule names in the order of their reason codes."""
+        return ("start_events", "end_events", self.boundary_name or "boundary")
+
+    @property
+    def need_event_type(self) -> bool:
+        """Whether any rule that cuts or drops looks at the event type."""
+        return bool(self.start_events or self.end_events or self.excluded_events)
+
+    @property
+    def cut(self) -> bool:
+        """Whether any rule can cut, so that the order of simultaneous events matters."""
+        return bool(self.start_events or self.end_events or self.boundary is not None)
+
+    def flags(self, events: pa.Table, *, conversions: bool) -> Flags:
+        """Compute the flags of a table of events; conversions says whether `converts` is wanted."""
+        has_type = EVENT_TYPE in events.column_names
+        if self.need_event_type and not has_type:
+            raise ConfigError(
+                "a rule looks at the event type, which the events do not have",
+                detail=f"columns: {', '.join(events.column_names)}",
+                hint="map event_type, or leave start_events, end_events and excluded_events out",
+            )
+        kind = events[EVENT_TYPE] if has_type else None
+        starts = self._code(_is_in(kind, self.start_events), 0)
+        if self.boundary is not None:
+            custom = _boundary_mask(self.boundary, self.boundary_name, events)
+            starts = np.where(custom, np.int16(RULE_BASE + 2), 0 if starts is None else starts).astype(np.int16)
+        return Flags(
+            starts=starts,
+            ends=self._code(_is_in(kind, self.end_events), 1),
+            drop=_is_in(kind, self.excluded_events),
+            converts=_is_in(kind, self.conversion_events, fold_case=True) if conversions else None,
+        )
+
+    @staticmethod
+    def _code(mask: BoolArray | None, rule: int) -> CodeArray | None:
+        return None if mask is None else mask.astype(np.int16) * np.int16(RULE_BASE + rule)
+
+
+def _is_in(kind: pa.ChunkedArray | None, wanted: frozenset[str], *, fold_case: bool = False) -> BoolArray | None:
+    """bool[n]: whether each event type is one of the wanted; None when nothing is wanted or there are no types."""
+    if kind is None or not wanted:
+        return None
+    names = {name.lower() for name in wanted} if fold_case else wanted
+    parts = []
+    for chunk in kind.chunks:
+        coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        words = pc.utf8_lower(coded.dictionary) if fold_case else coded.dictionary
+        hit = pc.is_in(words, pa.array(sorted(names), words.type))
+        # one more place at the end, for the index -1 that stands for null
+        table = np.append(hit.to_numpy(zero_copy_only=False).astype(bool), False)
+        parts.append(table[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+
+def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray:
+    raw = boundary(events)
+    if isinstance(raw, pa.Array | pa.ChunkedArray):
+        raw = pc.fill_null(raw, False).to_numpy(zero_copy_only=False) if isinstance(raw, pa.Array) else raw.to_numpy()
+    mask = np.asarray(raw)
+    if mask.shape != (events.num_rows,) or mask.dtype != np.bool_:
+        raise ConfigError(
+            f"the boundary function {name} must return one truth value per event",
+            detail=f"it returned {mask.dtype} of shape {mask.shape} for {events.num_rows} events",
+            hint="return for example pyarrow.compute.equal(events['page'], 'logout')",
+        )
+    return mask

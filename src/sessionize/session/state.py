@@ -1,0 +1,88 @@
+"""What is known of the users whose sessions are still open: a struct of arrays, indexed by a dense user slot.
+
+Reading and writing one user's state is O(1) and whole batches of users are read and written at once. A slot lives from
+the user's first settled event until the silence after the last one proves that nothing can continue the session; where
+chains are numbered (Policy.remembers_users) the numbers stay for ever.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+SlotArray = npt.NDArray[np.int32]
+
+# column -> dtype. live: the silence after `last` may still be ended by an on-time event. count 0 with live: the session
+# was closed by an end rule (`ended_by`, a reason code) and only the boundary is remembered. anchor: time of the chain's
+# first event. repeat: see session/ids.py. amount: millionths. entry, exit: page codes, -1 for none.
+STATE_TYPES: dict[str, type[np.generic]] = {
+    "live": np.bool_,
+    "last": np.int64,
+    "start": np.int64,
+    "anchor": np.int64,
+    "count": np.int64,
+    "chain": np.int32,
+    "piece": np.int32,
+    "number": np.int32,
+    "repeat": np.int32,
+    "start_reason": np.int16,
+    "ended_by": np.int16,
+    "amount": np.int64,
+    "converted": np.bool_,
+    "entry": np.int32,
+    "exit": np.int32,
+}
+
+
+_NOTHING = {"entry": -1, "exit": -1}  # what an unused slot holds; 0 for all others
+
+
+class OpenSessions:
+    """State of all users by slot; grows by doubling, never shrinks below what is in use."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, capacity: int = 0) -> None:
+        self._columns = {name: np.full(capacity, _NOTHING.get(name, 0), dtype) for name, dtype in STATE_TYPES.items()}
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+        return self._columns[name]
+
+    @property
+    def capacity(self) -> int:
+        """Slots there is room for."""
+        return len(self._columns["live"])
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for at least `capacity` slots."""
+        have = self.capacity
+        if capacity <= have:
+            return
+        room = max(capacity, 2 * have)
+        for name, old in self._columns.items():
+            new = np.full(room, _NOTHING.get(name, 0), old.dtype)
+            new[:have] = old
+            self._columns[name] = new
+
+    def take(self, slots: SlotArray) -> dict[str, npt.NDArray[np.generic]]:
+        """The columns of these slots, in their order."""
+        return {name: column[slots] for name, column in self._columns.items()}
+
+    def put(self, slots: SlotArray, values: dict[str, npt.NDArray[np.generic]]) -> None:
+        """Overwrite the named columns of these slots; each slot at most once."""
+        for name, value in values.items():
+            self._columns[name][slots] = value
+
+    def live_slots(self) -> SlotArray:
+        """Slots whose last event may still be followed within the gap, ascending."""
+        return np.flatnonzero(self._columns["live"]).astype(np.int32)
+
+    def silent_slots(self, watermark_ms: int, longest_silence_ms: int) -> SlotArray:
+        """Live slots that no on-time event can continue any more: every one at or after the watermark would split."""
+        # the sum is on the Python side: watermark - silence can't overflow there, column arithmetic could
+        silent = self._columns["live"] & (self._columns["last"] < watermark_ms - longest_silence_ms)
+        return np.flatnonzero(silent).astype(np.int32)
+
+    def free(self, slots: SlotArray, *, keep_numbers: bool) -> None:
+        """Forget these slots; with keep_numbers the chain and session numbers stay."""
+        for name, column in self._columns.items():
+            if not (keep_numbers and name in ("chain", "number")):
+                column[slots] = _NOTHING.get(name, 0)

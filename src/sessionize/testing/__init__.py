@@ -1,0 +1,1 @@
+"""What tests of sessionize, and of things built on it, are made with."""

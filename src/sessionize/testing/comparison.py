@@ -1,0 +1,104 @@
+"""Events and sessions in the forms the tests compare: plain dicts for the reference, Arrow tables for everything else."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sessionize.kernel.emit import MICROS
+from sessionize.kernel.reference import reference_sessions
+from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+Row = Mapping[str, Any]
+
+_EVENT_FIELDS = {
+    col.USER: "user",
+    col.EVENT_TIME: "time",
+    col.EVENT_ID: "id",
+    col.EVENT_TYPE: "type",
+    col.PAGE: "page",
+    col.VALUE: "amount",
+}
+
+
+def events_table(rows: Sequence[Row]) -> pa.Table:
+    """Canonical events from dicts with the keys user, time, id, type, page, amount."""
+    return pa.table(
+        {name: pa.array([r.get(key) for r in rows], col.EVENT_TYPES[name]) for name, key in _EVENT_FIELDS.items()}
+    )
+
+
+def expected_sessions(rows: Iterable[Row], policy: Policy, rules: Rules, *, end_ms: int | None = None) -> list[Row]:
+    """What the reference says of the same dicts: session rows with every column, sorted by user and start."""
+    flagged = [_flagged(row, rules) for row in rows]
+    if end_ms is None:
+        end_ms = max((r["time"] for r in flagged), default=0)
+    kept = [r for r in flagged if r["type"] not in rules.excluded_events]
+    made = reference_sessions(kept, policy, expects_end=bool(rules.end_events), end_ms=end_ms)
+    return [_columns(s, policy, made) for s in made]
+
+
+def sorted_rows(table: pa.Table, user_name: str = col.USER) -> list[Row]:
+    """The rows of a session table in the order of expected_sessions."""
+    rows = table.cast(_plain_schema(table)).to_pylist()
+    for row in rows:
+        if col.EVENTS_BY_TYPE in row:
+            row[col.EVENTS_BY_TYPE] = dict(row[col.EVENTS_BY_TYPE])
+    return sorted(rows, key=lambda r: (r[user_name], r[col.SESSION_START], r[col.SESSION_END], r[col.SESSION_ID]))
+
+
+def _plain_schema(table: pa.Table) -> pa.Schema:
+    return pa.schema([(f.name, col.SESSION_TYPES.get(f.name, pa.string())) for f in table.schema])
+
+
+def _flagged(row: Row, rules: Rules) -> dict[str, Any]:
+    kind = row.get("type")
+    converts = kind is not None and kind.lower() in {c.lower() for c in rules.conversion_events}
+    starts = "start_events" if kind in rules.start_events else None
+    if rules.boundary is not None and rules.boundary(events_table([row])).to_pylist()[0]:  # type: ignore[attr-defined]
+        starts = rules.boundary_name
+    return {
+        **row,
+        "type": kind,
+        "starts": starts,
+        "ends": "end_events" if kind in rules.end_events else None,
+        "converts": converts,
+        "value": round((row.get("amount") or 0.0) * MICROS) if converts else 0,
+    }
+
+
+def _columns(s: Row, policy: Policy, all_sessions: Sequence[Row]) -> Row:
+    from datetime import UTC, datetime, timedelta
+
+    from sessionize.session.ids import user_hash_buckets
+
+    events, user = s["events"], s["user"]
+    end = events[-1]["time"]
+    pages = [e["page"] for e in events if e.get("page") is not None]
+    kinds = [e["type"] for e in events if e["type"] is not None]
+    earlier = [o for o in all_sessions if o["user"] == user and o["start"] == s["start"] and o["number"] < s["number"]]
+    ids = {
+        "start": f"{user}_{s['start']}" + (f".{len(earlier)}" if earlier else ""),
+        "sequential": f"{user}_session_{s['chain']}_{s['piece']}",
+        "running": f"{user}-{s['number']}",
+    }
+    return {
+        col.USER: user,
+        col.SESSION_ID: ids[policy.session_ids],
+        col.SESSION_START: s["start"],
+        col.SESSION_END: end,
+        col.SESSION_DURATION: (end - s["start"]) / 1000.0,
+        col.EVENT_COUNT: len(events),
+        col.PAGES_VISITED: list(dict.fromkeys(pages)),
+        col.ENTRY_PAGE: pages[0] if pages else None,
+        col.EXIT_PAGE: pages[-1] if pages else None,
+        col.EVENTS_BY_TYPE: {k: kinds.count(k) for k in sorted(set(kinds))},
+        col.HAS_CONVERSION: any(e["converts"] for e in events),
+        col.REVENUE: sum(e["value"] for e in events) / MICROS,
+        col.START_REASON: s["start_reason"],
+        col.END_REASON: s["end_reason"],
+        col.SESSION_DATE: (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=s["start"])).date(),
+        col.USER_HASH_BUCKET: user_hash_buckets(pa.array([user]))[0].as_py(),
+    }
