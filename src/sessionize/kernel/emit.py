@@ -64,7 +64,7 @@ class Emitter:
             case col.USER:
                 return users
             case col.SESSION_ID:
-                return self._ids(ended, users)
+                return self.ids(ended)
             case col.SESSION_START:
                 return pa.array(ended["start"])
             case col.SESSION_END:
@@ -91,10 +91,11 @@ class Emitter:
                 days = (ended["start"] // MS_PER_DAY).astype(np.int32)
                 return pa.array(days, pa.int32()).view(pa.date32())
             case _:
-                return self._buckets(ended, users)
+                return user_hash_buckets(users)
 
-    def _ids(self, ended: Ended, users: pa.Array) -> pa.Array:
-        plain = users.dictionary_decode() if isinstance(users, pa.DictionaryArray) else users
+    def ids(self, ended: Ended) -> pa.Array:
+        """The session ids, in the style of the policy."""
+        plain = plain_text(self.users.values(ended["slot"]))
         match self.policy.session_ids:
             case "sequential":
                 return sequential_ids(plain, ended["chain"], ended["piece"])
@@ -103,11 +104,6 @@ class Emitter:
             case _:
                 repeat = ended["repeat"]
                 return start_ids(plain, ended["start"], repeat if repeat.any() else None)
-
-    def _buckets(self, ended: Ended, users: pa.Array) -> pa.Array:
-        if not isinstance(users, pa.DictionaryArray):
-            users = users.dictionary_encode()
-        return user_hash_buckets(users)
 
     def _pages(self, ended: Ended) -> pa.Array:
         assert ended.pages is not None

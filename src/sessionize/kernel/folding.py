@@ -13,7 +13,7 @@ import pyarrow as pa
 from sessionize.kernel.cutting import Sessions, cut
 from sessionize.kernel.emit import Ended, plain_text
 from sessionize.kernel.interner import Interner
-from sessionize.kernel.ordering import Ordered, resolve_ties, sort_rows, tied_rows
+from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.tally import Codes, Tally, distinct_codes
 from sessionize.session import columns as col
@@ -26,6 +26,21 @@ IntArray = npt.NDArray[np.int64]
 
 # What a carried row brings where an event would bring its own value; the rest comes from the state.
 _CARRIED_CODES = {"kind": np.int32(-1), "page": np.int32(-1)}
+
+
+@dataclass(frozen=True, slots=True)
+class CutRows:
+    """Settled events in order and cut into sessions, before anything is added up.
+
+    rows: the events that count, carried rows included (order below len(carried) means a carried one). data: their
+    payload columns. duplicates: the events that do not count, None if there are none.
+    """
+
+    sessions: Sessions
+    data: dict[str, Array]
+    carried: dict[str, Array]
+    rows: Ordered
+    duplicates: Duplicates | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +58,29 @@ class Folder:
     reasons: pa.Array
 
     def fold(self, rows: Rows) -> tuple[Ended | None, int]:
-        """Fold settled events in; returns the sessions they close and how many of them were duplicates."""
+        """Fold settled events in; returns the sessions they close and how many of the events were duplicates."""
+        done = self.cut(rows)
+        return self._close(done.sessions, done.data, done.carried), 0 if done.duplicates is None else len(done.duplicates.order)
+
+    def cut(self, rows: Rows) -> "CutRows":
+        """Order settled events, with the carried rows in front of each user's, and cut them; changes nothing."""
         carried_slots = self._touched(rows["slot"])
         carried = self.state.take(carried_slots)
         slot = np.concatenate((carried_slots, rows["slot"]))
         time = np.concatenate((carried["last"], rows["time"]))
         payload = [name for name in rows.columns if name not in ("slot", "time")]
-        ordered = sort_rows(slot, time, with_order=bool(payload) or rows.ids is not None or len(carried_slots) > 0)
-        duplicates = 0
-        if payload or rows.ids is not None:
-            ordered, duplicates = self._settle_ties(ordered, rows, len(carried_slots))
-        data = self._gather(payload, rows, carried, ordered)
-        if ordered.order is None or not len(carried_slots):
-            carried_at = np.zeros(0, np.int64)
-        else:
+        compares = bool(payload) or rows.ids is not None
+        ordered = sort_rows(slot, time, with_order=compares or len(carried_slots) > 0)
+        kept, again = self._settle_ties(ordered, rows, len(carried_slots)) if compares else (ordered, None)
+        data = self._gather(payload, rows, carried, kept)
+        carried_at = np.zeros(0, np.int64)
+        if kept.order is not None and len(carried_slots):
             # one carried row a user, in front of the user's events: in slot order, as carried_slots are
-            carried_at = np.flatnonzero(ordered.order < len(carried_slots))
+            carried_at = np.flatnonzero(kept.order < len(carried_slots))
         numbers = (self.state["chain"], self.state["number"]) if self.policy.remembers_users else None
         sessions = cut(
-            ordered.slot,
-            ordered.time,
+            kept.slot,
+            kept.time,
             data.get("starts"),
             data.get("ends"),
             carried_at,
@@ -71,7 +89,7 @@ class Folder:
             self.policy,
             expects_end=self.expects_end,
         )
-        return self._close(sessions, data, carried), duplicates
+        return CutRows(sessions, data, carried, kept, again)
 
     def _touched(self, slot: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Slots with an open session (or a remembered end rule) that this batch has events for, ascending."""
@@ -80,10 +98,10 @@ class Folder:
         here &= self.state["live"]
         return np.flatnonzero(here).astype(np.int32)
 
-    def _settle_ties(self, ordered: Ordered, rows: Rows, carried: int) -> tuple[Ordered, int]:
+    def _settle_ties(self, ordered: Ordered, rows: Rows, carried: int) -> tuple[Ordered, Duplicates | None]:
         tied = tied_rows(ordered)
         if not len(tied):
-            return ordered, 0
+            return ordered, None
         assert ordered.order is not None
         at = ordered.order[tied] - carried  # a carried row is older than any event and never ties
         compare: dict[str, pa.Array] = {}

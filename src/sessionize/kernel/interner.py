@@ -47,11 +47,12 @@ class Interner:
     `encode` gives unknown strings the lowest free code. `release` frees codes for reuse.
     """
 
-    __slots__ = ("_free", "_frozen", "_index", "_values")
+    __slots__ = ("_array", "_free", "_frozen", "_index", "_values")
 
     def __init__(self) -> None:
         self._frozen: pa.Array | None = None  # the first dictionary, as long as it is the only one
         self._values: list[str | None] = []
+        self._array: pa.Array | None = None  # _values as Arrow, until they change
         self._index: dict[str, int] = {}
         self._free: list[int] = []
 
@@ -82,10 +83,14 @@ class Interner:
 
     def values(self, codes: npt.NDArray[np.integer]) -> pa.Array:
         """The strings behind codes (null for -1), plain or dictionary-encoded, whichever is at hand."""
-        if self._frozen is not None:
+        whole = self._frozen if self._frozen is not None else self._array
+        if whole is None and len(self._values) <= 2 * len(codes):
+            whole = self._array = pa.array(self._values, pa.string())
+        # a foreign reader may choke on a dictionary with nulls, which released codes leave behind
+        if whole is not None and whole.null_count == 0:
             mask = codes < 0
             indices = pa.array(codes.astype(np.int32, copy=False), mask=mask if mask.any() else None)
-            return pa.DictionaryArray.from_arrays(indices, self._frozen)
+            return pa.DictionaryArray.from_arrays(indices, whole)
         held = self._values
         return pa.array([held[c] if c >= 0 else None for c in codes.tolist()], pa.string())
 
@@ -98,6 +103,7 @@ class Interner:
                 del self._index[value]
                 self._values[code] = None
                 self._free.append(code)
+        self._array = None
 
     def compact(self, in_use: npt.NDArray[np.bool_]) -> CodeArray:
         """Keep only codes with in_use[code]; int32[len + 1]: old code -> new code (-1 for dropped, and at the end)."""
@@ -108,6 +114,7 @@ class Interner:
         self._values = [self._values[c] for c in kept.tolist()]
         self._index = {value: code for code, value in enumerate(self._values) if value is not None}
         self._free = []
+        self._array = None
         return table
 
     def _intern(self, values: list[str]) -> CodeArray:
@@ -124,6 +131,7 @@ class Interner:
                     code = len(held)
                     held.append(value)
                 index[value] = code
+                self._array = None
             table[i] = code
         return table
 
@@ -131,4 +139,4 @@ class Interner:
         if self._frozen is not None:
             self._values = self._frozen.to_pylist()
             self._index = {value: code for code, value in enumerate(self._values) if value is not None}
-            self._frozen = None
+            self._array, self._frozen = self._frozen, None

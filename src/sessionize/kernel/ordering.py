@@ -87,11 +87,19 @@ def tied_rows(rows: Ordered) -> npt.NDArray[np.int64]:
     return np.flatnonzero(tied)
 
 
-def resolve_ties(rows: Ordered, tied: IntArray, compare: dict[str, pa.Array]) -> tuple[Ordered, int]:
-    """Put tied rows into their final order and drop duplicates.
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Rows that do not count: order int64[k], the row each came from; twin int64[k], position of the one that counts."""
+
+    order: IntArray
+    twin: IntArray
+
+
+def resolve_ties(rows: Ordered, tied: IntArray, compare: dict[str, pa.Array]) -> tuple[Ordered, Duplicates | None]:
+    """Put tied rows into their final order and take duplicates out.
 
     tied: positions from tied_rows. compare: the columns that decide, most important first, one value per tied row; "id"
-    is the event id (null: never a duplicate). Nulls come first. Returns the rows left and how many were duplicates.
+    is the event id (null: never a duplicate). Nulls come first. Returns the rows that count, and the duplicates.
     """
     assert rows.order is not None
     time, slot = rows.time[tied], rows.slot[tied]
@@ -103,14 +111,15 @@ def resolve_ties(rows: Ordered, tied: IntArray, compare: dict[str, pa.Array]) ->
     order[tied] = rows.order[tied[by_content]]
     rows = Ordered(rows.slot, rows.time, order)
     if "id" not in compare:
-        return rows, 0
+        return rows, None
     ids = compare["id"].take(pa.array(by_content))
     group = group[by_content]
-    again = pc.fill_null(pc.equal(ids[1:], ids[:-1]), False).to_numpy(zero_copy_only=False)
-    again = again.astype(bool) & (group[1:] == group[:-1])
-    duplicates = int(np.count_nonzero(again))
-    if duplicates:
-        keep = np.ones(len(order), bool)
-        keep[tied[1:][again]] = False
-        rows = rows.keep(keep)
-    return rows, duplicates
+    again = pc.fill_null(pc.equal(ids[1:], ids[:-1]), False).to_numpy(zero_copy_only=False).astype(bool)
+    again &= group[1:] == group[:-1]
+    if not again.any():
+        return rows, None
+    keep = np.ones(len(order), bool)
+    keep[tied[1:][again]] = False
+    # the row that counts is the nearest one kept before it: as many kept rows lie up to it as its position + 1
+    twin = np.cumsum(keep)[~keep] - 1
+    return rows.keep(keep), Duplicates(order[~keep], twin)

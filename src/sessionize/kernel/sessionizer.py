@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sessionize.errors import InputError
 from sessionize.kernel.emit import MICROS, Emitter, Ended
-from sessionize.kernel.folding import Folder
+from sessionize.kernel.folding import CutRows, Folder
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.pending import Pending, Rows
 from sessionize.kernel.snapshot import dump_tables, from_bytes, load_tables, to_bytes
@@ -26,12 +26,13 @@ from sessionize.kernel.tally import Tally
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_words
-from sessionize.session.rules import Rules
+from sessionize.session.rules import Flags, Rules
 from sessionize.session.state import OpenSessions
 
 TIME_MS_MAX = 8_640_000_000_000_000  # a hundred million days either side of 1970
 VALUE_MAX = 1e10
 NAMES_MIN = 1 << 16  # names of pages and types are tidied up no earlier than this
+_NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
 USERS_MIN = 1 << 12  # and names of users no earlier than this
 
 
@@ -124,14 +125,36 @@ class Sessionizer:
         table = pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
         time = _times(table)
         _check_users(table)
-        consumed = table.num_rows
         flags = self.rules.flags(table, conversions=self._wants_conversions)
-        amount = self._amounts(table, flags.converts)
-        keep = np.ones(consumed, bool) if flags.drop is None else ~flags.drop
+        keep = np.ones(table.num_rows, bool) if flags.drop is None else ~flags.drop
         late = None
         if self.watermark_ms is not None:
             late = keep & (time < self.watermark_ms)
             keep &= ~late
+        self._pending.add(self._rows(table, time, flags, keep))
+        return self._count_in(table, time, late, flags.drop)
+
+    def cut_once(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]]:
+        """Cut bounded input without taking it in, on a fresh Sessionizer: for whoever needs the session of each event.
+
+        Returns the cut rows, the id of each session, and for each row of the cut its row in events.
+        """
+        time = _times(events)
+        _check_users(events)
+        flags = self.rules.flags(events, conversions=False)
+        keep = np.ones(events.num_rows, bool) if flags.drop is None else ~flags.drop
+        rows = self._rows(events, time, flags, keep)
+        rows.columns["row"] = np.flatnonzero(keep)
+        done = self._folder.cut(rows)
+        s = done.sessions
+        named = Ended(columns={n: getattr(s, n) for n in _NAMING}, pages=None, kinds=None)
+        return done, self._emitter.ids(named), rows.columns["row"]
+
+    def _rows(
+        self, table: pa.Table, time: npt.NDArray[np.int64], flags: Flags, keep: npt.NDArray[np.bool_]
+    ) -> Rows:
+        """The kept events as the columns that the wanted session columns and the rules need."""
+        amount = self._amounts(table, flags.converts)
         at = None if keep.all() else np.flatnonzero(keep)
         part = table if at is None else table.take(pa.array(at))
         columns: dict[str, npt.NDArray[np.generic]] = {
@@ -142,13 +165,13 @@ class Sessionizer:
             columns["kind"] = _codes(self._kind_names, part, col.EVENT_TYPE)
         if self._folder.pages is not None:
             columns["page"] = _codes(self._page_names, part, col.PAGE)
-        optional = {"amount": amount, "converts": flags.converts if self._wants_conversions else None}
-        if self._wants_conversions and flags.converts is None:
-            optional["converts"] = np.zeros(consumed, bool)
+        none = np.zeros(len(time), np.int16)
+        optional: dict[str, npt.NDArray[np.generic] | None] = {"amount": amount}
+        if self._wants_conversions:
+            optional["converts"] = none.astype(bool) if flags.converts is None else flags.converts
         if self.rules.cut:
-            zeros = np.zeros(consumed, np.int16)
-            optional["starts"] = zeros if flags.starts is None else flags.starts
-            optional["ends"] = zeros if flags.ends is None else flags.ends
+            optional["starts"] = none if flags.starts is None else flags.starts
+            optional["ends"] = none if flags.ends is None else flags.ends
         for name, values in optional.items():
             if values is not None:
                 columns[name] = values if at is None else values[at]
@@ -156,8 +179,7 @@ class Sessionizer:
         if ids is not None and pa.types.is_dictionary(ids.type):
             ids = ids.cast(pa.string())
         self._reserve()
-        self._pending.add(Rows(columns, ids))
-        return self._count_in(table, time, late, flags.drop)
+        return Rows(columns, ids)
 
     def _count_in(
         self,
