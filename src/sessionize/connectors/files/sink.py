@@ -1,0 +1,170 @@
+"""Rows into one file: Parquet, CSV or NDJSON, written beside the target and renamed into place on commit."""
+
+import json
+import os
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sessionize.errors import ConfigError, OutputError
+from sessionize.session.columns import SESSION_TYPES
+
+ENDINGS = (".parquet", ".csv", ".ndjson", ".jsonl")
+
+
+class FileSink:
+    """One output file; its format goes by its ending. An existing file is replaced, on commit, at once.
+
+    schema: of the rows, for a file without any; None where the first rows decide. Text columns may come dictionary-encoded.
+    Errors: ConfigError for an unknown ending; OutputError when the place can't be written or the disk is full.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
+        self._path = path
+        self._schema = schema
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._writer: _Writer | None = None
+        if path.suffix not in ENDINGS:
+            raise ConfigError(
+                "the output's format is not known", detail=str(path), hint=f"end the name in {', '.join(ENDINGS)}"
+            )
+        if path.is_dir():
+            raise OutputError("the output is a directory", detail=str(path), hint="name a file in it")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows."""
+        try:
+            self._open(rows.schema).write(rows)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def commit(self) -> None:
+        """Close the file, bring it to the disk, and put it in its place."""
+        try:
+            self._open(self._schema or pa.schema([])).close()
+            with open(self._partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self._partial, self._path)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def abort(self) -> None:
+        """Leave no trace."""
+        if self._writer is not None:
+            self._writer.abandon()
+        self._partial.unlink(missing_ok=True)
+
+    def _open(self, schema: pa.Schema) -> "_Writer":
+        if self._writer is None:
+            make = {".parquet": _Parquet, ".csv": _Csv}.get(self._path.suffix, _Ndjson)
+            self._writer = make(self._partial, schema)
+        return self._writer
+
+
+class _Writer(Protocol):
+    def write(self, rows: pa.Table) -> None: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class _Parquet:
+    """zstd level 1; dictionary-encoded columns are written as they are."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        coded = [f.name for f in schema if not pa.types.is_integer(f.type) and not pa.types.is_floating(f.type)]
+        self._file = pq.ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in coded if name != "session_id"],
+            store_schema=False,
+        )
+
+    def write(self, rows: pa.Table) -> None:
+        self._file.write_table(rows if rows.schema == self._schema else rows.cast(self._schema))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abandon(self) -> None:
+        self._file.close()
+
+
+class _Text:
+    """A text file of lines, one per row."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = _plain_schema(schema)
+        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by close or abandon
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abandon(self) -> None:
+        self._file.close()
+
+
+class _Csv(_Text):
+    """RFC 4180 with a header; lists and maps are written as JSON."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        from pyarrow import csv
+
+        super().__init__(path, schema)
+        self._schema = pa.schema([(f.name, pa.string() if pa.types.is_nested(f.type) else f.type) for f in self._schema])
+        self._csv = csv.CSVWriter(self._file, self._schema)
+
+    def write(self, rows: pa.Table) -> None:
+        flat = [_json_text(column) if pa.types.is_nested(column.type) else column for column in rows.columns]
+        self._csv.write_table(pa.table(flat, names=rows.column_names).cast(self._schema))
+
+    def close(self) -> None:
+        self._csv.close()
+        super().close()
+
+    def abandon(self) -> None:
+        self._csv.close()
+        super().abandon()
+
+
+class _Ndjson(_Text):
+    """One JSON object a line; maps are objects, dates ISO 8601."""
+
+    def write(self, rows: pa.Table) -> None:
+        plain = rows.cast(self._schema)
+        columns = [_as_json(column) for column in plain.columns]
+        names = plain.column_names
+        dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+        lines = (dump(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
+        self._file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+
+
+def _as_json(column: pa.ChunkedArray) -> list[Any]:
+    values = column.to_pylist()
+    return [None if v is None else dict(v) for v in values] if pa.types.is_map(column.type) else values
+
+
+def _json_text(column: pa.ChunkedArray) -> pa.Array:
+    dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+    return pa.array([None if v is None else dump(v) for v in _as_json(column)], pa.string())
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([(f.name, SESSION_TYPES.get(f.name, _plain(f.type))) for f in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError("the output can't be written", detail=f"{path}: {error.strerror or error}", hint=None)

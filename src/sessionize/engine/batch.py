@@ -1,0 +1,125 @@
+"""Bounded input to sessions: everything is pushed, then flushed, part of the users by part of the users.
+
+Input beyond the memory limit goes to disk by user (engine/spill.py) and comes back a part at a time. The rows are the
+same either way, only their order differs.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.engine.shards import Shards, in_order
+from sessionize.engine.spill import Spill
+from sessionize.engine.totals import Progress, Totals, all_or_nothing, ignore
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import Sink, Source
+from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+MEMORY_BYTES_MAX = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to make of events: policy, rules, which session columns, and what the user column is called.
+
+    memory_bytes_max: events held in memory before they are spilled. spill_directory: where to, None for the system's
+    place for temporary files.
+    """
+
+    policy: Policy
+    rules: Rules = field(default_factory=Rules)
+    columns: col.SessionColumns = field(default_factory=col.SessionColumns)
+    user_name: str = col.USER
+    memory_bytes_max: int = MEMORY_BYTES_MAX
+    spill_directory: Path | None = None
+
+
+def run_batch(
+    source: Source, sink: Sink, job: Job, *, rejects: Sink | None = None, progress: Progress = ignore
+) -> Totals:
+    """Read everything, write the sessions, and commit both sinks at the end; on an error neither shows anything.
+
+    progress hears "read" with the bytes of each batch, then "write" with the events of each part.
+    """
+    totals = Totals()
+    with all_or_nothing(sink, rejects):
+        for sessions, events in sessions_of(read(source, totals, rejects, progress), job, totals):
+            sink.write(sessions)
+            progress("write", events, totals)
+    return totals
+
+
+def read(source: Source, totals: Totals, rejects: Sink | None, progress: Progress) -> Iterator[pa.Table]:
+    """The source's events, counted; its rejected records go to their sink."""
+    for batch in source.batches():
+        totals.take_in(batch, rejects)
+        progress("read", batch.read_bytes, totals)
+        if batch.events.num_rows:
+            yield batch.events
+
+
+def sessions_of(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterator[tuple[pa.Table, int]]:
+    """Sessions of bounded input, a part of the users at a time, each with the number of events it was made of."""
+    latest: list[int] = []
+
+    def watched() -> Iterator[pa.Table]:
+        for table in tables:
+            latest.append(pc.max(table[col.EVENT_TIME]).as_py())
+            yield table
+
+    for group in grouped_by_user(watched(), job, totals):
+        yield from _sessions_of_group(group, job, totals, max(latest, default=0))
+
+
+def grouped_by_user(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterator[list[pa.Table]]:
+    """The tables in groups that fit in memory, all events of a user in one: a single group, or parts of a spill.
+
+    The first group comes when all the tables have been read.
+    """
+    held: list[pa.Table] = []
+    held_bytes = 0
+    spill: Spill | None = None
+    try:
+        for table in tables:
+            held.append(table)
+            held_bytes += table.nbytes
+            if held_bytes > job.memory_bytes_max:
+                spill = spill or Spill(job.spill_directory)
+                spill.add(held)
+                held, held_bytes = [], 0
+        if spill is None:
+            yield held
+            return
+        spill.add(held)
+        held = []
+        totals.spilled = spill.rows
+        yield from spill.parts()
+    finally:
+        if spill is not None:
+            spill.close()
+
+
+def _sessions_of_group(
+    tables: Sequence[pa.Table], job: Job, totals: Totals, end_ms: int
+) -> Iterator[tuple[pa.Table, int]]:
+    shards = Shards(tables)
+
+    def work(part: int) -> tuple[Sessionizer, pa.Table]:
+        events = shards.part(part)
+        sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+        if events.num_rows:
+            sessionizer.push(events)
+        return sessionizer, sessionizer.flush(end_ms)
+
+    for sessionizer, sessions in in_order(work, range(len(shards))):
+        counts = sessionizer.counts
+        totals.settled += counts.settled
+        totals.duplicate += counts.duplicate
+        totals.excluded += counts.excluded
+        totals.sessions += sessions.num_rows
+        yield sessions, counts.consumed

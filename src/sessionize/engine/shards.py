@@ -1,0 +1,70 @@
+"""Events split by user into parts that fit the processor's caches and can be worked on side by side.
+
+All of a user's events are in one part, and a part's users are numbered densely, so each part is a batch of its own for
+the kernel. In which part a user falls decides nothing but the order of the rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.kernel.interner import dictionary_of
+from sessionize.session import columns as col
+
+ROWS_PER_SHARD = 1_000_000
+WORKERS = 2
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Shards:
+    """Tables of events, cut by user into len(shards) parts."""
+
+    def __init__(self, tables: Sequence[pa.Table], *, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+        self._bits = (sum(t.num_rows for t in tables) // rows_per_shard).bit_length()
+        self._pieces: list[tuple[npt.NDArray[np.int32], pa.Table]] = []
+        self._names = pa.array([], pa.string())
+        if tables:
+            # one dictionary for each text column here, so that no part has to merge them again
+            whole = pa.concat_tables(tables).unify_dictionaries()
+            codes, self._names = dictionary_of(whole[col.USER])
+            rest = whole.drop_columns([col.USER])
+            at = 0
+            for table in tables:
+                piece = rest.slice(at, table.num_rows).combine_chunks()
+                self._pieces.append((codes[at : at + table.num_rows], piece))
+                at += table.num_rows
+
+    def __len__(self) -> int:
+        return 1 << self._bits
+
+    def part(self, number: int) -> pa.Table:
+        """The events of the users of one part, in the order of the tables."""
+        names = self._names.take(pa.array(np.arange(number, len(self._names), len(self))))
+        mask = np.int32(len(self) - 1)
+        parts = []
+        for codes, table in self._pieces:
+            at = np.flatnonzero((codes & mask) == number)
+            users = pa.DictionaryArray.from_arrays(pa.array(codes[at] >> self._bits), names)
+            rows = table if len(at) == table.num_rows else table.take(pa.array(at))
+            parts.append(rows.append_column(col.USER, users))
+        return pa.concat_tables(parts) if parts else pa.table({col.USER: pa.array([], pa.string())})
+
+
+def in_order(
+    work: Callable[[Part], Result], parts: Iterable[Part], *, workers: int = WORKERS
+) -> Iterator[Result]:
+    """Results in the order of the parts, worked on side by side, never more than `workers` ahead of the reader."""
+    waiting = iter(parts)
+    with ThreadPoolExecutor(workers) as pool:
+        running: list[Future[Result]] = [pool.submit(work, part) for part in islice(waiting, workers)]
+        while running:
+            done = running.pop(0).result()
+            running += [pool.submit(work, part) for part in islice(waiting, 1)]
+            yield done

@@ -1,0 +1,91 @@
+"""Events on disk, split by user, for input that does not fit in memory.
+
+Each of SPILL_PARTS files takes the events of the users whose name hashes to it; a file is later read back whole, so the
+largest input is about SPILL_PARTS times the memory, unless one user alone is larger than that.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+
+from sessionize.errors import OutputError
+from sessionize.kernel.interner import dictionary_of
+from sessionize.session import columns as col
+from sessionize.session.ids import user_hash_buckets
+
+SPILL_PARTS = 25
+
+
+class Spill:
+    """A directory of spill files, removed on close."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="sessionize-spill-", dir=parent))
+        self._writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
+        self.rows = 0
+
+    def __enter__(self) -> "Spill":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, tables: Sequence[pa.Table]) -> None:
+        """Append the tables' events to the files of their users. Errors: OutputError when the disk is full."""
+        try:
+            for table in tables:
+                self._add(table)
+        except OSError as error:
+            raise OutputError(
+                "the input does not fit in memory, and spilling it to disk failed",
+                detail=f"{self._directory}: {error}",
+                hint="free some space there, point TMPDIR to a larger disk, or raise --memory",
+            ) from error
+
+    def parts(self) -> Iterator[list[pa.Table]]:
+        """The tables of each file that has any."""
+        for writer in self._writers.values():
+            writer.close()
+        for part in sorted(self._writers):
+            path = self._path(part)
+            with pa.OSFile(str(path)) as file:
+                tables = [pa.Table.from_batches([batch]) for batch in pa.ipc.open_stream(file)]
+            path.unlink()
+            yield tables
+
+    def close(self) -> None:
+        """Remove every file."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _add(self, table: pa.Table) -> None:
+        codes, names = dictionary_of(table[col.USER])
+        part_of_user = user_hash_buckets(names).to_numpy() % SPILL_PARTS
+        part = part_of_user[codes]
+        table = table.set_column(
+            table.schema.get_field_index(col.USER), col.USER, pa.DictionaryArray.from_arrays(pa.array(codes), names)
+        ).combine_chunks()
+        by_part = np.argsort(part.astype(np.uint8), kind="stable")
+        bounds = np.searchsorted(part[by_part], np.arange(SPILL_PARTS + 1))
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            rows = table.take(pa.array(by_part[bounds[number] : bounds[number + 1]])).combine_chunks()
+            self._write(number, rows)
+        self.rows += table.num_rows
+
+    def _write(self, part: int, rows: pa.Table) -> None:
+        plain = rows.cast(pa.schema([(f.name, _plain(f.type)) for f in rows.schema]))
+        if part not in self._writers:
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writers[part] = pa.ipc.new_stream(str(self._path(part)), plain.schema, options=options)
+        self._writers[part].write_table(plain)
+
+    def _path(self, part: int) -> Path:
+        return self._directory / f"part-{part:02d}.arrow"
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

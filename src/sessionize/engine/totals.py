@@ -1,0 +1,72 @@
+"""The books of a run: what became of every record, and who is told on the way."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+from sessionize.ports import EventBatch, Sink
+
+
+@dataclass(slots=True)
+class Totals:
+    """Records by what became of them: consumed = settled + pending + late + duplicate + excluded + rejected.
+
+    settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that went
+    over the disk on their way.
+    """
+
+    consumed: int = 0
+    settled: int = 0
+    pending: int = 0
+    late: int = 0
+    duplicate: int = 0
+    excluded: int = 0
+    rejected: int = 0
+    sessions: int = 0
+    spilled: int = 0
+    rejected_by_reason: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record is accounted for exactly once."""
+        parts = self.settled + self.pending + self.late + self.duplicate + self.excluded + self.rejected
+        return self.consumed == parts
+
+    def take_in(self, batch: EventBatch, rejects: Sink | None) -> None:
+        """Count a batch as consumed, and its rejected records as rejected, which go to their sink."""
+        self.consumed += batch.consumed
+        if batch.rejected.num_rows:
+            self.rejected += batch.rejected.num_rows
+            for reason in batch.rejected["reason"].value_counts().to_pylist():
+                word = reason["values"]
+                self.rejected_by_reason[word] = self.rejected_by_reason.get(word, 0) + reason["counts"]
+            if rejects is not None:
+                rejects.write(batch.rejected)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The totals by name."""
+        return asdict(self)
+
+
+# Told the phase ("read" or "write"), how much of it was just done (bytes or events), and the totals so far.
+Progress = Callable[[str, int, Totals], None]
+
+
+def ignore(phase: str, done: int, totals: Totals) -> None:
+    """The Progress of nobody."""
+
+
+@contextmanager
+def all_or_nothing(*sinks: Sink | None) -> Iterator[None]:
+    """Commit every sink at the end, in this order; on any error abort them all, so that none shows anything."""
+    present = [sink for sink in sinks if sink is not None]
+    try:
+        yield
+        for sink in present:
+            sink.commit()
+    except BaseException:
+        for sink in present:
+            sink.abort()
+        raise
