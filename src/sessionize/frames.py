@@ -1,0 +1,215 @@
+"""Sessions of a data frame: a pandas, Polars, pyarrow or DuckDB frame in, the same kind out.
+
+    import sessionize
+    sessionize.sessions(frame, user="user_id", time="timestamp", page="url")
+    sessionize.label(frame, user="user_id", time="timestamp")
+
+The frame is bounded input to the same core as everything else; narwhals knows the kinds of frames.
+"""
+
+from typing import Any, TypeVar
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from narwhals.typing import IntoFrame
+
+from sessionize.engine.batch import Job, sessions_of
+from sessionize.engine.totals import Totals
+from sessionize.errors import InputError
+from sessionize.kernel.labels import session_id_of_rows
+from sessionize.session import columns as col
+from sessionize.session.durations import Duration
+from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
+from sessionize.session.rules import Rules
+
+Frame = TypeVar("Frame", bound=IntoFrame)
+
+
+def sessions(
+    frame: Frame,
+    *,
+    user: str,
+    time: str,
+    event_id: str | None = None,
+    event_type: str | None = None,
+    page: str | None = None,
+    value: str | None = None,
+    gap: Duration = "30m",
+    gap_boundary: GapBoundary = "exclusive",
+    max_duration: Duration | None = "2h",
+    max_duration_mode: MaxDurationMode = "anchored",
+    session_ids: SessionIds = "start",
+    rules: Rules | None = None,
+    columns: list[str] | None = None,
+) -> Frame:
+    """One row per session, of the same kind of frame, sorted by user and start.
+
+    user: column of users, text or integers; the result's user column has its name (integers become text). time: column of event times,
+    integers in ms or timestamps (without a zone they count as UTC). event_id, event_type, page, value: further columns; each
+    adds the session columns made of it. gap, max_duration: "30m" or timedelta; max_duration None for no limit.
+    columns: only these session columns. Rules about event types need event_type.
+    Errors: InputError for a missing column, null users or times, or times that are none; ConfigError for options that
+    can't be meant. Source: docs/spec/sessions.md.
+    """
+    given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
+    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
+    policy = Policy.of(
+        gap=gap,
+        gap_boundary=gap_boundary,
+        max_duration=max_duration,
+        max_duration_mode=max_duration_mode,
+        session_ids=session_ids,
+    )
+    have = frozenset({col.USER, col.EVENT_TIME, *(name for name, column in given.items() if column is not None)})
+    wanted = col.SessionColumns.made_of(have, only=None if columns is None else tuple(columns))
+    extra = tuple(n for n in (col.SESSION_START, col.SESSION_ID) if n not in wanted)
+    made = col.SessionColumns(tuple(n for n in col.SESSION_COLUMNS if n in wanted or n in extra))
+    job = Job(policy=policy, rules=rules or Rules(), columns=made, user_name=user)
+    schema = made.schema(user)
+    tables = [t.cast(schema) for t, _ in sessions_of(iter([events]) if events.num_rows else iter([]), job, Totals())]
+    table = pa.concat_tables(tables or [schema.empty_table()])
+    order = [(user, "ascending"), (col.SESSION_START, "ascending")]
+    table = table.take(pc.sort_indices(table, sort_keys=order)).drop_columns(list(extra))
+    result: Frame = _like(native, table)
+    return result
+
+
+def label(
+    frame: Frame,
+    *,
+    user: str,
+    time: str,
+    event_id: str | None = None,
+    event_type: str | None = None,
+    page: str | None = None,
+    gap: Duration = "30m",
+    gap_boundary: GapBoundary = "exclusive",
+    max_duration: Duration | None = "2h",
+    max_duration_mode: MaxDurationMode = "anchored",
+    session_ids: SessionIds = "start",
+    rules: Rules | None = None,
+    column: str = col.SESSION_ID,
+) -> Frame:
+    """The frame as it is, in its own order, with one more text column: the id of each event's session.
+
+    Options and errors as in `sessions`. column: the name of the new column; a frame that has it already is refused. An
+    event of an excluded type gets null; a duplicate gets the id of the event it repeats.
+    """
+    given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page}
+    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
+    if column in native.columns:
+        raise InputError(
+            "the frame has a column of that name already", detail=f"column {column!r}", hint="name another: column=…"
+        )
+    policy = Policy.of(
+        gap=gap,
+        gap_boundary=gap_boundary,
+        max_duration=max_duration,
+        max_duration_mode=max_duration_mode,
+        session_ids=session_ids,
+    )
+    ids = session_id_of_rows(events, policy, rules=rules)
+    if nw.get_native_namespace(native).__name__ == "duckdb":
+        result: Frame = _like(native, native.collect("pyarrow").to_native().append_column(column, ids))
+        return result
+    eager = native.collect() if isinstance(native, nw.LazyFrame) else native
+    series = nw.new_series(column, ids.to_pylist(), nw.String, backend=eager.implementation)
+    if eager.implementation.is_pandas():
+        series = nw.from_native(series.to_native().set_axis(eager.to_native().index), series_only=True)
+    done = eager.with_columns(series)
+    result = (done.lazy() if isinstance(native, nw.LazyFrame) else done).to_native()
+    return result
+
+
+def _has_boundary(rules: Rules | None) -> bool:
+    return rules is not None and rules.boundary is not None
+
+
+def _read(
+    frame: Any, user: str, time: str, given: dict[str, str | None], *, keep_all: bool
+) -> tuple[Any, pa.Table]:
+    """The frame in narwhals' hands, and its events with canonical columns."""
+    try:
+        native = nw.from_native(frame)
+    except TypeError as error:
+        raise InputError(
+            "this kind of frame is not known",
+            detail=f"{type(frame).__module__}.{type(frame).__name__}",
+            hint="pandas, Polars, pyarrow tables and DuckDB relations are",
+        ) from error
+    present = native.collect_schema().names()
+    names = {user: col.USER, time: col.EVENT_TIME} | {c: name for name, c in given.items() if c is not None}
+    for column in names:
+        if column not in present:
+            raise InputError(
+                "the frame has no such column", detail=f"column {column!r}", hint=f"it has {', '.join(present)}"
+            )
+    if len(names) < 2 + sum(c is not None for c in given.values()):
+        raise InputError("one column can't serve for two things", detail=f"user={user!r}, time={time!r}, {given}")
+    chosen = native if keep_all else native.select(list(names))
+    table = chosen.collect("pyarrow").to_native() if isinstance(chosen, nw.LazyFrame) else chosen.to_arrow()
+    rest = {n: table[n] for n in table.column_names if n not in names and n not in col.EVENT_TYPES}
+    events = {col.USER: _users(table[user], user), col.EVENT_TIME: _times(table[time], time)}
+    for name, column in given.items():
+        if column is not None:
+            kind = pa.float64() if name == col.VALUE else pa.string()
+            events[name] = _cast(table[column], kind, column)
+    return native, pa.table({**events, **rest})
+
+
+def _users(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_integer(kind) or _is_text(kind)):
+        raise InputError("users must be text or integers", detail=f"column {name!r} is {column.type}")
+    _no_nulls(column, name)
+    return column if pa.types.is_dictionary(column.type) and kind == pa.string() else _cast(column, pa.string(), name)
+
+
+def _times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """int64 ms UTC. Finer timestamps are floored, also before 1970."""
+    _no_nulls(column, name)
+    if pa.types.is_integer(column.type):
+        return _cast(column, pa.int64(), name)
+    if pa.types.is_timestamp(column.type):
+        ticks = column.cast(pa.int64()).to_numpy()
+        per_ms = {"s": 0, "ms": 1, "us": 1_000, "ns": 1_000_000}[column.type.unit]
+        return pa.chunked_array([pa.array(ticks // per_ms if per_ms else ticks * np.int64(1000))])
+    if pa.types.is_date(column.type):
+        return _times(column.cast(pa.timestamp("ms")), name)
+    raise InputError(
+        "event times must be integers in milliseconds or timestamps",
+        detail=f"column {name!r} is {column.type}",
+        hint="convert the column first",
+    )
+
+
+def _no_nulls(column: pa.ChunkedArray, name: str) -> None:
+    if column.null_count:
+        raise InputError(
+            "every event needs a user and a time",
+            detail=f"column {name!r} has {column.null_count} null(s) in {len(column)} rows",
+            hint="drop or fill them first",
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"column {name!r} can't be used as {kind}", detail=str(error)) from error
+
+
+def _like(native: Any, table: pa.Table) -> Any:
+    """The table as the kind of frame that came in."""
+    backend = nw.get_native_namespace(native)
+    if backend.__name__ == "duckdb":
+        return backend.from_arrow(table)
+    if isinstance(native, nw.LazyFrame):
+        return nw.from_arrow(table, backend=native.implementation).lazy().to_native()
+    return nw.from_arrow(table, backend=native.implementation).to_native()
