@@ -17,11 +17,10 @@ def session_id_of_rows(events: pa.Table, policy: Policy, *, rules: Rules | None 
     events: bounded input, as for Sessionizer.push; an event of an excluded type gets null, a duplicate gets the session
     of the event it repeats. Errors: InputError as for Sessionizer.push.
     """
-    if events.num_rows == 0:
-        return pa.array([], pa.string())
-    done, ids, at = Sessionizer(policy, rules=rules, columns=_ONLY_IDS).cut_once(events)
-    if not len(at):
+    cut = Sessionizer(policy, rules=rules, columns=_ONLY_IDS).cut_once(events)
+    if cut is None:
         return pa.nulls(events.num_rows, pa.string())
+    done, ids, at = cut
     length = done.sessions.last - done.sessions.first + 1
     session = np.repeat(np.arange(len(length)), length)
     assert done.rows.order is not None

@@ -134,16 +134,19 @@ class Sessionizer:
         self._pending.add(self._rows(table, time, flags, keep))
         return self._count_in(table, time, late, flags.drop)
 
-    def cut_once(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]]:
+    def cut_once(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]] | None:
         """Cut bounded input without taking it in, on a fresh Sessionizer: for whoever needs the session of each event.
 
-        Returns the cut rows, the id of each session, and for each row of the cut its row in events.
+        Returns the cut rows, the id of each session, and for each row of the cut its row in events; None where every
+        event is excluded.
         """
         time = _times(events)
         _check_users(events)
         flags = self.rules.flags(events, conversions=False)
         keep = np.ones(events.num_rows, bool) if flags.drop is None else ~flags.drop
         rows = self._rows(events, time, flags, keep)
+        if not len(rows):
+            return None
         rows.columns["row"] = np.flatnonzero(keep)
         done = self._folder.cut(rows)
         s = done.sessions

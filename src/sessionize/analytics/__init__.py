@@ -1,0 +1,1 @@
+"""What can be said about sessions and events once they are there."""

@@ -1,0 +1,119 @@
+"""Why a user's sessions are cut where they are: every event, the silence before it, and the rule that decided.
+
+Nothing is stored for this: the same core runs over the user's events once more.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.kernel.labels import session_id_of_rows
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.session import columns as col
+from sessionize.session.durations import format_duration
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedEvent:
+    """One event in order. silence_ms: since the event before, None for the first. boundary: why a session began here,
+    None where it went on. note: a word on events that count nowhere ("duplicate", "excluded")."""
+
+    time_ms: int
+    event_type: str | None
+    page: str | None
+    silence_ms: int | None
+    session_id: str | None
+    boundary: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A user's events in order, and the sessions they make (rows of the session table)."""
+
+    user: str
+    policy: Policy
+    events: list[ExplainedEvent]
+    sessions: list[dict[str, object]]
+
+
+def explain(
+    events: pa.Table, user: str, policy: Policy, *, rules: Rules | None = None, end_ms: int | None = None
+) -> Explanation:
+    """Explain one user's sessions.
+
+    events: canonical columns, of this user or of many; end_ms: when the whole input ended, default its latest event.
+    """
+    rules = rules or Rules()
+    if end_ms is None and events.num_rows:
+        end_ms = pc.max(events[col.EVENT_TIME]).as_py()
+    mine = events.filter(pc.equal(events[col.USER].cast(pa.string()), user))
+    has = frozenset(mine.column_names)
+    sessionizer = Sessionizer(policy, rules=rules, columns=col.SessionColumns.made_of(has))
+    sessionizer.push(mine)
+    made = sessionizer.flush(end_ms)
+    sessions = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
+    ids = session_id_of_rows(mine, policy, rules=rules).to_pylist()
+    rows = list(zip(ids, _column(mine, col.EVENT_ID), mine[col.EVENT_TIME].to_pylist(),
+                    _column(mine, col.EVENT_TYPE), _column(mine, col.PAGE), strict=True))  # fmt: skip
+    place = {s[col.SESSION_ID]: i for i, s in enumerate(sessions)}
+    rows.sort(key=lambda r: (r[2], place.get(r[0], -1), r[1] or ""))
+    explained: list[ExplainedEvent] = []
+    before: int | None = None
+    current, seen = None, set()
+    for session_id, event_id, time, kind, page in rows:
+        note = "excluded" if session_id is None else None
+        if event_id is not None and (time, event_id) in seen:
+            note = "duplicate"
+        seen.add((time, event_id))
+        boundary = None
+        if note is None and session_id != current:
+            current = session_id
+            boundary = _why(sessions[place[session_id]], before, time, policy)
+        silence = None if before is None else time - before
+        explained.append(
+            ExplainedEvent(time_ms=time, event_type=kind, page=page, silence_ms=silence, session_id=session_id,
+                           boundary=boundary, note=note)  # fmt: skip
+        )
+        before = time if note is None else before
+    return Explanation(user=user, policy=policy, events=explained, sessions=sessions)
+
+
+def instant(time_ms: int) -> str:
+    """ISO 8601 in UTC with milliseconds; the bare number where the calendar ends."""
+    try:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        return f"{time_ms} ms"
+    return at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _why(session: dict[str, object], before: int | None, time: int, policy: Policy) -> str:
+    """The rule behind a start reason, with the numbers that decided."""
+    reason = str(session[col.START_REASON])
+    if before is None:
+        return "first event seen of this user"
+    silence = time - before
+    match reason:
+        case "inactivity":
+            sign = ">" if policy.gap_boundary == "exclusive" else ">="
+            return f"inactivity: silence {format_duration(silence)} {sign} gap {format_duration(policy.gap_ms)}"
+        case "max_duration":
+            assert policy.max_duration_ms is not None
+            limit = format_duration(policy.max_duration_ms)
+            return f"max_duration: the chain reaches a multiple of {limit}" if (
+                policy.max_duration_mode == "anchored"
+            ) else f"max_duration: {limit} or more since the session's start"
+        case _:
+            return reason
+
+
+def _column(table: pa.Table, name: str) -> list[str | None]:
+    if name not in table.column_names:
+        return [None] * int(table.num_rows)
+    values: list[str | None] = table[name].cast(pa.string()).to_pylist()
+    return values

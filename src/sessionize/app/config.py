@@ -1,0 +1,239 @@
+"""The pipeline file as a whole, and the one way to load it.
+
+    config = load_pipeline("my.toml", overrides={"rules.gap": "45m"})
+
+A preset or a TOML file comes first, the environment (SESSIONIZE_RULES__GAP=45m) lies over it, the command
+line over both. The sections are in config_sections.py; docs/configuration.md explains every key to people.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, PrivateAttr, StrictStr, ValidationError, model_validator
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from sessionize.app import config_types as kinds
+from sessionize.app.boundary import load_boundary
+from sessionize.app.config_errors import all_keys, config_error
+from sessionize.app.config_sections import InputSection, OutputSection, RulesSection, RunSection, Section, key
+from sessionize.app.config_types import refuse
+from sessionize.app.layers import MODES, KeyPath, environment_layer, file_layer, lay_over, option_layer
+from sessionize.app.options import format_value
+from sessionize.app.presets import preset_names, preset_text
+from sessionize.errors import ConfigError
+from sessionize.formats.dialects import Dialect, dialect_named
+from sessionize.session.durations import parse_duration_ms
+from sessionize.session.policy import Policy
+
+if TYPE_CHECKING:
+    from sessionize.connectors.generator.settings import GeneratorSettings
+    from sessionize.session.rules import Rules
+
+__all__ = [
+    "PipelineConfig",
+    "explain_config",
+    "json_schema",
+    "known_keys",
+    "load_pipeline",
+    "preset_names",
+    "preset_text",
+    "schema_text",
+]
+
+_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
+_GENERATED_EVENTS = 100_000
+_LATE_BY_MS = 180_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """How a config came to be; takes no part in whether two configs are equal."""
+
+    origins: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
+    folder: Path | None = field(default=None, compare=False)
+
+
+class PipelineConfig(Section):
+    """A pipeline, checked and complete."""
+
+    name: kinds.Name = key(
+        "pipeline", "What the pipeline is called; the file's name when left out.", example="web"
+    )
+    description: StrictStr = key("", "What it is for, in a sentence.", example="Sessions of the web shop")
+    input: InputSection = Field(default_factory=InputSection, description="Where events come from.")
+    rules: RulesSection = Field(default_factory=RulesSection, description="What a session is.")
+    output: OutputSection = Field(default_factory=OutputSection, description="Where sessions go.")
+    run: RunSection = Field(default_factory=RunSection, description="How to run.")
+
+    _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
+
+    @model_validator(mode="after")
+    def _only_selected_modes(self) -> Self:
+        for (table, selector), options_of in MODES.items():
+            section = getattr(self, table)
+            chosen = getattr(section, selector)
+            for option in sorted(section.model_fields_set):
+                owners = [value for value, options in options_of.items() if (table, option) in options]
+                if owners and chosen not in owners:
+                    named = f"{table}.{selector}"
+                    refuse(
+                        f"it belongs to {named} = {' or '.join(owners)}, and {named} is {chosen}",
+                        f"take it out, or set {named} = {format_value(owners[0])}",
+                        key=f"{table}.{option}",
+                    )
+        return self
+
+    def policy(self) -> Policy:
+        """The numbers that decide where a session ends."""
+        return self.rules.policy()
+
+    def dialect(self) -> Dialect:
+        """Where the fields are in the records, and what a conversion is."""
+        wanted = tuple(sorted(self.rules.conversion_events))
+        if self.input.mapping is None:
+            dialect = dialect_named(self.input.profile)
+        else:
+            dialect = Dialect.mapping(**self.input.mapping.model_dump())
+        return replace(dialect, conversion_events=wanted) if wanted else dialect
+
+    def event_rules(self) -> "Rules":
+        """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported."""
+        from sessionize.session.rules import Rules
+
+        named = self.rules.boundary
+        boundary = None if named is None else load_boundary(named, folder=self._loaded.folder or Path())
+        return Rules(
+            start_events=frozenset(self.rules.start_events),
+            end_events=frozenset(self.rules.end_events),
+            excluded_events=frozenset(self.rules.excluded_events),
+            conversion_events=frozenset(self.dialect().conversion_events),
+            boundary=boundary,
+        )
+
+    def generator(self) -> "GeneratorSettings":
+        """What to generate: late events are late enough for rules.lateness not to cover them."""
+        from sessionize.connectors.generator.settings import GeneratorSettings
+
+        made, rules = self.input.generator, self.rules
+        out_of_order_ms = parse_duration_ms(made.out_of_order, name="input.generator.out_of_order")
+        sized = made.events is not None or (made.rate is not None and made.duration is not None)
+        return GeneratorSettings(
+            profile=self.input.profile,
+            users=made.users,
+            events=made.events if sized else _GENERATED_EVENTS,
+            rate_per_s=made.rate,
+            duration_ms=None if made.duration is None else parse_duration_ms(made.duration, name="duration"),
+            seed=made.seed,
+            skew=made.skew,
+            out_of_order_ms=out_of_order_ms,
+            late_fraction=made.late_fraction,
+            late_by_ms=rules.lateness_ms + out_of_order_ms + _LATE_BY_MS,
+            duplicate_fraction=made.duplicate_fraction,
+            broken_fraction=made.broken_fraction,
+        )
+
+    def input_paths(self) -> tuple[str, ...]:
+        """What to read. Errors: ConfigError where the input is files and none is named."""
+        if self.input.kind == "files" and not self.input.paths:
+            raise ConfigError(
+                "there is nothing to read",
+                detail=f"{self.origin_of('input.paths')}: input.paths = []",
+                hint="give --input PATH, or name the files in input.paths",
+            )
+        return self.input.paths
+
+    @property
+    def home(self) -> Path:
+        """The folder for tables, catalog and state."""
+        return Path(self.run.home).expanduser()
+
+    def origin_of(self, dotted: str) -> str:
+        """Where a value came from: "default", "preset NAME", "file PATH", "environment NAME" or "option"."""
+        return self._loaded.origins.get(tuple(dotted.split(".")), "default")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole pipeline as tables of TOML values: with defaults, without the options of other modes."""
+        tree = self.model_dump(mode="json", exclude_none=True)
+        for (section, selector), options_of in MODES.items():
+            chosen = options_of[tree[section][selector]]
+            for option in {o for options in options_of.values() for o in options} - set(chosen):
+                tree[section].pop(option[1], None)
+        return tree
+
+
+def load_pipeline(
+    name_or_path: str,
+    *,
+    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    environ: Mapping[str, str] | None = None,
+) -> PipelineConfig:
+    """Load a preset by its name, or a pipeline file by its path (ending in .toml, or with a folder in front).
+
+    overrides: {dotted key: value} of the command line; None means the option was not given. environ: the
+    process's own when None. Errors: ConfigError for all that cannot be meant, with place, key and value.
+    """
+    layer, name, folder = file_layer(name_or_path)
+    lay_over(layer, environment_layer(os.environ if environ is None else environ, known_keys()))
+    lay_over(layer, option_layer(overrides))
+    values = layer.nested()
+    values.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_.-")[:100] or "pipeline")
+    try:
+        config = PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, layer, PipelineConfig) from None
+    config._loaded = _Loaded(dict(layer.origins), folder)
+    return config
+
+
+def explain_config(config: PipelineConfig) -> list[tuple[str, str, str]]:
+    """Every effective value as (dotted key, value written as TOML, where it came from)."""
+    leaves = _leaves(config.as_dict(), "")
+    return [(name, format_value(value), config.origin_of(name)) for name, value in leaves]
+
+
+def known_keys() -> list[str]:
+    """Every key a pipeline file may hold, dotted."""
+    return list(all_keys(PipelineConfig))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the pipeline file, for editors."""
+    schema = PipelineConfig.model_json_schema(schema_generator=_TomlSchema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "sessionize pipeline",
+    }
+
+
+def schema_text() -> str:
+    """The JSON Schema as docs/pipeline.schema.json holds it."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """TOML has no null: a key that may be None is one that may be left out."""
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        made = super().default_schema(schema)
+        return {name: value for name, value in made.items() if name != "default" or value is not None}
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,124 @@
+"""Files in, sessions or labelled events out: what `batch` and `label` do, as a plan that can be printed and run.
+
+This road needs no pipeline file, so it loads none of the configuration machinery.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sessionize.connectors.files.sink import FileSink
+from sessionize.connectors.files.source import FileSource
+from sessionize.engine.batch import MEMORY_BYTES_MAX, Job, run_batch
+from sessionize.engine.label import run_label
+from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.errors import ConfigError
+from sessionize.formats.dialects import Dialect
+from sessionize.ports import Sink
+from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+ICEBERG_PREFIX = "iceberg:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePlan:
+    """A run over files, before anything is read.
+
+    what: "sessions" or "labels". output: a file by its ending, or iceberg:database.table. columns: the session columns
+    to make, None for all that the input can fill. rejects: a file for the records that could not be used, None to count
+    them only. max_future_ms, now_ms: events later than now + max_future are rejected; None accepts any time.
+    """
+
+    what: Literal["sessions", "labels"]
+    inputs: tuple[str, ...]
+    output: str
+    dialect: Dialect
+    policy: Policy
+    rules: Rules
+    home: Path
+    columns: tuple[str, ...] | None = None
+    rejects: Path | None = None
+    memory_bytes_max: int = MEMORY_BYTES_MAX
+    max_future_ms: int | None = None
+    now_ms: int | None = None
+    overwrite: bool = False
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The plan in words, for people."""
+        return [
+            ("input", ", ".join(self.inputs)),
+            ("records", self.dialect.name),
+            ("rules", self.policy.describe()),
+            ("output", self.output),
+            ("rejected records", str(self.rejects) if self.rejects is not None else "counted only"),
+        ]
+
+    def open(self) -> "FileRun":
+        """Look at the input and open the outputs. Errors: ConfigError, InputError, OutputError."""
+        labels = self.what == "labels"
+        source = FileSource(
+            list(self.inputs),
+            dialect=self.dialect,
+            columns=None if labels or self.rules.boundary is not None else self._event_columns(),
+            extras=labels or self.rules.boundary is not None,
+            max_future_ms=self.max_future_ms,
+            now_ms=self.now_ms,
+        )
+        wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
+        job = Job(
+            policy=self.policy,
+            rules=self.rules,
+            columns=wanted,
+            user_name=source.user_name,
+            memory_bytes_max=self.memory_bytes_max,
+        )
+        rejects = None if self.rejects is None else FileSink(self.rejects, col.REJECTED_SCHEMA)
+        return FileRun(self, source, self._sink(job), rejects, job)
+
+    def _event_columns(self) -> frozenset[str]:
+        """The event columns that the wanted session columns and the rules need; the others are not even read."""
+        has = self.dialect.columns
+        wanted = col.SessionColumns.made_of(has, only=self.columns)
+        needs: set[str] = {col.USER, col.EVENT_TIME, col.EVENT_ID}
+        for name in wanted.names:
+            needs |= col.MADE_OF.get(name, frozenset())
+        if self.rules.need_event_type:
+            needs.add(col.EVENT_TYPE)
+        return frozenset(needs) & has
+
+    def _sink(self, job: Job) -> Sink:
+        if not self.output.startswith(ICEBERG_PREFIX):
+            schema = job.columns.schema(job.user_name) if self.what == "sessions" else None
+            return FileSink(Path(self.output), schema)
+        from sessionize.connectors.iceberg import IcebergSink, open_catalog, user_sessions
+        from sessionize.connectors.iceberg import events as event_layout
+
+        database, _, table = self.output.removeprefix(ICEBERG_PREFIX).partition(".")
+        if not database or not table:
+            raise ConfigError(
+                "an Iceberg output needs a database and a table",
+                detail=self.output,
+                hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
+            )
+        layout = user_sessions(job.user_name) if self.what == "sessions" else event_layout(job.user_name)
+        catalog = open_catalog(self.home)
+        return IcebergSink(catalog, layout, table=table, database=database, overwrite=self.overwrite)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRun:
+    """An opened plan."""
+
+    plan: FilePlan
+    source: FileSource
+    sink: Sink
+    rejects: Sink | None
+    job: Job
+
+    def run(self, progress: Progress = ignore) -> Totals:
+        """Do it. On an error no output shows anything."""
+        engine: Any = run_batch if self.plan.what == "sessions" else run_label
+        totals: Totals = engine(self.source, self.sink, self.job, rejects=self.rejects, progress=progress)
+        return totals

@@ -1,0 +1,103 @@
+"""A pipeline's configuration → the source, the outputs and the rules of a run. The composition root of `run`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sessionize.app.config import PipelineConfig, explain_config
+from sessionize.engine.batch import Job
+from sessionize.engine.local import Outputs, run_stream
+from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.ports import Sink, Source
+from sessionize.session import columns as col
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePlan:
+    """A run of a pipeline, before anything is opened. now_ms: what counts as the present for the whole run."""
+
+    config: PipelineConfig
+    now_ms: int
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Every setting that is in force: key, value, where it came from."""
+        return explain_config(self.config)
+
+    def open(self) -> "PipelineRun":
+        """Open source and outputs. Errors: ConfigError, InputError, OutputError."""
+        config = self.config
+        source = self._source()
+        wanted = col.SessionColumns.made_of(
+            source.event_columns, only=None if config.output.columns is None else tuple(config.output.columns)
+        )
+        job = Job(
+            policy=config.policy(),
+            rules=config.event_rules(),
+            columns=wanted,
+            user_name=source.user_name,
+            memory_bytes_max=config.run.memory_bytes,
+        )
+        return PipelineRun(config, source, self._outputs(job), job)
+
+    def _source(self) -> Source:
+        config = self.config
+        if config.input.kind == "generator":
+            from sessionize.connectors.generator.source import GeneratorSource
+
+            return GeneratorSource(config.generator(), max_future_ms=config.rules.max_future_ms, now_ms=self.now_ms)
+        from sessionize.connectors.files.source import FileSource
+
+        return FileSource(
+            list(config.input_paths()),
+            dialect=config.dialect(),
+            extras=True,
+            max_future_ms=config.rules.max_future_ms,
+            now_ms=self.now_ms,
+        )
+
+    def _outputs(self, job: Job) -> Outputs:
+        output = self.config.output
+        if output.kind != "iceberg":
+            from sessionize.connectors.files.sink import FileSink
+
+            path = Path(output.path or "")
+            rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
+            return Outputs(
+                sessions=FileSink(path, job.columns.schema(job.user_name)), rejected=rejected if output.rejected else None
+            )
+        from sessionize.connectors import iceberg
+
+        catalog = iceberg.open_catalog(self.config.home)
+
+        def sink(layout: iceberg.TableLayout, table: str) -> Sink:
+            overwrite = output.mode == "overwrite"
+            return iceberg.IcebergSink(catalog, layout, table=table, database=output.database, overwrite=overwrite)
+
+        return Outputs(
+            sessions=sink(iceberg.user_sessions(job.user_name), output.table),
+            events=sink(iceberg.events(job.user_name), iceberg.EVENTS) if output.events else None,
+            late=sink(iceberg.events(job.user_name), iceberg.LATE_EVENTS) if output.events else None,
+            rejected=sink(iceberg.rejected_events(), iceberg.REJECTED_EVENTS) if output.rejected else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRun:
+    """An opened pipeline."""
+
+    config: PipelineConfig
+    source: Source
+    outputs: Outputs
+    job: Job
+
+    def run(self, progress: Progress = ignore, stop: Callable[[], bool] = lambda: False) -> Totals:
+        """Do it, until the input ends or stop() says so. On an error no output shows anything."""
+        lateness_ms = self.config.rules.lateness_ms
+        return run_stream(self.source, self.outputs, self.job, lateness_ms=lateness_ms, progress=progress, stop=stop)
+
+
+def plan_pipeline(config: PipelineConfig, *, now_ms: int | None = None) -> PipelinePlan:
+    """Plan a run; the present is the system's clock unless given."""
+    return PipelinePlan(config, time.time_ns() // 1_000_000 if now_ms is None else now_ms)
+

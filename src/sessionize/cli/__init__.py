@@ -1,0 +1,5 @@
+"""The command line: thin, and quick to start; every command loads what it needs when it runs."""
+
+from sessionize.cli.app import main
+
+__all__ = ["main"]

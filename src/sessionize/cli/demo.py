@@ -1,0 +1,135 @@
+"""`demo`: the main road once, on made-up data, in under a minute: events → sessions → Iceberg → query → explain."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sessionize.connectors.generator import GeneratedTotals
+    from sessionize.engine.totals import Totals
+
+PIPELINE = "user_sessionization_pipeline"
+QUERIES = {
+    "sessions a day, and how many of them booked": """
+SELECT session_date, count(*) AS sessions, round(avg(session_duration_seconds)) AS mean_seconds,
+       round(avg(event_count), 1) AS mean_events, round(100 * avg(has_conversion::INT), 1) AS "booked %"
+FROM user_sessions GROUP BY 1 ORDER BY 1""",
+    "why sessions ended": """
+SELECT end_reason, count(*) AS sessions, round(max(session_duration_seconds) / 60, 1) AS longest_minutes
+FROM user_sessions GROUP BY 1 ORDER BY 2 DESC""",
+}
+
+
+def demo(
+    events: Annotated[int, typer.Option(min=1_000, help="How many events to make.")] = 1_000_000,
+    home: Annotated[Path, typer.Option(help="Folder for the demo's data and tables.")] = Path("sessionize-data/demo"),
+) -> None:
+    """A day of made-up clickstream, late and broken records included, to sessions in an Iceberg table."""
+    from sessionize.cli import output as out
+    from sessionize.cli.pipelines import print_sessions
+
+    say = out.console(stderr=True)
+    file = home / "clickstream.ndjson"
+    home.mkdir(parents=True, exist_ok=True)
+    say.rule("[bold]1  a day of clickstream", align="left")
+    made = _generate(events, file)
+    say.print(
+        f"{file}: {made.size_bytes / 1e6:,.0f} MB, {made.users:,} users, {made.events:,} events, of which {made.late:,} late;"
+        f" {made.duplicates:,} sent twice, and {made.broken:,} broken records"
+    )
+    say.rule("[bold]2  events → sessions → Iceberg", align="left")
+    totals, seconds = _run(home, file)
+    out.print_totals(totals, seconds, f"sessions.user_sessions in {home}")
+    _check(made, totals)
+    say.rule("[bold]3  the sessions", align="left")
+    print_sessions(home, "sessions", "user_sessions")
+    say.rule("[bold]4  ask them anything", align="left")
+    for title, sql in QUERIES.items():
+        _query(home, title, sql)
+    say.rule("[bold]5  why is a session what it is?", align="left")
+    _explain(home)
+    say.rule("[bold]now you", align="left")
+    say.print(f'sessionize query --home {home} "SELECT * FROM user_sessions LIMIT 5"', style="cyan")
+    say.print(f"sessionize explain USER --home {home}", style="cyan")
+    say.print("sessionize batch your_events.csv --user user_id --time timestamp -o sessions.parquet", style="cyan")
+
+
+def _generate(events: int, file: Path) -> "GeneratedTotals":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from sessionize.app.producing import produce, settings_of
+    from sessionize.cli.output import console
+
+    settings = settings_of(
+        start_ms=None, profile="clickstream", users=max(100, events // 50), events=events, seed=7, skew=0.8,
+        late_fraction=0.005, late_by_ms=20 * 60_000, out_of_order_ms=60_000, duplicate_fraction=0.003,
+        broken_fraction=0.001,
+    )  # fmt: skip
+    err = console(stderr=True)
+    bars = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*bars, console=err, disable=not err.is_terminal) as display:
+        task = display.add_task("making", total=events)
+        return produce(settings, file, progress=lambda done: display.update(task, completed=done))
+
+
+def _run(home: Path, file: Path) -> "tuple[Totals, float]":
+    from sessionize.app.config import load_pipeline
+    from sessionize.app.pipelines import plan_pipeline
+    from sessionize.cli.progress import shown
+
+    overrides: dict[str, object] = {
+        "input.kind": "files",
+        "input.paths": [str(file)],
+        "output.mode": "overwrite",
+        "run.home": str(home),
+        "run.once": True,
+    }
+    opened = plan_pipeline(load_pipeline(PIPELINE, overrides=overrides)).open()
+    started = time.perf_counter()
+    with shown(opened.source.size_bytes) as progress:
+        totals = opened.run(progress)
+    return totals, time.perf_counter() - started
+
+
+def _check(made: "GeneratedTotals", totals: "Totals") -> None:
+    """The books must balance, and against what was made: nothing lost, nothing counted twice."""
+    from sessionize.cli.output import console
+    from sessionize.errors import SessionizeError
+
+    problems = [
+        f"{what}: {there:,} made, {found:,} found"
+        for what, there, found in (
+            ("records", made.records, totals.consumed),
+            ("broken", made.broken, totals.rejected),
+        )
+        if there != found
+    ]
+    if problems or not totals.balanced:
+        raise SessionizeError("the demo's books do not balance", detail="; ".join(problems) or str(totals.as_dict()))
+    console(stderr=True).print(
+        "every record is accounted for: read = in sessions + late + duplicate + rejected", style="green"
+    )
+
+
+def _query(home: Path, title: str, sql: str) -> None:
+    from sessionize.app.queries import run_query
+    from sessionize.cli.output import print_rows
+
+    print_rows(title, run_query(home, sql))
+
+
+def _explain(home: Path) -> None:
+    """The user with a session cut by the maximum duration and not too many events: the most there is to see."""
+    from sessionize.app.explaining import explain_from_tables
+    from sessionize.app.queries import run_query
+    from sessionize.cli.tables import print_explanation
+    from sessionize.session.policy import Policy
+
+    sql = """
+SELECT uuid FROM user_sessions GROUP BY uuid
+HAVING sum(event_count) <= 40 ORDER BY bool_or(end_reason = 'max_duration') DESC, count(*) DESC, uuid LIMIT 1"""
+    found = run_query(home, sql)
+    if found.num_rows:
+        print_explanation(explain_from_tables(home, found["uuid"][0].as_py(), Policy()), limit=40)

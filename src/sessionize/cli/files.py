@@ -1,0 +1,188 @@
+"""`batch` and `label`: files in, one file or table out."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sessionize.cli import options as opt
+
+if TYPE_CHECKING:
+    from sessionize.formats.dialects import Dialect
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders or patterns: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin."),
+]
+Output = Annotated[
+    str, typer.Option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE.")
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Only these session columns, separated by commas; the user's is called user.",
+                 rich_help_panel="Run"),
+]  # fmt: skip
+Memory = Annotated[
+    str, typer.Option(help="Events held in memory before they go over the disk.", rich_help_panel="Run")
+]
+Rejects = Annotated[
+    Path | None, typer.Option(help="A file for the records that could not be used.", rich_help_panel="Run")
+]
+MaxFuture = Annotated[
+    str, typer.Option(help='Reject events this far ahead of now; "none" accepts any time.', rich_help_panel="Records")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an Iceberg table's rows, not add to them.", rich_help_panel="Run")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.", rich_help_panel="Run")]
+
+
+def batch(
+    inputs: Inputs,
+    output: Output,
+    dialect: opt.DialectName = None,
+    user: opt.UserField = None,
+    time_: opt.TimeField = None,
+    time_format: opt.TimeFormat = "auto",
+    event_id: opt.IdField = None,
+    event_type: opt.TypeField = None,
+    page: opt.PageField = None,
+    value: opt.ValueField = None,
+    max_future: MaxFuture = "24h",
+    gap: opt.Gap = "30m",
+    gap_boundary: opt.GapBoundary = "exclusive",
+    max_duration: opt.MaxDuration = "2h",
+    max_duration_mode: opt.MaxDurationMode = None,
+    session_ids: opt.SessionIds = "start",
+    start_events: opt.StartEvents = None,
+    end_events: opt.EndEvents = None,
+    exclude_events: opt.ExcludeEvents = None,
+    columns: Columns = None,
+    rejects: Rejects = None,
+    memory: Memory = "2GB",
+    home: opt.Home = opt.HOME,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Files of events → one row per session."""
+    fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
+    _run(
+        "sessions",
+        inputs,
+        output,
+        opt.dialect_of(dialect, user, time_, time_format, **fields),
+        (gap, gap_boundary, max_duration, max_duration_mode, session_ids),
+        (start_events, end_events, exclude_events),
+        columns=None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip()),
+        places=(rejects, home),
+        limits=(memory, max_future),
+        overwrite=overwrite,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+def label(
+    inputs: Inputs,
+    output: Output,
+    dialect: opt.DialectName = None,
+    user: opt.UserField = None,
+    time_: opt.TimeField = None,
+    time_format: opt.TimeFormat = "auto",
+    event_id: opt.IdField = None,
+    event_type: opt.TypeField = None,
+    page: opt.PageField = None,
+    value: opt.ValueField = None,
+    max_future: MaxFuture = "24h",
+    gap: opt.Gap = "30m",
+    gap_boundary: opt.GapBoundary = "exclusive",
+    max_duration: opt.MaxDuration = "2h",
+    max_duration_mode: opt.MaxDurationMode = None,
+    session_ids: opt.SessionIds = "start",
+    start_events: opt.StartEvents = None,
+    end_events: opt.EndEvents = None,
+    exclude_events: opt.ExcludeEvents = None,
+    rejects: Rejects = None,
+    memory: Memory = "2GB",
+    home: opt.Home = opt.HOME,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Files of events → every event as it came, with the id of its session."""
+    fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
+    _run(
+        "labels",
+        inputs,
+        output,
+        opt.dialect_of(dialect, user, time_, time_format, **fields),
+        (gap, gap_boundary, max_duration, max_duration_mode, session_ids),
+        (start_events, end_events, exclude_events),
+        columns=None,
+        places=(rejects, home),
+        limits=(memory, max_future),
+        overwrite=overwrite,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+def _run(
+    what: Literal["sessions", "labels"],
+    inputs: list[str],
+    output: str,
+    dialect: "Dialect",
+    policy: tuple[str, str, str, str | None, str],
+    events: tuple[list[str] | None, list[str] | None, list[str] | None],
+    *,
+    columns: tuple[str, ...] | None,
+    places: tuple[Path | None, Path],
+    limits: tuple[str, str],
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from sessionize.app.files import FilePlan
+    from sessionize.app.options import parse_size_bytes
+    from sessionize.cli import output as out
+    from sessionize.cli.progress import shown
+    from sessionize.session.durations import parse_duration_ms
+    from sessionize.session.rules import Rules
+
+    started = time.perf_counter()
+    memory, max_future = limits
+    starts, ends, excluded = (frozenset(types or ()) for types in events)
+    plan = FilePlan(
+        what=what,
+        inputs=tuple(inputs),
+        output=output,
+        dialect=dialect,
+        policy=opt.policy_of(*policy),
+        rules=Rules(
+            start_events=starts,
+            end_events=ends,
+            excluded_events=excluded,
+            conversion_events=frozenset(dialect.conversion_events),
+        ),
+        home=places[1],
+        columns=columns,
+        rejects=places[0],
+        memory_bytes_max=parse_size_bytes(memory),
+        max_future_ms=None if max_future == "none" else parse_duration_ms(max_future, name="--max-future"),
+        now_ms=time.time_ns() // 1_000_000,
+        overwrite=overwrite,
+    )
+    if dry_run:
+        for name, value in plan.lines():
+            print(f"{name}: {value}")
+        return
+    run = plan.open()
+    with shown(run.source.size_bytes, enabled=not as_json) as progress:
+        totals = run.run(progress)
+    seconds = time.perf_counter() - started
+    if as_json:
+        out.print_json({**totals.as_dict(), "output": output, "seconds": round(seconds, 3)})
+    else:
+        out.print_totals(totals, seconds, output)

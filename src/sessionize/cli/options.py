@@ -1,0 +1,117 @@
+"""Options that several commands share, each defined once: its name, its help, and how its text is understood."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sessionize.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sessionize.formats.dialects import Dialect
+    from sessionize.session.policy import Policy
+
+DIALECTS = "clickstream, user-events, user_activity, clicks, ecommerce"
+HOME = Path("./sessionize-data")
+
+Home = Annotated[
+    Path, typer.Option(envvar="SESSIONIZE_HOME", help="Folder for tables, catalog and state.", rich_help_panel="Run")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Run")]
+DialectName = Annotated[
+    str | None, typer.Option("--dialect", help=f"Whose records these are: {DIALECTS}.", rich_help_panel="Records")
+]
+UserField = Annotated[
+    str | None,
+    typer.Option("--user", help="Field that names the user, for records of no dialect; dots reach inside.",
+                 rich_help_panel="Records"),
+]  # fmt: skip
+TimeField = Annotated[str | None, typer.Option("--time", help="Field with the event time.", rich_help_panel="Records")]
+TimeFormat = Annotated[
+    str,
+    typer.Option("--time-format", help="auto, ms, s, us, ns or iso8601; auto takes whole numbers for ms.",
+                 rich_help_panel="Records"),
+]  # fmt: skip
+IdField = Annotated[
+    str | None,
+    typer.Option("--event-id", help="Field with the event id; without one nothing is a duplicate.",
+                 rich_help_panel="Records"),
+]  # fmt: skip
+TypeField = Annotated[str | None, typer.Option("--event-type", help="Field with the type.", rich_help_panel="Records")]
+PageField = Annotated[str | None, typer.Option("--page", help="Field with the page.", rich_help_panel="Records")]
+ValueField = Annotated[
+    str | None, typer.Option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
+]
+Gap = Annotated[str, typer.Option(help="The silence that ends a session: 30m, 45s, 1h30m.", rich_help_panel="Rules")]
+GapBoundary = Annotated[
+    str,
+    typer.Option(help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.",
+                 rich_help_panel="Rules"),
+]  # fmt: skip
+MaxDuration = Annotated[
+    str, typer.Option(help='The longest a session may last, "none" for no limit.', rich_help_panel="Rules")
+]
+MaxDurationMode = Annotated[
+    str | None,
+    typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's own start.",
+                 rich_help_panel="Rules"),
+]  # fmt: skip
+SessionIds = Annotated[
+    str,
+    typer.Option(help="start: user_<start in ms>; sequential: user_session_1_0; running: user-1.",
+                 rich_help_panel="Rules"),
+]  # fmt: skip
+StartEvents = Annotated[
+    list[str] | None, typer.Option(help="Event type that opens a session; repeatable.", rich_help_panel="Rules")
+]
+EndEvents = Annotated[
+    list[str] | None, typer.Option(help="Event type that closes its session; repeatable.", rich_help_panel="Rules")
+]
+ExcludeEvents = Annotated[
+    list[str] | None, typer.Option(help="Event type that takes no part; repeatable.", rich_help_panel="Rules")
+]
+
+
+def policy_of(
+    gap: str, gap_boundary: str, max_duration: str, max_duration_mode: str | None, session_ids: str
+) -> "Policy":
+    """The policy that these options mean. Errors: ConfigError."""
+    from sessionize.session.durations import parse_duration_ms
+    from sessionize.session.policy import Policy
+
+    # a bare number is minutes, as everywhere on the command line where a gap is given
+    gap_ms = parse_duration_ms(gap, name="--gap", bare_unit="m")
+    limit_ms = None
+    if max_duration.strip().lower() != "none":
+        limit_ms = parse_duration_ms(max_duration, name="--max-duration", bare_unit="h")
+    return Policy(
+        gap_ms=gap_ms,
+        gap_boundary=gap_boundary,  # type: ignore[arg-type]  # checked by Policy
+        max_duration_ms=limit_ms,
+        max_duration_mode=max_duration_mode or "anchored",  # type: ignore[arg-type]
+        session_ids=session_ids,  # type: ignore[arg-type]
+    )
+
+
+def dialect_of(name: str | None, user: str | None, time: str | None, time_format: str, **fields: str | None) -> "Dialect":
+    """A named dialect, or the mapping that --user, --time and the others make. Errors: ConfigError."""
+    from sessionize.formats.dialects import Dialect, dialect_named
+
+    given = [f"--{k.replace('_', '-')}" for k, v in {"user": user, "time": time, **fields}.items() if v is not None]
+    if name is not None:
+        if given:
+            raise ConfigError(
+                "a dialect says where all fields are",
+                detail=f"--dialect {name} beside {', '.join(given)}",
+                hint="leave --dialect out to map the fields yourself",
+            )
+        return dialect_named(name)
+    if not given:
+        return dialect_named("clickstream")
+    if user is None or time is None:
+        raise ConfigError(
+            "a mapping needs the user and the time",
+            detail=f"given: {', '.join(given)}",
+            hint="--user FIELD --time FIELD",
+        )
+    return Dialect.mapping(user=user, time=time, time_format=time_format, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""What people see: tables, numbers and errors on a terminal, JSON where a program reads."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sessionize.errors import SessionizeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
+
+    from sessionize.engine.totals import Totals
+
+ROWS_SHOWN_MAX = 200
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A terminal to write on."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def print_error(error: SessionizeError) -> None:
+    """What failed, where, and what to do, on stderr."""
+    color = sys.stderr.isatty()
+    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if color else ("", "", "")
+    sys.stderr.write(f"{red}error:{off} {error.message}\n")
+    if error.detail:
+        sys.stderr.write(f"  {error.detail}\n")
+    if error.hint:
+        sys.stderr.write(f"{dim}  hint: {error.hint}{off}\n")
+
+
+def print_json(value: Any) -> None:
+    """One JSON value, one line, on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[int] = ()) -> None:
+    """A table on stdout. right: positions of columns to align right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="right" if at in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(value)) for value in row))
+    console().print(table)
+
+
+def print_rows(title: str, rows: "pa.Table", *, limit: int = ROWS_SHOWN_MAX) -> None:
+    """An Arrow table on stdout; numbers to the right; what is left out is said."""
+    import pyarrow as pa
+
+    numeric = [i for i, f in enumerate(rows.schema) if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    columns = [column.to_pylist() for column in rows.slice(0, limit).columns]
+    maps = [i for i, f in enumerate(rows.schema) if pa.types.is_map(f.type)]
+    for at in maps:
+        columns[at] = [None if v is None else dict(v) for v in columns[at]]
+    print_table(title, rows.column_names, zip(*columns, strict=True), right=numeric)
+    if rows.num_rows > limit:
+        console(stderr=True).print(f"{limit} of {rows.num_rows} rows shown; --json prints them all")
+
+
+def shown(value: Any) -> str:
+    """A value as one would read it in a table; control characters can't reach the terminal."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(shown(v) for v in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{shown(k)}: {shown(v)}" for k, v in value.items())
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".") if value == value else "NaN"
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
+def print_totals(totals: "Totals", seconds: float, output: str) -> None:
+    """The books of a run, on stderr: what became of every record."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column()
+    accepted = totals.settled
+    table.add_row("records read", f"{totals.consumed:,}", f"{totals.consumed / max(seconds, 1e-9):,.0f} a second")
+    table.add_row("  in sessions", f"{accepted:,}", "")
+    for name, count in (("late", totals.late), ("duplicate", totals.duplicate), ("excluded", totals.excluded)):
+        if count:
+            table.add_row(f"  {name}", f"{count:,}", "")
+    if totals.rejected:
+        reasons = sorted(totals.rejected_by_reason.items(), key=lambda item: -item[1])
+        table.add_row("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons))
+    table.add_row("sessions", f"{totals.sessions:,}", f"→ {output}")
+    console(stderr=True).print(table)

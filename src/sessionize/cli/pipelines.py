@@ -1,0 +1,184 @@
+"""`run` and `init`: a pipeline file or preset, run once; every option overrides one of its keys."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sessionize.cli import options as opt
+
+if TYPE_CHECKING:
+    from sessionize.app.config import PipelineConfig
+
+DEFAULT_PIPELINE = "user_sessionization_pipeline"
+# What --test-mode runs on: enough to see every column filled, over in a moment.
+TEST_MODE = {"input.kind": "generator", "input.generator.events": 5_000, "input.generator.users": 50, "run.once": True}
+SHOWN_COLUMNS = "session_id, session_start_time_ms, session_end_time_ms, session_duration_seconds, event_count, end_reason"
+
+Pipeline = Annotated[str, typer.Argument(help="A preset's name, or a .toml file.")]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", help="Files to read in place of the pipeline's input; repeatable.")
+]
+Once = Annotated[bool, typer.Option("--once", help="Process what is there, finish every session, and end.")]
+TestMode = Annotated[
+    bool, typer.Option("--test-mode", help="Sample data, once, into a temporary folder: does it all work here?")
+]
+Database = Annotated[str | None, typer.Option(help="Iceberg database.", rich_help_panel="Output")]
+TableName = Annotated[str | None, typer.Option(help="Iceberg table of the sessions.", rich_help_panel="Output")]
+Inactivity = Annotated[
+    str | None, typer.Option(help="The gap: minutes, or with a unit (30m).", rich_help_panel="Rules")
+]
+MaxSession = Annotated[
+    str | None, typer.Option(help="The maximum: hours, or with a unit (2h); none.", rich_help_panel="Rules")
+]
+Lateness = Annotated[
+    str | None, typer.Option(help="How far behind the newest an event may come.", rich_help_panel="Rules")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key; repeatable.")
+]
+LogLevel = Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", rich_help_panel="Run")]
+HomeOrNone = Annotated[
+    Path | None, typer.Option(help="Folder for tables, catalog and state.", rich_help_panel="Run")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every setting and where it comes from, and end.")]
+
+
+def run(
+    pipeline: Pipeline = DEFAULT_PIPELINE,
+    inputs: Inputs = None,
+    once: Once = False,
+    test_mode: TestMode = False,
+    iceberg_database: Database = None,
+    iceberg_table: TableName = None,
+    inactivity_timeout: Inactivity = None,
+    max_session_duration: MaxSession = None,
+    lateness: Lateness = None,
+    settings: Set = None,
+    home: HomeOrNone = None,
+    log_level: LogLevel = None,
+    dry_run: DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Run a pipeline: events in, sessions in the tables."""
+    from sessionize.app.config import load_pipeline
+    from sessionize.app.options import inactivity_timeout as gap_of
+    from sessionize.app.options import max_session_duration as limit_of
+    from sessionize.app.options import parse_set_option
+
+    overrides: dict[str, object] = {}
+    if inputs:
+        overrides |= {"input.kind": "files", "input.paths": list(inputs)}
+    if test_mode:
+        overrides |= TEST_MODE
+    if once:
+        overrides["run.once"] = True
+    if inactivity_timeout is not None:
+        overrides["rules.gap"] = gap_of(inactivity_timeout)
+    if max_session_duration is not None:
+        overrides["rules.max_duration"], warning = limit_of(max_session_duration)
+        if warning is not None:
+            sys.stderr.write(f"warning: --max-session-duration {warning}\n")
+    overrides |= {
+        "output.database": iceberg_database,
+        "output.table": iceberg_table,
+        "rules.lateness": lateness,
+        "run.log_level": log_level,
+        "run.home": None if home is None else str(home),
+    }
+    overrides |= dict(parse_set_option(text) for text in settings or ())
+    if test_mode and home is None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="sessionize-test-") as folder:
+            overrides["run.home"] = folder
+            _run(load_pipeline(pipeline, overrides=overrides), dry_run=dry_run, as_json=as_json, show=True)
+        return
+    _run(load_pipeline(pipeline, overrides=overrides), dry_run=dry_run, as_json=as_json, show=test_mode)
+
+
+def init(
+    preset: Annotated[str | None, typer.Argument(help="The preset to copy; without one they are listed.")] = None,
+) -> None:
+    """Print a preset as a pipeline file to edit: sessionize init NAME > my.toml."""
+    from sessionize.app.presets import preset_names, preset_text
+
+    if preset is not None:
+        sys.stdout.write(preset_text(preset))
+        return
+    from sessionize.cli.output import print_table
+
+    print_table("presets", ["name", "what it is"], preset_names())
+    sys.stderr.write("copy one:  sessionize init NAME > my.toml   then:  sessionize run my.toml\n")
+
+
+def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool) -> None:
+    from sessionize.app.pipelines import plan_pipeline
+    from sessionize.cli import output as out
+    from sessionize.cli.progress import shown
+
+    plan = plan_pipeline(config)
+    if dry_run:
+        lines = plan.lines()
+        if as_json:
+            out.print_json({key: {"value": value, "from": origin} for key, value, origin in lines})
+        else:
+            out.print_table(f"pipeline {config.name}", ["key", "value", "from"], lines)
+        return
+    started = time.perf_counter()
+    opened = plan.open()
+    with Interruptible() as interrupted, shown(opened.source.size_bytes, enabled=not as_json) as progress:
+        totals = opened.run(progress, stop=interrupted)
+    seconds = time.perf_counter() - started
+    where = config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
+    if as_json:
+        out.print_json({**totals.as_dict(), "output": where, "seconds": round(seconds, 3)})
+        return
+    out.print_totals(totals, seconds, where)
+    if show and config.output.kind == "iceberg":
+        print_sessions(config.home, config.output.database, config.output.table)
+
+
+def print_sessions(home: Path, database: str, table: str, *, limit: int = 8) -> None:
+    """The longest sessions of a table, as a table."""
+    from sessionize.app.queries import run_query
+    from sessionize.cli.output import print_rows
+
+    name = table.replace('"', '""')
+    sql = f'SELECT {SHOWN_COLUMNS} FROM "{name}" ORDER BY event_count DESC, session_id LIMIT {limit}'
+    print_rows("the largest sessions", run_query(home, sql, database=database))
+
+
+class Interruptible:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the present batch; a second one is for real."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[Any, Any] = {}
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> "Interruptible":
+        import signal
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        import signal
+
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        sys.stderr.write("stopping: finishing the sessions so far (once more to give up)\n")
+        signal.signal(number, self._ask)

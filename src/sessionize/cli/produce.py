@@ -1,0 +1,111 @@
+"""`produce`: made-up clickstreams in the record formats of the five dialects, to stdout or into a file."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sessionize.errors import ConfigError
+
+Profile = Annotated[
+    str, typer.Option(help="clickstream, user-events, user_activity, clicks or ecommerce.")
+]
+Sample = Annotated[bool, typer.Option("--sample", help="Print a few records and end.")]
+Users = Annotated[int, typer.Option("--num-users", help="How many users there are.")]
+Events = Annotated[int | None, typer.Option(help="How many events.")]
+Rate = Annotated[float | None, typer.Option(help="Events a second. Without --events this is kept in real time.")]
+Duration = Annotated[str | None, typer.Option(help="How long: minutes, or with a unit (90s, 2h).")]
+Out = Annotated[Path | None, typer.Option("-o", "--output", help="A file, .gz to compress; stdout when left out.")]
+Skew = Annotated[float, typer.Option(help="How much more the busiest users do: 0 for all alike, 1 for Zipf's law.")]
+Late = Annotated[float, typer.Option(help="Share of events written late.")]
+LateBy = Annotated[str, typer.Option(help="How late they are.")]
+OutOfOrder = Annotated[str, typer.Option(help="How far any event may be behind its turn.")]
+Duplicates = Annotated[float, typer.Option(help="Share of events written twice.")]
+Broken = Annotated[float, typer.Option(help="Share of records that cannot be read.")]
+Seed = Annotated[int, typer.Option(help="The same seed makes the same bytes.")]
+Start = Annotated[str | None, typer.Option(help="When the first event happens, ISO 8601 or ms; real time starts now.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No LATE lines and no summary on stderr.")]
+
+
+def produce(
+    profile: Profile = "clickstream",
+    sample: Sample = False,
+    num_users: Users = 50,
+    events: Events = None,
+    rate: Rate = None,
+    duration: Duration = None,
+    output: Out = None,
+    skew: Skew = 0.0,
+    late_fraction: Late = 0.0,
+    late_by: LateBy = "3m",
+    out_of_order: OutOfOrder = "0s",
+    duplicate_fraction: Duplicates = 0.0,
+    broken_fraction: Broken = 0.0,
+    seed: Seed = 0,
+    start: Start = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write made-up events: people who visit, look around, buy or leave, pause and come back.
+
+    With --rate and no --events they come in real time, for --duration minutes or until Ctrl-C; else as fast as they can
+    be written.
+    """
+    import time
+
+    from sessionize.app import producing
+    from sessionize.cli.output import print_json
+    from sessionize.session.durations import parse_duration_ms
+
+    if sample:
+        for record in producing.sample(profile, seed=seed):  # type: ignore[arg-type]  # checked there
+            print_json(record)
+        return
+    realtime = rate is not None and events is None
+    if events is None and rate is None:
+        rate, realtime = 5.0, True
+    started = time.perf_counter()
+    totals = producing.produce(
+        producing.settings_of(
+            profile=profile,
+            users=num_users,
+            events=events,
+            rate_per_s=rate,
+            duration_ms=None if duration is None else parse_duration_ms(duration, name="--duration", bare_unit="m"),
+            start_ms=time.time_ns() // 1_000_000 if realtime and start is None else _instant(start),
+            seed=seed,
+            skew=skew,
+            late_fraction=late_fraction,
+            late_by_ms=parse_duration_ms(late_by, name="--late-by"),
+            out_of_order_ms=parse_duration_ms(out_of_order, name="--out-of-order"),
+            duplicate_fraction=duplicate_fraction,
+            broken_fraction=broken_fraction,
+        ),
+        output,
+        realtime=realtime,
+        on_late=None if quiet or not realtime else _say_late,
+    )
+    if not quiet:
+        seconds = time.perf_counter() - started
+        sys.stderr.write(
+            f"{totals.records:,} records of {totals.users:,} users in {seconds:.1f} s"
+            f" ({totals.late:,} late, {totals.duplicates:,} duplicate, {totals.broken:,} broken)\n"
+        )
+
+
+def _say_late(user: str, behind_ms: int) -> None:
+    sys.stderr.write(f"LATE {user} {behind_ms / 1000:.0f} s behind\n")
+
+
+def _instant(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from datetime import UTC, datetime
+
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError("--start is not a time", detail=text, hint="2024-01-15T09:00:00Z, or ms since 1970") from None
+    return round((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,43 @@
+"""A progress bar on stderr for work that takes a while; nothing where nobody looks."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sessionize.engine.totals import Progress, Totals, ignore
+
+
+@contextmanager
+def shown(size_bytes: int | None, *, enabled: bool = True) -> Iterator[Progress]:
+    """A Progress that draws: bytes while reading, events while writing; the rest of the line says what was found."""
+    if not enabled or not sys.stderr.isatty():
+        yield ignore
+        return
+    from rich import progress as bars
+
+    from sessionize.cli.output import console
+
+    columns = (
+        bars.TextColumn("{task.description:<8}"),
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        bars.TimeRemainingColumn(elapsed_when_finished=True),
+        bars.TextColumn("{task.fields[found]}"),
+    )
+    with bars.Progress(*columns, console=console(stderr=True), transient=False) as display:
+        tasks = {"read": display.add_task("reading", total=size_bytes, found="")}
+
+        def update(phase: str, done: int, totals: Totals) -> None:
+            if phase not in tasks:
+                display.update(tasks["read"], total=display.tasks[0].completed)
+                expected = totals.consumed - totals.rejected
+                tasks[phase] = display.add_task("writing", total=expected, found="")
+            found = f"{totals.consumed:,} records"
+            if totals.rejected:
+                found += f", {totals.rejected:,} rejected"
+            if totals.sessions:
+                found += f", {totals.sessions:,} sessions"
+            display.update(tasks[phase], advance=done, found=found)
+
+        yield update
+        display.update(tasks["read"], total=display.tasks[0].completed)

@@ -1,0 +1,140 @@
+"""`query`, `explain` and `pruning`: looking at what is in the tables, and why it is so."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sessionize.cli import options as opt
+
+if TYPE_CHECKING:
+    from sessionize.analytics.explain import Explanation
+
+Database = Annotated[str, typer.Option("--iceberg-database", help="Iceberg database.", rich_help_panel="Run")]
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT over user_sessions, events, late_events, rejected_events.")],
+    home: opt.Home = opt.HOME,
+    database: Database = "sessions",
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print; --json prints all.")] = 200,
+    as_json: opt.Json = False,
+) -> None:
+    """SQL over the project's tables; --json prints one object per row."""
+    from sessionize.app.queries import run_query
+    from sessionize.cli import output as out
+
+    rows = run_query(home, sql, database=database)
+    if not as_json:
+        out.print_rows("", rows, limit=limit)
+        return
+    import pyarrow as pa
+
+    maps = [f.name for f in rows.schema if pa.types.is_map(f.type)]
+    for batch in rows.to_batches():
+        for row in batch.to_pylist():
+            out.print_json({k: dict(v) if k in maps and v is not None else v for k, v in row.items()})
+
+
+def explain(
+    who: Annotated[str, typer.Argument(metavar="USER", help="The user, exactly as in the events.")],
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="Read these files, not the tables; repeatable.")
+    ] = None,
+    dialect: opt.DialectName = None,
+    user: opt.UserField = None,
+    time_: opt.TimeField = None,
+    time_format: opt.TimeFormat = "auto",
+    event_id: opt.IdField = None,
+    event_type: opt.TypeField = None,
+    page: opt.PageField = None,
+    value: opt.ValueField = None,
+    gap: opt.Gap = "30m",
+    gap_boundary: opt.GapBoundary = "exclusive",
+    max_duration: opt.MaxDuration = "2h",
+    max_duration_mode: opt.MaxDurationMode = None,
+    session_ids: opt.SessionIds = "start",
+    start_events: opt.StartEvents = None,
+    end_events: opt.EndEvents = None,
+    exclude_events: opt.ExcludeEvents = None,
+    home: opt.Home = opt.HOME,
+    database: Database = "sessions",
+    limit: Annotated[int, typer.Option(min=1, help="Events to print; --json prints all.")] = 60,
+    as_json: opt.Json = False,
+) -> None:
+    """A user's events, the silences between them, and the rule behind each boundary."""
+    from sessionize.app.explaining import explain_from_files, explain_from_tables
+    from sessionize.cli import output as out
+    from sessionize.session.rules import Rules
+
+    policy = opt.policy_of(gap, gap_boundary, max_duration, max_duration_mode, session_ids)
+    rules = Rules(
+        start_events=frozenset(start_events or ()),
+        end_events=frozenset(end_events or ()),
+        excluded_events=frozenset(exclude_events or ()),
+    )
+    if inputs:
+        fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
+        records = opt.dialect_of(dialect, user, time_, time_format, **fields)
+        found = explain_from_files(inputs, who, records, policy, rules)
+    else:
+        found = explain_from_tables(home, who, policy, rules, database=database)
+    if as_json:
+        from dataclasses import asdict
+
+        out.print_json(asdict(found))
+    else:
+        print_explanation(found, limit)
+
+
+def pruning(
+    home: opt.Home = opt.HOME,
+    database: Database = "sessions",
+    table: Annotated[str, typer.Option("--iceberg-table", help="Iceberg table of the sessions.")] = "user_sessions",
+    as_json: opt.Json = False,
+) -> None:
+    """How many files a filter on date, on bucket and on both has to read, and how evenly users are spread."""
+    from dataclasses import asdict
+
+    from sessionize.app.pruning import check_pruning
+    from sessionize.cli import output as out
+
+    report, spread = check_pruning(home, database=database, table=table)
+    if as_json:
+        out.print_json({"filters": [asdict(row) for row in report], "buckets": asdict(spread)})
+        return
+    rows = [
+        (r.filter, f"{r.files_planned:,} of {r.files_there:,}", f"{r.rows_planned:,} of {r.rows_there:,}") for r in report
+    ]
+    out.print_table(f"{database}.{table}", ["filter", "files to read", "rows in them"], rows, right=(1, 2))
+    out.print_table("users per bucket", list(asdict(spread)), [list(asdict(spread).values())])
+
+
+def print_explanation(found: "Explanation", limit: int) -> None:
+    """An explanation as a table: one line per event, the boundary's reason where a session begins."""
+    from sessionize.analytics.explain import instant
+    from sessionize.cli import output as out
+    from sessionize.session.durations import format_duration
+
+    rows = []
+    for event in found.events[:limit]:
+        silence = "" if event.silence_ms is None else format_duration(event.silence_ms)
+        why = f"▶ {event.boundary}" if event.boundary is not None else (event.note or "")
+        rows.append((instant(event.time_ms), silence, event.event_type, event.page, event.session_id, why))
+    title = f"{found.user}: {len(found.events):,} events, {len(found.sessions):,} sessions ({found.policy.describe()})"
+    out.print_table(title, ["time", "silence", "type", "page", "session", "why it begins"], rows, right=(1,))
+    if len(found.events) > limit:
+        out.console(stderr=True).print(f"{limit} of {len(found.events):,} events shown; --json prints them all")
+    made = [
+        (s["session_id"], instant(_int(s["session_start_time_ms"])), format_duration(
+            _int(s["session_end_time_ms"]) - _int(s["session_start_time_ms"])), s["event_count"],
+         s["start_reason"], s["end_reason"])
+        for s in found.sessions
+    ]  # fmt: skip
+    columns = ["session", "start", "lasts", "events", "began by", "ended by"]
+    out.print_table("", columns, made[:limit], right=(2, 3))
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+

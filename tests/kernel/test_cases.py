@@ -1,0 +1,63 @@
+"""Every case file, through the reference and through every road to sessions."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import sessionize
+from sessionize import Sessionizer
+from sessionize.engine.batch import Job, sessions_of
+from sessionize.engine.totals import Totals
+from sessionize.session import columns as col
+from sessionize.testing.cases import Case, read_cases
+from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
+
+CASES = read_cases(Path(__file__).parents[1] / "cases")
+each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+def test_there_are_cases():
+    assert len(CASES) >= 20
+
+
+@each_case
+def test_reference(case: Case):
+    case.check(expected_sessions(case.events, case.policy, case.rules))
+
+
+@each_case
+def test_one_push_one_flush(case: Case):
+    core = Sessionizer(case.policy, rules=case.rules)
+    core.push(events_table(case.events))
+    case.check(sorted_rows(core.flush()))
+
+
+@each_case
+def test_event_by_event_with_the_watermark_close_behind(case: Case):
+    core, rows = Sessionizer(case.policy, rules=case.rules), []
+    for event in sorted(case.events, key=lambda e: e["time"]):
+        assert core.push(events_table([event])).num_rows == 0
+        rows += sorted_rows(core.advance(event["time"]))
+    rows += sorted_rows(core.flush())
+    case.check(sorted(rows, key=lambda r: (r["user"], r["session_start_time_ms"], r["session_id"])))
+
+
+@each_case
+def test_batch_engine(case: Case):
+    tables = [events_table([event]) for event in case.events]
+    made = list(sessions_of(tables, Job(policy=case.policy, rules=case.rules), Totals()))
+    case.check(sorted_rows(pa.concat_tables([t.cast(col.SessionColumns().schema()) for t, _ in made])))
+
+
+@each_case
+def test_frames(case: Case):
+    p = case.policy
+    made = sessionize.sessions(
+        events_table(case.events).rename_columns({"event_time_ms": "ts"}),
+        user="user", time="ts", event_id="event_id", event_type="event_type", page="page", value="value",
+        gap=f"{p.gap_ms}ms", gap_boundary=p.gap_boundary,
+        max_duration=None if p.max_duration_ms is None else f"{p.max_duration_ms}ms",
+        max_duration_mode=p.max_duration_mode, session_ids=p.session_ids, rules=case.rules,
+    )  # fmt: skip
+    case.check(sorted_rows(made))
