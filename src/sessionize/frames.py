@@ -46,12 +46,13 @@ def sessions(
 ) -> Frame:
     """One row per session, of the same kind of frame, sorted by user and start.
 
-    user: column of users, text or integers; the result's user column has its name (integers become text). time: column of event times,
-    integers in ms or timestamps (without a zone they count as UTC). event_id, event_type, page, value: further columns; each
-    adds the session columns made of it. gap, max_duration: "30m" or timedelta; max_duration None for no limit.
+    user: column of users, text or integers; the result's user column has its name (integers become text). time: column
+    of event times, integers in ms or timestamps (without a zone they count as UTC). event_id, event_type, page, value:
+    further columns; each adds the session columns made of it. gap, max_duration: "30m" or timedelta; max_duration None
+    for no limit.
     columns: only these session columns. Rules about event types need event_type.
-    Errors: InputError for a missing column, null users or times, or times that are none; ConfigError for options that
-    can't be meant. Source: docs/spec/sessions.md.
+    Errors: InputError for a missing column, null users or times, or times that are none; ConfigError for options
+    that can't be meant. Source: docs/spec/sessions.md.
     """
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
     native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
@@ -119,17 +120,15 @@ def label(
     if eager.implementation.is_pandas():
         series = nw.from_native(series.to_native().set_axis(eager.to_native().index), series_only=True)
     done = eager.with_columns(series)
-    result = (done.lazy() if isinstance(native, nw.LazyFrame) else done).to_native()
-    return result
+    labelled: Frame = (done.lazy() if isinstance(native, nw.LazyFrame) else done).to_native()
+    return labelled
 
 
 def _has_boundary(rules: Rules | None) -> bool:
     return rules is not None and rules.boundary is not None
 
 
-def _read(
-    frame: Any, user: str, time: str, given: dict[str, str | None], *, keep_all: bool
-) -> tuple[Any, pa.Table]:
+def _read(frame: Any, user: str, time: str, given: dict[str, str | None], *, keep_all: bool) -> tuple[Any, pa.Table]:
     """The frame in narwhals' hands, and its events with canonical columns."""
     try:
         native = nw.from_native(frame)
@@ -141,10 +140,10 @@ def _read(
         ) from error
     present = native.collect_schema().names()
     names = {user: col.USER, time: col.EVENT_TIME} | {c: name for name, c in given.items() if c is not None}
-    for column in names:
-        if column not in present:
+    for wanted in names:
+        if wanted not in present:
             raise InputError(
-                "the frame has no such column", detail=f"column {column!r}", hint=f"it has {', '.join(present)}"
+                "the frame has no such column", detail=f"column {wanted!r}", hint=f"it has {', '.join(present)}"
             )
     if len(names) < 2 + sum(c is not None for c in given.values()):
         raise InputError("one column can't serve for two things", detail=f"user={user!r}, time={time!r}, {given}")

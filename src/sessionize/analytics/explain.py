@@ -58,14 +58,14 @@ def explain(
     made = sessionizer.flush(end_ms)
     sessions = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
     ids = session_id_of_rows(mine, policy, rules=rules).to_pylist()
-    rows = list(zip(ids, _column(mine, col.EVENT_ID), mine[col.EVENT_TIME].to_pylist(),
-                    _column(mine, col.EVENT_TYPE), _column(mine, col.PAGE), strict=True))  # fmt: skip
+    fields = [_column(mine, name) for name in (col.EVENT_ID, col.EVENT_TYPE, col.PAGE)]
+    rows = list(zip(ids, mine[col.EVENT_TIME].to_pylist(), *fields, strict=True))
     place = {s[col.SESSION_ID]: i for i, s in enumerate(sessions)}
-    rows.sort(key=lambda r: (r[2], place.get(r[0], -1), r[1] or ""))
+    rows.sort(key=lambda r: (r[1], place.get(r[0], -1), r[2] or ""))
     explained: list[ExplainedEvent] = []
     before: int | None = None
     current, seen = None, set()
-    for session_id, event_id, time, kind, page in rows:
+    for session_id, time, event_id, kind, page in rows:
         note = "excluded" if session_id is None else None
         if event_id is not None and (time, event_id) in seen:
             note = "duplicate"
@@ -76,8 +76,15 @@ def explain(
             boundary = _why(sessions[place[session_id]], before, time, policy)
         silence = None if before is None else time - before
         explained.append(
-            ExplainedEvent(time_ms=time, event_type=kind, page=page, silence_ms=silence, session_id=session_id,
-                           boundary=boundary, note=note)  # fmt: skip
+            ExplainedEvent(
+                time_ms=time,
+                event_type=kind,
+                page=page,
+                silence_ms=silence,
+                session_id=session_id,
+                boundary=boundary,
+                note=note,
+            )
         )
         before = time if note is None else before
     return Explanation(user=user, policy=policy, events=explained, sessions=sessions)
@@ -105,9 +112,11 @@ def _why(session: dict[str, object], before: int | None, time: int, policy: Poli
         case "max_duration":
             assert policy.max_duration_ms is not None
             limit = format_duration(policy.max_duration_ms)
-            return f"max_duration: the chain reaches a multiple of {limit}" if (
-                policy.max_duration_mode == "anchored"
-            ) else f"max_duration: {limit} or more since the session's start"
+            return (
+                f"max_duration: the chain reaches a multiple of {limit}"
+                if (policy.max_duration_mode == "anchored")
+                else f"max_duration: {limit} or more since the session's start"
+            )
         case _:
             return reason
 

@@ -52,8 +52,10 @@ def load_boundary(reference: str, *, folder: Path) -> "BoundaryFunction":
 
 
 def _imported(module_name: str, folder: Path) -> ModuleType:
-    """Import a module. One that lies in folder gets a name of its own, so that it neither hides an installed module
-    from others nor is taken for a module of the same name in another folder.
+    """Import a module, in folder or elsewhere.
+
+    One in folder gets a name of its own, so that it neither hides an installed module from others nor is
+    taken for a module of the same name in another folder.
     """
     file = folder.resolve().joinpath(*module_name.split(".")).with_suffix(".py")
     spec = spec_from_file_location(f"{module_name}@{file}", file) if file.is_file() else None

@@ -18,6 +18,8 @@ from sessionize.session.durations import parse_duration_ms
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
 
 DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
+# By the ending the file sink knows the format, so it has to agree with the kind.
+_ENDINGS = {"parquet": (".parquet",), "csv": (".csv",), "ndjson": (".ndjson", ".jsonl")}
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -297,9 +299,9 @@ class OutputSection(Section):
         hint = f'path = "sessions.{self.kind}"'
         if self.path is None:
             refuse(f"kind = {self.kind} needs a file to write to", hint, key="output.path")
-        ending = PurePath(self.path).suffix.lower().removeprefix(".")
-        if ending != self.kind and ending in ("parquet", "csv", "ndjson"):
-            refuse(f"the ending is that of another kind than {self.kind}", hint, key="output.path")
+        endings = _ENDINGS[self.kind]
+        if PurePath(self.path).suffix not in endings:
+            refuse(f"a {self.kind} file is named with {' or '.join(endings)}", hint, key="output.path")
         return self
 
 

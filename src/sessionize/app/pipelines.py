@@ -64,7 +64,8 @@ class PipelinePlan:
             path = Path(output.path or "")
             rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
             return Outputs(
-                sessions=FileSink(path, job.columns.schema(job.user_name)), rejected=rejected if output.rejected else None
+                sessions=FileSink(path, job.columns.schema(job.user_name)),
+                rejected=rejected if output.rejected else None,
             )
         from sessionize.connectors import iceberg
 
@@ -100,4 +101,3 @@ class PipelineRun:
 def plan_pipeline(config: PipelineConfig, *, now_ms: int | None = None) -> PipelinePlan:
     """Plan a run; the present is the system's clock unless given."""
     return PipelinePlan(config, time.time_ns() // 1_000_000 if now_ms is None else now_ms)
-

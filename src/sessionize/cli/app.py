@@ -32,7 +32,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
     if version:
         from importlib.metadata import version as installed
 
-        print(f"sessionize {installed('sessionize')}")
+        sys.stdout.write(f"sessionize {installed('sessionize')}\n")
         raise typer.Exit
 
 

@@ -36,8 +36,8 @@ def demo(
     say.rule("[bold]1  a day of clickstream", align="left")
     made = _generate(events, file)
     say.print(
-        f"{file}: {made.size_bytes / 1e6:,.0f} MB, {made.users:,} users, {made.events:,} events, of which {made.late:,} late;"
-        f" {made.duplicates:,} sent twice, and {made.broken:,} broken records"
+        f"{file}: {made.size_bytes / 1e6:,.0f} MB, {made.users:,} users, {made.events:,} events,"
+        f" of which {made.late:,} late; {made.duplicates:,} sent twice, and {made.broken:,} broken records"
     )
     say.rule("[bold]2  events → sessions → Iceberg", align="left")
     totals, seconds = _run(home, file)

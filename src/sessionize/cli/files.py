@@ -1,5 +1,6 @@
 """`batch` and `label`: files in, one file or table out."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,9 +24,7 @@ Columns = Annotated[
     typer.Option(help="Only these session columns, separated by commas; the user's is called user.",
                  rich_help_panel="Run"),
 ]  # fmt: skip
-Memory = Annotated[
-    str, typer.Option(help="Events held in memory before they go over the disk.", rich_help_panel="Run")
-]
+Memory = Annotated[str, typer.Option(help="Events held in memory before they go over the disk.", rich_help_panel="Run")]
 Rejects = Annotated[
     Path | None, typer.Option(help="A file for the records that could not be used.", rich_help_panel="Run")
 ]
@@ -176,7 +175,7 @@ def _run(
     )
     if dry_run:
         for name, value in plan.lines():
-            print(f"{name}: {value}")
+            sys.stdout.write(f"{name}: {value}\n")
         return
     run = plan.open()
     with shown(run.source.size_bytes, enabled=not as_json) as progress:

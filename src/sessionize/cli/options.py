@@ -53,7 +53,7 @@ MaxDuration = Annotated[
 ]
 MaxDurationMode = Annotated[
     str | None,
-    typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's own start.",
+    typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",
                  rich_help_panel="Rules"),
 ]  # fmt: skip
 SessionIds = Annotated[
@@ -93,7 +93,9 @@ def policy_of(
     )
 
 
-def dialect_of(name: str | None, user: str | None, time: str | None, time_format: str, **fields: str | None) -> "Dialect":
+def dialect_of(
+    name: str | None, user: str | None, time: str | None, time_format: str, **fields: str | None
+) -> "Dialect":
     """A named dialect, or the mapping that --user, --time and the others make. Errors: ConfigError."""
     from sessionize.formats.dialects import Dialect, dialect_named
 

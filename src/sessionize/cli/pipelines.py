@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
 TEST_MODE = {"input.kind": "generator", "input.generator.events": 5_000, "input.generator.users": 50, "run.once": True}
-SHOWN_COLUMNS = "session_id, session_start_time_ms, session_end_time_ms, session_duration_seconds, event_count, end_reason"
+SHOWN_COLUMNS = (
+    "session_id, session_start_time_ms, session_end_time_ms, session_duration_seconds, event_count, end_reason"
+)
 
 Pipeline = Annotated[str, typer.Argument(help="A preset's name, or a .toml file.")]
 Inputs = Annotated[
@@ -36,13 +38,9 @@ MaxSession = Annotated[
 Lateness = Annotated[
     str | None, typer.Option(help="How far behind the newest an event may come.", rich_help_panel="Rules")
 ]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key; repeatable.")
-]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key; repeatable.")]
 LogLevel = Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", rich_help_panel="Run")]
-HomeOrNone = Annotated[
-    Path | None, typer.Option(help="Folder for tables, catalog and state.", rich_help_panel="Run")
-]
+HomeOrNone = Annotated[Path | None, typer.Option(help="Folder for tables, catalog and state.", rich_help_panel="Run")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every setting and where it comes from, and end.")]
 
 

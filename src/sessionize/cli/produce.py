@@ -8,9 +8,7 @@ import typer
 
 from sessionize.errors import ConfigError
 
-Profile = Annotated[
-    str, typer.Option(help="clickstream, user-events, user_activity, clicks or ecommerce.")
-]
+Profile = Annotated[str, typer.Option(help="clickstream, user-events, user_activity, clicks or ecommerce.")]
 Sample = Annotated[bool, typer.Option("--sample", help="Print a few records and end.")]
 Users = Annotated[int, typer.Option("--num-users", help="How many users there are.")]
 Events = Annotated[int | None, typer.Option(help="How many events.")]

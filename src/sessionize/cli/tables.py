@@ -103,7 +103,8 @@ def pruning(
         out.print_json({"filters": [asdict(row) for row in report], "buckets": asdict(spread)})
         return
     rows = [
-        (r.filter, f"{r.files_planned:,} of {r.files_there:,}", f"{r.rows_planned:,} of {r.rows_there:,}") for r in report
+        (r.filter, f"{r.files_planned:,} of {r.files_there:,}", f"{r.rows_planned:,} of {r.rows_there:,}")
+        for r in report
     ]
     out.print_table(f"{database}.{table}", ["filter", "files to read", "rows in them"], rows, right=(1, 2))
     out.print_table("users per bucket", list(asdict(spread)), [list(asdict(spread).values())])
@@ -137,4 +138,3 @@ def print_explanation(found: "Explanation", limit: int) -> None:
 def _int(value: object) -> int:
     assert isinstance(value, int)
     return value
-

@@ -25,7 +25,9 @@ def run_label(
 
 
 def _label(group: list[pa.Table], sink: Sink, job: Job, totals: Totals, progress: Progress) -> None:
-    needed = [n for n in (col.USER, col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE) if n in group[0].column_names]
+    needed = [
+        n for n in (col.USER, col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE) if n in group[0].column_names
+    ]
     whole = pa.concat_tables([t if job.rules.boundary is not None else t.select(needed) for t in group])
     ids = session_id_of_rows(whole, job.policy, rules=job.rules)
     totals.sessions += len(ids.unique().drop_null())
@@ -37,4 +39,3 @@ def _label(group: list[pa.Table], sink: Sink, job: Job, totals: Totals, progress
         sink.write(table.rename_columns(names).append_column(col.SESSION_ID, ids.slice(at, table.num_rows)))
         at += table.num_rows
         progress("write", table.num_rows, totals)
-

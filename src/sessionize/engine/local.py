@@ -93,9 +93,7 @@ def run_stream(
     return totals
 
 
-def _set_late_aside(
-    events: pa.Table, rule: LateRule, outputs: Outputs, totals: Totals, user_name: str
-) -> pa.Table:
+def _set_late_aside(events: pa.Table, rule: LateRule, outputs: Outputs, totals: Totals, user_name: str) -> pa.Table:
     late = rule.late(events[col.EVENT_TIME].to_numpy())
     if not late.any():
         return events

@@ -27,7 +27,8 @@ class Shards:
     """Tables of events, cut by user into len(shards) parts."""
 
     def __init__(self, tables: Sequence[pa.Table], *, rows_per_shard: int = ROWS_PER_SHARD) -> None:
-        self._bits = (sum(t.num_rows for t in tables) // rows_per_shard).bit_length()
+        rows: int = sum(t.num_rows for t in tables)
+        self._bits = (rows // rows_per_shard).bit_length()
         self._pieces: list[tuple[npt.NDArray[np.int32], pa.Table]] = []
         self._names = pa.array([], pa.string())
         if tables:
@@ -57,9 +58,7 @@ class Shards:
         return pa.concat_tables(parts) if parts else pa.table({col.USER: pa.array([], pa.string())})
 
 
-def in_order(
-    work: Callable[[Part], Result], parts: Iterable[Part], *, workers: int = WORKERS
-) -> Iterator[Result]:
+def in_order(work: Callable[[Part], Result], parts: Iterable[Part], *, workers: int = WORKERS) -> Iterator[Result]:
     """Results in the order of the parts, worked on side by side, never more than `workers` ahead of the reader."""
     waiting = iter(parts)
     with ThreadPoolExecutor(workers) as pool:

@@ -32,7 +32,9 @@ class Spill:
     def __enter__(self) -> "Spill":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def add(self, tables: Sequence[pa.Table]) -> None:

@@ -5,6 +5,7 @@ One pass over whole arrays. A user's open session enters as a row of its own in 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from sessionize.session.policy import Policy
 from sessionize.session.reasons import FIRST, INACTIVITY, MAX_DURATION, TIMEOUT
 
 IntArray = npt.NDArray[np.int64]
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,8 +58,8 @@ def cut(
     """Cut rows into sessions.
 
     slot, time: sorted by both, at least one row. starts, ends int16: reason codes of rules, 0 for none, or None.
-    carried_at: positions of carried rows; carried: their state (OpenSessions.take). numbers: by slot, how many chains and
-    sessions each user has had so far, only where users are remembered. Source: docs/spec/sessions.md, rules 2 to 6.
+    carried_at: positions of carried rows; carried: their state (OpenSessions.take). numbers: by slot, how many chains
+    and sessions each user has had so far, only where users are remembered. Source: docs/spec/sessions.md, rules 2 to 6.
     """
     n = len(slot)
     new_user = np.empty(n, bool)
@@ -121,7 +122,7 @@ def _anchored(time: IntArray, first: IntArray, last: IntArray, anchor: IntArray,
 
 
 def _rolling(time: IntArray, first: IntArray, last: IntArray, start: IntArray, max_ms: int) -> IntArray:
-    """Rows of these chains at or after their own session's start + max_ms, found for all chains at once, step by step."""
+    """Rows of these chains at or after their own session's start + max_ms, for all chains at once, step by step."""
     found, low, end = [], first + 1, last + 1
     while len(low):
         row = _bisect(time, low, end, start + max_ms)
@@ -229,7 +230,7 @@ def _give_reasons(
     *,
     expects_end: bool,
 ) -> None:
-    """Rule 5. Of several reasons for one boundary the first of this order counts: silence, end rule, start rule, cap."""
+    """Rule 5. Of several reasons for one boundary the first counts of: silence, end rule, start rule, maximum."""
     s.start_reason[~opens[s.first]] = MAX_DURATION
     if by_rule is not None:
         ruled = ~silent[s.first] & (by_rule[s.first] > 0)

@@ -5,6 +5,7 @@ care decode them (`plain`).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import in_words
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 MICROS = 1_000_000
 MS_PER_DAY = 86_400_000
 
@@ -111,7 +112,7 @@ class Emitter:
         return pa.ListArray.from_arrays(offsets, self.pages.values(ended.pages.code))
 
     def _types(self, ended: Ended) -> pa.Array:
-        """Counts by event type, the types of one session in alphabetical order, so that equal sessions compare equal."""
+        """Counts by event type, a session's types in alphabetical order, so that equal sessions compare equal."""
         assert ended.kinds is not None
         kinds = ended.kinds
         names = self.kinds.values(np.arange(len(self.kinds)))

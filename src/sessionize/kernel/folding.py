@@ -5,6 +5,7 @@ closed, and leaves the others in the state.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from sessionize.session.policy import Policy
 from sessionize.session.reasons import in_words
 from sessionize.session.state import OpenSessions
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 
 # What a carried row brings where an event would bring its own value; the rest comes from the state.
@@ -60,7 +61,9 @@ class Folder:
     def fold(self, rows: Rows) -> tuple[Ended | None, int]:
         """Fold settled events in; returns the sessions they close and how many of the events were duplicates."""
         done = self.cut(rows)
-        return self._close(done.sessions, done.data, done.carried), 0 if done.duplicates is None else len(done.duplicates.order)
+        return self._close(done.sessions, done.data, done.carried), 0 if done.duplicates is None else len(
+            done.duplicates.order
+        )
 
     def cut(self, rows: Rows) -> "CutRows":
         """Order settled events, with the carried rows in front of each user's, and cut them; changes nothing."""
@@ -118,9 +121,7 @@ class Folder:
             compare["amount"] = pa.array(rows["amount"][at])
         return resolve_ties(ordered, tied, compare)
 
-    def _gather(
-        self, payload: list[str], rows: Rows, carried: dict[str, Array], ordered: Ordered
-    ) -> dict[str, Array]:
+    def _gather(self, payload: list[str], rows: Rows, carried: dict[str, Array], ordered: Ordered) -> dict[str, Array]:
         """The payload columns in final order, carried rows included."""
         from_state = {"amount": "amount", "converts": "converted", "ends": "ended_by"}
         data: dict[str, Array] = {}
@@ -133,6 +134,7 @@ class Folder:
                 else:
                     front = np.full(n, _CARRIED_CODES.get(name, 0), column.dtype)
                 column = np.concatenate((front, column))
+            assert ordered.order is not None  # whatever has a payload was sorted with its order
             data[name] = column.take(ordered.order)
         return data
 

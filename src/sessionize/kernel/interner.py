@@ -29,7 +29,8 @@ def dictionary_of(column: pa.ChunkedArray | pa.Array) -> tuple[CodeArray, pa.Arr
 
 def _codes(chunk: pa.DictionaryArray) -> CodeArray:
     indices = chunk.indices if chunk.indices.null_count == 0 else pc.fill_null(chunk.indices, -1)
-    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    codes: CodeArray = indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    return codes
 
 
 def _clean(codes: CodeArray, values: pa.Array) -> tuple[CodeArray, pa.Array]:

@@ -89,7 +89,7 @@ def tied_rows(rows: Ordered) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Rows that do not count: order int64[k], the row each came from; twin int64[k], position of the one that counts."""
+    """Rows that do not count: order int64[k], the row each came from; twin int64[k], where the one is that counts."""
 
     order: IntArray
     twin: IntArray

@@ -22,7 +22,7 @@ def reference_sessions(
     events: Iterable[Row], policy: Policy, *, expects_end: bool = False, end_ms: int | None = None
 ) -> list[dict[str, Any]]:
     """Sessions of bounded input, sorted by user and time. end_ms: when the input ended (default: its last event)."""
-    rows, done = list(events), []
+    rows, done = list(events), list[dict[str, Any]]()
     end_ms = max((e["time"] for e in rows), default=0) if end_ms is None else end_ms
     silence_reason = "timeout" if expects_end else "inactivity"
     for user in sorted({e["user"] for e in rows}):
@@ -37,7 +37,7 @@ def reference_sessions(
             elif e["time"] - before["time"] > policy.longest_silence_ms:
                 why = "inactivity"
             elif before.get("ends") or e.get("starts"):
-                why = "rule:" + (before.get("ends") or e.get("starts"))
+                why = f"rule:{before.get('ends') or e.get('starts')}"
             elif policy.max_duration_ms is not None:
                 zero = anchor if policy.max_duration_mode == "anchored" else done[-1]["start"]
                 pieces = [(t - zero) // policy.max_duration_ms for t in (before["time"], e["time"])]
@@ -50,8 +50,8 @@ def reference_sessions(
                 else:
                     chain, piece, anchor = chain + 1, 0, e["time"]
                 number += 1
-                done.append(dict(user=user, chain=chain, piece=piece, number=number, start=e["time"], events=[],
-                                 start_reason=why, end_reason=None))  # fmt: skip
+                session = {"user": user, "chain": chain, "piece": piece, "number": number, "start": e["time"]}
+                done.append({**session, "events": [], "start_reason": why, "end_reason": None})
             done[-1]["events"].append(e)
             done[-1]["end_reason"] = f"rule:{e['ends']}" if e.get("ends") else None
             before = e

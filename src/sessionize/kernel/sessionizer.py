@@ -1,15 +1,16 @@
 """The incremental core: push events as they come, move the watermark, get the sessions that became final.
 
     sessionizer = Sessionizer(Policy.of(gap="30m"))
-    late = sessionizer.push(events)                # an Arrow table: user, event_time_ms, event_id, event_type, page, value
-    final = sessionizer.advance(watermark_ms)      # an Arrow table of sessions
-    rest = sessionizer.flush()                     # the input is over
+    late = sessionizer.push(events)              # Arrow: user, event_time_ms, event_id, event_type, page, value
+    final = sessionizer.advance(watermark_ms)    # an Arrow table of sessions
+    rest = sessionizer.flush()                   # the input is over
 
 A batch run is one push and one flush. The result is the same for every order and every cut of the same events, as long
 as none is below the watermark. Source: docs/spec/sessions.md.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -153,14 +154,12 @@ class Sessionizer:
         named = Ended(columns={n: getattr(s, n) for n in _NAMING}, pages=None, kinds=None)
         return done, self._emitter.ids(named), rows.columns["row"]
 
-    def _rows(
-        self, table: pa.Table, time: npt.NDArray[np.int64], flags: Flags, keep: npt.NDArray[np.bool_]
-    ) -> Rows:
+    def _rows(self, table: pa.Table, time: npt.NDArray[np.int64], flags: Flags, keep: npt.NDArray[np.bool_]) -> Rows:
         """The kept events as the columns that the wanted session columns and the rules need."""
         amount = self._amounts(table, flags.converts)
         at = None if keep.all() else np.flatnonzero(keep)
         part = table if at is None else table.take(pa.array(at))
-        columns: dict[str, npt.NDArray[np.generic]] = {
+        columns: dict[str, npt.NDArray[Any]] = {
             "slot": self._users.encode(part[col.USER]),
             "time": time if at is None else time[at],
         }
@@ -169,7 +168,7 @@ class Sessionizer:
         if self._folder.pages is not None:
             columns["page"] = _codes(self._page_names, part, col.PAGE)
         none = np.zeros(len(time), np.int16)
-        optional: dict[str, npt.NDArray[np.generic] | None] = {"amount": amount}
+        optional: dict[str, npt.NDArray[Any] | None] = {"amount": amount}
         if self._wants_conversions:
             optional["converts"] = none.astype(bool) if flags.converts is None else flags.converts
         if self.rules.cut:
@@ -203,9 +202,7 @@ class Sessionizer:
     def _wants_conversions(self) -> bool:
         return col.HAS_CONVERSION in self.columns or col.REVENUE in self.columns
 
-    def _amounts(
-        self, table: pa.Table, converts: npt.NDArray[np.bool_] | None
-    ) -> npt.NDArray[np.int64] | None:
+    def _amounts(self, table: pa.Table, converts: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64] | None:
         """What each event adds to revenue, in whole millionths, so that sums never depend on the order of adding."""
         if col.REVENUE not in self.columns:
             return None

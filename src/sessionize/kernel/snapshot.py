@@ -132,15 +132,15 @@ def _tallies(s: "Sessionizer") -> "list[tuple[str, Tally, Interner]]":
     return [(name, tally, names) for name, tally, names in pairs if tally is not None]
 
 
-def _out(s: "Sessionizer", name: str, values: npt.NDArray[np.generic]) -> pa.Array:
+def _out(s: "Sessionizer", name: str, values: npt.NDArray[Any]) -> pa.Array:
     return plain_text(getattr(s, _CODED[name]).values(values)) if name in _CODED else pa.array(values)
 
 
-def _in(s: "Sessionizer", name: str, column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
+def _in(s: "Sessionizer", name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if name in _CODED:
-        codes: npt.NDArray[np.generic] = getattr(s, _CODED[name]).encode(column)
+        codes: npt.NDArray[Any] = getattr(s, _CODED[name]).encode(column)
         return codes
-    values: npt.NDArray[np.generic] = column.to_numpy()
+    values: npt.NDArray[Any] = column.to_numpy()
     return values.copy() if not values.flags.writeable else values
 
 

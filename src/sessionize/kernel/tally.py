@@ -6,6 +6,7 @@ brings. Long chains of runs are merged, and the arena is rewritten when most of 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,13 +71,25 @@ def ranges(start: IntArray, length: IntArray) -> IntArray:
     """Concatenate start[i], start[i] + 1, … start[i] + length[i] - 1 for all i."""
     total = int(length.sum())
     ends = np.cumsum(length)
-    return np.arange(total) + np.repeat(start - (ends - length), length)
+    within: IntArray = np.arange(total) + np.repeat(start - (ends - length), length)
+    return within
 
 
 class Tally:
     """The codes of open sessions, by user slot."""
 
-    __slots__ = ("_code", "_count", "_depth", "_head", "_live", "_rows", "_run_length", "_run_prev", "_run_start", "_runs")
+    __slots__ = (
+        "_code",
+        "_count",
+        "_depth",
+        "_head",
+        "_live",
+        "_rows",
+        "_run_length",
+        "_run_prev",
+        "_run_start",
+        "_runs",
+    )
 
     def __init__(self) -> None:
         self._head = np.zeros(0, np.int64)  # by slot: its newest run, -1 for none
@@ -178,7 +191,7 @@ class Tally:
         self.append(slots, merged)
 
 
-def _grown(array: npt.NDArray[np.generic], used: int, tail: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _grown(array: npt.NDArray[Any], used: int, tail: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """array[:used] + tail, in place where there is room, doubled where not."""
     need = used + len(tail)
     if need > len(array):

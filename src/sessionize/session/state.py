@@ -5,6 +5,8 @@ the user's first settled event until the silence after the last one proves that 
 chains are numbered (Policy.remembers_users) the numbers stay for ever.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,7 +45,7 @@ class OpenSessions:
     def __init__(self, capacity: int = 0) -> None:
         self._columns = {name: np.full(capacity, _NOTHING.get(name, 0), dtype) for name, dtype in STATE_TYPES.items()}
 
-    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._columns[name]
 
     @property
@@ -62,11 +64,11 @@ class OpenSessions:
             new[:have] = old
             self._columns[name] = new
 
-    def take(self, slots: SlotArray) -> dict[str, npt.NDArray[np.generic]]:
+    def take(self, slots: SlotArray) -> dict[str, npt.NDArray[Any]]:
         """The columns of these slots, in their order."""
         return {name: column[slots] for name, column in self._columns.items()}
 
-    def put(self, slots: SlotArray, values: dict[str, npt.NDArray[np.generic]]) -> None:
+    def put(self, slots: SlotArray, values: dict[str, npt.NDArray[Any]]) -> None:
         """Overwrite the named columns of these slots; each slot at most once."""
         for name, value in values.items():
             self._columns[name][slots] = value

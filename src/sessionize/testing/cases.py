@@ -1,11 +1,11 @@
 """Case files: events, a policy and the sessions they must make, in TOML, for every engine to run.
 
-    start_ms = 0                       # what `at` counts from
-    policy = { gap = "30m", ... }      # the options of Policy.of
-    rules = { end_events = [...] }     # the options of Rules
-    events = [ { user = "u", at = "1h30m", id = "1", type = "view", page = "home", amount = 1.5 } ]
-    [[sessions]]                       # in the order of user and start; columns left out are not checked
-    event_count = 1
+start_ms = 0                       # what `at` counts from
+policy = { gap = "30m", ... }      # the options of Policy.of
+rules = { end_events = [...] }     # the options of Rules
+events = [ { user = "u", at = "1h30m", id = "1", type = "view", page = "home", amount = 1.5 } ]
+[[sessions]]                       # in the order of user and start; columns left out are not checked
+event_count = 1
 """
 
 import tomllib
@@ -43,7 +43,8 @@ def read_case(path: Path) -> Case:
         {"time": start_ms + _offset_ms(event["at"]), **{k: v for k, v in event.items() if k != "at"}}
         for event in case["events"]
     ]
-    rules = Rules(**{name: frozenset(types) for name, types in case.get("rules", {}).items()})
+    sets: dict[str, Any] = {name: frozenset(types) for name, types in case.get("rules", {}).items()}
+    rules = Rules(**sets)
     return Case(path.stem, Policy.of(**case["policy"]), rules, events, case["sessions"])
 
 

@@ -1,4 +1,4 @@
-"""Events and sessions in the forms the tests compare: plain dicts for the reference, Arrow tables for everything else."""
+"""Events and sessions in the forms that tests compare: dicts for the reference, Arrow tables for everything else."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -17,7 +18,8 @@ ENDINGS = (".parquet", ".csv", ".ndjson", ".jsonl")
 class FileSink:
     """One output file; its format goes by its ending. An existing file is replaced, on commit, at once.
 
-    schema: of the rows, for a file without any; None where the first rows decide. Text columns may come dictionary-encoded.
+    schema: of the rows, for a file without any; None where the first rows decide. Text columns may come
+    dictionary-encoded.
     Errors: ConfigError for an unknown ending; OutputError when the place can't be written or the disk is full.
     """
 
@@ -63,8 +65,8 @@ class FileSink:
 
     def _open(self, schema: pa.Schema) -> "_Writer":
         if self._writer is None:
-            make = {".parquet": _Parquet, ".csv": _Csv}.get(self._path.suffix, _Ndjson)
-            self._writer = make(self._partial, schema)
+            make: dict[str, Callable[[Path, pa.Schema], _Writer]] = {".parquet": _Parquet, ".csv": _Csv}
+            self._writer = make.get(self._path.suffix, _Ndjson)(self._partial, schema)
         return self._writer
 
 
@@ -120,7 +122,9 @@ class _Csv(_Text):
         from pyarrow import csv
 
         super().__init__(path, schema)
-        self._schema = pa.schema([(f.name, pa.string() if pa.types.is_nested(f.type) else f.type) for f in self._schema])
+        self._schema = pa.schema(
+            [(f.name, pa.string() if pa.types.is_nested(f.type) else f.type) for f in self._schema]
+        )
         self._csv = csv.CSVWriter(self._file, self._schema)
 
     def write(self, rows: pa.Table) -> None:

@@ -1,0 +1,61 @@
+# The commands of the project. `make` lists them; each sets up what it needs first.
+
+BIN := .venv/bin
+
+.PHONY: help
+help: ## list the targets (this)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## make or update .venv with the locked packages and the command .venv/bin/sessionize
+	@scripts/setup
+
+.PHONY: demo
+demo: setup ## a day of clickstream, from raw events to an Iceberg table you can query
+	@$(BIN)/sessionize demo
+
+.PHONY: test
+test: setup ## run the tests (ARGS="-k gap -x" is passed on to pytest)
+	@$(BIN)/python -m pytest -n 2 -q $(ARGS)
+
+.PHONY: check
+check: lint types imports test ## everything that has to pass: ruff, mypy, import-linter, tests; the same as CI
+
+.PHONY: lint types imports
+lint: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+types: setup
+	@$(BIN)/mypy
+imports: setup
+	@$(BIN)/lint-imports --no-logo
+
+.PHONY: bench
+bench: setup ## measure speed and memory side by side with other tools (ARGS is passed on)
+	@scripts/setup bench
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+.PHONY: mutants
+mutants: setup ## break every comparison in the rules, one at a time, and see a test fail (some minutes)
+	@$(BIN)/python tests/mutants.py
+
+.PHONY: lock
+lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to the newest versions)
+	@$(LOCK) --all-extras --group dev --output-file requirements.lock pyproject.toml
+	@$(LOCK) --output-file benchmarks/requirements.lock benchmarks/requirements.in
+	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock || \
+		{ echo "a lock file names an address, which would tie it to one machine"; exit 1; }
+
+# One version of each package for every supported Python and platform, wheels only, no index address.
+LOCK = scripts/setup uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-build \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(ARGS)
+
+.PHONY: fmt
+fmt: setup ## format the code and repair what ruff can repair
+	@$(BIN)/ruff check --fix --exit-zero --quiet
+	@$(BIN)/ruff format
+
+.PHONY: clean
+clean: ## remove caches and build output; environments and data stay
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

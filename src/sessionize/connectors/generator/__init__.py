@@ -1,0 +1,21 @@
+"""Synthetic clickstreams: a crowd that visits, pauses and returns, written in five systems' formats."""
+
+from sessionize.connectors.generator.settings import (
+    PROFILE_NAMES,
+    GeneratedTotals,
+    GeneratorSettings,
+    ProfileName,
+)
+from sessionize.connectors.generator.writer import LateRecord, Timer, open_output, sample, write_lines
+
+__all__ = [
+    "PROFILE_NAMES",
+    "GeneratedTotals",
+    "GeneratorSettings",
+    "LateRecord",
+    "ProfileName",
+    "Timer",
+    "open_output",
+    "sample",
+    "write_lines",
+]

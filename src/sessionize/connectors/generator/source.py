@@ -1,0 +1,112 @@
+"""A run of the generator as the input of a pipeline.
+
+Records are written as lines and decoded like any others, so a pipeline that reads them does all that it would do with
+a file: broken records are rejected for the reason they deserve.
+"""
+
+from collections.abc import Iterator
+
+from sessionize.connectors.generator.settings import DAY_MS, GeneratorSettings
+from sessionize.connectors.generator.stream import Stream
+from sessionize.errors import ConfigError
+from sessionize.formats.dialects import DIALECTS
+from sessionize.formats.json_lines import JsonLines
+from sessionize.ports import EventBatch
+
+_NAME = "generator"
+_SAMPLE_EVENTS = 500
+
+
+class GeneratorSource:
+    """A Source (ports.py) of generated events, in the order of arrival.
+
+    batch_rows: records in a batch, good and bad. columns: the canonical columns to build, None for all. extras: keep
+    the other fields too. max_future_ms: an event later than the present by more than this is rejected, None accepts
+    any time (then the broken records of the kind time_2099 are events). now_ms: the present; at least the end of the
+    run, which is also what counts when it is None.
+    Errors: ConfigError for a run without an end.
+    """
+
+    def __init__(
+        self,
+        settings: GeneratorSettings,
+        *,
+        batch_rows: int = 50_000,
+        columns: frozenset[str] | None = None,
+        extras: bool = True,
+        max_future_ms: int | None = DAY_MS,
+        now_ms: int | None = None,
+    ) -> None:
+        total, span_ms = settings.total_events, settings.span_ms
+        if total is None or span_ms is None:
+            raise ConfigError(
+                "the generated input has no end",
+                detail=f"rate_per_s = {settings.rate_per_s}, without events or duration_ms",
+                hint="give the number of events or the duration",
+            )
+        if batch_rows < 1:
+            raise ConfigError(
+                "batches must hold at least one record", detail=f"batch_rows = {batch_rows}", hint="e.g. 50000"
+            )
+        self.settings = settings
+        self._dialect = DIALECTS[settings.profile]
+        self._batch_rows = batch_rows
+        self._columns = columns
+        self._extras = extras
+        self._total = total
+        end_ms = settings.start_ms + round(span_ms)
+        present_ms = end_ms if now_ms is None else max(now_ms, end_ms)
+        self._latest_ms = None if max_future_ms is None else present_ms + max_future_ms
+        self._size_bytes = total * _line_bytes_mean(settings)
+
+    @property
+    def size_bytes(self) -> int | None:
+        """About how many bytes the records have."""
+        return self._size_bytes
+
+    @property
+    def event_columns(self) -> frozenset[str]:
+        """The canonical columns of the profile's records."""
+        return frozenset(self._dialect.columns_for(self._columns))
+
+    @property
+    def user_name(self) -> str:
+        """What the profile's records call the user."""
+        return self._dialect.user_name
+
+    def batches(self) -> Iterator[EventBatch]:
+        """Generate and decode; read_bytes follows the number of events, and adds up to size_bytes."""
+        lines = JsonLines(
+            self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms
+        )
+        rows, line_number, events, read_bytes = 0, 1, 0, 0
+
+        def batch() -> EventBatch:
+            nonlocal read_bytes
+            before, read_bytes = read_bytes, self._size_bytes * events // self._total
+            decoded = lines.take()
+            return EventBatch(decoded.events, decoded.rejected, read_bytes - before)
+
+        for block in Stream(self.settings).blocks():
+            start = 0
+            while start < len(block):
+                stop = min(len(block), start + self._batch_rows - rows)
+                lines.add(block.text(start, stop), source=_NAME, first_line=line_number)
+                rows += stop - start
+                line_number += stop - start
+                events += block.event_count(start, stop)
+                start = stop
+                if rows == self._batch_rows:
+                    yield batch()
+                    rows = 0
+        if rows:
+            yield batch()
+
+
+def _line_bytes_mean(settings: GeneratorSettings) -> int:
+    """Bytes of a record, from a few of them."""
+    few = GeneratorSettings(
+        profile=settings.profile, users=settings.users, events=_SAMPLE_EVENTS, start_ms=settings.start_ms
+    )
+    sizes = [(block.text(0, len(block)).nbytes, len(block)) for block in Stream(few).blocks()]
+    return sum(size for size, _ in sizes) // sum(count for _, count in sizes)

@@ -1,0 +1,185 @@
+"""The generator as a stream: behaviour, clock, delivery and wire, stretch after stretch.
+
+`Stream.blocks` gives records in the order of arrival with their text, a few thousand at a time. How long a
+stretch is depends on the settings alone, so whoever reads may cut the stream as they like and always gets the
+same bytes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.connectors.generator.arrival import BROKEN, DUPLICATE, EVENT, Delivery, Records
+from sessionize.connectors.generator.behaviour import Crowd
+from sessionize.connectors.generator.broken import KINDS, spoiled
+from sessionize.connectors.generator.demand import Demand
+from sessionize.connectors.generator.journeys import Ints, Journeys
+from sessionize.connectors.generator.profiles import PROFILES
+from sessionize.connectors.generator.settings import GeneratedTotals, GeneratorSettings
+from sessionize.connectors.generator.tempo import Clock, Rhythm
+from sessionize.connectors.generator.wire import LineWriter
+
+BLOCK_ROWS = 8_192
+# Expected events in a stretch: enough for columns to pay off, few enough to follow the rate and the time of
+# day.
+_STRETCH_EVENTS = (256, 16_384, 1_048_576)
+_STRETCH_MS_MAX = 600_000.0
+_LEAD_EVENTS_MAX = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Records in the order of arrival. lines binary[n]: their bytes, each with its line feed at the end."""
+
+    records: Records
+    lines: pa.BinaryArray
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def text(self, start: int, stop: int) -> memoryview:
+        """The bytes of the records from start to before stop, without a copy."""
+        first = self.lines.offset
+        offsets = np.frombuffer(self.lines.buffers()[1], dtype=np.int32)[first : first + len(self) + 1]
+        return memoryview(self.lines.buffers()[2] or b"")[int(offsets[start]) : int(offsets[stop])]
+
+    def event_count(self, start: int, stop: int) -> int:
+        """How many of the records from start to before stop are events, delivered for the first time."""
+        return int(np.count_nonzero(self.records.role[start:stop] == EVENT))
+
+
+class Stream:
+    """One run of the generator, to be read once."""
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self.settings = settings
+        profile = PROFILES[settings.profile]
+        seed = np.random.SeedSequence(settings.seed)
+        salt = seed.generate_state(1, np.uint64)[0]
+        behaviour_rng, delivery_rng = (np.random.default_rng(s) for s in seed.spawn(2))
+
+        lead_ms = self._lead_ms = _lead_ms(settings)
+        self._origin_ms = settings.start_ms - lead_ms
+        journeys = Journeys.drawn(profile, behaviour_rng)
+        rate_per_ms = settings.mean_rate_per_s / 1_000
+        span_ms = settings.span_ms
+        rhythm = Rhythm(origin_ms=self._origin_ms, daily=settings.rate_per_s is None)
+        if span_ms is not None:
+            # The mean is taken over the run, which may be one busy hour.
+            busy_ms = rhythm.busy_ms(np.array([lead_ms, lead_ms + span_ms]))
+            rate_per_ms *= span_ms / float(busy_ms[1] - busy_ms[0])
+        demand = Demand.of(
+            profile, journeys, users=settings.users, skew=settings.skew, rate_per_ms=rate_per_ms
+        )
+        self._crowd = Crowd(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
+        self._clock = Clock(rhythm, rate_per_ms=rate_per_ms)
+        self._delivery = Delivery(settings, rng=delivery_rng)
+        self._writer = LineWriter(profile, salt=salt)
+        self._profile = profile
+
+    def blocks(self) -> Iterator[Block]:
+        """All records in the order of arrival, at most BLOCK_ROWS at a time, up to the last event."""
+        left = self.settings.total_events
+        for records in self._deliveries():
+            if left is not None:
+                events = np.flatnonzero(records.role == EVENT)
+                if len(events) >= left:
+                    records = records.take(slice(0, int(events[left - 1]) + 1))
+                left -= len(events)
+            for start in range(0, len(records), BLOCK_ROWS):
+                yield self._written(records.take(slice(start, start + BLOCK_ROWS)))
+            if left is not None and left <= 0:
+                return
+
+    def _deliveries(self) -> Iterator[Records]:
+        stretch_ms = self._stretch_ms()
+        end_ms = 0.0
+        while True:
+            # Before the start nobody looks, so longer strides will do.
+            end_ms += stretch_ms if end_ms >= self._lead_ms else max(stretch_ms, self._lead_ms / 32)
+            steps = self._crowd.until(end_ms, ahead_ms=self._clock.ahead_ms, behind_ms=self._clock.behind_ms)
+            times = self._clock.pass_stretch(steps.time_ms, end_ms=end_ms)
+            time_ms = self._origin_ms + np.floor(times).astype(np.int64)
+            next_ms = self._origin_ms + int(self._clock.now_ms)
+            yield self._delivery.accept(steps, time_ms, next_ms=next_ms)
+
+    def _stretch_ms(self) -> float:
+        s = self.settings
+        fewest, usual, most = _STRETCH_EVENTS
+        # What waits for delivery is gone through once a stretch, so the more waits the longer the stretch.
+        waiting = s.mean_rate_per_s / 1_000 * (s.late_by_ms * s.late_fraction + s.out_of_order_ms)
+        events = min(max(usual, waiting / 4), most)
+        if s.total_events is not None:
+            events = min(events, max(fewest, s.total_events / 20))
+        return min(events / s.mean_rate_per_s * 1_000, _STRETCH_MS_MAX)
+
+    def _written(self, records: Records) -> Block:
+        lines = self._writer.lines(records.steps, records.time_ms)
+        broken = np.flatnonzero(records.role == BROKEN)
+        if len(broken):
+            wrecks = [
+                spoiled(line, self._profile, number)
+                for line, number in zip(
+                    lines.take(pa.array(broken)).to_pylist(), records.spoil[broken].tolist(), strict=True
+                )
+            ]
+            lines = pc.replace_with_mask(
+                lines, pa.array(records.role == BROKEN), pa.array(wrecks, pa.binary())
+            )
+        return Block(records, lines)
+
+
+def _lead_ms(settings: GeneratorSettings) -> int:
+    """How long before the start behaviour begins, so that the first to arrive can be late already."""
+    delay_ms = settings.out_of_order_ms + (settings.late_by_ms if settings.late_fraction else 0)
+    return min(delay_ms, int(_LEAD_EVENTS_MAX / settings.mean_rate_per_s * 1_000))
+
+
+class Tally:
+    """Counts what was written, record by record."""
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self._seen = np.zeros(settings.users, dtype=np.bool_)
+        self._roles: Ints = np.zeros(3, dtype=np.int64)
+        self._kinds: Ints = np.zeros(len(KINDS), dtype=np.int64)
+        self._late = 0
+        self._size_bytes = 0
+        self._first_ms: int | None = None
+        self._last_ms: int | None = None
+
+    @property
+    def events(self) -> int:
+        """Distinct events so far."""
+        return int(self._roles[EVENT])
+
+    def add(self, block: Block, start: int, stop: int) -> None:
+        """Count the records of a block from start to before stop."""
+        records = block.records.take(slice(start, stop))
+        events = records.role == EVENT
+        self._roles += np.bincount(records.role, minlength=3)
+        self._kinds += np.bincount(records.spoil[records.role == BROKEN] % len(KINDS), minlength=len(KINDS))
+        self._late += int(np.count_nonzero(records.late & events))
+        self._seen[records.steps.user[events]] = True
+        self._size_bytes += block.text(start, stop).nbytes
+        if events.any():
+            first, last = int(records.time_ms[events].min()), int(records.time_ms[events].max())
+            self._first_ms = first if self._first_ms is None else min(self._first_ms, first)
+            self._last_ms = last if self._last_ms is None else max(self._last_ms, last)
+
+    def totals(self, *, complete: bool) -> GeneratedTotals:
+        """The counts so far."""
+        return GeneratedTotals(
+            events=self.events,
+            late=self._late,
+            duplicates=int(self._roles[DUPLICATE]),
+            broken=int(self._roles[BROKEN]),
+            by_kind={kind.name: int(n) for kind, n in zip(KINDS, self._kinds, strict=True) if n},
+            users=int(np.count_nonzero(self._seen)),
+            first_ms=self._first_ms,
+            last_ms=self._last_ms,
+            size_bytes=self._size_bytes,
+            complete=complete,
+        )

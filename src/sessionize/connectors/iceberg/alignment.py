@@ -1,0 +1,137 @@
+"""Bringing rows and a table's schema together: what the table has to learn, and the rows in the table's own
+shape.
+
+A table learns new columns (nullable) and wider types, never anything else, so files that are there stay as
+they are.
+"""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema, sanitize_column_names
+from pyiceberg.table import Transaction
+from pyiceberg.types import IcebergType
+
+from sessionize.connectors.iceberg.tables import TableLayout
+from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
+from sessionize.errors import OutputError
+from sessionize.session.columns import USER
+
+
+def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
+    """Rows with the table's name for the user and with the columns that can be derived.
+
+    Columns without a type (all null) are left out: the table's own type, or no column, says the same.
+    """
+    if (
+        layout.user_name is not None
+        and layout.user_name not in rows.column_names
+        and USER in rows.column_names
+    ):
+        rows = rows.rename_columns([layout.user_name if name == USER else name for name in rows.column_names])
+    repeated = {name for name in rows.column_names if rows.column_names.count(name) > 1}
+    if repeated:
+        raise OutputError("rows have two columns of the same name", detail=f"column {sorted(repeated)[0]!r}")
+    rows = rows.drop_columns([column.name for column in rows.schema if pa.types.is_null(column.type)])
+    for derived in layout.derived:
+        if derived.name not in rows.column_names and derived.source in rows.column_names:
+            try:
+                values = derived.compute(rows.column(derived.source))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise OutputError(
+                    "a column cannot be derived",
+                    detail=f"column {derived.name!r} from {derived.source!r}: {error}",
+                    hint="give the source column the type and the range that the project uses",
+                ) from error
+            rows = rows.append_column(derived.name, values)
+    return rows
+
+
+def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> dict[str, IcebergType]:
+    """Columns the table must add or widen so that these rows fit, by name.
+
+    fixed: columns whose type never changes (partitions are made of them); rows are converted to it instead.
+    Errors: OutputError for a conflict of types, naming the column and both types.
+    """
+    names = {column.name: column.field_type for column in schema.fields}
+    lower = {name.lower(): name for name in names}
+    changes: dict[str, IcebergType] = {}
+    for column in rows:
+        new = iceberg_type(column.type, column.name, FieldIds())
+        old = names.get(column.name)
+        if old is None:
+            twin = lower.setdefault(column.name.lower(), column.name)
+            if twin != column.name:
+                raise OutputError(
+                    "two columns differ only in upper and lower case",
+                    detail=f"the rows bring {column.name!r}, the table has {twin!r}",
+                    hint="rename one of them; SQL could not tell them apart",
+                )
+            changes[column.name] = new
+            continue
+        both = wider(old, new)
+        if both is None:
+            raise OutputError(
+                "a column's type does not fit the table",
+                detail=f"column {column.name!r} is {old} in the table and {new} in the rows",
+                hint="write to another table, or convert the column",
+            )
+        if both is not old and column.name not in fixed:
+            changes[column.name] = both
+    return changes
+
+
+def apply_changes(transaction: Transaction, changes: Mapping[str, IcebergType]) -> Schema:
+    """Stage the changes in a transaction; the schema as it will be, with its field ids. Commits nothing."""
+    if changes:
+        known = {column.name for column in transaction.table_metadata.schema().fields}
+        with transaction.update_schema() as update:
+            for name, type_ in changes.items():
+                if name in known:
+                    update.update_column((name,), field_type=type_)
+                else:
+                    update.add_column((name,), field_type=type_)
+    return transaction.table_metadata.schema()
+
+
+def file_schema(schema: Schema) -> Schema:
+    """The schema as Parquet files write it: names with characters that Avro can't take are escaped."""
+    return sanitize_column_names(schema)
+
+
+def file_names(schema: Schema) -> dict[str, str]:
+    """What the table calls each column of its files."""
+    pairs = zip(file_schema(schema).fields, schema.fields, strict=True)
+    return {in_file.name: in_table.name for in_file, in_table in pairs}
+
+
+def aligned(rows: pa.Table, schema: Schema) -> pa.Table:
+    """Rows with exactly the table's columns, in its order and types; columns they lack are null.
+
+    Errors: OutputError when a required column is missing or has a null, or a value does not fit its type.
+    """
+    target = schema_to_pyarrow(file_schema(schema))
+    columns = []
+    for column, field in zip(schema.fields, target, strict=True):
+        if column.name not in rows.column_names:
+            if column.required:
+                raise OutputError(
+                    "a required column is missing",
+                    detail=f"column {column.name!r}; the rows have {', '.join(rows.column_names)}",
+                    hint="map it in the input's dialect, or write to another table",
+                )
+            columns.append(pa.nulls(rows.num_rows, field.type))
+            continue
+        values = rows.column(column.name)
+        try:
+            values = values.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise OutputError(
+                "a value does not fit the table",
+                detail=f"column {column.name!r}, from {values.type} to {column.field_type}: {error}",
+            ) from error
+        if column.required and values.null_count:
+            raise OutputError("a required column has an empty value", detail=f"column {column.name!r}")
+        columns.append(values)
+    return pa.table(columns, schema=target)

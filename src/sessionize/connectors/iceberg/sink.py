@@ -1,0 +1,250 @@
+"""The sink: rows become data files as they come, and one snapshot makes all of them visible at once.
+
+A commit that loses against another writer is tried again on the table as it is then. Each commit carries an
+id in its snapshot, and the id is looked for before every new try, so an answer that got lost never doubles
+rows.
+"""
+
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Mapping
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
+from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.schema import Schema, index_by_name
+from pyiceberg.table import Table
+from pyiceberg.types import IcebergType
+from sqlalchemy.exc import DBAPIError
+
+from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
+from sessionize.connectors.iceberg.catalog import DATABASE, SqlCatalog, storage_failure
+from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
+from sessionize.connectors.iceberg.tables import TableLayout, open_table
+from sessionize.errors import OutputError
+
+COMMIT_ID = "sessionize.commit-id"
+_ATTEMPTS_MAX = 10
+_WAIT_MIN_S = 0.05
+_WAIT_MAX_S = 2.0
+
+
+class IcebergSink:
+    """Writes rows to one Iceberg table (ports.Sink). Makes the table when it is not there.
+
+    overwrite: the commit replaces everything the table has at that moment. buffer_bytes_max: rows that may
+    wait in memory, as Arrow bytes. Not for several threads at once. Errors: those of open_table.
+    """
+
+    def __init__(
+        self,
+        catalog: SqlCatalog,
+        layout: TableLayout,
+        *,
+        table: str,
+        database: str = DATABASE,
+        overwrite: bool = False,
+        buffer_bytes_max: int = BUFFER_BYTES_MAX,
+    ) -> None:
+        self._layout = layout
+        self._overwrite = overwrite
+        self._buffer_bytes_max = buffer_bytes_max
+        self._table = open_table(catalog, database, table, layout)
+        self._name = f"{database}.{table}"
+        # The columns of all rows of this commit; what the table has to learn follows from them.
+        self._written: dict[str, pa.DataType] = {}
+        self._staging: Staging | None = None
+        self._broken = False
+        # The same for every try to commit the same rows: a try that went through unseen is recognised.
+        self._commit_id = uuid.uuid4().hex
+        self._tried = False
+
+    @property
+    def table(self) -> Table:
+        """The table as this sink saw it last."""
+        return self._table
+
+    def write(self, rows: pa.Table) -> None:
+        """Stage rows; dictionary columns are decoded, new columns are remembered for the table.
+
+        Errors: OutputError when rows do not fit the table or the disk does not take them; then only abort is
+        left.
+        """
+        if rows.num_rows == 0:
+            return
+        self._check_whole()
+        # Whatever interrupts a write leaves it half done, and half a write must never be committed.
+        self._broken = True
+        try:
+            self._stage(rows)
+        except (OSError, pa.ArrowException) as error:
+            raise storage_failure("rows cannot be written", self._table.location(), error) from error
+        self._broken = False
+
+    def commit(self, *, snapshot_properties: Mapping[str, str] | None = None) -> None:
+        """Make everything written visible in one snapshot; nothing happens when nothing was written.
+
+        snapshot_properties are kept in the snapshot's summary. Errors: OutputError; then commit may be called
+        again, or abort: both look first whether the snapshot is there after all.
+        """
+        self._check_whole()
+        if self._staging is None and not self._overwrite:
+            return
+        self._broken = True
+        try:
+            files = self._staging.finish() if self._staging is not None else []
+        except (OSError, pa.ArrowException) as error:
+            raise storage_failure("rows cannot be written", self._table.location(), error) from error
+        self._broken = False
+        self._commit_files(files, {**(snapshot_properties or {}), COMMIT_ID: self._commit_id})
+        self._forget()
+
+    def abort(self) -> None:
+        """Remove what was written since the last commit. Errors: OutputError for files that would not go."""
+        staging = None if self._tried and self._may_have_landed() else self._staging
+        self._forget()
+        if staging is not None:
+            staging.discard()
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise OutputError(
+                "an incomplete write cannot be continued or committed",
+                detail=f"table {self._name}",
+                hint="abort, and write again",
+            )
+
+    def _forget(self) -> None:
+        self._staging = None
+        self._written = {}
+        self._broken = False
+        self._commit_id = uuid.uuid4().hex
+        self._tried = False
+
+    def _stage(self, rows: pa.Table) -> None:
+        parts = max(1, -(-rows.nbytes // self._buffer_bytes_max))
+        step = -(-rows.num_rows // parts)
+        for start in range(0, rows.num_rows, step):
+            part = complete(rows.slice(start, step), self._layout)
+            staging = self._staging_for(part.schema)
+            staging.add(aligned(part, staging.schema))
+
+    def _staging_for(self, rows: pa.Schema) -> Staging:
+        if self._staging is None:
+            self._table = self._table.refresh()
+            self._staging = self._new_staging(self._table)
+        news = changes_needed(self._staging.schema, rows, self._fixed_columns(self._table))
+        for column in rows:
+            if column.name in news or column.name not in self._written:
+                self._written[column.name] = column.type
+        if news:
+            self._staging.change_schema(self._evolved(self._table))
+        return self._staging
+
+    def _new_staging(self, table: Table) -> Staging:
+        return Staging(table.io, table.metadata, table.schema(), self._buffer_bytes_max)
+
+    def _evolved(self, table: Table) -> Schema:
+        transaction = table.transaction()
+        return apply_changes(transaction, self._changes(table))
+
+    def _changes(self, table: Table) -> dict[str, IcebergType]:
+        return changes_needed(
+            table.schema(), pa.schema(list(self._written.items())), self._fixed_columns(table)
+        )
+
+    @staticmethod
+    def _fixed_columns(table: Table) -> frozenset[str]:
+        return frozenset(table.schema().find_field(f.source_id).name for f in table.spec().fields)
+
+    def _commit_files(self, files: list[DataFile], properties: dict[str, str]) -> None:
+        problem: Exception | None = None
+        for attempt in range(_ATTEMPTS_MAX):
+            if attempt:
+                time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))
+            try:
+                self._table = self._table.refresh()
+                if self._landed():
+                    return
+                files = self._rewritten_if_outdated(files)
+                self._tried = True
+                self._try_commit(files, properties)
+                return
+            except (CommitFailedException, ValidationException, DBAPIError, OSError) as error:
+                problem = error
+        if isinstance(problem, (OSError, DBAPIError)):
+            raise storage_failure("a commit did not succeed", self._name, problem) from problem
+        raise OutputError(
+            "a commit did not succeed",
+            detail=f"table {self._name}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
+            hint="other writers were faster; the rows are still staged, commit again or abort",
+        ) from problem
+
+    def _landed(self) -> bool:
+        summaries = (snapshot.summary for snapshot in self._table.metadata.snapshots)
+        return any(summary is not None and summary[COMMIT_ID] == self._commit_id for summary in summaries)
+
+    def _may_have_landed(self) -> bool:
+        """Whether a snapshot may name the staged files: they must stay when that can't be found out."""
+        try:
+            self._table = self._table.refresh()
+        except (DBAPIError, OSError, NoSuchTableError):
+            return True
+        return self._landed()
+
+    def _try_commit(self, files: list[DataFile], properties: dict[str, str]) -> None:
+        transaction = self._table.transaction()
+        apply_changes(transaction, self._changes(self._table))
+        update = transaction.update_snapshot(snapshot_properties=properties)
+        if self._overwrite:
+            with update.overwrite() as replacing:
+                for old in _data_files(self._table):
+                    replacing.delete_data_file(old)
+                for file in files:
+                    replacing.append_data_file(file)
+        else:
+            with update.merge_append() as appending:
+                for file in files:
+                    appending.append_data_file(file)
+        self._table = transaction.commit_transaction()
+
+    def _rewritten_if_outdated(self, files: list[DataFile]) -> list[DataFile]:
+        """Files carry field ids and partitions of the table as it was. When another writer changed either in
+        a way that disagrees, the rows are staged once more for the table as it is now.
+        """
+        staging = self._staging
+        if staging is None:
+            return files
+        now = self._evolved(self._table)
+        ids = index_by_name(now)
+        same_ids = all(ids.get(name) == field_id for name, field_id in index_by_name(staging.schema).items())
+        if same_ids and staging.metadata.default_spec_id == self._table.metadata.default_spec_id:
+            return files
+        fresh = self._new_staging(self._table)
+        fresh.schema = now
+        try:
+            for rows in staging.read_back():
+                fresh.add(aligned(complete(rows, self._layout), now))
+            files = fresh.finish()
+        except BaseException:
+            fresh.discard()
+            raise
+        self._staging = fresh
+        # A file that would not go is no reason to fail: no snapshot names it.
+        with contextlib.suppress(OutputError):
+            staging.discard()
+        return files
+
+
+def _data_files(table: Table) -> list[DataFile]:
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return []
+    return [
+        entry.data_file
+        for manifest in snapshot.manifests(table.io)
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        if entry.data_file.content == DataFileContent.DATA
+    ]

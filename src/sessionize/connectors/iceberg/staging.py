@@ -1,0 +1,286 @@
+"""Data files that are written but not yet part of a table: rows in, one growing Parquet file per partition.
+
+Rows wait in memory only until they are worth a row group, then one sort brings each partition's rows together
+and each goes to its own file. The table's metadata is read here, never changed; a file counts only once a
+snapshot names it.
+"""
+
+import contextlib
+import itertools
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.typedef import Record
+
+from sessionize.connectors.iceberg.alignment import file_names, file_schema
+from sessionize.errors import OutputError
+
+BUFFER_BYTES_MAX = 64 << 20
+# Each open file holds a descriptor; processes are commonly allowed 1024.
+_OPEN_FILES_MAX = 256
+_WORKERS = min(4, os.cpu_count() or 1)
+_FILE_SIZE_DEFAULT = 128 << 20
+_ROW_GROUP_ROWS_DEFAULT = 1 << 20
+
+PartitionValues = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    """One data file while it grows. One thread at a time writes to it."""
+
+    path: str
+    partition: PartitionKey | None
+    io: FileIO
+    schema: pa.Schema
+    row_group_rows: int
+    compression: str
+    stream: Any = None
+    writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.Table) -> None:
+        if self.writer is None:
+            self.stream = self.io.new_output(self.path).create(overwrite=True)
+            self.writer = pq.ParquetWriter(
+                self.stream, self.schema, compression=self.compression, store_decimal_as_integer=True
+            )
+        self.writer.write_table(rows, row_group_size=self.row_group_rows)
+
+    def size_bytes(self) -> int:
+        return int(self.stream.tell()) if self.stream is not None else 0
+
+    def close(self) -> tuple[pq.FileMetaData, int]:
+        """Finish the file; its footer and its size. Both handles are released even when the disk is full."""
+        assert self.writer is not None
+        try:
+            self.writer.close()
+            size = self.size_bytes()
+        finally:
+            self.stream.close()
+        return self.writer.writer.metadata, size
+
+    def drop(self) -> None:
+        """Release both handles of a file that nobody wants; what the disk says about it does not matter."""
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self.writer is not None:
+                self.writer.close()
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self.stream is not None:
+                self.stream.close()
+
+
+@dataclass(slots=True)
+class Staging:
+    """Writes rows of one table in one schema; `finish` gives the data files for a snapshot, `discard` removes
+    them.
+
+    metadata: of the table as it was when staging began; its partitions and properties hold for all files.
+    schema: what is written, with the field ids the files carry.
+    """
+
+    io: FileIO
+    metadata: TableMetadata
+    schema: Schema
+    buffer_bytes_max: int = BUFFER_BYTES_MAX
+    _paths: list[str] = field(default_factory=list, init=False)
+    _done: list[DataFile] = field(default_factory=list, init=False)
+    _open: OrderedDict[PartitionValues, _OpenFile] = field(default_factory=OrderedDict, init=False)
+    _buffer: list[pa.Table] = field(default_factory=list, init=False)
+    _buffered_bytes: int = field(default=0, init=False)
+    _name: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+
+    @property
+    def spec(self) -> PartitionSpec:
+        return self.metadata.spec()
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows aligned to `schema`; they reach the disk when the buffer is full. Errors: OSError."""
+        self._buffer.append(rows)
+        self._buffered_bytes += rows.nbytes
+        if self._buffered_bytes >= self.buffer_bytes_max:
+            self._flush()
+
+    def change_schema(self, schema: Schema) -> None:
+        """Write what follows in a new schema; files that are begun are finished in the old one."""
+        self._flush()
+        self._close(list(self._open))
+        self.schema = schema
+
+    def finish(self) -> list[DataFile]:
+        """Write and close everything; all data files so far, in the order of their paths. Errors: OSError."""
+        self._flush()
+        self._close(list(self._open))
+        self._done.sort(key=lambda file: file.file_path)
+        return self._done
+
+    def read_back(self) -> Iterator[pa.Table]:
+        """The rows of the finished files, a row group at a time. Errors: OSError."""
+        names = file_names(self.schema)
+        for file in self._done:
+            with self.io.new_input(file.file_path).open() as stream:
+                parquet = pq.ParquetFile(stream)
+                for group in range(parquet.num_row_groups):
+                    rows = parquet.read_row_group(group)
+                    yield rows.rename_columns([names[name] for name in rows.column_names])
+
+    def discard(self) -> None:
+        """Remove every file that was begun. Errors: OutputError, after all were tried, for those left."""
+        for file in self._open.values():
+            file.drop()
+        failures = []
+        for path in self._paths:
+            try:
+                self.io.delete(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                failures.append(f"{path}: {error}")
+        self._open.clear()
+        self._buffer.clear()
+        if failures:
+            raise OutputError(
+                "files that were not committed could not be removed",
+                detail=f"{len(failures)} of {len(self._paths)}; {failures[0]}",
+                hint="no table knows them; remove them by hand",
+            )
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        rows = pa.concat_tables(self._buffer).combine_chunks()
+        self._buffer.clear()
+        self._buffered_bytes = 0
+        groups = list(self._partitions(rows))
+        for first in range(0, len(groups), _OPEN_FILES_MAX):
+            self._write(groups[first : first + _OPEN_FILES_MAX])
+
+    def _write(self, groups: Sequence[tuple[PartitionValues, pa.Table]]) -> None:
+        """At most _OPEN_FILES_MAX groups, side by side; files used longest ago are finished to make room."""
+        keys = {values for values, _ in groups}
+        surplus = len(self._open.keys() | keys) - _OPEN_FILES_MAX
+        if surplus > 0:
+            self._close([values for values in self._open if values not in keys][:surplus])
+        tasks = []
+        for values, rows in groups:
+            file = self._open.get(values) or self._new_file(values)
+            self._open[values] = file
+            self._open.move_to_end(values)
+            tasks.append((file.write, rows))
+        _side_by_side(tasks)
+        limit = int(self.metadata.properties.get("write.target-file-size-bytes", _FILE_SIZE_DEFAULT))
+        self._close([values for values in keys if self._open[values].size_bytes() >= limit])
+
+    def _new_file(self, values: PartitionValues) -> _OpenFile:
+        key = self._key(values) if values else None
+        locations = load_location_provider(self.metadata.location, self.metadata.properties)
+        path = locations.new_data_location(f"{len(self._paths):05d}-{self._name}.parquet", key)
+        self._paths.append(path)
+        properties = self.metadata.properties
+        return _OpenFile(
+            path,
+            key,
+            self.io,
+            schema_to_pyarrow(file_schema(self.schema)),
+            row_group_rows=int(properties.get("write.parquet.row-group-limit", _ROW_GROUP_ROWS_DEFAULT)),
+            compression=properties.get("write.parquet.compression-codec", "zstd").replace(
+                "uncompressed", "none"
+            ),
+        )
+
+    def _key(self, values: PartitionValues) -> PartitionKey:
+        pairs = zip(self.spec.fields, values, strict=True)
+        return PartitionKey([PartitionFieldValue(f, value) for f, value in pairs], self.spec, self.schema)
+
+    def _close(self, keys: Iterable[PartitionValues]) -> None:
+        files = [self._open.pop(values) for values in keys]
+        plan = compute_statistics_plan(file_schema(self.schema), self.metadata.properties)
+        ids = parquet_path_to_id_mapping(file_schema(self.schema))
+        for file, (footer, size_bytes) in zip(files, _side_by_side([(f.close,) for f in files]), strict=True):
+            statistics = data_file_statistics_from_parquet_metadata(footer, plan, ids)
+            self._done.append(
+                DataFile.from_args(
+                    content=DataFileContent.DATA,
+                    file_path=file.path,
+                    file_format=FileFormat.PARQUET,
+                    partition=file.partition.partition if file.partition is not None else Record(),
+                    file_size_in_bytes=size_bytes,
+                    sort_order_id=None,
+                    spec_id=self.spec.spec_id,
+                    equality_ids=None,
+                    key_metadata=None,
+                    **statistics.to_serialized_dict(),
+                )
+            )
+
+    def _partitions(self, rows: pa.Table) -> Iterator[tuple[PartitionValues, pa.Table]]:
+        """The rows of each partition, in the table's sort order, ties in the order they came."""
+        group = np.zeros(rows.num_rows, np.int64)
+        coded = []
+        for partition in self.spec.fields:
+            source = self.schema.find_field(partition.source_id)
+            column = rows.column(self.schema.fields.index(source))
+            values = partition.transform.pyarrow_transform(source.field_type)(column.combine_chunks())
+            codes = values.dictionary_encode(null_encoding="encode")
+            coded.append(codes)
+            group = group * len(codes.dictionary) + codes.indices.to_numpy()
+        order = group
+        wanted = self.metadata.sort_order_by_id(self.metadata.default_sort_order_id)
+        for sort in wanted.fields if wanted is not None else ():
+            if not isinstance(sort.transform, IdentityTransform):
+                continue
+            source = self.schema.find_field(sort.source_id)
+            codes = rows.column(self.schema.fields.index(source)).combine_chunks().dictionary_encode()
+            ranks = np.empty(len(codes.dictionary) + 1, np.int64)
+            ranks[-1] = len(codes.dictionary)
+            ranks[pc.sort_indices(codes.dictionary).to_numpy()] = np.arange(len(codes.dictionary))
+            order = order * len(ranks) + ranks[codes.indices.fill_null(-1).to_numpy()]
+        if not np.all(order[1:] >= order[:-1]):
+            by = np.argsort(order.astype(np.min_scalar_type(int(order.max()))), kind="stable")
+            rows, group = rows.take(pa.array(by)), group[by]
+            coded = [codes.take(pa.array(by)) for codes in coded]
+        starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), rows.num_rows]
+        for start, end in itertools.pairwise(starts):
+            yield tuple(_value(codes[start]) for codes in coded), rows.slice(start, end - start)
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError) as error:
+        raise OutputError(
+            "a date cannot name a partition",
+            detail=f"day {scalar.value.cast(pa.int32()).as_py()} since 1970-01-01: {error}",
+            hint="only the years 1 to 9999 have partitions; such times should be rejected while decoding",
+        ) from error
+
+
+def _side_by_side(tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call each task (function, arguments…) on a few threads; results in order, errors after all ended."""
+    if len(tasks) < 2:
+        return [function(*arguments) for function, *arguments in tasks]
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="iceberg-files") as pool:
+        futures: list[Future[Any]] = [pool.submit(function, *arguments) for function, *arguments in tasks]
+        wait(futures)
+    return [future.result() for future in futures]

@@ -1,0 +1,210 @@
+"""The project's tables: their columns, how they are partitioned, and how they come into being.
+
+Why user_sessions has partitions by date and bucket, events by date alone and rejected_events none: docs/adr,
+the note on the Iceberg layout. Columns that a table needs and the rows lack (a date, a bucket) are derived
+here.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import NestedField
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from sessionize.connectors.iceberg.catalog import SqlCatalog, check_name, storage_failure
+from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
+from sessionize.errors import ConfigError, OutputError
+from sessionize.session.columns import (
+    EVENT_TIME,
+    EVENT_TYPES,
+    REJECTED_SCHEMA,
+    SESSION_DATE,
+    SESSION_START,
+    USER,
+    USER_HASH_BUCKET,
+    SessionColumns,
+)
+from sessionize.session.ids import user_hash_buckets
+
+USER_SESSIONS = "user_sessions"
+EVENTS = "events"
+LATE_EVENTS = "late_events"
+REJECTED_EVENTS = "rejected_events"
+EVENT_DATE = "event_date"
+
+USER_COLUMN_PROPERTY = "sessionize.user-column"
+_DAY_MS = 86_400_000
+_FIRST_PARTITION_FIELD_ID = 1000
+
+_PROPERTIES = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.target-file-size-bytes": "134217728",
+    "write.distribution-mode": "hash",
+    "read.split.target-size": "134217728",
+    # Every commit adds a manifest and a metadata file; without these two, a long stream drowns in them.
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "commit.retry.min-wait-ms": "25",
+}
+# Row groups of one file cover narrow ranges of buckets, so that a reader can skip most of them.
+_EVENT_PROPERTIES = {**_PROPERTIES, "write.parquet.row-group-limit": "65536"}
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A column that is computed from another one when the rows do not bring it."""
+
+    name: str
+    source: str
+    compute: Callable[[pa.ChunkedArray], pa.Array]
+
+
+@dataclass(frozen=True, slots=True)
+class TableLayout:
+    """What a table is made of.
+
+    columns: Arrow schema; a field that is not nullable is required in every row. user_name: what the table
+    calls the canonical column `user`, None for a table without users. partition_by, sort_by: columns, by
+    identity.
+    """
+
+    columns: pa.Schema
+    user_name: str | None = None
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    properties: dict[str, str] = field(default_factory=lambda: dict(_PROPERTIES))
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for name in self.columns.names:
+            if name.lower() in seen:
+                raise ConfigError(
+                    "two columns of a table would have the same name",
+                    detail=f"column {name!r}" + (" holds the user" if name == self.user_name else ""),
+                    hint="rename the input's user column",
+                )
+            seen.add(name.lower())
+
+
+def user_sessions(user_name: str = USER) -> TableLayout:
+    """Sessions: all columns of SessionColumns.schema; one partition for each date and bucket of users."""
+    return TableLayout(
+        columns=_required(SessionColumns().schema(user_name), user_name),
+        user_name=user_name,
+        partition_by=(SESSION_DATE, USER_HASH_BUCKET),
+        derived=(
+            Derived(SESSION_DATE, SESSION_START, _dates),
+            Derived(USER_HASH_BUCKET, user_name, _buckets),
+        ),
+    )
+
+
+def events(user_name: str = USER) -> TableLayout:
+    """Events, and late events: the canonical columns, UTC date and bucket; partitions by date alone."""
+    names = [(user_name if name == USER else name, type_) for name, type_ in EVENT_TYPES.items()]
+    columns = pa.schema([*names, (EVENT_DATE, pa.date32()), (USER_HASH_BUCKET, pa.int32())])
+    return TableLayout(
+        columns=_required(columns, user_name, EVENT_TIME),
+        user_name=user_name,
+        partition_by=(EVENT_DATE,),
+        sort_by=(USER_HASH_BUCKET,),
+        derived=(Derived(EVENT_DATE, EVENT_TIME, _dates), Derived(USER_HASH_BUCKET, user_name, _buckets)),
+        properties=dict(_EVENT_PROPERTIES),
+    )
+
+
+def rejected_events() -> TableLayout:
+    """Rejected records, as they are; they have no time that could be trusted, so there are no partitions."""
+    return TableLayout(columns=REJECTED_SCHEMA)
+
+
+def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) -> Table:
+    """The table `<database>.<name>`, made after `layout` when it is not there.
+
+    Errors: ConfigError for an unusable name; OutputError when the table calls its user column otherwise, or
+    when it can't be made.
+    """
+    check_name("database", database)
+    check_name("table", name)
+    try:
+        if not catalog.table_exists((database, name)):
+            _create(catalog, database, name, layout)
+        table = catalog.load_table((database, name))
+    except (OSError, DBAPIError) as error:
+        raise storage_failure("a table cannot be made", f"{database}.{name}", error) from error
+    user_name = table.properties.get(USER_COLUMN_PROPERTY, layout.user_name)
+    if user_name != layout.user_name:
+        raise OutputError(
+            "a table has another user column than these rows",
+            detail=f"{database}.{name} was made with {user_name!r}, the rows have {layout.user_name!r}",
+            hint="map the input's user field to the same name, or write to another table",
+        )
+    return table
+
+
+def _create(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) -> None:
+    """Another process may do the same at the same moment; whoever is second finds it done."""
+    ids = FieldIds()
+    fields = [
+        NestedField(
+            ids.next(), column.name, iceberg_type(column.type, column.name, ids), required=not column.nullable
+        )
+        for column in layout.columns
+    ]
+    schema = Schema(*fields)
+    partitions = [
+        PartitionField(
+            schema.find_field(column).field_id, _FIRST_PARTITION_FIELD_ID + i, IdentityTransform(), column
+        )
+        for i, column in enumerate(layout.partition_by)
+    ]
+    order = [
+        SortField(schema.find_field(column).field_id, IdentityTransform(), null_order=NullOrder.NULLS_LAST)
+        for column in layout.sort_by
+    ]
+    properties = dict(layout.properties)
+    if layout.user_name is not None:
+        properties[USER_COLUMN_PROPERTY] = layout.user_name
+    with contextlib.suppress(NamespaceAlreadyExistsError, IntegrityError):
+        catalog.create_namespace((database,))
+    with contextlib.suppress(TableAlreadyExistsError):
+        catalog.create_table(
+            (database, name),
+            schema,
+            partition_spec=PartitionSpec(*partitions),
+            sort_order=SortOrder(*order) if order else SortOrder(order_id=0),
+            properties=properties,
+        )
+
+
+def _required(columns: pa.Schema, *names: str) -> pa.Schema:
+    return pa.schema([column.with_nullable(column.name not in names) for column in columns])
+
+
+def _dates(times_ms: pa.ChunkedArray) -> pa.Array:
+    """The UTC dates of times in ms; floor, so that the last ms before 1970 lies in 1969."""
+    times = pc.cast(times_ms, pa.int64())
+    if isinstance(times, pa.ChunkedArray):
+        times = times.combine_chunks()
+    days = np.floor_divide(times.fill_null(0).to_numpy(zero_copy_only=False), _DAY_MS)
+    dates = pa.array(days, mask=times.is_null().to_numpy(zero_copy_only=False)).cast(pa.int32())
+    return dates.cast(pa.date32())
+
+
+def _buckets(users: pa.ChunkedArray) -> pa.Array:
+    """The bucket of each user; each distinct user is hashed once."""
+    coded = pc.cast(users, pa.string()).combine_chunks().dictionary_encode()
+    return user_hash_buckets(coded.dictionary).take(coded.indices)

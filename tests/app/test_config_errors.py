@@ -1,0 +1,258 @@
+"""What a person is told when a pipeline cannot be meant: the place, the key, the value, and a way out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.errors import ConfigError
+from sessionize.session.columns import SESSION_COLUMNS
+
+
+def load(
+    folder: Path,
+    text: str | bytes,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> PipelineConfig:
+    path = folder / "my.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_pipeline(str(path), overrides=overrides or {}, environ=environ or {})
+
+
+def refusal(folder: Path, text: str | bytes, **places: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, **places)
+    return caught.value
+
+
+# What cannot be meant. Each line: the file, and words that the error has to hold.
+
+FILE = "file {folder}/my.toml: "
+REFUSED = [
+    # unknown keys
+    (
+        '[rules]\ngpa = "30m"',
+        ["there is no key rules.gpa", FILE + 'rules.gpa = "30m"', "mean gap?", "lateness, max"],
+    ),
+    ('[rules]\nmax-duration = "2h"', ["no key rules.max-duration", "did you mean max_duration?"]),
+    (
+        'gap = "30m"',
+        ["there is no key gap", "did you mean rules.gap?", "sections and keys: name, description, input"],
+    ),
+    ('"rules.gap" = "30m"', ["there is no key rules.gap", "did you mean rules.gap?"]),
+    ("[rulez]\nx = 1", ["there is no section rulez", "did you mean rules?"]),
+    ("[kafka.deep]\nx = 1", ["there is no section kafka", FILE + "kafka"]),
+    (
+        "[input.mapping]\nuser = 'u'\ntime = 't'\nevnt_id = 'x'",
+        ["no key input.mapping.evnt_id", "mean event_id?"],
+    ),
+    # wrong type
+    ("rules = 3", ["rules is not usable: it is a section", "write it as a section: [rules]"]),
+    ("[[rules]]\ngap = '3m'", ["rules is not usable: it is a section"]),
+    ("[rules.gap]\nminutes = 3", ["rules.gap is not usable: it is not a duration"]),
+    ("[rules]\ngap = true", ["rules.gap is not usable: it is not a duration", "rules.gap = true"]),
+    (
+        "run.once = 'yes'",
+        ["run.once is not usable: it takes true or false", 'run.once = "yes"', "once = true"],
+    ),
+    ("run.once = 1", ["run.once is not usable: it takes true or false"]),
+    ("description = 3", ["description is not usable: it takes a text in quotes"]),
+    ("input.paths = 'x'", ["input.paths is not usable: it takes a list", 'paths = ["events.ndjson"]']),
+    ("input.paths = ['x', 3]", ["input.paths[1] is not usable: it takes a text", "input.paths[1] = 3"]),
+    (
+        "input.kind='generator'\ninput.generator.users = '10'",
+        ["input.generator.users", "a whole number", "= 5000"],
+    ),
+    ("input.kind='generator'\ninput.generator.events = 1e3", ["a whole number"]),
+    ("input.kind='generator'\ninput.generator.skew = nan", ["input.generator.skew", "a finite number"]),
+    # wrong value
+    ("[rules]\ngap = 30", ["rules.gap is not usable: it has no unit", "rules.gap = 30", '"30m" for minutes']),
+    ("[rules]\ngap = '30'", ["rules.gap is not usable: it has no unit", '"30h" for hours']),
+    ("[rules]\ngap = 0", ["rules.gap is not usable: it must be longer than zero"]),
+    ("[rules]\ngap = '-3m'", ["rules.gap is not usable: it is not a duration"]),
+    ("[rules]\ngap = '200y'", ["rules.gap is not usable: it is not a duration"]),
+    ("[rules]\ngap = '99999d'", ["rules.gap is not usable: it must lie between 0 and 100 years"]),
+    ("[rules]\nmax_duration = 'never'", ["rules.max_duration is not usable: it is not a duration"]),
+    (
+        "[rules]\ngap_boundary = 'exlusive'",
+        [
+            "rules.gap_boundary is not usable",
+            '"exlusive"',
+            "did you mean exclusive?",
+            'one of "exclusive", "inclusive"',
+        ],
+    ),
+    ("input.dialect = 'click_stream'", ["did you mean clickstream?", '"user-events"']),
+    ("run.log_level = 'loud'", ['run.log_level = "loud"', 'one of "DEBUG", "INFO"']),
+    ("run.memory = 1", ["run.memory is not usable: it has no unit", '"500MB"']),
+    ("run.memory = 'lots'", ["run.memory is not usable: it is not a size"]),
+    ("run.memory = '1MB'", ["run.memory is not usable: it is too little", "at least 16MB"]),
+    ("run.home = ''", ["run.home is not usable: it is empty"]),
+    ('run.home = "a\\u0000b"', ["run.home is not usable: it holds a control character"]),
+    ("name = '../x'", ["name is not usable: it takes a plain name", 'name = "web"']),
+    ("output.table = 'a.b'", ["output.table is not usable: it takes a plain name"]),
+    (
+        "output.columns = ['event_cuont']",
+        ["output.columns[0]", "did you mean event_count?", SESSION_COLUMNS[1]],
+    ),
+    ("output.columns = []", ["output.columns is not usable: it names no column"]),
+    ("output.columns = ['user', 'user']", ["output.columns is not usable: it names user twice"]),
+    ("rules.boundary = 'my_rules'", ["rules.boundary is not usable", '"my_rules:after_logout"']),
+    ("[input.mapping]\nuser = 'u'\ntime = 'a..b'", ["input.mapping.time", "the path has an empty part"]),
+    ("[input.mapping]\nuser = 'u'", ["input.mapping.time is missing", FILE, 'time = "event_timestamp"']),
+    ("[input.mapping]", ["the pipeline has 2 mistakes", "input.mapping.user is missing"]),
+    (
+        "input.kind='generator'\ninput.generator.late_fraction = 1.5",
+        ["late_fraction is not usable", "at most 1"],
+    ),
+    ("input.kind='generator'\ninput.generator.users = 0", ["users is not usable: it takes 1 or more"]),
+    # options of a mode that is not selected, and contradictions
+    (
+        "input.kind = 'generator'\ninput.paths = ['a']",
+        ["input.paths is not usable: it belongs to input.kind = files", 'set input.kind = "files"'],
+    ),
+    ("[input.generator]\nusers = 1", ["input.generator is not usable: it belongs to input.kind = generator"]),
+    ("[input.generator]", ["input.generator is not usable: it belongs to input.kind = generator"]),
+    (
+        "input.dialect = 'clicks'\n[input.mapping]\nuser = 'a'\ntime = 'b'",
+        ["input.dialect is not usable", "keep input.dialect or [input.mapping], not both"],
+    ),
+    (
+        "input.kind='generator'\ninput.dialect = 'clicks'\ninput.generator.profile = 'ecommerce'",
+        ["input.generator.profile is not usable: input.dialect reads clicks records, not ecommerce"],
+    ),
+    (
+        "input.kind='generator'\n[input.generator]\nevents = 1\nduration = '1h'\nrate = 2",
+        ["input.generator.rate is not usable", "leave one of the three out"],
+    ),
+    (
+        "output.path = 'x'",
+        ["output.path is not usable: it belongs to output.kind = parquet or csv or ndjson"],
+    ),
+    ("output.kind = 'csv'", ["output.path is not usable: kind = csv needs a file", 'path = "sessions.csv"']),
+    (
+        "[output]\nkind='csv'\npath='x.csv'\ntable='t'",
+        ["output.table is not usable: it belongs to output.kind = iceberg"],
+    ),
+    ("[output]\nkind='csv'\npath='x.csv'\nmode='append'", ["output.mode is not usable"]),
+    (
+        "[output]\nkind='csv'\npath='x.Parquet'",
+        ["output.path is not usable: a csv file is named with .csv"],
+    ),
+    (
+        "rules.max_duration = 'none'\nrules.max_duration_mode = 'rolling'",
+        [
+            "rules.max_duration_mode is not usable",
+            "no effect without a maximum duration",
+            "set max_duration or leave",
+        ],
+    ),
+    # not TOML at all
+    ("[rules]\ngap = 30m", ["not valid TOML", "/my.toml: ", "(at line 2, column"]),
+    ("[rules]\ngap = [\n1,\n", ["not valid TOML", "(at line 4, column 1, the end)"]),
+    ("gap = '1'\ngap = '2'", ["not valid TOML", "(at line 2, column"]),
+    (b"[rules]\ngap = '\xff'", ["not UTF-8 text", "byte 0xff (at line 2, column 8)", "save it as UTF-8"]),
+    ("a = " + "[" * 5_000, ["nested too deeply"]),
+    (".".join("a" * 3_000) + " = 1", ["there is no section a"]),
+    ("run.home = [" + "{" + ".".join("a" * 3_000) + " = 1}]", ["run.home is not usable: it takes a text"]),
+    ("#" * 2_000_000, ["too big for a pipeline file", "2000000 bytes"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), REFUSED, ids=lambda v: repr(v[:40]) if isinstance(v, str | bytes) else ""
+)
+def test_what_cannot_be_meant_is_named_with_its_place_and_a_way_out(
+    tmp_path: Path, text: str | bytes, expected: list[str]
+) -> None:
+    error = refusal(tmp_path, text)
+    for words in expected:
+        assert words.replace("{folder}", str(tmp_path)) in str(error)
+    assert "my.toml" in str(error)
+    assert len(str(error)) < 1_000
+
+
+def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "[rules]\ngap = 3\nlatness = '1m'\n[run]\nonce = 0\n")
+    assert error.message == "the pipeline has 3 mistakes"
+    for words in ("rules.gap is not usable", "there is no key rules.latness", "run.once is not usable"):
+        assert words in str(error)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    assert load(tmp_path, b"\xef\xbb\xbf[rules]\ngap = '5m'").rules.gap == "5m"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"SESSIONIZE_RULES__GPA": "1m"}, ["SESSIONIZE_RULES__GPA", "did you mean SESSIONIZE_RULES__GAP?"]),
+        ({"SESSIONIZE_RULES_GAP": "1m"}, ["SESSIONIZE_RULES_GAP", "did you mean SESSIONIZE_RULES__GAP?"]),
+        ({"SESSIONIZE_HOEM": "x"}, ["SESSIONIZE_HOEM", "did you mean SESSIONIZE_HOME?"]),
+        ({"SESSIONIZE_QQQQQ": "x"}, ["SESSIONIZE_QQQQQ", "for example SESSIONIZE_RULES__GAP=45m"]),
+        ({"SESSIONIZE_RULES__GAP": "30"}, ["environment SESSIONIZE_RULES__GAP: rules.gap = 30", "no unit"]),
+        ({"SESSIONIZE_RULES": "{ gpa = '1m' }"}, ["environment SESSIONIZE_RULES: rules.gpa", "mean gap?"]),
+        (
+            {"SESSIONIZE_INPUT__PATHS": "a"},
+            ["environment SESSIONIZE_INPUT__PATHS", "it takes a list in brackets"],
+        ),
+        (
+            {"SESSIONIZE_HOME": "a", "SESSIONIZE_RUN__HOME": "b"},
+            ["run.home is set twice", "SESSIONIZE_HOME and SESSIONIZE_RUN__HOME"],
+        ),
+    ],
+)
+def test_the_environment_is_checked_like_the_file(
+    tmp_path: Path, environ: dict[str, str], expected: list[str]
+) -> None:
+    error = refusal(tmp_path, "", environ=environ)
+    for words in expected:
+        assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"rules.gpa": "1m"}, ["there is no key rules.gpa", "option: ", "did you mean gap?"]),
+        ({"gap": "1m"}, ["there is no key gap", "did you mean rules.gap?"]),
+        ({"rules": "1m"}, ["rules is not usable: it is a section"]),
+        ({"rules.gap.x": "1m"}, ["rules.gap is not usable"]),
+        ({"input.mapping": {"user": "u"}}, ["input.mapping.time is missing", "option: "]),
+    ],
+)
+def test_options_are_checked_like_the_file(
+    tmp_path: Path, overrides: dict[str, object], expected: list[str]
+) -> None:
+    error = refusal(tmp_path, "[rules]\ngap = '1m'", overrides=overrides)
+    for words in expected:
+        assert words in str(error)
+
+
+def test_a_file_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text("")
+    with pytest.raises(ConfigError, match="no such pipeline file") as caught:
+        load_pipeline(str(tmp_path / "shp.toml"), environ={})
+    assert f"did you mean {tmp_path / 'shop.toml'}?" in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_pipeline(f"{tmp_path}/", environ={})
+
+
+def test_thousands_of_mistakes_are_counted_and_the_first_told(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "\n".join(f"key{i} = 1" for i in range(20_000)))
+    assert error.message == "the pipeline has 20000 mistakes"
+    assert "there is no key key0\n" in str(error)
+    assert "- and 19990 more" in str(error)
+    assert len(str(error)) < 5_000
+
+
+def test_a_hostile_key_or_value_is_shown_short_and_without_control_characters(tmp_path: Path) -> None:
+    key, value = "\\u001b[31m" + "k" * 100_000, "\\u001b[31m" + "v" * 100_000
+    error = refusal(tmp_path, f'"{key}" = "{value}"')
+    assert str(error).startswith("there is no key ?[31mkkk")
+    assert '= "\\u001b[31mvvv' in str(error)
+    assert "\x1b" not in str(error)
+    assert len(str(error)) < 1_000

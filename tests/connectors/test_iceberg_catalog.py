@@ -1,0 +1,137 @@
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sessionize.connectors.iceberg import (
+    CATALOG_NAME,
+    load_table,
+    open_catalog,
+    open_table,
+    rejected_events,
+    table_names,
+    user_sessions,
+)
+from sessionize.errors import ConfigError, OutputError
+
+
+def test_a_new_home_gets_a_catalog_and_a_warehouse(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home with spaces — ünïcode"
+
+    open_table(open_catalog(home), "sessions", "rejected_events", rejected_events())
+
+    assert (home / "catalog.db").is_file()
+    again = open_catalog(home)
+    assert again.name == CATALOG_NAME == "sessionize"
+    assert table_names(again, "sessions") == ["rejected_events"]
+    assert load_table(again, "sessions", "rejected_events").location().startswith(f"file://{home}/warehouse/")
+
+
+def test_the_catalog_lets_readers_and_a_writer_work_together(tmp_path: Path) -> None:
+    catalog = open_catalog(tmp_path)
+
+    with sqlite3.connect(tmp_path / "catalog.db") as database:
+        mode = database.execute("PRAGMA journal_mode").fetchone()[0]
+    database.close()
+    with catalog.engine.connect() as connection:
+        timeout_ms = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+
+    assert mode == "wal"
+    assert timeout_ms == 30_000
+
+
+def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    table = open_table(open_catalog(Path("here")), "sessions", "s", user_sessions())
+
+    assert table.location() == f"file://{tmp_path}/here/warehouse/sessions/s"
+
+
+def test_a_home_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match="not a directory") as caught:
+            open_catalog(home)
+        assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_a_catalog_file_that_is_no_database_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(
+        b"not a database, but long enough to look like a file with a header" * 9
+    )
+    before = (tmp_path / "catalog.db").read_bytes()
+
+    with pytest.raises(ConfigError, match="not a catalog"):
+        open_catalog(tmp_path)
+
+    assert (tmp_path / "catalog.db").read_bytes() == before
+
+
+def test_a_catalog_file_of_another_program(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "catalog.db") as database:
+        database.execute("CREATE TABLE bookmarks (url TEXT)")
+    database.close()
+
+    with pytest.raises(ConfigError, match="belongs to something else") as caught:
+        open_catalog(tmp_path)
+
+    assert "bookmarks" in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ["?", "#", "\n"])
+def test_a_path_that_no_file_location_can_hold(tmp_path: Path, mark: str) -> None:
+    with pytest.raises(ConfigError, match="file location"):
+        open_catalog(tmp_path / f"a{mark}b")
+
+
+def test_reading_does_not_make_a_home(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no tables yet"):
+        open_catalog(tmp_path / "home", create=False)
+
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_home_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="may not write"):
+            open_catalog(tmp_path / "home")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_place_where_nothing_can_be_made() -> None:
+    with pytest.raises(OutputError, match="cannot be opened"):
+        open_catalog(Path("/proc/sessionize-home"))
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a.b", "a/b", "a b", "x" * 200, 'a"b', "-a"])
+def test_names_that_would_leave_the_warehouse_or_break_sql(tmp_path: Path, name: str) -> None:
+    catalog = open_catalog(tmp_path)
+
+    with pytest.raises(ConfigError, match="name for a table"):
+        open_table(catalog, "sessions", name, user_sessions())
+    with pytest.raises(ConfigError, match="name for a database"):
+        open_table(catalog, name, "user_sessions", user_sessions())
+
+
+def test_a_missing_table_names_those_there(tmp_path: Path) -> None:
+    catalog = open_catalog(tmp_path)
+    open_table(catalog, "sessions", "user_sessions", user_sessions())
+
+    with pytest.raises(ConfigError, match="does not exist") as caught:
+        load_table(catalog, "sessions", "user_session")
+
+    assert caught.value.hint == "tables: user_sessions"
+
+
+def test_a_home_that_was_moved(tmp_path: Path) -> None:
+    open_table(open_catalog(tmp_path / "old"), "sessions", "user_sessions", user_sessions())
+    (tmp_path / "old").rename(tmp_path / "new")
+
+    with pytest.raises(ConfigError, match="not where the catalog says"):
+        load_table(open_catalog(tmp_path / "new"), "sessions", "user_sessions")

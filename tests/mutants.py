@@ -1,0 +1,92 @@
+"""Break every comparison that a rule hangs on, one at a time, and see a test fail: `make mutants`.
+
+Each mutant is a copy of the package in a temporary folder in which one `>` became `>=` (or `<` `<=`, `==` `!=`, and the
+other way round). The case files and the invariant's tests run against it; a mutant that they pass has survived, and the
+run fails. Takes some minutes, so it is not part of the suite.
+"""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "sessionize"
+# The functions that decide where a session begins, ends, is final, late or a duplicate.
+TARGETS = {
+    "kernel/cutting.py": {"cut", "_rule_at", "_anchored", "_rolling", "_bisect", "_number", "_give_reasons"},
+    "kernel/ordering.py": {"tied_rows", "resolve_ties"},
+    "kernel/pending.py": {"take_before"},
+    "kernel/sessionizer.py": {"push", "flush"},
+    "kernel/reference.py": {"reference_sessions"},
+    "session/policy.py": {"longest_silence_ms", "remembers_users"},
+    "session/state.py": {"silent_slots"},
+    "engine/local.py": {"late"},
+}
+SECONDS_MAX = 240
+OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+}  # fmt: skip
+# Comparisons that decide nothing but speed or an assertion: equal results by construction.
+HARMLESS = {
+    ("kernel/pending.py", "stop < len(time)"),  # an empty rest is kept or not
+    ("kernel/pending.py", "time[0] >= watermark_ms"),  # searchsorted then finds an empty prefix
+    ("kernel/pending.py", "time[-1] < watermark_ms"),  # so does the binary search
+    ("kernel/cutting.py", "time[chain_last] - begin >= policy.max_duration_ms"),  # chains looked at once more
+}
+
+
+def mutants() -> Iterator[tuple[str, int, str, str]]:
+    """(file, line, comparison, whole mutated source)."""
+    for name, functions in TARGETS.items():
+        source = (PACKAGE / name).read_text()
+        tree = ast.parse(source)
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef) or function.name not in functions:
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Compare) and type(node.ops[0]) in OPPOSITE:
+                    text, before = ast.unparse(node), node.ops[0]
+                    node.ops[0] = OPPOSITE[type(before)]()
+                    if (name, text) not in HARMLESS:
+                        yield name, node.lineno, f"{text}  →  {ast.unparse(node)}", ast.unparse(tree)
+                    node.ops[0] = before
+
+
+def survives(mutant: tuple[str, int, str, str]) -> bool:
+    """Whether the tests pass with this mutant in place."""
+    name, _, _, source = mutant
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder) / "sessionize"
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / name).write_text(source)
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist",
+                   "tests/kernel/test_cases.py", "tests/kernel/test_invariant.py"]  # fmt: skip
+        environ = {**os.environ, "PYTHONPATH": folder}
+        try:
+            run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=SECONDS_MAX, check=False)
+        except subprocess.TimeoutExpired:
+            return False  # it loops for ever, which the tests would notice
+        return run.returncode == 0
+
+
+def main() -> int:
+    """Try them all, two at a time; 0 when none survives."""
+    found = list(mutants())
+    survivors = []
+    with ThreadPoolExecutor(2) as pool:
+        for mutant, alive in zip(found, pool.map(survives, found), strict=True):
+            print(f"{'SURVIVED' if alive else 'killed':9} {mutant[0]}:{mutant[1]}  {mutant[2]}", flush=True)
+            if alive:
+                survivors.append(mutant)
+    print(f"{len(found)} mutants, {len(survivors)} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
