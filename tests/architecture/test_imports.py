@@ -23,7 +23,6 @@ DOORS = {
     "msgspec": ["sessionize.formats"],
     "narwhals": ["sessionize.frames"],
     "pydantic": ["sessionize.app"],
-    "pydantic_settings": ["sessionize.app"],
     "pyiceberg": ["sessionize.connectors.iceberg"],
     "pyparsing": ["sessionize.connectors.iceberg"],
     "rich": ["sessionize.cli"],
@@ -31,7 +30,7 @@ DOORS = {
     "typer": ["sessionize.cli"],
 }
 # Import name -> name of the distribution, where the two differ.
-DISTRIBUTIONS = {"pydantic_settings": "pydantic-settings"}
+DISTRIBUTIONS: dict[str, str] = {}
 # The contract suites run inside the tests of whoever writes a connector, so they may use the test libraries.
 TEST_LIBRARIES = {"pytest", "hypothesis"}
 

@@ -17,14 +17,15 @@ def dictionary_of(column: pa.ChunkedArray | pa.Array) -> tuple[CodeArray, pa.Arr
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
     if chunked.length() == 0:
         return np.zeros(0, np.int32), pa.array([], pa.string())
-    if not pa.types.is_dictionary(chunked.type):
+    ours = not pa.types.is_dictionary(chunked.type)
+    if ours:
         chunked = chunked.cast(pa.string()).dictionary_encode()
     if chunked.num_chunks > 1:
         chunked = chunked.unify_dictionaries()
     parts = [_codes(chunk) for chunk in chunked.chunks]
     codes = parts[0] if len(parts) == 1 else np.concatenate(parts)
     values = chunked.chunk(0).dictionary
-    return _clean(codes, values if values.type == pa.string() else values.cast(pa.string()))
+    return (codes, values) if ours else _clean(codes, values.cast(pa.string()))
 
 
 def _codes(chunk: pa.DictionaryArray) -> CodeArray:
@@ -121,20 +122,20 @@ class Interner:
     def _intern(self, values: list[str]) -> CodeArray:
         self._thaw()
         index, held, free = self._index, self._values, self._free
-        table = np.empty(len(values), np.int32)
-        for i, value in enumerate(values):
-            code = index.get(value)
-            if code is None:
-                if free:
-                    code = free.pop()
-                    held[code] = value
-                else:
-                    code = len(held)
-                    held.append(value)
-                index[value] = code
-                self._array = None
-            table[i] = code
-        return table
+        found = list(map(index.get, values))
+        unknown = [i for i, code in enumerate(found) if code is None]
+        for i in unknown:
+            value = values[i]
+            if free:
+                code = free.pop()
+                held[code] = value
+            else:
+                code = len(held)
+                held.append(value)
+            index[value] = found[i] = code
+        if unknown:
+            self._array = None
+        return np.array(found, np.int32)
 
     def _thaw(self) -> None:
         if self._frozen is not None:

@@ -132,7 +132,8 @@ def _is_in(kind: pa.ChunkedArray | None, wanted: frozenset[str], *, fold_case: b
 def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray:
     raw = boundary(events)
     if isinstance(raw, pa.Array | pa.ChunkedArray):
-        raw = pc.fill_null(raw, False).to_numpy(zero_copy_only=False) if isinstance(raw, pa.Array) else raw.to_numpy()
+        # no answer is no boundary: a comparison with a missing page is null
+        raw = np.asarray(pc.fill_null(raw, False)) if pa.types.is_boolean(raw.type) else raw
     mask = np.asarray(raw)
     if mask.shape != (events.num_rows,) or mask.dtype != np.bool_:
         raise ConfigError(
