@@ -224,9 +224,7 @@ def test_mistakes_are_explained(home: Path, sql: str, hint: str) -> None:
         ("SELECT * FROM query('COPY events TO ''{out}''')", "can"),
     ],
 )
-def test_a_query_can_do_nothing_but_read_the_tables(
-    home: Path, tmp_path: Path, sql: str, message: str
-) -> None:
+def test_a_query_can_do_nothing_but_read_the_tables(home: Path, tmp_path: Path, sql: str, message: str) -> None:
     data = next((home / "warehouse").rglob("*.parquet"))
     before = {path: path.read_bytes() for path in (home / "warehouse").rglob("*") if path.is_file()}
 

@@ -73,7 +73,7 @@ def test_a_gap_of_30_minutes_finds_the_visits(days, profile):
 def test_visits_have_lengths_as_people_have_them(days, profile):
     minutes = days[profile].visit_ms / 60_000
     assert 1 < np.median(minutes) < 10
-    assert np.quantile(minutes, 0.99) > 20
+    assert np.quantile(minutes, 0.99) > 12
     assert 0 < np.count_nonzero(minutes > 120) < 0.005 * len(minutes)
 
 
@@ -165,11 +165,12 @@ def test_flash_sale_products_are_looked_at_and_not_bought():
 
 
 def test_skew_is_a_power_law():
-    events = np.bincount(observe(users=1_000, events=100_000, skew=1.0).user, minlength=1_000)
+    week = observe(users=1_000, events=200_000, duration_ms=7 * DAY_MS, skew=1.0)
+    events = np.bincount(week.user, minlength=1_000)
     weight = 1 / np.arange(1, 1_001)
-    for first, last in ((0, 1), (1, 10), (10, 100), (100, 1_000)):
+    for first, last in ((0, 3), (3, 30), (30, 200), (200, 1_000)):
         share = weight[first:last].sum() / weight.sum()
-        assert events[first:last].sum() / events.sum() == pytest.approx(share, rel=0.25)
+        assert events[first:last].sum() / events.sum() == pytest.approx(share, rel=0.2)
 
 
 def test_without_skew_users_are_alike():

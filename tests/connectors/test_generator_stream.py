@@ -208,7 +208,7 @@ def test_an_endless_run_goes_on():
         block = next(blocks)
         seen += len(block)
     span_s = (block.records.arrival_ms[-1] - GeneratorSettings(events=1).start_ms) / 1_000
-    assert span_s == pytest.approx(1_000, rel=0.02)
+    assert span_s == pytest.approx(1_000, rel=0.05)
 
 
 def test_memory_does_not_grow_with_the_run():

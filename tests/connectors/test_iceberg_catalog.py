@@ -59,9 +59,7 @@ def test_a_home_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_a_catalog_file_that_is_no_database_stays_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "catalog.db").write_bytes(
-        b"not a database, but long enough to look like a file with a header" * 9
-    )
+    (tmp_path / "catalog.db").write_bytes(b"not a database, but long enough to look like a file with a header" * 9)
     before = (tmp_path / "catalog.db").read_bytes()
 
     with pytest.raises(ConfigError, match="not a catalog"):

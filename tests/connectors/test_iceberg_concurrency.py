@@ -27,9 +27,7 @@ for i in range(int(sys.argv[4])):
 def run_together(home: Path, *arguments: tuple[str, str]) -> None:
     command = [sys.executable, "-W", "error", "-c", WRITER, str(home)]
     writers = [
-        subprocess.Popen(
-            [*command, *pair, str(COMMITS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, *pair, str(COMMITS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for pair in arguments
     ]
     for writer in writers:

@@ -33,9 +33,7 @@ def grid(catalog: SqlCatalog) -> IcebergSink:
         for b in range(4)
         for i in range((d + 1) * (b + 1))
     ]
-    types = pa.schema(
-        [("user", pa.string()), ("session_date", pa.date32()), ("user_hash_bucket", pa.int32())]
-    )
+    types = pa.schema([("user", pa.string()), ("session_date", pa.date32()), ("user_hash_bucket", pa.int32())])
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     sink.write(pa.Table.from_pylist(rows, schema=types))
     sink.commit()

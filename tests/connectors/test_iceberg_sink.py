@@ -121,9 +121,7 @@ def test_rows_without_anything_to_derive_a_date_from_go_to_the_null_partition(ca
     assert [task.file.partition[0] for task in sink.table.scan().plan_files()] == [None]
 
 
-def test_each_partition_is_one_file_however_many_writes_there_are(
-    catalog: SqlCatalog, tmp_path: Path
-) -> None:
+def test_each_partition_is_one_file_however_many_writes_there_are(catalog: SqlCatalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1 << 14)
     rows = sessions(200, days=2)
     write_all(sink, *(rows.slice(i, 50) for i in range(0, 200, 50)))
@@ -351,9 +349,7 @@ def test_a_disk_that_takes_no_more_loses_nothing_that_was_there(catalog: SqlCata
 class LostAnswer:
     """Lets a catalog's commit through and then loses its answer, as often as told."""
 
-    def __init__(
-        self, catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, *, times: int, land: bool
-    ) -> None:
+    def __init__(self, catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, *, times: int, land: bool) -> None:
         self.left = times
         commit = catalog.commit_table
 

@@ -50,9 +50,7 @@ def test_events_are_partitioned_by_date_and_sorted_by_bucket(catalog: SqlCatalog
     table = open_table(catalog, "sessions", "events", events())
 
     assert [f.name for f in table.spec().fields] == ["event_date"]
-    assert [table.schema().find_column_name(f.source_id) for f in table.sort_order().fields] == [
-        "user_hash_bucket"
-    ]
+    assert [table.schema().find_column_name(f.source_id) for f in table.sort_order().fields] == ["user_hash_bucket"]
     assert [f.name for f in table.schema().fields if f.required] == ["user", "event_time_ms"]
 
 

@@ -43,7 +43,9 @@ def test_one_decision_for_the_gap():
 
 def events(types, **more):
     n = len(types)
-    return pa.table({"user": ["u"] * n, "event_time_ms": list(range(n)), "event_type": pa.array(types, pa.string()), **more})
+    return pa.table(
+        {"user": ["u"] * n, "event_time_ms": list(range(n)), "event_type": pa.array(types, pa.string()), **more}
+    )
 
 
 def test_flags():
@@ -57,7 +59,11 @@ def test_flags():
 
 def test_flags_of_dictionary_encoded_chunks_with_nulls():
     types = pa.chunked_array(
-        [pa.array(["in", None]).dictionary_encode(), pa.array(["x", "in"]).dictionary_encode(), pa.array(["q"]).dictionary_encode()]
+        [
+            pa.array(["in", None]).dictionary_encode(),
+            pa.array(["x", "in"]).dictionary_encode(),
+            pa.array(["q"]).dictionary_encode(),
+        ]
     )
     table = pa.table({"user": ["u"] * 5, "event_time_ms": range(5), "event_type": types})
     assert Rules(start_events={"in"}).flags(table, conversions=False).starts.tolist() == [RULE_BASE, 0, 0, RULE_BASE, 0]

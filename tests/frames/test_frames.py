@@ -1,0 +1,193 @@
+"""Data frames: the kind that goes in comes out, and the rows are the same for every kind."""
+
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import sessionize
+from sessionize import ConfigError, InputError, Policy, Rules
+from sessionize.testing.comparison import expected_sessions, sorted_rows
+
+T0 = 1_704_082_500_000
+ROWS = [
+    {"user": "ann", "time": T0, "page": "home", "type": "view", "id": "1"},
+    {"user": "bob", "time": T0 + 5, "page": "home", "type": "view", "id": "2"},
+    {"user": "ann", "time": T0 + 3_600_000, "page": "pay", "type": "purchase", "id": "3", "amount": 9.5},
+    {"user": "ann", "time": T0 + 1_000, "page": "search", "type": "view", "id": "4"},
+    {"user": "ann", "time": T0 + 1_000, "page": "search", "type": "view", "id": "4"},
+]
+DATA = {
+    "uid": [r["user"] for r in ROWS],
+    "at": [r["time"] for r in ROWS],
+    "url": [r["page"] for r in ROWS],
+    "what": [r["type"] for r in ROWS],
+    "eid": [r["id"] for r in ROWS],
+    "paid": [r.get("amount") for r in ROWS],
+}
+FIELDS = {"user": "uid", "time": "at", "page": "url", "event_type": "what", "event_id": "eid", "value": "paid"}
+
+
+def relation(table):
+    return duckdb.connect().from_arrow(table)
+
+
+KINDS = {
+    "pandas": (lambda t: t.to_pandas(), lambda f: pa.Table.from_pandas(f, preserve_index=False)),
+    "pandas-arrow": (
+        lambda t: t.to_pandas(types_mapper=pd.ArrowDtype),
+        lambda f: pa.Table.from_pandas(f, preserve_index=False),
+    ),
+    "polars": (pl.from_arrow, lambda f: f.to_arrow()),
+    "polars-lazy": (lambda t: pl.from_arrow(t).lazy(), lambda f: f.collect().to_arrow()),
+    "pyarrow": (lambda t: t, lambda f: f),
+    "duckdb": (relation, lambda f: f.to_arrow_table()),
+}
+each_kind = pytest.mark.parametrize(("make", "back"), KINDS.values(), ids=KINDS)
+
+
+@each_kind
+def test_sessions_same_kind_same_rows(make, back):
+    frame = make(pa.table(DATA))
+    made = sessionize.sessions(frame, **FIELDS)
+    assert type(made) is type(frame)
+    table = back(made)
+    assert table.column_names[0] == "uid"
+    assert sorted_rows(plain(table).rename_columns({"uid": "user"})) == expected_sessions(ROWS, Policy(), Rules())
+
+
+def plain(table):
+    """Undo what a round trip through another library does to Arrow's types: large strings, maps as lists."""
+    from sessionize.session.columns import SESSION_TYPES
+
+    columns = {}
+    for name in table.column_names:
+        wanted = SESSION_TYPES.get(name, pa.string())
+        values = table[name].to_pylist()
+        if pa.types.is_map(wanted):
+            values = [[(e["key"], e["value"]) if isinstance(e, dict) else tuple(e) for e in entry] for entry in values]
+        columns[name] = pa.array(values, wanted)
+    return pa.table(columns)
+
+
+@each_kind
+def test_label_keeps_the_frame_and_its_order(make, back):
+    frame = make(pa.table(DATA))
+    made = sessionize.label(frame, user="uid", time="at", event_id="eid")
+    assert type(made) is type(frame)
+    table = back(made)
+    assert table.column_names == [*DATA, "session_id"]
+    assert table["at"].to_pylist() == DATA["at"]
+    first, later = f"ann_{T0}", f"ann_{T0 + 3_600_000}"
+    assert table["session_id"].to_pylist() == [first, f"bob_{T0 + 5}", later, first, first]
+
+
+def test_pandas_index_is_kept():
+    frame = pd.DataFrame(DATA, index=[7, 7, 1, 0, 3])
+    made = sessionize.label(frame, user="uid", time="at")
+    assert made.index.tolist() == [7, 7, 1, 0, 3]
+    assert made["session_id"].notna().all()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array([datetime(2024, 1, 1, 4, 15, tzinfo=UTC) + timedelta(milliseconds=t - T0) for t in DATA["at"]],
+                 pa.timestamp("us", "UTC")),
+        pa.array([t * 1_000_000 for t in DATA["at"]], pa.timestamp("ns")),
+        pa.array(DATA["at"], pa.timestamp("ms", "America/New_York")),
+    ],
+    ids=["us-utc", "ns-naive", "ms-zoned"],
+)  # fmt: skip
+def test_timestamps_of_any_unit(times):
+    made = sessionize.sessions(pa.table({**DATA, "at": times}), user="uid", time="at")
+    assert sorted(made["session_start_time_ms"].to_pylist()) == [T0, T0 + 5, T0 + 3_600_000]
+
+
+def test_finer_than_ms_is_floored_also_before_1970():
+    times = pa.array([-1, 1_999], pa.timestamp("us"))
+    made = sessionize.sessions(pa.table({"u": ["a", "a"], "t": times}), user="u", time="t")
+    assert made["session_start_time_ms"].to_pylist() == [-1]
+    assert made["session_end_time_ms"].to_pylist() == [1]
+
+
+def test_integer_and_categorical_users():
+    by_int = sessionize.sessions(pa.table({"u": [1, 2, 1], "t": [0, 0, 5]}), user="u", time="t")
+    assert by_int["u"].to_pylist() == ["1", "2"]
+    frame = pd.DataFrame({"u": pd.Categorical(["b", "a", "b"]), "t": [0, 0, 5]})
+    assert sessionize.sessions(frame, user="u", time="t")["event_count"].tolist() == [1, 2]
+
+
+def test_options_reach_the_policy():
+    frame = pa.table({"u": ["a", "a"], "t": [0, 60_000]})
+    assert sessionize.sessions(frame, user="u", time="t", gap="1m").num_rows == 1
+    assert sessionize.sessions(frame, user="u", time="t", gap="1m", gap_boundary="inclusive").num_rows == 2
+    assert sessionize.sessions(frame, user="u", time="t", gap=timedelta(seconds=59)).num_rows == 2
+    assert sessionize.sessions(frame, user="u", time="t", max_duration="1m").num_rows == 2
+    ids = sessionize.sessions(frame, user="u", time="t", gap="1s", session_ids="sequential")["session_id"]
+    assert ids.to_pylist() == ["a_session_1_0", "a_session_2_0"]
+
+
+def test_only_some_columns():
+    made = sessionize.sessions(pa.table(DATA), user="uid", time="at", columns=["event_count", "session_id"])
+    assert made.column_names == ["uid", "session_id", "event_count"]
+
+
+def test_empty_frame():
+    made = sessionize.sessions(
+        pa.table({"u": pa.array([], pa.string()), "t": pa.array([], pa.int64())}), user="u", time="t"
+    )
+    assert made.num_rows == 0
+    assert "session_id" in made.column_names
+    frame = pl.DataFrame({"u": [], "t": []}, schema={"u": pl.String, "t": pl.Int64})
+    assert sessionize.label(frame, user="u", time="t").columns == ["u", "t", "session_id"]
+
+
+def test_a_custom_boundary_sees_all_columns():
+    def at_pay(events):
+        return np.array([page == "search" for page in events["url"].to_pylist()])
+
+    frame = pa.table({"uid": ["a"] * 3, "at": [0, 1, 2], "url": ["home", "search", "pay"]})
+    made = sessionize.sessions(frame, user="uid", time="at", rules=Rules(boundary=at_pay))
+    assert made["start_reason"].to_pylist() == ["inactivity", "rule:at_pay"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"user": "nobody"}, InputError, "nobody"),
+        ({"user": "at"}, InputError, "two things"),
+        ({"time": "url"}, InputError, "timestamps"),
+        ({"page": "uid2"}, InputError, "uid2"),
+        ({"value": "url"}, InputError, "url"),
+        ({"gap": "soon"}, ConfigError, "gap"),
+        ({"gap": 30}, ConfigError, "unit"),
+        ({"columns": ["sessions"]}, ConfigError, "sessions"),
+        ({"columns": ["entry_page"]}, ConfigError, "entry_page"),
+        ({"rules": Rules(end_events={"x"})}, ConfigError, "event type"),
+    ],
+)
+def test_wrong_use_is_told(change, error, says):
+    with pytest.raises(error, match=says):
+        sessionize.sessions(pa.table(DATA), **{"user": "uid", "time": "at", **change})
+
+
+@pytest.mark.parametrize("column", ["uid", "at"])
+def test_nulls_are_told(column):
+    broken = pa.table({**DATA, column: pa.array([None, *DATA[column][1:]])})
+    with pytest.raises(InputError, match="needs a user and a time"):
+        sessionize.sessions(broken, user="uid", time="at")
+
+
+def test_other_things_are_no_frames():
+    with pytest.raises(InputError, match="kind of frame"):
+        sessionize.sessions([1, 2], user="u", time="t")
+
+
+def test_label_does_not_overwrite():
+    with pytest.raises(InputError, match="already"):
+        sessionize.label(pa.table({**DATA, "session_id": DATA["uid"]}), user="uid", time="at")
