@@ -211,4 +211,8 @@ def _like(native: Any, table: pa.Table) -> Any:
         return backend.from_arrow(table)
     if isinstance(native, nw.LazyFrame):
         return nw.from_arrow(table, backend=native.implementation).lazy().to_native()
-    return nw.from_arrow(table, backend=native.implementation).to_native()
+    made = nw.from_arrow(table, backend=native.implementation).to_native()
+    if native.implementation.is_pandas() and col.EVENTS_BY_TYPE in table.column_names:
+        # pandas has no maps; Arrow would leave lists of pairs, people expect dicts
+        made[col.EVENTS_BY_TYPE] = made[col.EVENTS_BY_TYPE].map(dict)
+    return made

@@ -36,12 +36,19 @@ def relation(table):
     return duckdb.connect().from_arrow(table)
 
 
+def from_pandas(frame):
+    """Column by column: Arrow would take the dicts of events_by_type for structs."""
+    plain_columns = [name for name in frame.columns if name != "events_by_type"]
+    columns = {name: pa.array([None if v is pd.NA else v for v in frame[name].tolist()]) for name in plain_columns}
+    if "events_by_type" in frame.columns:
+        pairs = [list(counts.items()) for counts in frame["events_by_type"]]
+        columns["events_by_type"] = pa.array(pairs, pa.map_(pa.string(), pa.int64()))
+    return pa.table(columns).select(list(frame.columns))
+
+
 KINDS = {
-    "pandas": (lambda t: t.to_pandas(), lambda f: pa.Table.from_pandas(f, preserve_index=False)),
-    "pandas-arrow": (
-        lambda t: t.to_pandas(types_mapper=pd.ArrowDtype),
-        lambda f: pa.Table.from_pandas(f, preserve_index=False),
-    ),
+    "pandas": (lambda t: t.to_pandas(), from_pandas),
+    "pandas-arrow": (lambda t: t.to_pandas(types_mapper=pd.ArrowDtype), from_pandas),
     "polars": (pl.from_arrow, lambda f: f.to_arrow()),
     "polars-lazy": (lambda t: pl.from_arrow(t).lazy(), lambda f: f.collect().to_arrow()),
     "pyarrow": (lambda t: t, lambda f: f),

@@ -5,6 +5,7 @@ Nothing is stored for this: the same core runs over the user's events once more.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,7 +39,7 @@ class Explanation:
     user: str
     policy: Policy
     events: list[ExplainedEvent]
-    sessions: list[dict[str, object]]
+    sessions: list[dict[str, Any]]
 
 
 def explain(
@@ -99,7 +100,7 @@ def instant(time_ms: int) -> str:
     return at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _why(session: dict[str, object], before: int | None, time: int, policy: Policy) -> str:
+def _why(session: dict[str, Any], before: int | None, time: int, policy: Policy) -> str:
     """The rule behind a start reason, with the numbers that decided."""
     reason = str(session[col.START_REASON])
     if before is None:

@@ -102,9 +102,7 @@ def _wanted(connection: duckdb.DuckDBPyConnection, sql: str, names: list[str]) -
     return [name for name in names if name.lower() in named] or names
 
 
-def _add_view(
-    connection: duckdb.DuckDBPyConnection, name: str, data: object, columns: tuple[str, ...]
-) -> None:
+def _add_view(connection: duckdb.DuckDBPyConnection, name: str, data: object, columns: tuple[str, ...]) -> None:
     relation = connection.from_arrow(data)
     renamed = ", ".join(
         f"{_quoted(there)} AS {_quoted(here)}" for there, here in zip(relation.columns, columns, strict=True)
@@ -122,9 +120,7 @@ def _result(
             "a query can only read the project's tables", detail=_first_line(error), hint=_known_tables(names)
         ) from error
     except duckdb.BinderException as error:
-        raise ConfigError(
-            "the query cannot be run", detail=str(error), hint=_known_columns(columns)
-        ) from error
+        raise ConfigError("the query cannot be run", detail=str(error), hint=_known_columns(columns)) from error
     except (duckdb.ParserException, duckdb.CatalogException) as error:
         raise ConfigError("the query cannot be run", detail=str(error), hint=_known_tables(names)) from error
     except duckdb.IOException as error:

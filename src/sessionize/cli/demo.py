@@ -132,4 +132,4 @@ SELECT uuid FROM user_sessions GROUP BY uuid
 HAVING sum(event_count) <= 40 ORDER BY bool_or(end_reason = 'max_duration') DESC, count(*) DESC, uuid LIMIT 1"""
     found = run_query(home, sql)
     if found.num_rows:
-        print_explanation(explain_from_tables(home, found["uuid"][0].as_py(), Policy()), limit=40)
+        print_explanation(explain_from_tables(home, found["uuid"][0].as_py(), Policy()), limit=24)

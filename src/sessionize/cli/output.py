@@ -68,6 +68,13 @@ def print_rows(title: str, rows: "pa.Table", *, limit: int = ROWS_SHOWN_MAX) -> 
         console(stderr=True).print(f"{limit} of {rows.num_rows} rows shown; --json prints them all")
 
 
+def escaped(value: Any) -> str:
+    """A value inside text with markup, where it must not act as markup itself."""
+    from rich.markup import escape
+
+    return escape(shown(value))
+
+
 def shown(value: Any) -> str:
     """A value as one would read it in a table; control characters can't reach the terminal."""
     if value is None:

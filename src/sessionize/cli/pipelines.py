@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
 TEST_MODE = {"input.kind": "generator", "input.generator.events": 5_000, "input.generator.users": 50, "run.once": True}
-SHOWN_COLUMNS = (
-    "session_id, session_start_time_ms, session_end_time_ms, session_duration_seconds, event_count, end_reason"
-)
+# What people want to see of a session first: readable, and narrow enough for eighty columns.
+SHOWN_COLUMNS = """
+session_id, strftime(make_timestamp(session_start_time_ms * 1000), '%m-%d %H:%M:%S') AS start,
+round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason"""
 
 Pipeline = Annotated[str, typer.Argument(help="A preset's name, or a .toml file.")]
 Inputs = Annotated[

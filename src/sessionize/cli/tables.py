@@ -1,6 +1,6 @@
 """`query`, `explain` and `pruning`: looking at what is in the tables, and why it is so."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,30 +111,42 @@ def pruning(
 
 
 def print_explanation(found: "Explanation", limit: int) -> None:
-    """An explanation as a table: one line per event, the boundary's reason where a session begins."""
+    """An explanation for people: each session, why it began and ended, and its events with the silence before each."""
+    from rich.table import Table
+    from rich.text import Text
+
     from sessionize.analytics.explain import instant
     from sessionize.cli import output as out
     from sessionize.session.durations import format_duration
 
-    rows = []
+    say = out.console()
+    say.print(
+        f"[bold]{out.escaped(found.user)}[/]: {len(found.events):,} events, {len(found.sessions):,} sessions"
+        f" ({found.policy.describe()})"
+    )
+    sessions = {session["session_id"]: session for session in found.sessions}
+    table = Table.grid()
     for event in found.events[:limit]:
-        silence = "" if event.silence_ms is None else format_duration(event.silence_ms)
-        why = f"▶ {event.boundary}" if event.boundary is not None else (event.note or "")
-        rows.append((instant(event.time_ms), silence, event.event_type, event.page, event.session_id, why))
-    title = f"{found.user}: {len(found.events):,} events, {len(found.sessions):,} sessions ({found.policy.describe()})"
-    out.print_table(title, ["time", "silence", "type", "page", "session", "why it begins"], rows, right=(1,))
+        if event.boundary is not None:
+            say.print(table)
+            _print_heading(sessions[event.session_id], event.boundary)
+            table = Table.grid(padding=(0, 2))
+            table.add_column(justify="right", style="dim", min_width=14)
+        silence = "" if event.silence_ms is None else f"+{format_duration(event.silence_ms)}"
+        cells = (silence, instant(event.time_ms), event.event_type, event.page, event.note)
+        table.add_row(*(Text(out.shown(cell)) for cell in cells))
+    say.print(table)
     if len(found.events) > limit:
         out.console(stderr=True).print(f"{limit} of {len(found.events):,} events shown; --json prints them all")
-    made = [
-        (s["session_id"], instant(_int(s["session_start_time_ms"])), format_duration(
-            _int(s["session_end_time_ms"]) - _int(s["session_start_time_ms"])), s["event_count"],
-         s["start_reason"], s["end_reason"])
-        for s in found.sessions
-    ]  # fmt: skip
-    columns = ["session", "start", "lasts", "events", "began by", "ended by"]
-    out.print_table("", columns, made[:limit], right=(2, 3))
 
 
-def _int(value: object) -> int:
-    assert isinstance(value, int)
-    return value
+def _print_heading(session: dict[str, Any], boundary: str) -> None:
+    from sessionize.cli import output as out
+    from sessionize.session.durations import format_duration
+
+    say = out.console()
+    lasts = format_duration(session["session_end_time_ms"] - session["session_start_time_ms"])
+    name, events = out.escaped(session["session_id"]), session["event_count"]
+    say.print(f"[bold cyan]▶ {name}[/]  {events:,} events, {lasts}", soft_wrap=True)
+    say.print(f"  began  [green]{out.escaped(boundary)}[/]", soft_wrap=True)
+    say.print(f"  ended  [green]{out.escaped(session['end_reason'])}[/]", soft_wrap=True)

@@ -1,0 +1,211 @@
+"""Files as a source of events: NDJSON, CSV, TSV and Parquet, gzipped text, directories, globs and stdin.
+
+Nothing is ever read as a whole. Files are read in the order they were named, and give the same batches whatever the
+number of processes.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import cast
+
+import pyarrow as pa
+
+from sessionize.connectors.files.source_paths import STDIN, InputFile, input_files
+from sessionize.connectors.files.source_ranges import divide
+from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
+from sessionize.connectors.files.source_worker import Recipe
+from sessionize.connectors.files.source_workers import in_order
+from sessionize.errors import ConfigError, InputError
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.gunzip import GzipStream
+from sessionize.formats.judging import Decoded
+from sessionize.formats.lines import Readable
+from sessionize.ports import EventBatch
+
+BATCH_BYTES = 16 << 20
+WORTH_WORKERS_BYTES = 64 << 20  # below that, starting a process costs more than it saves
+_PROCESSES_MAX = 4
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+class FileSource:
+    """Reads events from files. Fits ports.Source."""
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        dialect: Dialect,
+        columns: frozenset[str] | None = None,
+        extras: bool = False,
+        processes: int | None = None,
+        max_future_ms: int | None = None,
+        now_ms: int | None = None,
+    ) -> None:
+        """Look for the files; nothing is read yet.
+
+        paths: files, directories (with all below them), globs, or "-" for NDJSON from stdin. columns: the canonical
+        columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
+        processes: how many decode a large plain NDJSON file, this one included; None for up to four.
+        max_future_ms: reject events later than now_ms (None: the clock) plus this.
+        Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
+        """
+        if processes is not None and processes < 1:
+            raise ConfigError(
+                "there must be at least one process", detail=f"processes = {processes}", hint="1 starts no workers"
+            )
+        one = isinstance(paths, str | os.PathLike)
+        self._files, skipped = input_files([paths] if one else paths)  # type: ignore[list-item,arg-type]
+        self.skipped: tuple[str, ...] = tuple(skipped)
+        self._dialect = dialect
+        self._columns = columns
+        self._extras = extras
+        self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
+        self._latest_ms: int | None = None
+        if max_future_ms is not None:
+            self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
+        self._recipe = Recipe(dialect=dialect, columns=columns, extras=extras, latest_ms=self._latest_ms)
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The size of all files on disk, None when stdin is among them."""
+        if any(file.path == STDIN for file in self._files):
+            return None
+        return sum(file.size_bytes for file in self._files)
+
+    @property
+    def event_columns(self) -> frozenset[str]:
+        """The canonical columns that every batch has."""
+        return frozenset(self._dialect.columns_for(self._columns))
+
+    @property
+    def user_name(self) -> str:
+        """What the input calls the user."""
+        return self._dialect.user_name
+
+    def batches(self) -> Iterator[EventBatch]:
+        """The events in the order of the files, about 16 MB of text or a row group of Parquet at a time.
+
+        Errors: InputError for a file that cannot be read, or a table that lacks a mapped column.
+        """
+        for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
+            group = list(files)
+            found = self._ranges(group) if in_ranges else self._one_by_one(group)
+            yield from (batch for batch in found if batch.consumed)
+
+    def _one_by_one(self, files: Iterable[InputFile]) -> Iterator[EventBatch]:
+        for file in files:
+            if file.path == STDIN:
+                yield from self._text(file, cast(Readable, sys.stdin.buffer), None)
+            elif file.size_bytes == 0:
+                continue
+            elif file.format == "parquet":
+                yield from self._parquet(file)
+            else:
+                yield from self._text_file(file)
+
+    def _ranges(self, files: list[InputFile]) -> Iterator[EventBatch]:
+        large = sum(file.size_bytes for file in files) >= WORTH_WORKERS_BYTES
+        lines_before = 0
+        for work, done in in_order(divide(files), self._recipe, processes=self._processes if large else 1):
+            rejected = done.decoded.rejected
+            if work.ranges[0].start == 0:
+                lines_before = 0
+            elif lines_before:
+                rejected = _moved(rejected, lines_before)
+            lines_before += done.line_count
+            yield EventBatch(done.decoded.events, rejected, work.size_bytes)
+
+    def _parquet(self, file: InputFile) -> Iterator[EventBatch]:
+        # pyarrow.parquet takes a while to load, and only Parquet needs it
+        from sessionize.connectors.files.source_parquet import ParquetReader
+
+        reader = ParquetReader(
+            dialect=self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms
+        )
+        for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
+            yield EventBatch(decoded.events, decoded.rejected, read_bytes)
+
+    def _text_file(self, file: InputFile) -> Iterator[EventBatch]:
+        try:
+            with open(file.path, "rb", buffering=0) as raw:
+                if not file.gzipped:
+                    yield from self._text(file, raw, None)
+                    return
+                if raw.read(2) != b"\x1f\x8b":
+                    raise InputError(
+                        "a file is not gzipped, though it is called so",
+                        detail=f"file {file.path}",
+                        hint="rename it without .gz",
+                    )
+                raw.seek(0)
+                gzip = GzipStream(raw)
+                ahead = ReadAhead(gzip)
+                try:
+                    yield from self._text(file, ahead, gzip)
+                finally:
+                    ahead.close()
+        except OSError as error:
+            raise InputError(
+                "a file cannot be read", detail=f"{file.path}: {error.strerror}", hint="check that you may read it"
+            ) from error
+
+    def _text(self, file: InputFile, stream: Readable, gzip: GzipStream | None) -> Iterator[EventBatch]:
+        decoder: TextDecoder
+        first_line = 1
+        if file.format == "ndjson":
+            decoder = self._recipe.decoder()
+        else:
+            header, header_line, stream = split_header(stream, source=file.path)
+            if not header:
+                return
+            decoder = self._csv(header, file)
+            first_line = header_line + 1
+        gathered = read_before = 0
+        steps = feed(stream, decoder, source=file.path, first_line=first_line, gzip=gzip)
+        for size_bytes in steps:
+            gathered += size_bytes
+            if gathered >= BATCH_BYTES:
+                read_bytes = gathered if gzip is None else gzip.read_bytes - read_before
+                read_before += read_bytes
+                gathered = 0
+                yield _batch(decoder.take(), read_bytes)
+        if gathered:
+            yield _batch(decoder.take(), gathered if gzip is None else gzip.read_bytes - read_before)
+
+    def _csv(self, header: bytes, file: InputFile) -> TextDecoder:
+        # pyarrow.csv is only needed here
+        from sessionize.formats.csv_lines import CsvLines
+
+        return CsvLines(
+            header,
+            self._dialect,
+            source=file.path,
+            delimiter=_DELIMITERS[file.format],
+            columns=self._columns,
+            extras=self._extras,
+            latest_ms=self._latest_ms,
+        )
+
+
+def _batch(decoded: Decoded, read_bytes: int) -> EventBatch:
+    return EventBatch(decoded.events, decoded.rejected, read_bytes)
+
+
+def _is_plain_ndjson(file: InputFile) -> bool:
+    return file.format == "ndjson" and not file.gzipped and file.path != STDIN
+
+
+def _moved(rejected: pa.Table, lines: int) -> pa.Table:
+    """Line numbers count from the beginning of the file, not of the range."""
+    place = rejected.schema.get_field_index("line_number")
+    numbers = rejected.column(place).to_numpy() + lines
+    return rejected.set_column(place, rejected.schema.field(place), pa.array(numbers))
+
+
+def _cpu_count() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,135 @@
+"""Parquet to decoded batches, a row group at a time, two of them at once in threads.
+
+Text columns are read as dictionaries, which is both the fast and the lean way. A very large row group is read in
+slices. A row group that cannot be read is one rejected record; a file without a footer cannot be read at all.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sessionize.errors import InputError
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.faults import CORRUPT_PARQUET, Fault, Rejects
+from sessionize.formats.judging import DECODED_TYPES, Decoded
+from sessionize.formats.tabular import Tabular
+from sessionize.formats.tabular_layout import Layout
+
+_THREADS = 2
+GROUP_ROWS_MAX = 2_000_000
+_SLICE_ROWS = 1_000_000
+_UNREADABLE = (pa.ArrowException, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetReader:
+    """Reads the columns of a dialect from Parquet files."""
+
+    dialect: Dialect
+    columns: frozenset[str] | None
+    extras: bool
+    latest_ms: int | None
+    group_rows_max: int = GROUP_ROWS_MAX
+
+    def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
+        """The batches of one file, each with its share of size_bytes.
+
+        Errors: InputError when the file has no readable footer, or lacks a mapped column.
+        """
+        file = _opened(path)
+        with file:
+            layout = Layout.of(file.schema_arrow, self.dialect, source=path, columns=self.columns, extras=self.extras)
+            tabular = Tabular(layout, self.dialect, latest_ms=self.latest_ms)
+            read = _Groups(path, file, layout, tabular)
+            rows = max(file.metadata.num_rows, 1)
+            small = all(n <= self.group_rows_max for n in read.row_counts)
+            for decoded, row_count in read.two_at_once() if small else read.in_slices():
+                yield decoded, size_bytes * row_count // rows
+
+
+class _Groups:
+    """The row groups of one file."""
+
+    def __init__(self, path: str, file: pq.ParquetFile, layout: Layout, tabular: Tabular) -> None:
+        self._path = path
+        self._metadata = file.metadata
+        self._schema = file.schema_arrow
+        self._layout = layout
+        self._tabular = tabular
+        self.row_counts = [self._metadata.row_group(n).num_rows for n in range(self._metadata.num_row_groups)]
+        self._rows_before = [sum(self.row_counts[:n]) for n in range(len(self.row_counts))]
+
+    def two_at_once(self) -> Iterator[tuple[Decoded, int]]:
+        """In order; while one is used, the next two are being read."""
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sessionize-parquet")
+        numbers = iter(range(len(self.row_counts)))
+        try:
+            waiting = deque(pool.submit(self._whole, n) for n in islice(numbers, _THREADS))
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(self._whole, n) for n in islice(numbers, 1))
+                yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def in_slices(self) -> Iterator[tuple[Decoded, int]]:
+        """In order, never more than a slice in memory."""
+        with self._opened() as file:
+            for number, row_count in enumerate(self.row_counts):
+                done = 0
+                slices = file.iter_batches(
+                    _SLICE_ROWS, row_groups=[number], columns=self._layout.read, use_threads=False
+                )
+                try:
+                    for batch in slices:
+                        yield self._decoded(pa.table(batch), self._rows_before[number] + done), len(batch)
+                        done += len(batch)
+                except _UNREADABLE as error:
+                    yield self._torn(number, done, error), row_count - done
+
+    def _whole(self, number: int) -> tuple[Decoded, int]:
+        row_count = self.row_counts[number]
+        try:
+            with self._opened() as file:
+                table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
+        except _UNREADABLE as error:
+            return self._torn(number, 0, error), row_count
+        return self._decoded(table, self._rows_before[number]), row_count
+
+    def _opened(self) -> pq.ParquetFile:
+        dictionaries = [
+            path[0]
+            for column, paths in self._layout.paths.items()
+            for path in paths
+            if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column])
+        ]
+        return pq.ParquetFile(
+            self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
+        )
+
+    def _decoded(self, table: pa.Table, rows_before: int) -> Decoded:
+        return self._tabular.decode(table, source=self._path, line_number=lambda row: rows_before + row + 1)
+
+    def _torn(self, number: int, done: int, error: Exception) -> Decoded:
+        rejects = Rejects()
+        lost = self.row_counts[number] - done
+        fault = Fault(CORRUPT_PARQUET, f"{lost:,} rows of row group {number} cannot be read: {error}")
+        rejects.add(None, source=self._path, line_number=self._rows_before[number] + done + 1, fault=fault)
+        nothing = self._decoded(self._schema.empty_table(), 0)
+        return Decoded(nothing.events, rejects.take())
+
+
+def _opened(path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except _UNREADABLE as error:
+        raise InputError(
+            "a Parquet file cannot be read",
+            detail=f"{path}: {error}",
+            hint="it is torn (still being written, or cut short) or not Parquet at all",
+        ) from error

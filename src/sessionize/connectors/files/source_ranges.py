@@ -1,0 +1,93 @@
+"""A plain NDJSON file in ranges of equal size, so that the same batches come out of one process or of several.
+
+Every range is decoded as if its first line were line 1; whoever puts the results in order adds the lines before.
+"""
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+
+from sessionize.connectors.files.source_paths import InputFile
+from sessionize.connectors.files.source_text import feed
+from sessionize.errors import InputError
+from sessionize.formats.json_lines import JsonLines
+from sessionize.formats.judging import Decoded
+from sessionize.formats.lines import FileRange
+
+RANGE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The lines of a file that begin at start <= offset < end."""
+
+    path: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What makes one batch: a range of a large file, or several small files."""
+
+    ranges: tuple[Range, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of input."""
+        return sum(r.end - r.start for r in self.ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came out of a piece of work. line_count: lines of its last range, good or bad."""
+
+    decoded: Decoded
+    line_count: int
+
+
+def divide(files: Iterable[InputFile], *, range_bytes: int = RANGE_BYTES) -> list[Work]:
+    """Large files are cut, small ones put together until they are large enough."""
+    work: list[Work] = []
+    small: list[Range] = []
+
+    def put_together() -> None:
+        if small:
+            work.append(Work(tuple(small)))
+            small.clear()
+
+    for file in files:
+        if file.size_bytes > range_bytes:
+            put_together()
+            starts = range(0, file.size_bytes, range_bytes)
+            work += [Work((Range(file.path, s, min(s + range_bytes, file.size_bytes)),)) for s in starts]
+            continue
+        if sum(r.end for r in small) + file.size_bytes > range_bytes:
+            put_together()
+        small.append(Range(file.path, 0, file.size_bytes))
+    put_together()
+    return work
+
+
+def decode(work: Work, decoder: JsonLines) -> Done:
+    """Errors: InputError when a file cannot be read (any more)."""
+    line_count = 0
+    for part in work.ranges:
+        try:
+            with open(part.path, "rb", buffering=0) as file:
+                stream = FileRange(file, part.start, part.end)
+                line_count = _exhaust(feed(stream, decoder, source=part.path, at_start=part.start == 0))
+        except OSError as error:
+            raise InputError(
+                "a file cannot be read",
+                detail=f"{part.path}, bytes {part.start:,} to {part.end:,}: {error.strerror}",
+                hint="check that it is still there and that you may read it",
+            ) from error
+    return Done(decoder.take(), line_count)
+
+
+def _exhaust(steps: Generator[int, None, int]) -> int:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return int(end.value)

@@ -1,0 +1,168 @@
+"""Streams of text to a decoder, piece by piece: NDJSON or CSV, plain, gzipped or from stdin.
+
+A damaged gzip file gives all rows before the damage; what is left becomes one rejected record.
+"""
+
+import queue
+import threading
+from collections.abc import Generator
+from typing import Protocol
+
+from sessionize.errors import InputError
+from sessionize.formats.faults import Fault
+from sessionize.formats.gunzip import GzipStream
+from sessionize.formats.judging import Decoded
+from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, pieces
+
+_LOOK_BYTES = 1 << 16
+
+
+class TextDecoder(Protocol):
+    """What JsonLines and CsvLines have in common."""
+
+    def add(self, data: memoryview, *, source: str, first_line: int, at_start: bool) -> int:
+        """Decode whole lines; returns how many."""
+
+    def flush(self) -> None:
+        """No record goes on beyond this point."""
+
+    def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
+        """Put aside a record that cannot be used."""
+
+    def reject_long_line(self, head: bytes, size_bytes: int, *, source: str, line_number: int) -> None:
+        """Put aside a line that was too long."""
+
+    def take(self) -> Decoded:
+        """What has gathered."""
+
+
+def feed(
+    stream: Readable,
+    decoder: TextDecoder,
+    *,
+    source: str,
+    first_line: int = 1,
+    at_start: bool = True,
+    gzip: GzipStream | None = None,
+) -> Generator[int, None, int]:
+    """Add a whole stream to decoder; yields the bytes of each piece added, and returns how many lines there were.
+
+    first_line: the number of the first line. at_start: whether the stream begins where its file does. gzip: where the
+    stream comes from, if it is compressed.
+    """
+    line = first_line
+    torn = b""
+    for piece in pieces(stream):
+        if isinstance(piece, LongLine):
+            decoder.flush()
+            decoder.reject_long_line(piece.head, piece.size_bytes, source=source, line_number=line)
+            line += 1
+            yield piece.size_bytes
+        elif not piece.ended and gzip is not None and gzip.fault is not None:
+            torn = bytes(piece.data)
+        else:
+            first = at_start and line == first_line
+            line += decoder.add(piece.data, source=source, first_line=line, at_start=first)
+            yield len(piece.data)
+    decoder.flush()
+    if gzip is not None and gzip.fault is not None:
+        decoder.reject(torn, source=source, line_number=line, fault=gzip.fault)
+        yield max(len(torn), 1)
+        line += 1
+    return line - first_line
+
+
+def split_header(stream: Readable, *, source: str) -> tuple[bytes, int, Readable]:
+    """The first line that is not blank (b"" when there is none), its number, and the stream behind it.
+
+    Errors: InputError when the line is too long for a header.
+    """
+    data = bytearray()
+    number = 1
+    piece = memoryview(bytearray(_LOOK_BYTES))
+    while True:
+        end = data.find(b"\n")
+        if end >= 0:
+            header = bytes(data[:end])
+            if header.strip(b"\r"):
+                return header, number, _Behind(bytes(data[end + 1 :]), stream)
+            del data[: end + 1]
+            number += 1
+            continue
+        if len(data) > LINE_BYTES_MAX:
+            raise InputError(
+                "the header is too long",
+                detail=f"{source}, line {number}: more than {LINE_BYTES_MAX:,} bytes without a line feed",
+                hint="is this really a CSV file?",
+            )
+        read = stream.readinto(piece)
+        if not read:
+            return bytes(data), number, stream
+        data += piece[:read]
+
+
+class _Behind:
+    """Bytes that were already read, and then the rest of the stream."""
+
+    def __init__(self, data: bytes, stream: Readable) -> None:
+        self._data = data
+        self._stream = stream
+
+    def readinto(self, buffer: memoryview) -> int:
+        if not self._data:
+            return self._stream.readinto(buffer) or 0
+        part = self._data[: len(buffer)]
+        self._data = self._data[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+class ReadAhead:
+    """Reads a stream in a thread of its own, two pieces ahead: inflating and decoding share two cores."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._pieces: queue.Queue[memoryview | Exception] = queue.Queue(maxsize=2)
+        self._rest = memoryview(b"")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sessionize-read-ahead", daemon=True)
+        self._thread.start()
+
+    def readinto(self, buffer: memoryview) -> int:
+        """The next bytes; 0 at the end. Raises what reading the stream raised."""
+        if self._stopped.is_set():
+            return 0
+        if not self._rest:
+            piece = self._pieces.get()
+            if isinstance(piece, Exception):
+                self._stopped.set()
+                raise piece
+            if not piece:
+                self._stopped.set()
+            self._rest = piece
+        read = min(len(buffer), len(self._rest))
+        buffer[:read] = self._rest[:read]
+        self._rest = self._rest[read:]
+        return read
+
+    def close(self) -> None:
+        """End the thread, wherever it is."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._pieces.get(timeout=0.01)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            buffer = memoryview(bytearray(PIECE_BYTES))
+            try:
+                read = self._stream.readinto(buffer) or 0
+            except Exception as error:
+                self._pieces.put(error)
+                return
+            self._pieces.put(buffer[:read])
+            if not read:
+                return

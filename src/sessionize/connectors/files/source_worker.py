@@ -1,0 +1,65 @@
+"""What runs inside a worker process: take work from stdin, leave results in shared memory, say so on stdout."""
+
+import os
+import pickle
+import struct
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from sessionize.connectors.files.source_ranges import Work, decode
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.json_lines import JsonLines
+
+MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that a decoder is made of."""
+
+    dialect: Dialect
+    columns: frozenset[str] | None
+    extras: bool
+    latest_ms: int | None
+
+    def decoder(self) -> JsonLines:
+        """A decoder of its own for each process."""
+        return JsonLines(self.dialect, columns=self.columns, extras=self.extras, latest_ms=self.latest_ms)
+
+
+def main() -> None:
+    """Work until stdin ends. Nothing is printed: whoever started this repeats what failed, and sees why."""
+    slots, recipe = pickle.load(sys.stdin.buffer)
+    decoder = recipe.decoder()
+    try:
+        while True:
+            slot, work = pickle.load(sys.stdin.buffer)
+            _work(decoder, work, slots[slot])
+    except (EOFError, BrokenPipeError):
+        os._exit(0)
+    except Exception:
+        os._exit(1)
+
+
+def _work(decoder: JsonLines, work: Work, slot: int) -> None:
+    done = decode(work, decoder)
+    at = 0
+    sizes = []
+    for table in (done.decoded.events, done.decoded.rejected):
+        data = _as_ipc(table)
+        sizes.append(len(data))
+        while len(data):
+            written = os.pwrite(slot, data, at)
+            at += written
+            data = data[written:]
+    os.write(sys.stdout.fileno(), MESSAGE.pack(*sizes, done.line_count))
+
+
+def _as_ipc(table: Any) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return memoryview(sink.getvalue())

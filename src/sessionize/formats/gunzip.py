@@ -1,0 +1,63 @@
+"""A gzip stream that gives what it can: damage ends it, and is told instead of raised."""
+
+import zlib
+from typing import Protocol
+
+from sessionize.formats.faults import CORRUPT_GZIP, TRUNCATED_GZIP, Fault
+
+_CHUNK_BYTES = 1 << 18
+_GZIP = 31  # zlib's name for "32 KiB window, with a gzip header and checksum"
+
+
+class _Input(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+class GzipStream:
+    """Reads one or more gzip members, in bounded memory however well they are compressed.
+
+    fault: after the end, what was damaged, None when nothing was. read_bytes: compressed bytes consumed so far.
+    """
+
+    __slots__ = ("_begun", "_ended", "_file", "_inflate", "_input", "fault", "read_bytes")
+
+    def __init__(self, file: _Input) -> None:
+        self.fault: Fault | None = None
+        self.read_bytes = 0
+        self._file = file
+        self._input = b""
+        self._ended = False
+        self._begun = False
+        self._inflate = zlib.decompressobj(_GZIP)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """The next bytes of text; 0 at the end and where damage begins."""
+        while not self._ended:
+            if not self._input and not self._refill():
+                self._ended = True
+                if self._begun:
+                    self.fault = Fault(TRUNCATED_GZIP, f"the gzip data end early, after {self.read_bytes:,} bytes")
+                break
+            try:
+                text = self._inflate.decompress(self._input, len(buffer))
+            except zlib.error as error:
+                self._ended = True
+                self.fault = Fault(CORRUPT_GZIP, f"damaged gzip data, before byte {self.read_bytes:,}: {error}")
+                break
+            self._begun = True
+            self._input = self._inflate.unconsumed_tail
+            if self._inflate.eof:
+                # Zeros may pad the file behind a member; anything else is the next member.
+                self._input = self._inflate.unused_data.lstrip(b"\0")
+                self._inflate = zlib.decompressobj(_GZIP)
+                self._begun = False
+            if text:
+                buffer[: len(text)] = text
+                return len(text)
+        return 0
+
+    def _refill(self) -> bool:
+        data = self._file.read(_CHUNK_BYTES) or b""
+        self.read_bytes += len(data)
+        self._input = data if self._begun else data.lstrip(b"\0")
+        return bool(data) and (bool(self._input) or self._refill())

@@ -1,0 +1,244 @@
+"""NDJSON to columns: whole pieces at a time, and line by line only where a piece has a fault in it.
+
+The quick road decodes a piece with one call, after making sure that every line holds exactly one value. Where anything
+is odd, the same decoder takes the lines one by one, so that a bad line is rejected alone and both roads mean the same.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.faults import RAW_BYTES_MAX, TOO_LARGE, Fault, Faults, Rejects, without
+from sessionize.formats.json_extras import Extras
+from sessionize.formats.json_faults import explain, too_large
+from sessionize.formats.json_shape import RecordShape, Rows
+from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
+from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
+from sessionize.formats.scalars import text_column, value_column
+from sessionize.formats.times import Ints, ParsedTimes, scaled_ints, times_of_values
+from sessionize.session.columns import EVENT_ID, EVENT_TIME, USER, VALUE
+
+_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\r"
+_RETURN, _OPEN, _CLOSE = b"\r{}"
+_MISSES_MAX = 2  # after that many failures in a row the quick decoder is tried only
+_TRY_EVERY = 16  # once in so many pieces
+_UNDECODABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+class JsonLines:
+    """Decodes the records of one dialect, piece by piece; `take` gives what has gathered."""
+
+    __slots__ = (
+        "_extras",
+        "_fields",
+        "_latest_ms",
+        "_line_bytes_max",
+        "_parts",
+        "_pieces",
+        "_quick_misses",
+        "_rejects",
+        "_shape",
+        "_time_field",
+        "_time_fields",
+        "_time_format",
+        "columns",
+        "row_count",
+    )
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        columns: frozenset[str] | None = None,
+        extras: bool = False,
+        latest_ms: int | None = None,
+        line_bytes_max: int = LINE_BYTES_MAX,
+    ) -> None:
+        """columns: the canonical columns to build, None for all that the dialect maps; user and time always.
+
+        extras: keep the other fields too (json_extras.py). latest_ms: reject later events. Errors: ConfigError when the
+        dialect maps a field both as a value and as an object.
+        """
+        self.columns = dialect.columns_for(columns)
+        self.row_count = 0
+        self._shape = RecordShape(dialect, self.columns)
+        self._extras = Extras(self._shape.top_level) if extras else None
+        self._latest_ms = latest_ms
+        self._line_bytes_max = line_bytes_max
+        self._time_format = dialect.time_format
+        self._fields = {column: ", ".join(dialect.paths(column)) for column in self.columns}
+        self._time_field = self._fields[EVENT_TIME]
+        self._time_fields = frozenset(dialect.event_time_ms)
+        self._pieces = self._quick_misses = 0
+        self._rejects = Rejects()
+        self._parts: dict[str, list[pa.Array]] = {column: [] for column in self.columns}
+
+    def add(self, data: memoryview | bytes, *, source: str, first_line: int = 1, at_start: bool = False) -> int:
+        """Decode whole lines; returns how many there were.
+
+        data: is not kept. source, first_line: for the rejected ones. at_start: a byte-order mark may be there.
+        """
+        if at_start and bytes(data[:3]) == _BOM:
+            data = data[3:]
+        # Extras refer to the bytes until take, and the caller may use its buffer again.
+        lines = LineIndex(memoryview(data if self._extras is None else bytes(data)))
+        places: Ints | None = None
+        faults: Faults = {}
+        whole = self._decode_whole(lines)
+        if whole is None:
+            rows, places, faults = self._decode_each(lines)
+            times = None
+        else:
+            rows, times = whole
+        for row, fault in self._gather(lines, rows, places, times).items():
+            faults[row if places is None else int(places[row])] = fault
+        for line in sorted(faults):
+            raw = lines[line]
+            if faults[line].reason == TOO_LARGE:
+                raw = raw[:RAW_BYTES_MAX]
+            self._rejects.add(bytes(raw), source=source, line_number=first_line + line, fault=faults[line])
+        return len(lines)
+
+    def flush(self) -> None:
+        """Nothing is ever left over: a record does not go on beyond its line."""
+
+    def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
+        """Put aside a record that its reader already found unusable."""
+        self._rejects.add(raw, source=source, line_number=line_number, fault=fault)
+
+    def reject_long_line(self, head: bytes, size_bytes: int, *, source: str, line_number: int) -> None:
+        """Put aside a line that was too long to be held."""
+        fault = too_large(size_bytes, self._line_bytes_max)
+        self._rejects.add(head, source=source, line_number=line_number, fault=fault)
+
+    def take(self) -> Decoded:
+        """What has gathered since the last take: text that repeats as dictionaries of distinct values."""
+        arrays = {column: _joined(parts, column) for column, parts in self._parts.items()}
+        if self._extras is not None:
+            arrays |= self._extras.take()
+        self._parts = {column: [] for column in self.columns}
+        self.row_count = 0
+        return Decoded(pa.table(arrays), self._rejects.take())
+
+    def _decode_whole(self, lines: LineIndex) -> tuple[Rows, ParsedTimes | None] | None:
+        """All lines at once; None when any of them needs a closer look."""
+        if not _regular(lines) or lines.longest > self._line_bytes_max or not lines.is_utf8():
+            return None
+        for decoder in (self._quick(), self._shape.general):
+            if decoder is None:
+                continue
+            try:
+                rows = decoder.decode_lines(lines.data)
+            except _UNDECODABLE:
+                continue
+            if len(rows) != len(lines):
+                return None
+            if decoder is self._shape.general:
+                return rows, None
+            times = self._quick_times(rows)
+            if times is not None:
+                self._quick_misses = 0
+                return rows, times
+            self._quick_misses += 1
+        return None
+
+    def _quick(self) -> msgspec.json.Decoder[Any] | None:
+        """The quick decoder, unless it failed lately: then only now and then."""
+        self._pieces += 1
+        worth_it = self._quick_misses < _MISSES_MAX or self._pieces % _TRY_EVERY == 0
+        return self._shape.quick if worth_it else None
+
+    def _quick_times(self, rows: Rows) -> ParsedTimes | None:
+        try:
+            numbers = np.array(self._shape.values(rows, EVENT_TIME), np.int64)
+        except OverflowError:
+            return None
+        times = scaled_ints(numbers, self._time_format, field="")
+        return None if times.faults else times
+
+    def _decode_each(self, lines: LineIndex) -> tuple[Rows, Ints, Faults]:
+        """The records that could be decoded, the line of each (from 0), and the faults of the others, by line."""
+        rows: list[Any] = []
+        places: list[int] = []
+        faults: Faults = {}
+        decode = self._shape.general.decode
+        all_utf8 = lines.is_utf8()
+        for number in range(len(lines)):
+            line = lines[number]
+            if len(line) > self._line_bytes_max:
+                faults[number] = too_large(len(line), self._line_bytes_max)
+                continue
+            try:
+                if not all_utf8:
+                    str(line, "utf-8")
+                rows.append(decode(line))
+                places.append(number)
+            except _UNDECODABLE as error:
+                raw = bytes(line)
+                if raw.strip(_BLANK):
+                    faults[number] = explain(raw, error, self._time_fields)
+        return rows, np.array(places, np.int64), faults
+
+    def _gather(self, lines: LineIndex, rows: Rows, places: Ints | None, times: ParsedTimes | None) -> Faults:
+        """Columns of the rows that are events; the faults of the others, by row."""
+        if times is None:
+            raw_times = self._shape.values(rows, EVENT_TIME)
+            times = times_of_values(raw_times, self._time_format, field=self._time_field)
+        arrays: dict[str, pa.Array] = {}
+        faults: Faults = {}
+        for column in self.columns:
+            if column == EVENT_TIME:
+                arrays[column] = pa.array(times.ms)
+                continue
+            values = self._shape.values(rows, column)
+            if column == VALUE:
+                arrays[column], found = value_column(values, self._fields[column])
+            else:
+                whole_only = column in (USER, EVENT_ID)
+                arrays[column], found = text_column(values, self._fields[column], whole_numbers_only=whole_only)
+                if column == EVENT_ID:
+                    arrays[column] = without_empty(arrays[column])
+            faults = found | faults
+        judged = judge(
+            arrays[USER],
+            times,
+            latest_ms=self._latest_ms,
+            user_field=self._fields[USER],
+            time_field=self._time_field,
+        )
+        faults |= judged
+        keep = without(faults, len(rows)) if faults else None
+        for column, array in arrays.items():
+            self._parts[column].append(array if keep is None else array.filter(pa.array(keep)))
+        if self._extras is not None:
+            self._extras.add(lines, places, keep)
+        self.row_count += len(rows) - len(faults)
+        return faults
+
+
+def _regular(lines: LineIndex) -> bool:
+    """Whether every line begins with { and ends with }.
+
+    Then a line break cannot stand inside a value: } and { never follow one another in JSON, and in a string a bare line
+    break is an error. So each line holds one value at least, and as many values as lines means one in each.
+    """
+    if not len(lines) or (lines.starts == lines.ends).any():
+        return False
+    last = lines.text[lines.ends - 1]
+    returns = last == _RETURN
+    if returns.any():
+        last = lines.text[lines.ends - 1 - returns]  # a line of a lone return ends with the line feed before it
+    return bool((last == _CLOSE).all() and (lines.text[lines.starts] == _OPEN).all())
+
+
+def _joined(parts: list[pa.Array], column: str) -> pa.Array:
+    kind = DECODED_TYPES[column]
+    if not parts:
+        return pa.array([], kind)
+    if not pa.types.is_dictionary(kind):
+        return pa.concat_arrays(parts)
+    return pa.chunked_array(parts).dictionary_encode().combine_chunks()

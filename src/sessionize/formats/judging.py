@@ -1,0 +1,139 @@
+"""What every road into the system has in common: the columns of a decoded batch, and the judgement on user and time.
+
+NDJSON, CSV and Parquet end here, so that the same record is accepted or rejected for the same reason in all of them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.formats.faults import (
+    EMPTY_USER,
+    FUTURE_TIMESTAMP,
+    MISSING_USER,
+    USER_TOO_LONG,
+    Fault,
+    Faults,
+    shown,
+)
+from sessionize.formats.times import Ints, ParsedTimes
+from sessionize.session.columns import (
+    CATEGORY,
+    EVENT_ID,
+    EVENT_TIME,
+    EVENT_TYPE,
+    PAGE,
+    PRODUCT,
+    PROPERTIES,
+    USER,
+    VALUE,
+)
+
+USER_BYTES_MAX = 1_024
+EXTRA_COLUMNS_MAX = 200
+
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+# The types that decoding gives: text that repeats comes as a dictionary.
+DECODED_TYPES: dict[str, pa.DataType] = {
+    USER: DICTIONARY,
+    EVENT_TIME: pa.int64(),
+    EVENT_ID: pa.string(),
+    EVENT_TYPE: DICTIONARY,
+    PAGE: DICTIONARY,
+    PRODUCT: DICTIONARY,
+    CATEGORY: DICTIONARY,
+    VALUE: pa.float64(),
+    PROPERTIES: pa.string(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """events: the canonical columns, as DECODED_TYPES. rejected: REJECTED_SCHEMA."""
+
+    events: pa.Table
+    rejected: pa.Table
+
+
+def judge(user: pa.Array, times: ParsedTimes, *, latest_ms: int | None, user_field: str, time_field: str) -> Faults:
+    """The rows that cannot be events, each with its first fault: the user's before the time's.
+
+    user: string or dictionary of strings, n rows. latest_ms: later events are from the future; None lets all pass.
+    """
+    faults = _future_faults(times.ms, latest_ms, time_field)
+    faults.update(times.faults)
+    faults.update(_user_faults(user, user_field))
+    return faults
+
+
+def without_empty(ids: pa.StringArray) -> pa.StringArray:
+    """Null for empty event ids: "" identifies nothing, and must not make events duplicates of each other."""
+    if not len(ids) or _lengths(ids).min() > 0:
+        return ids
+    return pc.if_else(pc.equal(pc.binary_length(ids), 0), pa.scalar(None, pa.string()), ids)
+
+
+def _future_faults(ms: Ints, latest_ms: int | None, field: str) -> Faults:
+    if latest_ms is None or not len(ms) or ms.max() <= latest_ms:
+        return {}
+    return {
+        int(row): Fault(
+            FUTURE_TIMESTAMP,
+            f"{field} lies {(int(ms[row]) - latest_ms) / 1000:,.0f} s after the latest accepted time",
+        )
+        for row in np.flatnonzero(ms > latest_ms)
+    }
+
+
+def _user_faults(user: pa.Array, field: str) -> Faults:
+    if not isinstance(user, pa.DictionaryArray):
+        return _text_faults(user, field)
+    of_value = _text_faults(user.dictionary, field)
+    missing = Fault(MISSING_USER, f"the user ({field}) is missing or null")
+    faults = {int(row): missing for row in np.flatnonzero(user.indices.is_null())} if user.null_count else {}
+    if of_value:
+        codes = user.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        bad = np.isin(codes, np.fromiter(of_value, np.int64, len(of_value)))
+        faults.update((int(row), of_value[int(codes[row])]) for row in np.flatnonzero(bad))
+    return faults
+
+
+def _text_faults(user: pa.StringArray, field: str) -> Faults:
+    """Null, empty, blank and overlong users. Costs almost nothing when there are none."""
+    if not len(user):
+        return {}
+    lengths = _lengths(user)
+    if user.null_count == 0 and lengths.min() > 0 and lengths.max() <= USER_BYTES_MAX:
+        # A blank user begins with a blank, and every blank is at most 0x20 or beyond ASCII.
+        first = _first_bytes(user)
+        suspicious = ((first <= 0x20) | (first >= 0x80)).any()
+        if not suspicious or not pc.any(pc.utf8_is_space(user)).as_py():
+            return {}
+    faults: Faults = {}
+    for row, value in enumerate(user.to_pylist()):
+        if value is None:
+            faults[row] = Fault(MISSING_USER, f"the user ({field}) is missing or null")
+        elif not value or value.isspace():
+            faults[row] = Fault(EMPTY_USER, f"{field} = {shown(value)}: the user is empty")
+        elif lengths[row] > USER_BYTES_MAX:
+            faults[row] = Fault(
+                USER_TOO_LONG,
+                f"{field} = {shown(value)}: {lengths[row]} bytes, at most {USER_BYTES_MAX} are allowed",
+            )
+    return faults
+
+
+def _offsets(text: pa.StringArray) -> npt.NDArray[np.int32]:
+    return np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
+
+
+def _lengths(text: pa.StringArray) -> npt.NDArray[np.int32]:
+    return np.diff(_offsets(text))
+
+
+def _first_bytes(text: pa.StringArray) -> npt.NDArray[np.uint8]:
+    """The first byte of each string; none of them may be empty."""
+    return np.frombuffer(text.buffers()[2], np.uint8)[_offsets(text)[:-1]]

@@ -1,0 +1,193 @@
+"""Bytes into pieces that end where a line ends, in bounded memory.
+
+A piece is about as large as a processor's second-level cache, because decoding is a third faster there. A
+line that is longer than the limit is never held: its head is kept, the rest is read past. A range of a file
+holds the lines that begin in it, so that several processes can share a file.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.formats.faults import RAW_BYTES_MAX
+
+PIECE_BYTES = 1 << 20
+LINE_BYTES_MAX = 8 << 20
+_LOOK_BYTES = 1 << 16
+_LINE_FEED = 10
+
+
+class Readable(Protocol):
+    """Anything with readinto: a raw file, a FileRange, a GzipStream."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill buffer with what there is, at least one byte; 0 or None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Whole lines. ended: the last one has its line feed; False only at the end of the stream.
+
+    data is valid only until the next piece is asked for: the buffer behind it is used again.
+    """
+
+    data: memoryview
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LongLine:
+    """A line beyond the limit. head: its first RAW_BYTES_MAX bytes. size_bytes: its whole length."""
+
+    head: bytes
+    size_bytes: int
+    ended: bool
+
+
+def pieces(
+    stream: Readable, *, piece_bytes: int = PIECE_BYTES, line_bytes_max: int = LINE_BYTES_MAX
+) -> Iterator[Lines | LongLine]:
+    """Everything in the stream, in order. At most line_bytes_max or one piece is held, whichever is more."""
+    buffer = bytearray(piece_bytes)
+    have = 0
+    while True:
+        cut = buffer.rfind(b"\n", 0, have) + 1
+        if cut:
+            view = memoryview(buffer)
+            yield Lines(view[:cut], ended=True)
+            have -= cut
+            if len(buffer) > piece_bytes >= have:  # grown for one long line
+                buffer = bytearray(piece_bytes)
+            buffer[:have] = view[cut : cut + have]
+            continue
+        if have == len(buffer):
+            if have > line_bytes_max:
+                line, rest = _read_past(stream, buffer)
+                yield line
+                have = len(rest)
+                buffer[:have] = rest
+                continue
+            larger = bytearray(min(2 * have, line_bytes_max + 1))
+            larger[:have] = buffer
+            buffer = larger
+        read = stream.readinto(memoryview(buffer)[have:])
+        if not read:
+            break
+        have += read
+    if have:
+        yield Lines(memoryview(buffer)[:have], ended=False)
+
+
+def _read_past(stream: Readable, buffer: bytearray) -> tuple[LongLine, bytes]:
+    """buffer is full of the beginning of a long line. The line, and what was read behind its end."""
+    head = bytes(buffer[:RAW_BYTES_MAX])
+    size_bytes = len(buffer)
+    while read := stream.readinto(memoryview(buffer)):
+        end = buffer.find(b"\n", 0, read)
+        if end >= 0:
+            return LongLine(head, size_bytes + end, ended=True), bytes(memoryview(buffer)[end + 1 : read])
+        size_bytes += read
+    return LongLine(head, size_bytes, ended=False), b""
+
+
+class LineIndex:
+    """Where the lines of a piece begin and end. A last line without a line feed counts too.
+
+    data: the piece. text: it as uint8. starts, ends: int64, line n is data[starts[n]:ends[n]].
+    """
+
+    __slots__ = ("data", "ends", "starts", "text")
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.text = np.frombuffer(data, np.uint8)
+        ends = _line_feeds(self.text)
+        if len(data) and data[-1] != _LINE_FEED:
+            ends = np.append(ends, len(data))
+        self.ends = ends
+        self.starts = np.empty_like(ends)
+        self.starts[:1] = 0
+        self.starts[1:] = ends[:-1] + 1
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, line: int) -> memoryview:
+        return self.data[self.starts[line] : self.ends[line]]
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest line."""
+        return int((self.ends - self.starts).max(initial=0))
+
+    def is_utf8(self) -> bool:
+        """Whether the whole piece is valid UTF-8; pure ASCII is found out at once."""
+        if not len(self.data) or self.text.view(np.int8).min() >= 0:
+            return True
+        offsets = pa.py_buffer(np.array([0, len(self.data)], np.int64))
+        try:
+            pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(self.data)).validate(full=True)
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+
+def _line_feeds(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """The offsets of all line feeds, by way of one bit for each byte: most words of 64 bits are zero."""
+    hits = text == _LINE_FEED
+    bits = np.packbits(hits, bitorder="little")
+    words = np.zeros(-(-len(bits) // 8), "<u8")
+    words.view(np.uint8)[: len(bits)] = bits
+    found = np.flatnonzero(words)
+    values = words[found]
+    if (values & (values - np.uint64(1))).any():  # lines shorter than 64 bytes share a word
+        return np.flatnonzero(hits)
+    # A power of two is exact in a double, and its exponent is the number of the bit.
+    return found * 64 + np.frexp(values.astype(np.float64))[1] - 1
+
+
+class FileRange:
+    """The lines of a file that begin at offsets start <= offset < end, as a stream of their own."""
+
+    __slots__ = ("_at", "_end", "_file", "_in_line")
+
+    def __init__(self, file: io.RawIOBase, start: int, end: int) -> None:
+        """file: opened for reading without a buffer; only this object may move it from now on."""
+        self._file = file
+        self._end = end
+        self._at = start
+        self._in_line = False
+        if start > 0:
+            # The byte before start tells whether a line begins there.
+            self._at = self._after_line_feed(start - 1)
+        file.seek(self._at)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """The next bytes; 0 behind the last line of the range."""
+        if self._at < self._end:
+            read = self._file.readinto(buffer[: self._end - self._at]) or 0
+            self._at += read
+            self._in_line = read > 0 and buffer[read - 1] != _LINE_FEED
+            return read
+        if not self._in_line:
+            return 0
+        # The last line reaches beyond the range, mostly by much less than a piece.
+        read = self._file.readinto(buffer[:_LOOK_BYTES]) or 0
+        end = bytes(buffer[:read]).find(b"\n") + 1
+        self._in_line = read > 0 and end == 0
+        return end or read
+
+    def _after_line_feed(self, at: int) -> int:
+        """The offset behind the first line feed at or after `at`, the end of the range when none is left."""
+        self._file.seek(at)
+        while at < self._end and (piece := self._file.read(_LOOK_BYTES)):
+            found = piece.find(b"\n")
+            if found >= 0:
+                return at + found + 1
+            at += len(piece)
+        return self._end

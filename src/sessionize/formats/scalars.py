@@ -1,0 +1,68 @@
+"""Single values of mixed types to columns of text and of amounts.
+
+JSON gives Python values, CSV gives strings; a value means the same in both.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from sessionize.formats.faults import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, shown
+
+Scalar = str | int | float | None
+
+_AMOUNT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def text_column(values: Sequence[Scalar], field: str, *, whole_numbers_only: bool) -> tuple[pa.StringArray, Faults]:
+    """Strings as they are, numbers as text; whole_numbers_only (users, ids) refuses fractions, spelt in many ways."""
+    try:
+        return pa.array(values, pa.string()), {}
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        pass
+    faults: Faults = {}
+    texts = [value if isinstance(value, str) or value is None else str(value) for value in values]
+    if whole_numbers_only:
+        for row, value in enumerate(values):
+            if isinstance(value, float):
+                faults[row] = Fault(WRONG_TYPE, f"{field} = {shown(value)}: a string or a whole number is expected")
+    return pa.array(texts, pa.string()), faults
+
+
+def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, Faults]:
+    """Numbers, and strings that hold a number; an empty string is null."""
+    try:
+        return pa.array(values, pa.float64()), {}
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        pass
+    faults: Faults = {}
+    numbers: list[float | None] = []
+    for row, value in enumerate(values):
+        number = value_of(value, field)
+        if isinstance(number, Fault):
+            faults[row] = number
+            number = None
+        numbers.append(number)
+    return pa.array(numbers, pa.float64()), faults
+
+
+def value_of(value: str | float | None, field: str) -> float | Fault | None:
+    """One amount, from a number or from a string that holds one."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        if _AMOUNT.fullmatch(text) is None:
+            return Fault(INVALID_NUMBER, f"{field} = {shown(value)}: not a number")
+        value = text
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer
+        number = math.inf
+    if not math.isfinite(number):
+        return Fault(NUMBER_OUT_OF_RANGE, f"{field} = {shown(value)}: not a finite number")
+    return number

@@ -1,0 +1,201 @@
+"""Tables from CSV and Parquet to the same columns that JSON gives, a whole column at a time.
+
+A Layout says where the fields are. Decoding casts, parses the times and judges; a row that fails is rendered
+as JSON for the rejects, unless the reader still has the row's own bytes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, shown, without
+from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
+from sessionize.formats.scalars import value_column
+from sessionize.formats.tabular_layout import Layout, Path
+from sessionize.formats.times import times_of_array
+from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
+
+
+class Tabular:
+    """Decodes tables of one layout."""
+
+    __slots__ = ("_dialect", "_fields", "_latest_ms", "_layout")
+
+    def __init__(self, layout: Layout, dialect: Dialect, *, latest_ms: int | None = None) -> None:
+        """latest_ms: reject later events; None lets all pass."""
+        self._layout = layout
+        self._dialect = dialect
+        self._latest_ms = latest_ms
+        self._fields = {column: ", ".join(dialect.paths(column)) for column in layout.columns}
+
+    def decode(
+        self,
+        table: pa.Table,
+        *,
+        source: str,
+        line_number: Callable[[int], int],
+        raw: Callable[[int], bytes] | None = None,
+    ) -> Decoded:
+        """The events and the rejects of a table that has the layout's columns.
+
+        source, line_number (of a row, from 0) and raw (its own bytes; None renders it as JSON) serve the rejects.
+        """
+        arrays: dict[str, pa.Array] = {}
+        faults: Faults = {}
+        for column in self._layout.columns:
+            if column != EVENT_TIME:
+                arrays[column], found = self._column(table, column)
+                faults = found | faults
+        field = self._fields[EVENT_TIME]
+        times = times_of_array(_present(table, self._layout.paths[EVENT_TIME]), self._dialect.time_format, field=field)
+        arrays[EVENT_TIME] = pa.array(times.ms)
+        faults |= judge(arrays[USER], times, latest_ms=self._latest_ms, user_field=self._fields[USER], time_field=field)
+        events = pa.table({column: arrays[column] for column in self._layout.columns} | self._extras(table))
+        rejects = Rejects()
+        if faults:
+            events = events.filter(pa.array(without(faults, len(table))))
+            for row in sorted(faults):
+                own = _rendered(table, row) if raw is None else raw(row)
+                rejects.add(own, source=source, line_number=line_number(row), fault=faults[row])
+        return Decoded(events, rejects.take())
+
+    def _column(self, table: pa.Table, column: str) -> tuple[pa.Array, Faults]:
+        kind = DECODED_TYPES[column]
+        array = _present(table, self._layout.paths[column])
+        if array is None or pa.types.is_null(array.type):
+            return pa.nulls(len(table), kind), {}
+        if column == VALUE:
+            return _as_values(array, self._fields[column])
+        text, faults = _as_text(array, self._fields[column], whole_numbers_only=column in (USER, EVENT_ID))
+        if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(text.type):
+            text = text.dictionary_encode()
+        elif not pa.types.is_dictionary(kind) and pa.types.is_dictionary(text.type):
+            text = text.dictionary_decode()
+        return (without_empty(text) if column == EVENT_ID else text), faults
+
+    def _extras(self, table: pa.Table) -> dict[str, pa.Array]:
+        columns = {name: _plain(table[name]) for name in self._layout.extras}
+        if self._layout.rest:
+            encode = msgspec.json.Encoder(enc_hook=str).encode
+            records = table.select(list(self._layout.rest)).to_pylist()
+            fields = [{name: value for name, value in record.items() if value is not None} for record in records]
+            columns[PROPERTIES] = pa.array([encode(f).decode() if f else None for f in fields], pa.string())
+        return columns
+
+
+def _present(table: pa.Table, paths: tuple[Path, ...]) -> pa.Array | None:
+    """The first non-null candidate of each row; None when there is no candidate."""
+    arrays = [_at(table, path) for path in paths]
+    if len(arrays) < 2:
+        return arrays[0] if arrays else None
+    arrays = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in arrays]
+    if len({a.type for a in arrays}) > 1:
+        arrays = [a.cast(pa.string()) for a in arrays]
+    return pc.coalesce(*arrays)
+
+
+def _at(table: pa.Table, path: Path) -> pa.Array:
+    array = _whole(table[path[0]])
+    for name in path[1:]:
+        array = pc.struct_field(array, name)  # unlike Array.field, this is null where the struct is
+    return array
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """Text in its plain form, everything else as it is."""
+    array = _whole(column)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
+    return array
+
+
+def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:
+    """string, or dictionary<int32, string> when the input is a dictionary."""
+    kind = array.type
+    if pa.types.is_string(kind):
+        return array, {}
+    if pa.types.is_dictionary(kind):
+        values, of_value = _as_text(array.dictionary, field, whole_numbers_only=whole_numbers_only)
+        indices = array.indices.cast(pa.int32())
+        faults = _of_rows(indices, of_value) if of_value else {}
+        return pa.DictionaryArray.from_arrays(indices, values), faults
+    if isinstance(array, pa.ExtensionArray):
+        if kind == pa.uuid():
+            return pa.array([None if v is None else str(v) for v in array.to_pylist()], pa.string()), {}
+        return _as_text(array.storage, field, whole_numbers_only=whole_numbers_only)
+    if pa.types.is_floating(kind):
+        return _floats_as_text(array.to_pylist(), field, whole_numbers_only=whole_numbers_only)
+    try:
+        return array.cast(pa.string()), {}
+    except pa.ArrowInvalid:
+        return _bytes_as_text(array.to_pylist(), field)
+
+
+def _of_rows(indices: pa.Array, of_value: Faults) -> Faults:
+    codes = indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    bad = np.isin(codes, np.fromiter(of_value, np.int64, len(of_value)))
+    return {int(row): of_value[int(codes[row])] for row in np.flatnonzero(bad)}
+
+
+def _floats_as_text(numbers: list[float | None], field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:
+    """Whole-number floats are how pandas writes integers with gaps: 7.0 is the user 7, and NaN is none."""
+    faults: Faults = {}
+    texts: list[str | None] = []
+    for row, number in enumerate(numbers):
+        if number is None or number != number:
+            texts.append(None)
+        elif not whole_numbers_only:
+            texts.append(str(number))
+        elif number.is_integer():
+            texts.append(str(int(number)))
+        else:
+            texts.append(str(number))
+            faults[row] = Fault(WRONG_TYPE, f"{field} = {number!r}: a string or a whole number is expected")
+    return pa.array(texts, pa.string()), faults
+
+
+def _bytes_as_text(values: list[Any], field: str) -> tuple[pa.Array, Faults]:
+    faults: Faults = {}
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        try:
+            texts.append(None if value is None else str(value, "utf-8"))
+        except UnicodeDecodeError as error:
+            texts.append(None)
+            faults[row] = Fault(INVALID_UTF8, f"{field} = {shown(value)}: not UTF-8 at byte {error.start}")
+    return pa.array(texts, pa.string()), faults
+
+
+def _as_values(array: pa.Array, field: str) -> tuple[pa.Array, Faults]:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    try:
+        numbers = array.cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return value_column([v if isinstance(v, str | int | float) else str(v) for v in array.to_pylist()], field)
+    if pa.types.is_floating(array.type):
+        numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+    if pc.all(pc.is_finite(numbers)).as_py() in (True, None):  # None: there are only nulls
+        return numbers, {}
+    return value_column((numbers if pa.types.is_floating(array.type) else array).to_pylist(), field)
+
+
+def _rendered(table: pa.Table, row: int) -> bytes:
+    record = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            record[name] = column[row].as_py()
+        except (ValueError, OverflowError):  # a time that Python's datetime cannot hold
+            record[name] = column[row].cast(pa.int64()).as_py()
+    return msgspec.json.encode(record, enc_hook=str)

@@ -1,0 +1,128 @@
+"""Finds a dialect's fields among the columns of a table, once for each file.
+
+A path is a field inside a struct column, or a column of that very name. What is missing is said with the columns that
+are there and the nearest name.
+"""
+
+import difflib
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sessionize.errors import InputError
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.judging import EXTRA_COLUMNS_MAX
+from sessionize.session.columns import EVENT_TIME, EVENT_TYPES, USER
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns of a table make which canonical ones.
+
+    columns: the canonical columns to build. paths: for each its candidates that exist, () for an optional one that the
+    table lacks. extras: top-level columns to keep as they are. rest: top-level columns to keep as JSON text.
+    """
+
+    columns: tuple[str, ...]
+    paths: dict[str, tuple[Path, ...]]
+    extras: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, schema: pa.Schema, dialect: Dialect, *, source: str, columns: frozenset[str] | None, extras: bool
+    ) -> "Layout":
+        """Errors: InputError when a needed column is missing, occurs twice, or holds lists or objects."""
+        wanted = dialect.columns_for(columns)
+        paths: dict[str, tuple[Path, ...]] = {}
+        for column in wanted:
+            candidates = [p for text in dialect.paths(column) for p in _candidates(text)]
+            paths[column] = tuple(p for p in candidates if _type_at(schema, p) is not None)
+            if not paths[column] and (dialect.exact or column in (USER, EVENT_TIME)):
+                raise _missing(schema, dialect, column, source)
+            for path in paths[column]:
+                _check(schema, path, column, source)
+        kept, rest = _extras(schema, {p[0] for ps in paths.values() for p in ps if len(p) == 1}) if extras else ((), ())
+        return cls(wanted, paths, kept, rest)
+
+    @property
+    def read(self) -> list[str]:
+        """The dotted paths to read from a file; a file need not be asked for anything else."""
+        whole = dict.fromkeys(self.extras + self.rest)
+        mapped = dict.fromkeys(".".join(p) for ps in self.paths.values() for p in ps if p[0] not in whole)
+        return [*mapped, *whole]
+
+
+def field_names(schema: pa.Schema) -> list[str]:
+    """All names that a path may give, fields of structs included."""
+    names: list[str] = []
+    for field in schema:
+        names.append(field.name)
+        if pa.types.is_struct(field.type):
+            names += [f"{field.name}.{name}" for name in field_names(pa.schema(list(field.type)))]
+    return names
+
+
+def _candidates(text: str) -> list[Path]:
+    nested = tuple(text.split("."))
+    return [nested] if len(nested) == 1 else [nested, (text,)]
+
+
+def _type_at(schema: pa.Schema, path: Path) -> pa.DataType | None:
+    places = schema.get_all_field_indices(path[0])
+    kind = schema.field(places[0]).type if places else None
+    for name in path[1:]:
+        if kind is None or not pa.types.is_struct(kind):
+            return None
+        place = kind.get_field_index(name)
+        kind = kind.field(place).type if place >= 0 else None
+    return kind
+
+
+def _check(schema: pa.Schema, path: Path, column: str, source: str) -> None:
+    kind = _type_at(schema, path)
+    if len(schema.get_all_field_indices(path[0])) > 1:
+        raise InputError(
+            "a mapped column occurs twice",
+            detail=f"{source}: column {path[0]!r}",
+            hint="rename one of the two",
+        )
+    if pa.types.is_nested(kind):
+        raise InputError(
+            "a mapped column does not hold single values",
+            detail=f"{source}: {'.'.join(path)}, mapped to {column}, has the type {kind}",
+            hint="map a field inside of it, with a dotted path" if pa.types.is_struct(kind) else "map another column",
+        )
+
+
+def _extras(schema: pa.Schema, mapped: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Unmapped top-level columns: those to keep as columns, and those that go into `properties`."""
+    taken = {name.casefold() for name in EVENT_TYPES}
+    kept: list[str] = []
+    rest: list[str] = []
+    for field in schema:
+        if field.name in mapped or pa.types.is_null(field.type):
+            continue
+        name = field.name.casefold()
+        usable = field.name and name not in taken and len(kept) < EXTRA_COLUMNS_MAX
+        (kept if usable and not pa.types.is_nested(field.type) else rest).append(field.name)
+        taken.add(name)
+    return tuple(kept), tuple(dict.fromkeys(rest))
+
+
+def _missing(schema: pa.Schema, dialect: Dialect, column: str, source: str) -> InputError:
+    names = field_names(schema)
+    paths = dialect.paths(column)
+    near = difflib.get_close_matches(paths[0], names, n=1, cutoff=0.6)
+    if not near:
+        same = {name.casefold().rpartition(".")[2]: name for name in names}
+        near = [same[p.casefold()] for p in paths if p.casefold() in same]
+    there = ", ".join(names[:50]) + (f" and {len(names) - 50} more" if len(names) > 50 else "")
+    mapping = f"map the fields yourself, the dialect is {dialect.name!r}"
+    return InputError(
+        f"the input has no column for {'the time' if column == EVENT_TIME else f'the {column}'}",
+        detail=f"{source}: no column {' or '.join(repr(p) for p in paths)}; the columns are: {there or 'none'}",
+        hint=f"did you mean {near[0]!r}? Otherwise {mapping}" if near else mapping,
+    )
