@@ -214,6 +214,15 @@ def test_a_single_user_makes_all_events():
     assert (alone.time_ms.max() - alone.time_ms.min()) / DAY_MS == pytest.approx(1, rel=0.25)
 
 
+@pytest.mark.parametrize(("users", "events"), [(1, 1), (1, 30), (1_000, 30), (1_000, 300), (1_000, 3_000)])
+def test_a_thin_run_is_not_much_longer_than_its_duration(users, events):
+    for seed in range(10):
+        run = GeneratorSettings(users=users, events=events, seed=seed)
+        seen = observe(users=users, events=events, seed=seed)
+        assert len(seen.time_ms) == events
+        assert seen.time_ms.max() < run.start_ms + 1.3 * DAY_MS
+
+
 def test_rhythm_is_undone_by_its_inverse():
     for daily in (True, False):
         rhythm = Rhythm(origin_ms=1_767_571_234_567, daily=daily)

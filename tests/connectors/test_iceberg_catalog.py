@@ -1,5 +1,8 @@
 import os
+import shutil
 import sqlite3
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,14 +95,26 @@ def test_reading_does_not_make_a_home(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_home_that_may_not_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def nobodys_folder() -> Iterator[Path]:
+    """A folder that the user of the test may enter but not write; root, who may write anywhere, becomes nobody."""
+    folder = Path(tempfile.mkdtemp(prefix="sessionize-read-only-"))
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
     try:
-        with pytest.raises(OutputError, match="may not write"):
-            open_catalog(tmp_path / "home")
+        yield folder
     finally:
-        tmp_path.chmod(0o700)
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_home_that_may_not_be_written(nobodys_folder: Path) -> None:
+    with pytest.raises(OutputError, match="may not write"):
+        open_catalog(nobodys_folder / "home")
 
 
 def test_a_place_where_nothing_can_be_made() -> None:

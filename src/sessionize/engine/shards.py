@@ -31,31 +31,32 @@ class Shards:
         self._bits = (rows // rows_per_shard).bit_length()
         self._pieces: list[tuple[npt.NDArray[np.int32], pa.Table]] = []
         self._names = pa.array([], pa.string())
-        if tables:
-            # one dictionary for each text column here, so that no part has to merge them again
-            whole = pa.concat_tables(tables).unify_dictionaries()
-            codes, self._names = dictionary_of(whole[col.USER])
-            rest = whole.drop_columns([col.USER])
-            at = 0
-            for table in tables:
-                piece = rest.slice(at, table.num_rows).combine_chunks()
-                self._pieces.append((codes[at : at + table.num_rows], piece))
-                at += table.num_rows
+        if not tables:
+            return
+        # one dictionary for each text column here, so that no part has to merge them again
+        whole = pa.concat_tables(tables).unify_dictionaries()
+        codes, self._names = dictionary_of(whole[col.USER])
+        rest = whole.drop_columns([col.USER])
+        at = 0
+        for table in tables:
+            piece = rest.slice(at, table.num_rows).combine_chunks()
+            self._pieces.append((codes[at : at + table.num_rows], piece))
+            at += table.num_rows
 
     def __len__(self) -> int:
         return 1 << self._bits
 
     def part(self, number: int) -> pa.Table:
         """The events of the users of one part, in the order of the tables."""
-        names = self._names.take(pa.array(np.arange(number, len(self._names), len(self))))
         mask = np.int32(len(self) - 1)
-        parts = []
+        parts, codes_of_part = [], [np.zeros(0, np.int32)]
         for codes, table in self._pieces:
             at = np.flatnonzero((codes & mask) == number)
-            users = pa.DictionaryArray.from_arrays(pa.array(codes[at] >> self._bits), names)
-            rows = table if len(at) == table.num_rows else table.take(pa.array(at))
-            parts.append(rows.append_column(col.USER, users))
-        return pa.concat_tables(parts) if parts else pa.table({col.USER: pa.array([], pa.string())})
+            codes_of_part.append(codes[at] >> self._bits)
+            parts.append(table if len(at) == table.num_rows else table.take(pa.array(at)))
+        names = self._names.take(pa.array(np.arange(number, len(self._names), len(self))))
+        users = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(codes_of_part)), names)
+        return pa.concat_tables(parts).append_column(col.USER, users) if parts else pa.table({col.USER: users})
 
 
 def in_order(work: Callable[[Part], Result], parts: Iterable[Part], *, workers: int = WORKERS) -> Iterator[Result]:

@@ -69,6 +69,8 @@ class CsvRows:
         returns = np.zeros(len(lines), np.int64)
         filled = lines.ends > lines.starts
         returns[filled] = lines.text[lines.ends[filled] - 1] == _RETURN
+        if np.count_nonzero(lines.text == _RETURN) != returns.sum():
+            return None  # pyarrow takes a lone carriage return for the end of a line
         places = np.flatnonzero(lines.ends - returns > lines.starts)
         if not len(places):
             return CsvPiece(self._table([]), places, places, {}, len(lines))
@@ -97,7 +99,7 @@ class CsvRows:
         except pa.ArrowInvalid:
             return None
         if len(places) != len(table) + len(odd):
-            return None  # a lone carriage return, which pyarrow takes for the end of a line
+            return None
         faults = {int(places[row]): self._wrong_count(count, lines[int(places[row])]) for row, count in odd}
         places = np.delete(places, np.array([row for row, _ in odd], np.int64))
         return CsvPiece(table, places, places, faults, len(lines))
@@ -155,7 +157,8 @@ class CsvRows:
         if used == 1:
             return None if not row or len(row) == width else self._wrong_count(len(row), lines[at])
         behind = range(at + 1, at + used)
-        if at + used > len(lines) or len(row) != width or any(line in faults for line in behind):
+        ended = at + used <= len(lines) and lines.ends[at + used - 1] - lines.starts[at] <= self._line_bytes_max
+        if not ended or len(row) != width or any(line in faults for line in behind):
             return Fault(INVALID_CSV, f"a quote is not closed: {shown(bytes(lines[at]))}")
         return None
 
@@ -178,12 +181,17 @@ class CsvRows:
 
     def _next_row(self, texts: list[str], at: int) -> tuple[list[str], int]:
         """The row that begins in line `at` and how many lines it took: one too many when it never ends, 0 for none."""
-        rest = chain((texts[line] for line in range(at, len(texts))), ("",))
-        reader = csv.reader(rest, delimiter=self._delimiter)
-        try:
-            return next(reader), reader.line_num
-        except csv.Error:
-            return [], 0
+        for strict in (False, True):
+            rest = chain((texts[line] for line in range(at, len(texts))), ("",))
+            reader = csv.reader(rest, delimiter=self._delimiter, strict=strict)
+            try:
+                row = next(reader)
+            except csv.Error:
+                return [], 0
+            # Over several lines only without any odd quote, or a stray one would swallow the lines up to the next.
+            if reader.line_num == 1 or at + reader.line_num > len(texts):
+                break
+        return row, reader.line_num
 
     def _table(self, rows: list[list[str]]) -> pa.Table:
         arrays = []

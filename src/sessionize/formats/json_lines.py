@@ -190,27 +190,25 @@ class JsonLines:
             times = times_of_values(raw_times, self._time_format, field=self._time_field)
         arrays: dict[str, pa.Array] = {}
         faults: Faults = {}
+        user_faults: Faults = {}
         for column in self.columns:
             if column == EVENT_TIME:
                 arrays[column] = pa.array(times.ms)
                 continue
-            values = self._shape.values(rows, column)
-            if column == VALUE:
-                arrays[column], found = value_column(values, self._fields[column])
+            array, found = self._column(rows, column)
+            arrays[column] = array
+            if column == USER:
+                user_faults = found
             else:
-                whole_only = column in (USER, EVENT_ID)
-                arrays[column], found = text_column(values, self._fields[column], whole_numbers_only=whole_only)
-                if column == EVENT_ID:
-                    arrays[column] = without_empty(arrays[column])
-            faults = found | faults
-        judged = judge(
+                faults = found | faults
+        faults |= judge(
             arrays[USER],
             times,
+            user_faults=user_faults,
             latest_ms=self._latest_ms,
             user_field=self._fields[USER],
             time_field=self._time_field,
         )
-        faults |= judged
         keep = without(faults, len(rows)) if faults else None
         for column, array in arrays.items():
             self._parts[column].append(array if keep is None else array.filter(pa.array(keep)))
@@ -218,6 +216,13 @@ class JsonLines:
             self._extras.add(lines, places, keep)
         self.row_count += len(rows) - len(faults)
         return faults
+
+    def _column(self, rows: Rows, column: str) -> tuple[pa.Array, Faults]:
+        values, field = self._shape.values(rows, column), self._fields[column]
+        if column == VALUE:
+            return value_column(values, field)
+        text, faults = text_column(values, field, whole_numbers_only=column in (USER, EVENT_ID))
+        return (without_empty(text) if column == EVENT_ID else text), faults
 
 
 def _regular(lines: LineIndex) -> bool:

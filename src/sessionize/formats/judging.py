@@ -58,14 +58,24 @@ class Decoded:
     rejected: pa.Table
 
 
-def judge(user: pa.Array, times: ParsedTimes, *, latest_ms: int | None, user_field: str, time_field: str) -> Faults:
+def judge(
+    user: pa.Array,
+    times: ParsedTimes,
+    *,
+    user_faults: Faults,
+    latest_ms: int | None,
+    user_field: str,
+    time_field: str,
+) -> Faults:
     """The rows that cannot be events, each with its first fault: the user's before the time's.
 
-    user: string or dictionary of strings, n rows. latest_ms: later events are from the future; None lets all pass.
+    user: string or dictionary of strings, n rows. user_faults: what turning it into text has found. latest_ms: later
+    events are from the future; None lets all pass.
     """
     faults = _future_faults(times.ms, latest_ms, time_field)
     faults.update(times.faults)
     faults.update(_user_faults(user, user_field))
+    faults.update(user_faults)
     return faults
 
 

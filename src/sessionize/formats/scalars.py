@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sessionize.formats.faults import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, shown
 
@@ -34,7 +35,9 @@ def text_column(values: Sequence[Scalar], field: str, *, whole_numbers_only: boo
 def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, Faults]:
     """Numbers, and strings that hold a number; an empty string is null."""
     try:
-        return pa.array(values, pa.float64()), {}
+        array = pa.array(values, pa.float64())
+        if pc.all(pc.is_finite(array)).as_py() in (True, None):  # None: there are only nulls
+            return array, {}
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         pass
     faults: Faults = {}

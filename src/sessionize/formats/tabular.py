@@ -20,6 +20,8 @@ from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
 
+_SCALARS = (str, int, float, type(None))
+
 
 class Tabular:
     """Decodes tables of one layout."""
@@ -47,36 +49,46 @@ class Tabular:
         """
         arrays: dict[str, pa.Array] = {}
         faults: Faults = {}
+        arrays[USER], user_faults = self._column(table, USER)
         for column in self._layout.columns:
-            if column != EVENT_TIME:
+            if column not in (USER, EVENT_TIME):
                 arrays[column], found = self._column(table, column)
                 faults = found | faults
         field = self._fields[EVENT_TIME]
-        times = times_of_array(_present(table, self._layout.paths[EVENT_TIME]), self._dialect.time_format, field=field)
+        raw_times = _present(table, self._layout.paths[EVENT_TIME])
+        times = times_of_array(raw_times, self._dialect.time_format, field=field)
         arrays[EVENT_TIME] = pa.array(times.ms)
-        faults |= judge(arrays[USER], times, latest_ms=self._latest_ms, user_field=self._fields[USER], time_field=field)
-        events = pa.table({column: arrays[column] for column in self._layout.columns} | self._extras(table))
+        faults |= judge(
+            arrays[USER],
+            times,
+            user_faults=user_faults,
+            latest_ms=self._latest_ms,
+            user_field=self._fields[USER],
+            time_field=field,
+        )
+        keep = pa.array(without(faults, len(table))) if faults else None
+        columns = {column: arrays[column] for column in self._layout.columns} | self._extras(table)
+        if keep is not None:
+            columns = {column: array.filter(keep) for column, array in columns.items()}
+        # Encoded only now, so that dictionaries of text hold no values of rejected rows.
+        events = pa.table({column: _in_decoded_form(column, array) for column, array in columns.items()})
         rejects = Rejects()
         if faults:
-            events = events.filter(pa.array(without(faults, len(table))))
             for row in sorted(faults):
                 own = _rendered(table, row) if raw is None else raw(row)
                 rejects.add(own, source=source, line_number=line_number(row), fault=faults[row])
         return Decoded(events, rejects.take())
 
     def _column(self, table: pa.Table, column: str) -> tuple[pa.Array, Faults]:
-        kind = DECODED_TYPES[column]
         array = _present(table, self._layout.paths[column])
         if array is None or pa.types.is_null(array.type):
-            return pa.nulls(len(table), kind), {}
+            return pa.nulls(len(table), DECODED_TYPES[column]), {}
         if column == VALUE:
             return _as_values(array, self._fields[column])
         text, faults = _as_text(array, self._fields[column], whole_numbers_only=column in (USER, EVENT_ID))
-        if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(text.type):
-            text = text.dictionary_encode()
-        elif not pa.types.is_dictionary(kind) and pa.types.is_dictionary(text.type):
-            text = text.dictionary_decode()
-        return (without_empty(text) if column == EVENT_ID else text), faults
+        if column == EVENT_ID:
+            text = without_empty(text.dictionary_decode() if pa.types.is_dictionary(text.type) else text)
+        return text, faults
 
     def _extras(self, table: pa.Table) -> dict[str, pa.Array]:
         columns = {name: _plain(table[name]) for name in self._layout.extras}
@@ -86,6 +98,14 @@ class Tabular:
             fields = [{name: value for name, value in record.items() if value is not None} for record in records]
             columns[PROPERTIES] = pa.array([encode(f).decode() if f else None for f in fields], pa.string())
         return columns
+
+
+def _in_decoded_form(column: str, array: pa.Array) -> pa.Array:
+    """Text as a dictionary where DECODED_TYPES wants it so."""
+    wanted = DECODED_TYPES.get(column)
+    if wanted is not None and pa.types.is_dictionary(wanted) and not pa.types.is_dictionary(array.type):
+        return array.dictionary_encode()
+    return array
 
 
 def _present(table: pa.Table, paths: tuple[Path, ...]) -> pa.Array | None:
@@ -183,12 +203,13 @@ def _as_values(array: pa.Array, field: str) -> tuple[pa.Array, Faults]:
     try:
         numbers = array.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return value_column([v if isinstance(v, str | int | float) else str(v) for v in array.to_pylist()], field)
+        return value_column([v if isinstance(v, _SCALARS) else str(v) for v in array.to_pylist()], field)
     if pa.types.is_floating(array.type):
         numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+        array = numbers
     if pc.all(pc.is_finite(numbers)).as_py() in (True, None):  # None: there are only nulls
         return numbers, {}
-    return value_column((numbers if pa.types.is_floating(array.type) else array).to_pylist(), field)
+    return value_column(array.to_pylist(), field)
 
 
 def _rendered(table: pa.Table, row: int) -> bytes:

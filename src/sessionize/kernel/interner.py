@@ -20,11 +20,12 @@ def dictionary_of(column: pa.ChunkedArray | pa.Array) -> tuple[CodeArray, pa.Arr
     ours = not pa.types.is_dictionary(chunked.type)
     if ours:
         chunked = chunked.cast(pa.string()).dictionary_encode()
-    if chunked.num_chunks > 1:
+    values = chunked.chunk(0).dictionary
+    if any(chunk.dictionary is not values and not chunk.dictionary.equals(values) for chunk in chunked.chunks[1:]):
         chunked = chunked.unify_dictionaries()
+        values = chunked.chunk(0).dictionary
     parts = [_codes(chunk) for chunk in chunked.chunks]
     codes = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    values = chunked.chunk(0).dictionary
     return (codes, values) if ours else _clean(codes, values.cast(pa.string()))
 
 

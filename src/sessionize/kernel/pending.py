@@ -1,7 +1,8 @@
-"""Events that have arrived but are not settled yet: chunks of columns, each sorted by time.
+"""Events that have arrived but are not settled yet: chunks of columns, each sorted by time once the watermark moves.
 
 A chunk gives up a prefix whenever the watermark moves, found by binary search and handed out as a view, so an event is
-copied once on its way in and once on its way out, however often the watermark moves.
+copied once on its way in and once on its way out, however often the watermark moves. Bounded input that is taken out
+whole is not sorted here at all.
 """
 
 from dataclasses import dataclass
@@ -60,10 +61,11 @@ def join_rows(parts: list[Rows]) -> Rows:
 class Pending:
     """The buffer of unsettled events."""
 
-    __slots__ = ("_chunks",)
+    __slots__ = ("_chunks", "_sorted")
 
     def __init__(self) -> None:
         self._chunks: list[Rows] = []
+        self._sorted = 0  # so many of the first chunks are sorted by time
 
     def __len__(self) -> int:
         return sum(len(chunk) for chunk in self._chunks)
@@ -71,19 +73,18 @@ class Pending:
     def add(self, rows: Rows) -> None:
         """Take in a batch, in any order."""
         if len(rows):
-            time = rows["time"]
-            if np.any(time[1:] < time[:-1]):
-                rows = rows.take(np.argsort(time, kind="stable"))
             self._chunks.append(rows)
 
     def take_all(self) -> Rows | None:
         """Hand out everything."""
-        chunks, self._chunks = self._chunks, []
+        chunks, self._chunks, self._sorted = self._chunks, [], 0
         return join_rows(chunks) if chunks else None
 
     def take_before(self, watermark_ms: int) -> Rows | None:
         """Hand out the events below the watermark."""
         parts, kept = [], []
+        for at in range(self._sorted, len(self._chunks)):
+            self._chunks[at] = _by_time(self._chunks[at])
         for chunk in self._chunks:
             time = chunk["time"]
             if time[0] >= watermark_ms:
@@ -93,7 +94,7 @@ class Pending:
             parts.append(chunk.slice(0, stop))
             if stop < len(time):
                 kept.append(chunk.slice(stop, len(time)))
-        self._chunks = kept
+        self._chunks, self._sorted = kept, len(kept)
         return join_rows(parts) if parts else None
 
     def of_slots(self, slots: npt.NDArray[np.integer] | None) -> Rows | None:
@@ -117,3 +118,8 @@ class Pending:
     def recode(self, name: str, table: npt.NDArray[np.int32]) -> None:
         """Replace every code of a column by table[code]; -1 stays (table ends with it)."""
         self._chunks = [Rows({**c.columns, name: table[c[name]]}, c.ids) for c in self._chunks]
+
+
+def _by_time(rows: Rows) -> Rows:
+    time = rows["time"]
+    return rows.take(np.argsort(time, kind="stable")) if np.any(time[1:] < time[:-1]) else rows

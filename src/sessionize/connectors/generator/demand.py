@@ -42,9 +42,7 @@ class Demand:
     eager_rate_per_ms: float
 
     @classmethod
-    def of(
-        cls, profile: Profile, journeys: Journeys, *, users: int, skew: float, rate_per_ms: float
-    ) -> "Demand":
+    def of(cls, profile: Profile, journeys: Journeys, *, users: int, skew: float, rate_per_ms: float) -> "Demand":
         """Solve rate = events of a visit / (time of a visit + pause) for every user.
 
         With k events a visit, m ms from one to the next and pauses of p ms, a user makes k / (k * m + p) a

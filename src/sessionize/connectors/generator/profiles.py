@@ -185,9 +185,7 @@ USER_EVENTS = Profile(
         Field.USER,
         lambda activity, product: f'","eventType":"{activity}","timestamp":',
         Field.TIME_MS,
-        lambda activity, product: (
-            f',"pageUrl":"{_shop_page(activity, product)}"{_amount(activity, product)}}}\n'
-        ),
+        lambda activity, product: f',"pageUrl":"{_shop_page(activity, product)}"{_amount(activity, product)}}}\n',
     ),
     user_field="userId",
     time_field="timestamp",
@@ -216,9 +214,7 @@ USER_ACTIVITY = Profile(
         Field.USER,
         '","event_time":"',
         Field.TIME_ISO,
-        lambda activity, product: (
-            f'","event_type":"{activity}","page_url":"{_shop_page(activity, product)}"}}\n'
-        ),
+        lambda activity, product: f'","event_type":"{activity}","page_url":"{_shop_page(activity, product)}"}}\n',
     ),
     user_field="user_id",
     time_field="event_time",
@@ -290,6 +286,4 @@ ECOMMERCE = Profile(
     time_form="iso",
 )
 
-PROFILES: dict[ProfileName, Profile] = {
-    p.name: p for p in (CLICKSTREAM, USER_EVENTS, USER_ACTIVITY, CLICKS, ECOMMERCE)
-}
+PROFILES: dict[ProfileName, Profile] = {p.name: p for p in (CLICKSTREAM, USER_EVENTS, USER_ACTIVITY, CLICKS, ECOMMERCE)}

@@ -30,7 +30,7 @@ class GeneratorSettings:
 
     Size: events alone are spread over a day; rate_per_s alone has no end; of events, rate_per_s and
     duration_ms, two give the third. A rate, in events per second of event time, holds at every moment;
-    without one the events follow the time of day.
+    without one the events follow the time of day. A run of few visits may end early.
 
     users: how many people there are. skew: user-n is active in proportion to n ** -skew; 0 makes all equal.
     start_ms: nothing arrives before (ms since 1970, UTC). seed: any integer from 0.

@@ -54,7 +54,8 @@ class GeneratorSource:
         self._columns = columns
         self._extras = extras
         self._total = total
-        end_ms = settings.start_ms + round(span_ms)
+        # A thin run may take longer than planned, never so much longer.
+        end_ms = settings.start_ms + 4 * round(span_ms)
         present_ms = end_ms if now_ms is None else max(now_ms, end_ms)
         self._latest_ms = None if max_future_ms is None else present_ms + max_future_ms
         self._size_bytes = total * _line_bytes_mean(settings)
@@ -76,9 +77,7 @@ class GeneratorSource:
 
     def batches(self) -> Iterator[EventBatch]:
         """Generate and decode; read_bytes follows the number of events, and adds up to size_bytes."""
-        lines = JsonLines(
-            self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms
-        )
+        lines = JsonLines(self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms)
         rows, line_number, events, read_bytes = 0, 1, 0, 0
 
         def batch() -> EventBatch:

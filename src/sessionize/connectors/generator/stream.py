@@ -5,6 +5,7 @@ stretch is depends on the settings alone, so whoever reads may cut the stream as
 same bytes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from sessionize.connectors.generator.behaviour import Crowd
 from sessionize.connectors.generator.broken import KINDS, spoiled
 from sessionize.connectors.generator.demand import Demand
 from sessionize.connectors.generator.journeys import Ints, Journeys
-from sessionize.connectors.generator.profiles import PROFILES
+from sessionize.connectors.generator.profiles import PROFILES, Profile
 from sessionize.connectors.generator.settings import GeneratedTotals, GeneratorSettings
 from sessionize.connectors.generator.tempo import Clock, Rhythm
 from sessionize.connectors.generator.wire import LineWriter
@@ -71,9 +72,7 @@ class Stream:
             # The mean is taken over the run, which may be one busy hour.
             busy_ms = rhythm.busy_ms(np.array([lead_ms, lead_ms + span_ms]))
             rate_per_ms *= span_ms / float(busy_ms[1] - busy_ms[0])
-        demand = Demand.of(
-            profile, journeys, users=settings.users, skew=settings.skew, rate_per_ms=rate_per_ms
-        )
+        demand = _demand(settings, profile, journeys, rate_per_ms)
         self._crowd = Crowd(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
         self._clock = Clock(rhythm, rate_per_ms=rate_per_ms)
         self._delivery = Delivery(settings, rng=delivery_rng)
@@ -126,10 +125,19 @@ class Stream:
                     lines.take(pa.array(broken)).to_pylist(), records.spoil[broken].tolist(), strict=True
                 )
             ]
-            lines = pc.replace_with_mask(
-                lines, pa.array(records.role == BROKEN), pa.array(wrecks, pa.binary())
-            )
+            lines = pc.replace_with_mask(lines, pa.array(records.role == BROKEN), pa.array(wrecks, pa.binary()))
         return Block(records, lines)
+
+
+def _demand(settings: GeneratorSettings, profile: Profile, journeys: Journeys, rate_per_ms: float) -> Demand:
+    """What is asked of the users; more than the rate where visits are few, or chance would decide when a run ends."""
+    users, skew = settings.users, settings.skew
+    demand = Demand.of(profile, journeys, users=users, skew=skew, rate_per_ms=rate_per_ms)
+    if settings.total_events is None or demand.busy_share.sum() >= 1.0:
+        return demand
+    visits = settings.total_events / journeys.steps_mean
+    surely = visits + 2.5 * math.sqrt(visits) + 4.0  # so many are expected, if there shall hardly ever be too few
+    return Demand.of(profile, journeys, users=users, skew=skew, rate_per_ms=rate_per_ms * surely / visits)
 
 
 def _lead_ms(settings: GeneratorSettings) -> int:

@@ -123,9 +123,7 @@ def _report_late(block: Block, start: int, stop: int, on_late: Callable[[LateRec
 
 def sample(profile: ProfileName, n: int = 5, *, seed: int = 0) -> list[dict[str, Any]]:
     """The first n records of one visit, as the consumer of the profile will see them."""
-    settings = GeneratorSettings(
-        profile=profile, users=1, events=max(40 * n, 400), duration_ms=7 * DAY_MS, seed=seed
-    )
+    settings = GeneratorSettings(profile=profile, users=1, events=max(40 * n, 400), duration_ms=7 * DAY_MS, seed=seed)
     visits: dict[int, list[dict[str, Any]]] = {}
     for block in Stream(settings).blocks():
         for visit, line in zip(block.records.steps.visit.tolist(), block.lines.to_pylist(), strict=True):

@@ -24,11 +24,7 @@ def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
 
     Columns without a type (all null) are left out: the table's own type, or no column, says the same.
     """
-    if (
-        layout.user_name is not None
-        and layout.user_name not in rows.column_names
-        and USER in rows.column_names
-    ):
+    if layout.user_name is not None and layout.user_name not in rows.column_names and USER in rows.column_names:
         rows = rows.rename_columns([layout.user_name if name == USER else name for name in rows.column_names])
     repeated = {name for name in rows.column_names if rows.column_names.count(name) > 1}
     if repeated:

@@ -20,9 +20,7 @@ try:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 except ModuleNotFoundError as missing:
-    raise MissingExtraError(
-        missing.name or "pyiceberg", "iceberg", "reading or writing Iceberg tables"
-    ) from missing
+    raise MissingExtraError(missing.name or "pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
 
 __all__ = [
     "CATALOG_NAME",
@@ -73,9 +71,7 @@ def load_table(catalog: SqlCatalog, database: str, name: str) -> Table:
         return catalog.load_table((database, name))
     except NoSuchTableError as error:
         known = ", ".join(table_names(catalog, database)) or "none yet"
-        raise ConfigError(
-            "a table does not exist", detail=f"{database}.{name}", hint=f"tables: {known}"
-        ) from error
+        raise ConfigError("a table does not exist", detail=f"{database}.{name}", hint=f"tables: {known}") from error
     except FileNotFoundError as error:
         raise ConfigError(
             "a table's files are not where the catalog says",
@@ -93,9 +89,7 @@ def table_names(catalog: SqlCatalog, database: str) -> list[str]:
     except NoSuchNamespaceError:
         return []
     except DBAPIError as error:
-        raise storage_failure(
-            "the catalog cannot be read", str(catalog.engine.url.database), error
-        ) from error
+        raise storage_failure("the catalog cannot be read", str(catalog.engine.url.database), error) from error
 
 
 def check_name(what: str, name: str) -> None:
@@ -136,9 +130,7 @@ def _check_home(home: Path, *, create: bool) -> None:
         raise ConfigError("the home directory cannot be reached", detail=f"{home}: {error}") from error
     for place in (home, *home.parents):
         if place.exists() and not place.is_dir():
-            raise ConfigError(
-                "the home is not a directory", detail=f"{place} is a file", hint="choose another --home"
-            )
+            raise ConfigError("the home is not a directory", detail=f"{place} is a file", hint="choose another --home")
     if missing and not create:
         raise ConfigError(
             "there are no tables yet",

@@ -56,15 +56,11 @@ def planned(table: Table, predicate: str | None) -> PruningRow:
     try:
         some = [task.file.record_count for task in table.scan(row_filter=predicate).plan_files()]
     except (ParseException, ValueError, TypeError) as error:
-        raise ConfigError(
-            "a filter cannot be applied", detail=f"{predicate}: {str(error)[-_DETAIL_MAX:]}"
-        ) from error
+        raise ConfigError("a filter cannot be applied", detail=f"{predicate}: {str(error)[-_DETAIL_MAX:]}") from error
     return PruningRow(predicate, len(some), len(every), sum(some), sum(every))
 
 
-def pruning_report(
-    table: Table, *, date: dt.date | None = None, bucket: int | None = None
-) -> list[PruningRow]:
+def pruning_report(table: Table, *, date: dt.date | None = None, bucket: int | None = None) -> list[PruningRow]:
     """Rows for: no filter, a filter on the date, on the bucket, on both. Empty for a table without rows.
 
     Without `date` or `bucket`, the one with the most rows is taken: the case in which pruning helps least.

@@ -5,17 +5,18 @@ A reader that pushes a filter on a partition column down into the dataset never 
 partitions. Files that lack a column read as null, narrower types as the table's own.
 """
 
+import functools
 from dataclasses import dataclass
-from typing import Any
+from operator import and_
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.manifest import FileFormat
-from pyiceberg.schema import Schema, index_by_name
+from pyiceberg.schema import index_by_name
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import DateType
+from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.alignment import file_names, file_schema
 from sessionize.errors import InputError
@@ -49,12 +50,14 @@ def readable(table: Table) -> ReadableTable:
         raise InputError("a table cannot be read", detail=f"{'.'.join(table.name())}: {error}") from error
     columns = schema_to_pyarrow(file_schema(schema), include_field_ids=False)
     parquet = ds.ParquetFileFormat()
+    known = _partition_columns(table)
     fragments = []
     filesystem = table.io.fs_by_scheme("file", None)
     for task in tasks:
         scheme, netloc, path = PyArrowFileIO.parse_location(task.file.file_path, table.io.properties)
         filesystem = table.io.fs_by_scheme(scheme, netloc)
-        fragments.append(parquet.make_fragment(path, filesystem, _partition(table, task)))
+        holds = (column.holds(task.file.partition) for column in known[task.file.spec_id])
+        fragments.append(parquet.make_fragment(path, filesystem, functools.reduce(and_, holds, ds.scalar(True))))
     data = ds.FileSystemDataset(fragments, columns, parquet, filesystem)
     return ReadableTable(data, names)
 
@@ -72,25 +75,33 @@ def _is_plain(table: Table, tasks: list[FileScanTask]) -> bool:
     return True
 
 
-def _partition(table: Table, task: FileScanTask) -> ds.Expression:
-    """What holds for every row of a file, by its partition; transforms other than identity say nothing."""
+@dataclass(frozen=True, slots=True)
+class _PartitionColumn:
+    """A column that files of one partition spec are partitioned by: where its value is, and what it is called."""
+
+    index: int
+    column: ds.Expression
+    type_: pa.DataType
+
+    def holds(self, values: Record) -> ds.Expression:
+        """That the column has a file's partition value, which Iceberg keeps as a number for a date."""
+        value = values[self.index]
+        if value is None:
+            return self.column.is_null()
+        if pa.types.is_date32(self.type_):
+            return self.column == pa.scalar(value, pa.int32()).cast(self.type_)
+        return self.column == pa.scalar(value, self.type_)
+
+
+def _partition_columns(table: Table) -> dict[int, list[_PartitionColumn]]:
+    """By partition spec: the columns it takes by identity; other transforms say nothing about a value here."""
     schema = table.schema()
     escaped = {in_table: in_file for in_file, in_table in file_names(schema).items()}
-    known = ds.scalar(True)
-    for i, partition in enumerate(table.specs()[task.file.spec_id].fields):
-        name = schema.find_column_name(partition.source_id)
-        if name is None or name not in escaped or not isinstance(partition.transform, IdentityTransform):
-            continue
-        column, value = ds.field(escaped[name]), task.file.partition[i]
-        known = known & (
-            column.is_null() if value is None else column == _scalar(schema, partition.source_id, value)
-        )
-    return known
-
-
-def _scalar(schema: Schema, source_id: int, value: Any) -> pa.Scalar:
-    """A partition's value as Iceberg keeps it (a date as days), in the column's Arrow type."""
-    type_ = schema.find_field(source_id).field_type
-    if isinstance(type_, DateType) and isinstance(value, int):
-        return pa.scalar(value, pa.int32()).cast(pa.date32())
-    return pa.scalar(value, schema_to_pyarrow(type_))
+    columns: dict[int, list[_PartitionColumn]] = {spec_id: [] for spec_id in table.specs()}
+    for spec_id, spec in table.specs().items():
+        for i, partition in enumerate(spec.fields):
+            name = schema.find_column_name(partition.source_id)
+            if name in escaped and isinstance(partition.transform, IdentityTransform):
+                type_ = schema_to_pyarrow(schema.find_field(partition.source_id).field_type)
+                columns[spec_id].append(_PartitionColumn(i, ds.field(escaped[name]), type_))
+    return columns

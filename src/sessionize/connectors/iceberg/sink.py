@@ -134,7 +134,7 @@ class IcebergSink:
     def _staging_for(self, rows: pa.Schema) -> Staging:
         if self._staging is None:
             self._table = self._table.refresh()
-            self._staging = self._new_staging(self._table)
+            self._staging = self._new_staging(self._table, self._table.schema())
         news = changes_needed(self._staging.schema, rows, self._fixed_columns(self._table))
         for column in rows:
             if column.name in news or column.name not in self._written:
@@ -143,17 +143,15 @@ class IcebergSink:
             self._staging.change_schema(self._evolved(self._table))
         return self._staging
 
-    def _new_staging(self, table: Table) -> Staging:
-        return Staging(table.io, table.metadata, table.schema(), self._buffer_bytes_max)
+    def _new_staging(self, table: Table, schema: Schema) -> Staging:
+        return Staging(table.io, table.metadata, schema, self._buffer_bytes_max)
 
     def _evolved(self, table: Table) -> Schema:
         transaction = table.transaction()
         return apply_changes(transaction, self._changes(table))
 
     def _changes(self, table: Table) -> dict[str, IcebergType]:
-        return changes_needed(
-            table.schema(), pa.schema(list(self._written.items())), self._fixed_columns(table)
-        )
+        return changes_needed(table.schema(), pa.schema(list(self._written.items())), self._fixed_columns(table))
 
     @staticmethod
     def _fixed_columns(table: Table) -> frozenset[str]:
@@ -222,8 +220,7 @@ class IcebergSink:
         same_ids = all(ids.get(name) == field_id for name, field_id in index_by_name(staging.schema).items())
         if same_ids and staging.metadata.default_spec_id == self._table.metadata.default_spec_id:
             return files
-        fresh = self._new_staging(self._table)
-        fresh.schema = now
+        fresh = self._new_staging(self._table, now)
         try:
             for rows in staging.read_back():
                 fresh.add(aligned(complete(rows, self._layout), now))

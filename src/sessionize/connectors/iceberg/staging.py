@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
+    StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -109,7 +110,13 @@ class Staging:
     _open: OrderedDict[PartitionValues, _OpenFile] = field(default_factory=OrderedDict, init=False)
     _buffer: list[pa.Table] = field(default_factory=list, init=False)
     _buffered_bytes: int = field(default=0, init=False)
+    _columns: pa.Schema = field(init=False)
+    _statistics: dict[int, StatisticsCollector] = field(init=False)
+    _ids: dict[str, int] = field(init=False)
     _name: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+
+    def __post_init__(self) -> None:
+        self._prepare()
 
     @property
     def spec(self) -> PartitionSpec:
@@ -127,6 +134,7 @@ class Staging:
         self._flush()
         self._close(list(self._open))
         self.schema = schema
+        self._prepare()
 
     def finish(self) -> list[DataFile]:
         """Write and close everything; all data files so far, in the order of their paths. Errors: OSError."""
@@ -166,6 +174,13 @@ class Staging:
                 hint="no table knows them; remove them by hand",
             )
 
+    def _prepare(self) -> None:
+        """What every file of the schema needs, and what costs more than a small file."""
+        in_files = file_schema(self.schema)
+        self._columns = schema_to_pyarrow(in_files)
+        self._statistics = compute_statistics_plan(in_files, self.metadata.properties)
+        self._ids = parquet_path_to_id_mapping(in_files)
+
     def _flush(self) -> None:
         if not self._buffer:
             return
@@ -202,11 +217,9 @@ class Staging:
             path,
             key,
             self.io,
-            schema_to_pyarrow(file_schema(self.schema)),
+            self._columns,
             row_group_rows=int(properties.get("write.parquet.row-group-limit", _ROW_GROUP_ROWS_DEFAULT)),
-            compression=properties.get("write.parquet.compression-codec", "zstd").replace(
-                "uncompressed", "none"
-            ),
+            compression=properties.get("write.parquet.compression-codec", "zstd").replace("uncompressed", "none"),
         )
 
     def _key(self, values: PartitionValues) -> PartitionKey:
@@ -215,10 +228,8 @@ class Staging:
 
     def _close(self, keys: Iterable[PartitionValues]) -> None:
         files = [self._open.pop(values) for values in keys]
-        plan = compute_statistics_plan(file_schema(self.schema), self.metadata.properties)
-        ids = parquet_path_to_id_mapping(file_schema(self.schema))
         for file, (footer, size_bytes) in zip(files, _side_by_side([(f.close,) for f in files]), strict=True):
-            statistics = data_file_statistics_from_parquet_metadata(footer, plan, ids)
+            statistics = data_file_statistics_from_parquet_metadata(footer, self._statistics, self._ids)
             self._done.append(
                 DataFile.from_args(
                     content=DataFileContent.DATA,

@@ -159,16 +159,12 @@ def _create(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) 
     """Another process may do the same at the same moment; whoever is second finds it done."""
     ids = FieldIds()
     fields = [
-        NestedField(
-            ids.next(), column.name, iceberg_type(column.type, column.name, ids), required=not column.nullable
-        )
+        NestedField(ids.next(), column.name, iceberg_type(column.type, column.name, ids), required=not column.nullable)
         for column in layout.columns
     ]
     schema = Schema(*fields)
     partitions = [
-        PartitionField(
-            schema.find_field(column).field_id, _FIRST_PARTITION_FIELD_ID + i, IdentityTransform(), column
-        )
+        PartitionField(schema.find_field(column).field_id, _FIRST_PARTITION_FIELD_ID + i, IdentityTransform(), column)
         for i, column in enumerate(layout.partition_by)
     ]
     order = [

@@ -55,9 +55,7 @@ def iceberg_type(arrow: pa.DataType, column: str, ids: FieldIds) -> IcebergType:
         return MapType(key_id, key, value_id, value, value_required=False)
     if pa.types.is_struct(arrow):
         fields = [arrow.field(i) for i in range(arrow.num_fields)]
-        return StructType(
-            *(NestedField(ids.next(), f.name, iceberg_type(f.type, column, ids)) for f in fields)
-        )
+        return StructType(*(NestedField(ids.next(), f.name, iceberg_type(f.type, column, ids)) for f in fields))
     primitive = _primitive(arrow)
     if primitive is None:
         raise OutputError(
