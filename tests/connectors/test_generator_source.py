@@ -114,6 +114,7 @@ def test_batches_may_be_cut_anywhere(batch_rows):
     whole_events, whole_rejected, _ = read(GeneratorSource(settings))
     events, rejected, batches = read(GeneratorSource(settings, batch_rows=batch_rows))
     assert all(b.consumed == batch_rows for b in batches[:-1])
+    assert len(batches) == -(-sum(b.consumed for b in batches) // batch_rows)
     assert events.select(sorted(events.column_names)) == whole_events.select(sorted(whole_events.column_names))
     assert rejected == whole_rejected
 

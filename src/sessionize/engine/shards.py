@@ -29,7 +29,8 @@ class Shards:
     def __init__(self, tables: Sequence[pa.Table], *, rows_per_shard: int = ROWS_PER_SHARD) -> None:
         rows: int = sum(t.num_rows for t in tables)
         self._bits = (rows // rows_per_shard).bit_length()
-        self._pieces: list[tuple[npt.NDArray[np.int32], pa.Table]] = []
+        # codes of the users, the part each row is in, and the other columns, table by table
+        self._pieces: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.integer], pa.Table]] = []
         self._names = pa.array([], pa.string())
         if not tables:
             return
@@ -40,7 +41,10 @@ class Shards:
         at = 0
         for table in tables:
             piece = rest.slice(at, table.num_rows).combine_chunks()
-            self._pieces.append((codes[at : at + table.num_rows], piece))
+            users = codes[at : at + table.num_rows]
+            # one byte a row where it will do: each part looks through all of it
+            part = (users & np.int32(len(self) - 1)).astype(np.uint8 if self._bits <= 8 else np.uint32)
+            self._pieces.append((users, part, piece))
             at += table.num_rows
 
     def __len__(self) -> int:
@@ -48,10 +52,9 @@ class Shards:
 
     def part(self, number: int) -> pa.Table:
         """The events of the users of one part, in the order of the tables."""
-        mask = np.int32(len(self) - 1)
         parts, codes_of_part = [], [np.zeros(0, np.int32)]
-        for codes, table in self._pieces:
-            at = np.flatnonzero((codes & mask) == number)
+        for codes, part, table in self._pieces:
+            at = np.flatnonzero(part == number)
             codes_of_part.append(codes[at] >> self._bits)
             parts.append(table if len(at) == table.num_rows else table.take(pa.array(at)))
         names = self._names.take(pa.array(np.arange(number, len(self._names), len(self))))

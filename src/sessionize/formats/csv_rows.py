@@ -106,13 +106,14 @@ class CsvRows:
 
     def _row_by_line(self, lines: LineIndex) -> CsvPiece | None:
         """When every line is a row of its own."""
-        text = str(lines.data, "utf-8")
+        texts = io.StringIO(str(lines.data, "utf-8"), newline="\n")
         try:
             with _long_fields(self._line_bytes_max):
-                rows = list(csv.reader(io.StringIO(text, newline="\n"), delimiter=self._delimiter))
+                # An empty line behind the last one is a row of its own, unless the last one is still open.
+                *rows, behind = csv.reader(chain(texts, ("",)), delimiter=self._delimiter)
         except csv.Error:
             return None
-        if len(rows) != len(lines) or bytes(lines[len(lines) - 1]).count(b'"') % 2:
+        if behind or len(rows) != len(lines):
             return None
         width = len(self.names)
         good = [number for number, row in enumerate(rows) if len(row) == width]

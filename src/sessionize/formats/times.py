@@ -165,7 +165,7 @@ def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTi
         return _one_by_one(numbers.tolist(), time_format, field)
     times, divided_by = _SCALE[time_format]
     # Whatever is not clearly inside is looked at one by one; NaN is not inside either.
-    inside = np.abs(numbers) < min(MS_MAX * divided_by // times / 3, 9e18)
+    inside = np.abs(numbers) < min(-MS_MIN * divided_by // times * 0.99, 9e18)
     safe = np.where(inside, numbers, 0.0)
     if divided_by == 1:
         ms = np.rint(safe * (times * 1000.0)).astype(np.int64) // 1000
