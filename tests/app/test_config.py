@@ -72,11 +72,7 @@ def test_the_dialect_says_what_the_pipeline_leaves_out(tmp_path: Path) -> None:
     assert rules.end_events == {"logout"}
     assert rules.conversion_events == {"purchase"}
     stated = load(tmp_path, '[rules]\nconversion_events = ["paid", "booked"]')
-    assert (
-        set(stated.dialect().conversion_events)
-        == stated.event_rules().conversion_events
-        == {"paid", "booked"}
-    )
+    assert set(stated.dialect().conversion_events) == stated.event_rules().conversion_events == {"paid", "booked"}
 
 
 def test_a_mapping_takes_the_place_of_a_dialect(tmp_path: Path) -> None:
@@ -99,9 +95,7 @@ def test_a_mapping_takes_the_place_of_a_dialect(tmp_path: Path) -> None:
         ('events = 10\nduration = "1m"', 10, 60_000),
     ],
 )
-def test_two_of_events_duration_and_rate_give_the_third(
-    tmp_path: Path, size: str, events: int, span_ms: int
-) -> None:
+def test_two_of_events_duration_and_rate_give_the_third(tmp_path: Path, size: str, events: int, span_ms: int) -> None:
     made = load(tmp_path, f'[input]\nkind = "generator"\n[input.generator]\n{size}').generator()
     assert (made.total_events, made.span_ms) == (events, span_ms)
 

@@ -206,9 +206,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_environment_is_checked_like_the_file(
-    tmp_path: Path, environ: dict[str, str], expected: list[str]
-) -> None:
+def test_the_environment_is_checked_like_the_file(tmp_path: Path, environ: dict[str, str], expected: list[str]) -> None:
     error = refusal(tmp_path, "", environ=environ)
     for words in expected:
         assert words in str(error)
@@ -224,9 +222,7 @@ def test_the_environment_is_checked_like_the_file(
         ({"input.mapping": {"user": "u"}}, ["input.mapping.time is missing", "option: "]),
     ],
 )
-def test_options_are_checked_like_the_file(
-    tmp_path: Path, overrides: dict[str, object], expected: list[str]
-) -> None:
+def test_options_are_checked_like_the_file(tmp_path: Path, overrides: dict[str, object], expected: list[str]) -> None:
     error = refusal(tmp_path, "[rules]\ngap = '1m'", overrides=overrides)
     for words in expected:
         assert words in str(error)

@@ -42,9 +42,7 @@ def test_set_takes_toml_values_and_bare_words(text: str, key: str, value: object
     assert type(found[1]) is type(value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "rules.gap", "=3", "rules..gap=3", ".gap=3", "rules gap=3", "rules.gap.=1"]
-)
+@pytest.mark.parametrize("text", ["", "rules.gap", "=3", "rules..gap=3", ".gap=3", "rules gap=3", "rules.gap.=1"])
 def test_set_without_key_or_value_says_how_to_write_it(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_set_option(text)
@@ -57,9 +55,7 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text("aé .\"'", max_size=3), inner, max_size=2)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aé .\"'", max_size=3), inner, max_size=2),
     max_leaves=5,
 )
 
@@ -91,9 +87,7 @@ def test_a_size_without_a_unit_is_refused(value: object) -> None:
     assert repr(value) in str(caught.value.detail)
 
 
-@pytest.mark.parametrize(
-    "value", ["", "GB", "-1GB", "1 XB", "1GB 2", True, None, ["1GB"], "1e3GB", "9" * 400 + "GB"]
-)
+@pytest.mark.parametrize("value", ["", "GB", "-1GB", "1 XB", "1GB 2", True, None, ["1GB"], "1e3GB", "9" * 400 + "GB"])
 def test_what_is_no_size_is_refused(value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_size_bytes(value)
@@ -124,9 +118,7 @@ def test_a_bare_inactivity_timeout_is_in_minutes(text: str, gap: str) -> None:
         ("None", "none", None),
     ],
 )
-def test_a_bare_maximum_is_in_hours_and_doubted_above_a_day(
-    text: str, value: str, warning: str | None
-) -> None:
+def test_a_bare_maximum_is_in_hours_and_doubted_above_a_day(text: str, value: str, warning: str | None) -> None:
     assert max_session_duration(text) == (value, warning)
 
 

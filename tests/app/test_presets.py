@@ -105,9 +105,7 @@ def test_an_example_in_the_comments_loads_when_it_is_switched_on(tmp_path: Path,
     ):
         text = re.sub(rf"^# ({key} = )", r"\1", text, flags=re.MULTILINE)
     mapped = text.replace('dialect = "clickstream"', "")
-    mapped = re.sub(
-        r"^# (\[input.mapping\]|(user|time|event_id|page|time_format) = )", r"\1", mapped, flags=re.M
-    )
+    mapped = re.sub(r"^# (\[input.mapping\]|(user|time|event_id|page|time_format) = )", r"\1", mapped, flags=re.M)
     assert text != preset_text(name)
     assert mapped != text
     for i, changed in enumerate((text, mapped)):
@@ -134,9 +132,7 @@ def test_an_unknown_preset_names_those_there_are(name: str, hint: str) -> None:
         assert hint in str(caught.value.hint)
 
 
-def test_a_file_given_without_its_ending_is_recognised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_given_without_its_ending_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop.toml").write_text("")
     with pytest.raises(ConfigError) as caught:

@@ -59,9 +59,7 @@ def imported_names(node: ast.AST) -> list[str]:
             return [alias.name for alias in aliases]
         case ast.ImportFrom(module=str(name), level=0):
             return [name]
-        case ast.Call(
-            func=ast.Name(id=call) | ast.Attribute(attr=call), args=[ast.Constant(value=str(name)), *_]
-        ):
+        case ast.Call(func=ast.Name(id=call) | ast.Attribute(attr=call), args=[ast.Constant(value=str(name)), *_]):
             return [name] if call in {"import_module", "__import__", "find_spec"} else []
     return []
 

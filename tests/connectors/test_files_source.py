@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.files import source as source_module
-from sessionize.connectors.files import source_parquet, source_ranges, source_workers
+from sessionize.connectors.files import source_workers
 from sessionize.connectors.files.source import FileSource
+from sessionize.connectors.files.source_parquet import ParquetReader
+from sessionize.connectors.files.source_paths import input_files
+from sessionize.connectors.files.source_ranges import Done, decode, divide
+from sessionize.connectors.files.source_worker import Recipe
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import DIALECTS, Dialect
 from sessionize.ports import EventBatch, Source
@@ -42,15 +45,18 @@ def read(paths, *, dialect: Dialect = OWN, **options) -> tuple[pa.Table, pa.Tabl
     return events, pa.concat_tables([b.rejected for b in batches]), batches
 
 
+def read_parquet(path: Path, dialect: Dialect, *, group_rows_max: int) -> tuple[pa.Table, pa.Table, list[int]]:
+    """Row groups beyond group_rows_max in slices of seven rows; the file counts as 1000 bytes."""
+    reader = ParquetReader(
+        dialect=dialect, columns=None, extras=False, latest_ms=None, group_rows_max=group_rows_max, slice_rows=7
+    )
+    found = list(reader.batches(str(path), 1000))
+    rejected = pa.concat_tables([decoded.rejected for decoded, _ in found])
+    return pa.concat_tables([decoded.events for decoded, _ in found]), rejected, [size for _, size in found]
+
+
 def times(events: pa.Table) -> list[int]:
     return events["event_time_ms"].to_pylist()
-
-
-@pytest.fixture
-def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if these small files were large ones."""
-    monkeypatch.setattr(source_ranges, "RANGE_BYTES", 2_000)
-    monkeypatch.setattr(source_module, "WORTH_WORKERS_BYTES", 0)
 
 
 class TestFormats:
@@ -118,13 +124,12 @@ class TestFormats:
         pq.write_table(pa.table({"u": ["a"], "t": [5], "p": ["x"]}), tmp_path / "4.parquet")
         assert times(read(tmp_path)[0]) == [0, 1, 2, 3, 4, 5]
 
-    def test_large_text_comes_in_several_batches(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(source_module, "BATCH_BYTES", 1)
+    def test_large_text_comes_in_several_batches(self, tmp_path: Path) -> None:
         for name, header in [("a.ndjson.gz", b""), ("b.csv.gz", b"u,t,p\n")]:
             body = lines(60_000) if not header else b"".join(b"a,%d,/some/page\n" % n for n in range(60_000))
             body += b"x" * 3_000_000 + b"\n" + (lines(1) if not header else b"a,1,p\n")
             (tmp_path / name).write_bytes(gzip.compress(header + body, 1))
-            events, rejected, batches = read(tmp_path / name)
+            events, rejected, batches = read(tmp_path / name, batch_bytes=1)
             assert times(events)[:-1] == list(range(60_000))
             assert len(batches) > 1
             assert sum(b.read_bytes for b in batches) == os.path.getsize(tmp_path / name)
@@ -283,10 +288,7 @@ class TestErrors:
             read(path)
 
     @pytest.mark.parametrize("group_rows_max", [10**6, 10])
-    def test_a_damaged_row_group_costs_only_itself(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows_max: int
-    ) -> None:
-        monkeypatch.setattr(source_parquet, "GROUP_ROWS_MAX", group_rows_max)
+    def test_a_damaged_row_group_costs_only_itself(self, tmp_path: Path, group_rows_max: int) -> None:
         path = tmp_path / "a.parquet"
         table = pa.table({"u": [f"user-{n}" for n in range(300)], "t": range(300), "p": ["x"] * 300})
         pq.write_table(table, path, row_group_size=100, compression="zstd", write_page_checksum=True)
@@ -295,7 +297,7 @@ class TestErrors:
         middle = chunk.data_page_offset + chunk.total_compressed_size // 3
         data[middle : middle + 8] = b"\xff" * 8
         path.write_bytes(data)
-        events, rejected, _ = read(path)
+        events, rejected, _ = read_parquet(path, OWN, group_rows_max=group_rows_max)
         assert times(events) == [*range(100), *range(200, 300)]
         (record,) = rejected.to_pylist()
         assert (record["reason"], record["line_number"], record["raw"]) == ("corrupt_parquet", 101, None)
@@ -317,21 +319,18 @@ def test_events_from_the_future(tmp_path: Path) -> None:
 
 class TestParquetSlices:
     @pytest.mark.parametrize("group_rows_max", [1, 10**6])
-    def test_slices_and_groups_give_the_same(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows_max: int
-    ) -> None:
-        monkeypatch.setattr(source_parquet, "GROUP_ROWS_MAX", group_rows_max)
-        monkeypatch.setattr(source_parquet, "_SLICE_ROWS", 7)
+    def test_slices_and_groups_give_the_same(self, tmp_path: Path, group_rows_max: int) -> None:
         path = tmp_path / "a.parquet"
         users = [None if n % 10 == 3 else f"u{n % 5}" for n in range(50)]
         table = pa.table({"u": users, "t": range(50), "d": [{"p": f"/{n % 4}"} for n in range(50)]})
         pq.write_table(table, path, row_group_size=20)
-        events, rejected, batches = read(path, dialect=Dialect.mapping(user="u", time="t", page="d.p"))
+        dialect = Dialect.mapping(user="u", time="t", page="d.p")
+        events, rejected, sizes = read_parquet(path, dialect, group_rows_max=group_rows_max)
         assert times(events) == [n for n in range(50) if n % 10 != 3]
         assert events["page"].to_pylist() == [f"/{n % 4}" for n in range(50) if n % 10 != 3]
         assert rejected["line_number"].to_pylist() == [4, 14, 24, 34, 44]
-        assert len(batches) == (9 if group_rows_max == 1 else 3)
-        assert 0.9 * os.path.getsize(path) < sum(b.read_bytes for b in batches) <= os.path.getsize(path)
+        assert len(sizes) == (8 if group_rows_max == 1 else 3)
+        assert 900 < sum(sizes) <= 1000
 
     def test_stopping_early_leaves_no_threads(self, tmp_path: Path) -> None:
         import threading
@@ -348,7 +347,6 @@ class TestParquetSlices:
         assert [t.name for t in threading.enumerate() if t.name.startswith("sessionize")] == []
 
 
-@pytest.mark.usefixtures("small_ranges")
 class TestProcesses:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -366,7 +364,7 @@ class TestProcesses:
 
     @pytest.mark.parametrize("extras", [False, True])
     def test_two_processes_give_what_one_gives(self, path: Path, extras: bool) -> None:
-        one, two, three = (read(path, processes=n, extras=extras) for n in (1, 2, 3))
+        one, two, three = (read(path, batch_bytes=2_000, processes=n, extras=extras) for n in (1, 2, 3))
         assert len(one[2]) > 15
         assert [b.events.equals(a.events) for a, b in zip(one[2], two[2], strict=True)] == [True] * len(one[2])
         for other in (two, three):
@@ -380,7 +378,7 @@ class TestProcesses:
         assert len(numbers) > 1000
 
     def test_ranges_and_a_stream_give_the_same(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        in_ranges = read(path, processes=1)
+        in_ranges = read(path, batch_bytes=2_000, processes=1)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
         as_stream = read("-")
         assert as_stream[0].to_pylist() == in_ranges[0].to_pylist()
@@ -389,7 +387,7 @@ class TestProcesses:
     def test_many_small_files_share_batches(self, tmp_path: Path) -> None:
         for n in range(30):
             (tmp_path / f"{n:02}.ndjson").write_bytes(lines(10, start=10 * n) + b"bad\n")
-        one, two = read(tmp_path, processes=1), read(tmp_path, processes=2)
+        one, two = read(tmp_path, batch_bytes=2_000, processes=1), read(tmp_path, batch_bytes=2_000, processes=2)
         assert two[0].equals(one[0])
         assert two[1].equals(one[1])
         assert times(one[0]) == list(range(300))
@@ -399,26 +397,32 @@ class TestProcesses:
     def test_a_large_file_behind_small_ones(self, path: Path) -> None:
         small = path.with_name("0.ndjson")
         small.write_bytes(lines(5) + b"bad\n")
-        _, rejected, _ = read([small, path, path.with_name("0.ndjson")], processes=2)
-        alone = read(path, processes=1)[1]
+        _, rejected, _ = read([small, path, path.with_name("0.ndjson")], batch_bytes=2_000, processes=2)
+        alone = read(path, batch_bytes=2_000, processes=1)[1]
         assert rejected.slice(1).equals(alone)
 
-    def test_workers_are_really_used(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        results = []
-        original = source_workers._result
-        monkeypatch.setattr(source_workers, "_result", lambda *a: results.append(1) or original(*a))
-        batches = FileSource(path, dialect=OWN, processes=2).batches()
-        next(batches)
-        for process in children():
-            wait_for(lambda: len(open_pipes(process)) > 0)
-        for _ in batches:
-            time.sleep(0.01)  # a consumer that takes its time, so that the worker has some
-        assert results
+    def test_a_worker_gives_what_this_process_would(self, path: Path) -> None:
+        work = divide(input_files([path])[0], range_bytes=2_000)[:5]
+        recipe = Recipe(dialect=OWN, columns=None, extras=True, latest_ms=500)
+        done: dict[int, Done | None] = {}
+        with source_workers._Team(recipe, 1) as team:
+            given = 0
+            while len(done) < len(work):
+                given = team.hand_out(work, given, len(work))
+                assert given <= len(done) + 2
+                done |= team.results(wait=True)
+        for number, piece in enumerate(work):
+            result, own = done[number], decode(piece, recipe.decoder())
+            assert result is not None
+            assert result.decoded.events.equals(own.decoded.events)
+            assert result.decoded.events.schema == own.decoded.events.schema
+            assert result.decoded.rejected.equals(own.decoded.rejected)
+            assert result.line_count == own.line_count
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
     def test_a_worker_that_dies_is_not_missed(self, path: Path, how: signal.Signals) -> None:
-        expected = read(path, processes=1)
-        source = FileSource(path, dialect=OWN, processes=3)
+        expected = read(path, batch_bytes=2_000, processes=1)
+        source = FileSource(path, dialect=OWN, batch_bytes=2_000, processes=3)
         batches = source.batches()
         found = [next(batches)]
         for process in children():
@@ -428,24 +432,24 @@ class TestProcesses:
         assert pa.concat_tables([b.rejected for b in found]).equals(expected[1])
 
     def test_a_worker_that_cannot_start_is_not_missed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        expected = read(path, processes=1)
+        expected = read(path, batch_bytes=2_000, processes=1)
         for executable in ["/nonexistent/python", "/bin/true", ""]:
             monkeypatch.setattr(sys, "executable", executable)
-            assert read(path, processes=2)[0].equals(expected[0])
+            assert read(path, batch_bytes=2_000, processes=2)[0].equals(expected[0])
 
     def test_nothing_is_left_behind(self, path: Path) -> None:
         before = open_files()
-        batches = FileSource(path, dialect=OWN, processes=3).batches()
+        batches = FileSource(path, dialect=OWN, batch_bytes=2_000, processes=3).batches()
         next(batches)
         assert len(children()) == 2
         batches.close()  # type: ignore[attr-defined]
         assert children() == []
-        list(FileSource(path, dialect=OWN, processes=3).batches())
+        list(FileSource(path, dialect=OWN, batch_bytes=2_000, processes=3).batches())
         assert children() == []
         assert open_files() == before
 
     def test_the_error_of_a_worker_is_raised_here(self, path: Path) -> None:
-        batches = FileSource(path, dialect=OWN, processes=2).batches()
+        batches = FileSource(path, dialect=OWN, batch_bytes=2_000, processes=2).batches()
         next(batches)
         path.unlink()
         with pytest.raises(InputError, match="cannot be read"):
@@ -455,12 +459,11 @@ class TestProcesses:
 
 SCRIPT = """
 import sys, time
-from sessionize.connectors.files import source, source_ranges
+from sessionize.connectors.files import source
 from sessionize.formats.dialects import Dialect
-source_ranges.RANGE_BYTES = 2000
-source.WORTH_WORKERS_BYTES = 0
 if __name__ == "__main__":
-    batches = source.FileSource(sys.argv[1], dialect=Dialect.mapping(user="u", time="t"), processes=3).batches()
+    dialect = Dialect.mapping(user="u", time="t")
+    batches = source.FileSource(sys.argv[1], dialect=dialect, batch_bytes=2_000, processes=3).batches()
     next(batches)
     print("reading", flush=True)
     time.sleep(60)
@@ -503,10 +506,6 @@ def is_running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def open_pipes(process: int) -> list[str]:
-    return [name for name in os.listdir(f"/proc/{process}/fd")]
 
 
 def open_files() -> int:

@@ -40,9 +40,7 @@ def load_boundary(reference: str, *, folder: Path) -> "BoundaryFunction":
         raise _broken(module_name, where, error) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        functions = [
-            name for name, value in vars(module).items() if callable(value) and not name.startswith("_")
-        ]
+        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise ConfigError(
             f"the module {module_name} has no function {function_name}",
             detail=f"{where}, in {module.__file__}",

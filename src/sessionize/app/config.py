@@ -62,9 +62,7 @@ class _Loaded:
 class PipelineConfig(Section):
     """A pipeline, checked and complete."""
 
-    name: kinds.Name = key(
-        "pipeline", "What the pipeline is called; the file's name when left out.", example="web"
-    )
+    name: kinds.Name = key("pipeline", "What the pipeline is called; the file's name when left out.", example="web")
     description: StrictStr = key("", "What it is for, in a sentence.", example="Sessions of the web shop")
     input: InputSection = Field(default_factory=InputSection, description="Where events come from.")
     rules: RulesSection = Field(default_factory=RulesSection, description="What a session is.")

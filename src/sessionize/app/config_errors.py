@@ -74,14 +74,10 @@ def _problem(item: Mapping[str, Any], layer: Layer, model: type[BaseModel]) -> C
         return _unknown_key(location, item["input"], layer, model)
     key = _dotted(location)
     if kind == "missing":
-        return ConfigError(
-            f"{key} is missing", detail=_where(location, layer), hint=_example(location, model)
-        )
+        return ConfigError(f"{key} is missing", detail=_where(location, layer), hint=_example(location, model))
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         why, expected = "it is a section, not a value", f"write it as a section: [{key}]"
-        return ConfigError(
-            f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=expected
-        )
+        return ConfigError(f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=expected)
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", str(context["expected"]))
         near = did_you_mean(str(item["input"]), allowed) if isinstance(item["input"], str) else ""
@@ -91,9 +87,7 @@ def _problem(item: Mapping[str, Any], layer: Layer, model: type[BaseModel]) -> C
         expected = _EXPECTED.get(kind, item["msg"]).format(**context)
         why = f"it takes {expected}" if kind in _EXPECTED else item["msg"]
         hint = _example(location, model)
-    return ConfigError(
-        f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=hint
-    )
+    return ConfigError(f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=hint)
 
 
 def _unknown_key(location: Location, value: object, layer: Layer, model: type[BaseModel]) -> ConfigError:
@@ -103,9 +97,7 @@ def _unknown_key(location: Location, value: object, layer: Layer, model: type[Ba
     elsewhere = [key for key in every if word in (key, key.rpartition(".")[2])]
     near = elsewhere[0] if elsewhere else closest(word, here) or closest(_dotted(location), every)
     section = _dotted(location[:-1])
-    allowed = (
-        f"keys of [{section}]: {', '.join(here)}" if section else f"sections and keys: {', '.join(here)}"
-    )
+    allowed = f"keys of [{section}]: {', '.join(here)}" if section else f"sections and keys: {', '.join(here)}"
     what = "section" if isinstance(value, dict) else "key"
     return ConfigError(
         f"there is no {what} {_dotted(location)}",

@@ -47,9 +47,7 @@ class MappingSection(Section):
     event_id: kinds.FieldPath | None = key(
         None, "Field with a unique event id; without one nothing is a duplicate.", example="event_id"
     )
-    event_type: kinds.FieldPath | None = key(
-        None, "Field with the kind of event.", example="event_details.event_type"
-    )
+    event_type: kinds.FieldPath | None = key(None, "Field with the kind of event.", example="event_details.event_type")
     page: kinds.FieldPath | None = key(None, "Field with the page or screen.", example="page_name")
     value: kinds.FieldPath | None = key(
         None, "Field with an amount; revenue sums it over conversions.", example="amount"
@@ -67,9 +65,7 @@ class MappingSection(Section):
 class GeneratorSection(Section):
     """What the built-in generator makes: made-up visitors, the same for the same seed."""
 
-    profile: DialectName | None = key(
-        None, "Shape of the records; input.dialect when left out.", example="clickstream"
-    )
+    profile: DialectName | None = key(None, "Shape of the records; input.dialect when left out.", example="clickstream")
     users: kinds.Users = key(1_000, "How many different users.", example=5_000, unit="users")
     events: kinds.Events | None = key(
         None,
@@ -91,18 +87,14 @@ class GeneratorSection(Section):
         "How much more the busiest users do than others: the exponent of a Zipf law, 0 for all alike.",
         example=1.2,
     )
-    out_of_order: kinds.Length = key(
-        "0s", "How far an event may arrive behind its turn, at most.", example="2m"
-    )
+    out_of_order: kinds.Length = key("0s", "How far an event may arrive behind its turn, at most.", example="2m")
     late_fraction: kinds.Fraction = key(
         0.0,
         "Share of events that arrive so far behind that rules.lateness no longer covers them.",
         example=0.01,
         unit="share, 0 to 1",
     )
-    duplicate_fraction: kinds.Fraction = key(
-        0.0, "Share of events sent twice.", example=0.005, unit="share, 0 to 1"
-    )
+    duplicate_fraction: kinds.Fraction = key(0.0, "Share of events sent twice.", example=0.005, unit="share, 0 to 1")
     broken_fraction: kinds.Fraction = key(
         0.0,
         "For this share of events, one more record comes that cannot be read.",
@@ -142,9 +134,7 @@ class InputSection(Section):
     mapping: MappingSection | None = Field(
         default=None, description="Fields of your own records, in place of a dialect."
     )
-    generator: GeneratorSection = Field(
-        default_factory=GeneratorSection, description="Only with kind = generator."
-    )
+    generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
 
     @model_validator(mode="before")
     @classmethod
@@ -260,9 +250,7 @@ class OutputSection(Section):
         "iceberg writes tables under run.home; the others write the one file output.path.",
         example="parquet",
     )
-    database: kinds.TableName = key(
-        "sessions", "Iceberg database. Only with kind = iceberg.", example="analytics"
-    )
+    database: kinds.TableName = key("sessions", "Iceberg database. Only with kind = iceberg.", example="analytics")
     table: kinds.TableName = key(
         "user_sessions", "Iceberg table of the sessions. Only with kind = iceberg.", example="web_sessions"
     )
@@ -314,9 +302,7 @@ class RunSection(Section):
         "Folder for tables, catalog and state; ~ is your home.",
         example="~/sessionize-data",
     )
-    memory: kinds.Size = key(
-        "1GB", "How much memory to use, about, before spilling to disk.", example="500MB"
-    )
+    memory: kinds.Size = key("1GB", "How much memory to use, about, before spilling to disk.", example="500MB")
     log_level: Annotated[LogLevel, kinds.CaseBlindUpper] = key(
         "INFO", "The least important log to show.", example="DEBUG"
     )

@@ -14,9 +14,7 @@ from sessionize.errors import ConfigError
 from sessionize.session.columns import SESSION_COLUMNS
 from sessionize.session.durations import parse_duration_ms
 
-_DURATION_HINT = (
-    'write a duration in quotes with its unit, for example "30m", "2h", "1h30m", "45s" or "500ms"'
-)
+_DURATION_HINT = 'write a duration in quotes with its unit, for example "30m", "2h", "1h30m", "45s" or "500ms"'
 _DURATION_PATTERN = r"^(\d+(\.\d+)?\s*(ms|s|min|m|h|d)\s*)+$"
 _DURATION_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string", "pattern": _DURATION_PATTERN}, {"const": 0}, {"const": "0"}],
@@ -46,11 +44,7 @@ def _duration(value: object, *, zero: bool) -> str:
     try:
         ms = parse_duration_ms(value, name="duration")
     except ConfigError as error:
-        unit = (
-            f' ("{value}m" for minutes, "{value}h" for hours)'
-            if error.message.endswith("it has no unit")
-            else ""
-        )
+        unit = f' ("{value}m" for minutes, "{value}h" for hours)' if error.message.endswith("it has no unit") else ""
         refuse(error.message.partition(": ")[2], _DURATION_HINT + unit)
     if ms == 0 and not zero:
         refuse("it must be longer than zero", _DURATION_HINT)
@@ -97,9 +91,7 @@ def _text(value: str) -> str:
 
 def _field_path(value: str) -> str:
     if not all(value.split(".")):
-        refuse(
-            "the path has an empty part", "write names joined by dots, for example event_details.event_type"
-        )
+        refuse("the path has an empty part", "write names joined by dots, for example event_details.event_type")
     return value
 
 
@@ -140,9 +132,7 @@ Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
 TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
 FunctionName = Annotated[StrictStr, AfterValidator(_function)]
-Column = Annotated[
-    StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_COLUMNS)})
-]
+Column = Annotated[StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_COLUMNS)})]
 Columns = Annotated[tuple[Column, ...], AfterValidator(_columns)]
 Switch = StrictBool
 # The bounds of the numbers are the generator's own (connectors/generator/settings.py).

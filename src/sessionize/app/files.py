@@ -14,6 +14,7 @@ from sessionize.engine.label import run_label
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.quick_start import without_pandas
 from sessionize.ports import Sink
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
@@ -57,6 +58,8 @@ class FilePlan:
 
     def open(self) -> "FileRun":
         """Look at the input and open the outputs. Errors: ConfigError, InputError, OutputError."""
+        if self.rules.boundary is None:
+            without_pandas()
         labels = self.what == "labels"
         source = FileSource(
             list(self.inputs),

@@ -227,7 +227,5 @@ def _unknown_variable(name: str, path: KeyPath, known: list[str]) -> ConfigError
     return ConfigError(
         "an environment variable names no key of the pipeline",
         detail=f"{name} would set {'.'.join(path)}",
-        hint=hint_of(
-            variable, f"write {PREFIX}<SECTION>__<KEY>, for example {PREFIX}RULES__GAP=45m, or unset it"
-        ),
+        hint=hint_of(variable, f"write {PREFIX}<SECTION>__<KEY>, for example {PREFIX}RULES__GAP=45m, or unset it"),
     )

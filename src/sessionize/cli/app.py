@@ -1,7 +1,9 @@
 """The commands together, and what becomes of errors: exit 0 done, 1 failed, 2 wrong use."""
 
+import gc
 import os
 import sys
+import traceback
 
 import typer
 
@@ -37,19 +39,47 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process, and end it."""
+    # Rows live in arrays, not in objects; the default would look through the same few objects hundreds of times.
+    gc.set_threshold(100_000, 50, 50)
+    # Arrow's allocator may use large pages where the system has them: a third less system time on ten million events.
+    os.environ.setdefault("MIMALLOC_ALLOW_LARGE_OS_PAGES", "1")
+    code = _run()
+    # Everything is committed and closed. Freeing a gigabyte piece by piece would only take a tenth of a second more.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 1
+    os._exit(code)
+
+
+def _run() -> int:
     try:
         app()
+    except SystemExit as end:
+        return _code_of(end)
     except ConfigError as error:
         print_error(error)
-        sys.exit(2)
+        return 2
     except SessionizeError as error:
         print_error(error)
-        sys.exit(1)
+        return 1
     except BrokenPipeError:
         # whoever read our output has seen enough; the interpreter must not complain again while shutting down
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _code_of(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    sys.stderr.write(f"{end.code}\n")
+    return 1

@@ -7,7 +7,7 @@ the kernel. In which part a user falls decides nothing but the order of the rows
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,12 @@ class Shards:
         rows: int = sum(t.num_rows for t in tables)
         self._bits = (rows // rows_per_shard).bit_length()
         # codes of the users, the part each row is in, and the other columns, table by table
-        self._pieces: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.integer], pa.Table]] = []
+        self._pieces: list[tuple[npt.NDArray[np.int32], npt.NDArray[Any], pa.Table]] = []
         self._names = pa.array([], pa.string())
         if not tables:
             return
         # one dictionary for each text column here, so that no part has to merge them again
-        whole = pa.concat_tables(tables).unify_dictionaries()
+        whole = _unified(tables)
         codes, self._names = dictionary_of(whole[col.USER])
         rest = whole.drop_columns([col.USER])
         at = 0
@@ -60,6 +60,14 @@ class Shards:
         names = self._names.take(pa.array(np.arange(number, len(self._names), len(self))))
         users = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(codes_of_part)), names)
         return pa.concat_tables(parts).append_column(col.USER, users) if parts else pa.table({col.USER: users})
+
+
+def _unified(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table in which each text column has one dictionary; the two halves are merged side by side first."""
+    half = len(tables) // 2
+    parts = [pa.concat_tables(part) for part in (tables[:half], tables[half:]) if part]
+    merged = in_order(pa.Table.unify_dictionaries, parts)
+    return pa.concat_tables(merged).unify_dictionaries()
 
 
 def in_order(work: Callable[[Part], Result], parts: Iterable[Part], *, workers: int = WORKERS) -> Iterator[Result]:

@@ -25,8 +25,8 @@ from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import Readable
 from sessionize.ports import EventBatch
 
-BATCH_BYTES = 16 << 20
-WORTH_WORKERS_BYTES = 64 << 20  # below that, starting a process costs more than it saves
+_BATCH_BYTES = 16 << 20
+_WORTH_WORKERS = 4  # below so many batches, starting a process costs more than it saves
 _PROCESSES_MAX = 4
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -42,6 +42,7 @@ class FileSource:
         columns: frozenset[str] | None = None,
         extras: bool = False,
         processes: int | None = None,
+        batch_bytes: int = _BATCH_BYTES,
         max_future_ms: int | None = None,
         now_ms: int | None = None,
     ) -> None:
@@ -49,14 +50,16 @@ class FileSource:
 
         paths: files, directories (with all below them), globs, or "-" for NDJSON from stdin. columns: the canonical
         columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
-        processes: how many decode a large plain NDJSON file, this one included; None for up to four.
+        processes: how many decode large plain NDJSON files, this one included; None for up to four.
+        batch_bytes: about how much text makes a batch; large means at least four batches.
         max_future_ms: reject events later than now_ms (None: the clock) plus this.
         Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
         """
-        if processes is not None and processes < 1:
-            raise ConfigError(
-                "there must be at least one process", detail=f"processes = {processes}", hint="1 starts no workers"
-            )
+        for name, number in (("processes", processes), ("batch_bytes", batch_bytes)):
+            if number is not None and number < 1:
+                raise ConfigError(
+                    f"{name} must be at least 1", detail=f"{name} = {number}", hint="leave it out for a sensible value"
+                )
         one = isinstance(paths, str | os.PathLike)
         self._files, skipped = input_files([paths] if one else paths)  # type: ignore[list-item,arg-type]
         self.skipped: tuple[str, ...] = tuple(skipped)
@@ -64,6 +67,7 @@ class FileSource:
         self._columns = columns
         self._extras = extras
         self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
+        self._batch_bytes = batch_bytes
         self._latest_ms: int | None = None
         if max_future_ms is not None:
             self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
@@ -108,9 +112,10 @@ class FileSource:
                 yield from self._text_file(file)
 
     def _ranges(self, files: list[InputFile]) -> Iterator[EventBatch]:
-        large = sum(file.size_bytes for file in files) >= WORTH_WORKERS_BYTES
+        work_list = divide(files, range_bytes=self._batch_bytes)
+        processes = self._processes if len(work_list) >= _WORTH_WORKERS else 1
         lines_before = 0
-        for work, done in in_order(divide(files), self._recipe, processes=self._processes if large else 1):
+        for work, done in in_order(work_list, self._recipe, processes=processes):
             rejected = done.decoded.rejected
             if work.ranges[0].start == 0:
                 lines_before = 0
@@ -168,7 +173,7 @@ class FileSource:
         steps = feed(stream, decoder, source=file.path, first_line=first_line, gzip=gzip)
         for size_bytes in steps:
             gathered += size_bytes
-            if gathered >= BATCH_BYTES:
+            if gathered >= self._batch_bytes:
                 read_bytes = gathered if gzip is None else gzip.read_bytes - read_before
                 read_before += read_bytes
                 gathered = 0

@@ -21,20 +21,21 @@ from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 
 _THREADS = 2
-GROUP_ROWS_MAX = 2_000_000
+_GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
 _UNREADABLE = (pa.ArrowException, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParquetReader:
-    """Reads the columns of a dialect from Parquet files."""
+    """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices."""
 
     dialect: Dialect
     columns: frozenset[str] | None
     extras: bool
     latest_ms: int | None
-    group_rows_max: int = GROUP_ROWS_MAX
+    group_rows_max: int = _GROUP_ROWS_MAX
+    slice_rows: int = _SLICE_ROWS
 
     def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
         """The batches of one file, each with its share of size_bytes.
@@ -48,7 +49,7 @@ class ParquetReader:
             read = _Groups(path, file, layout, tabular)
             rows = max(file.metadata.num_rows, 1)
             small = all(n <= self.group_rows_max for n in read.row_counts)
-            for decoded, row_count in read.two_at_once() if small else read.in_slices():
+            for decoded, row_count in read.two_at_once() if small else read.in_slices(self.slice_rows):
                 yield decoded, size_bytes * row_count // rows
 
 
@@ -77,13 +78,13 @@ class _Groups:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def in_slices(self) -> Iterator[tuple[Decoded, int]]:
+    def in_slices(self, slice_rows: int) -> Iterator[tuple[Decoded, int]]:
         """In order, never more than a slice in memory."""
         with self._opened() as file:
             for number, row_count in enumerate(self.row_counts):
                 done = 0
                 slices = file.iter_batches(
-                    _SLICE_ROWS, row_groups=[number], columns=self._layout.read, use_threads=False
+                    slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False
                 )
                 try:
                     for batch in slices:

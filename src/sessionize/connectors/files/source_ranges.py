@@ -13,8 +13,6 @@ from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import FileRange
 
-RANGE_BYTES = 16 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -45,8 +43,8 @@ class Done:
     line_count: int
 
 
-def divide(files: Iterable[InputFile], *, range_bytes: int = RANGE_BYTES) -> list[Work]:
-    """Large files are cut, small ones put together until they are large enough."""
+def divide(files: Iterable[InputFile], *, range_bytes: int) -> list[Work]:
+    """Files larger than range_bytes are cut, smaller ones put together as long as they stay below it."""
     work: list[Work] = []
     small: list[Range] = []
 

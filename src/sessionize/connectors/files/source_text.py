@@ -83,7 +83,7 @@ def split_header(stream: Readable, *, source: str) -> tuple[bytes, int, Readable
     while True:
         end = data.find(b"\n")
         if end >= 0:
-            header = bytes(data[:end])
+            header = bytes(data[:end]).removeprefix(b"\xef\xbb\xbf")
             if header.strip(b"\r"):
                 return header, number, _Behind(bytes(data[end + 1 :]), stream)
             del data[: end + 1]

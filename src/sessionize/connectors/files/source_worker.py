@@ -12,6 +12,7 @@ import pyarrow as pa
 from sessionize.connectors.files.source_ranges import Work, decode
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
+from sessionize.formats.quick_start import without_pandas
 
 MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, lines
 
@@ -32,6 +33,7 @@ class Recipe:
 
 def main() -> None:
     """Work until stdin ends. Nothing is printed: whoever started this repeats what failed, and sees why."""
+    without_pandas()
     slots, recipe = pickle.load(sys.stdin.buffer)
     decoder = recipe.decoder()
     try:

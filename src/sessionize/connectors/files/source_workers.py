@@ -33,7 +33,7 @@ _START = (
 def in_order(work: Sequence[Work], recipe: Recipe, *, processes: int) -> Iterator[tuple[Work, Done]]:
     """Decode all of it; processes counts this one too. At most a few results wait at any time."""
     decoder = recipe.decoder()
-    if processes < 2 or len(work) < 3 or not workers_possible():
+    if processes < 2 or not workers_possible():
         for piece in work:
             yield piece, decode(piece, decoder)
         return
@@ -134,15 +134,20 @@ class _Team:
 def _start(recipe: Recipe) -> _Worker:
     slots = [_unnamed_memory() for _ in range(_AHEAD)]
     fds = [slot.fileno() for slot in slots]
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _START],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        pass_fds=fds,
-        process_group=0,  # an interrupt from the terminal is for the parent, which then ends its workers
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=fds,
+            process_group=0,  # an interrupt from the terminal is for the parent, which then ends its workers
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+    except BaseException:
+        for slot in slots:
+            slot.close()
+        raise
     worker = _Worker(process, slots)
     try:
         _send(process, list(sys.path))
