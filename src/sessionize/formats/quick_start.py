@@ -1,7 +1,7 @@
 """Starting without pandas.
 
-Where pandas is installed, pyarrow imports it (0.2 s, more than all of ours) the first time it is given a list, only to ask
-whether the list is a pandas object.
+Where pandas is installed, pyarrow imports it (0.2 s, more than all of ours) the first time it is given a list, only to
+ask whether the list is a pandas object.
 """
 
 import sys
@@ -20,8 +20,8 @@ class _NoPandas(MetaPathFinder):
 def without_pandas() -> None:
     """Let pyarrow ask its question now and find no pandas, for the rest of this process.
 
-    Only for a process that runs no code of the user's: Table.to_pandas will say that pandas is missing. Plain imports of
-    pandas work as ever.
+    Only for a process that runs no code of the user's: Table.to_pandas will say that pandas is missing. Plain imports
+    of pandas work as ever.
     """
     if "pandas" not in sys.modules:
         finder = _NoPandas()
