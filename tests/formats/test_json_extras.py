@@ -4,6 +4,8 @@ import json
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sessionize.formats.dialects import DIALECTS, Dialect
 from sessionize.formats.json_lines import JsonLines
@@ -18,6 +20,46 @@ def extras(*records: dict[str, object] | bytes, dialect: Dialect = OWN) -> pa.Ta
     decoded = decoder.take()
     assert decoded.rejected.num_rows == 0
     return decoded.events.drop_columns(list(decoder.columns))
+
+
+names = st.sampled_from(["a", "b", "B", "", "page", "properties", "d", "ü", "u"])
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([2**63, 2**70, 0.5, 1e300]),
+    st.text(max_size=2),
+    st.lists(st.integers(0, 2), max_size=2),
+    st.dictionaries(st.text(max_size=1), st.integers(0, 2), max_size=2),
+)
+records = st.dictionaries(names, values, max_size=5)
+batches = st.lists(st.lists(st.lists(records | st.just({"u": 0.5}), max_size=4), max_size=3), max_size=3)
+
+
+@given(batches)
+def test_learned_decoders_and_field_by_field_give_the_same(many: list[list[list[dict[str, object]]]]) -> None:
+    learning, plain = JsonLines(OWN, extras=True), JsonLines(OWN, extras=True)
+    assert plain._extras is not None
+    plain._extras._hopeless = True
+    for batch in many:
+        for piece in batch:
+            data = b"".join(json.dumps({"u": "a", "t": 1, **record}).encode() + b"\n" for record in piece)
+            learning.add(data, source="f")
+            plain.add(data, source="f")
+        one, other = learning.take(), plain.take()
+        assert one.events.equals(other.events)
+        assert one.rejected.equals(other.rejected)
+
+
+def test_a_decoder_is_learned_once_and_then_used() -> None:
+    decoder = JsonLines(OWN, extras=True)
+    assert decoder._extras is not None
+    seen = []
+    for n in range(6):
+        decoder.add(b'{"u":"a","t":1,"x":%d,"d":{"k":1}}\n' % n * 3, source="f")
+        seen.append(decoder._extras._decoder)
+    assert seen[0] is not None
+    assert [one is seen[0] for one in seen] == [True] * 6
 
 
 @pytest.mark.parametrize(
@@ -53,7 +95,7 @@ def test_nested_values_keep_their_letters() -> None:
     )
     assert table["properties"].to_pylist() == [
         '{"d":{"type":"v","n":1.50,"big":123456789012345678901234567890,"e":1e999}}',
-        '{"list":[1,2.0,"x"]}',
+        '{"list":[1, 2.0,"x"]}',
         None,
     ]
     assert table["d"].to_pylist() == [None, "no object", None]
@@ -104,3 +146,15 @@ def test_the_bytes_may_be_reused_before_take() -> None:
     decoder.add(memoryview(buffer), source="f")
     buffer[:] = b"-" * len(buffer)
     assert decoder.take().events["properties"].to_pylist() == ['{"x":{"k":"v"}}']
+
+
+@pytest.mark.parametrize("extras_too", [False, True])
+def test_any_depth_is_an_event_or_too_deep(extras_too: bool) -> None:
+    for depth in range(850, 1100, 3):
+        decoder = JsonLines(OWN, extras=extras_too)
+        decoder.add(b'{"u":"a","t":1,"x":' + b"[" * depth + b"]" * depth + b"}\n", source="f")
+        decoded = decoder.take()
+        reasons = decoded.rejected["reason"].to_pylist()
+        assert reasons == ([] if decoded.events.num_rows else ["too_deep"])
+        if extras_too and not reasons:
+            assert "[" * depth in decoded.events["properties"][0].as_py()

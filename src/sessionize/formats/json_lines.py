@@ -84,8 +84,7 @@ class JsonLines:
         """
         if at_start and bytes(data[:3]) == _BOM:
             data = data[3:]
-        # Extras refer to the bytes until take, and the caller may use its buffer again.
-        lines = LineIndex(memoryview(data if self._extras is None else bytes(data)))
+        lines = LineIndex(memoryview(data))
         places: Ints | None = None
         faults: Faults = {}
         whole = self._decode_whole(lines)
@@ -213,7 +212,8 @@ class JsonLines:
         for column, array in arrays.items():
             self._parts[column].append(array if keep is None else array.filter(pa.array(keep)))
         if self._extras is not None:
-            self._extras.add(lines, places, keep)
+            kept = places if keep is None else np.flatnonzero(keep) if places is None else places[keep]
+            self._extras.add(lines, None if kept is None else kept.tolist())
         self.row_count += len(rows) - len(faults)
         return faults
 

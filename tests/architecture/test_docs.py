@@ -1,0 +1,65 @@
+"""What the documents say is there, is there; and what is there is in the documents."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from sessionize.app.presets import preset_names
+from sessionize.cli.app import app
+from sessionize.formats.dialects import dialect_named
+from sessionize.session.columns import SESSION_COLUMNS, USER
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SPEC = (ROOT / "docs" / "spec" / "sessions.md").read_text()
+COMMANDS = typer.main.get_command(app).commands
+
+
+def commands_shown():
+    """(command, options) of each `sessionize …` line in the README's blocks."""
+    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] == ["sessionize"]:
+                yield words[1], [word for word in words[2:] if word.startswith("-")]
+
+
+def test_the_readme_shows_commands():
+    assert len(list(commands_shown())) >= 8
+
+
+@pytest.mark.parametrize(("command", "options"), list(commands_shown()))
+def test_commands_in_the_readme_exist(command, options):
+    known = {name for parameter in COMMANDS[command].params for name in parameter.opts}
+    assert set(options) <= known
+
+
+def test_every_command_is_in_the_readme_or_the_changelog():
+    told = README + (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", told)] == []
+
+
+def test_every_session_column_is_in_the_spec():
+    assert [name for name in SESSION_COLUMNS if name != USER and f"`{name}`" not in SPEC] == []
+
+
+def test_every_preset_and_dialect_is_told():
+    told = README + (ROOT / "CHANGELOG.md").read_text()
+    dialects = ["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
+    assert [name for name, _ in preset_names() if name not in told] == []
+    assert [name for name in dialects if f"`{name}`" not in README or dialect_named(name).name != name] == []
+
+
+def test_the_index_of_decisions_is_complete():
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text()
+    assert [path.name for path in folder.glob("0*.md") if f"({path.name})" not in index] == []
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=str)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), target
