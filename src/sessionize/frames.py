@@ -18,7 +18,7 @@ from narwhals.typing import IntoFrame
 from sessionize.engine.batch import Job, sessions_of
 from sessionize.engine.totals import Totals
 from sessionize.errors import InputError
-from sessionize.kernel.labels import session_id_of_rows
+from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
 from sessionize.session.durations import Duration
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
@@ -111,7 +111,7 @@ def label(
         max_duration_mode=max_duration_mode,
         session_ids=session_ids,
     )
-    ids = session_id_of_rows(events, policy, rules=rules)
+    ids = label_events(events, policy, rules=rules).session_id
     if nw.get_native_namespace(native).__name__ == "duckdb":
         result: Frame = _like(native, native.collect("pyarrow").to_native().append_column(column, ids))
         return result

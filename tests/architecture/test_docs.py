@@ -15,7 +15,7 @@ from sessionize.session.columns import SESSION_COLUMNS, USER
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SPEC = (ROOT / "docs" / "spec" / "sessions.md").read_text()
-COMMANDS = typer.main.get_command(app).commands
+COMMANDS = vars(typer.main.get_command(app))["commands"]
 
 
 def commands_shown():

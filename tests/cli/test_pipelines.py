@@ -110,7 +110,7 @@ def test_explain_says_which_rule(sessionize, tmp_path):
     write(tmp_path / "in.ndjson", [clickstream("ann", at) for at in (0, 20, 40, 60, 80, 100, 119, 121, 160)])
     sessionize("run", "--input", "in.ndjson", "--once")
     done = sessionize("explain", "ann")
-    assert "first event" in done.out
+    assert "no earlier event" in done.out
     assert "inactivity: silence 39m > gap 30m" in done.out
     assert "max_duration" in done.out
     told = sessionize("explain", "ann", "--input", "in.ndjson", "--dialect", "clickstream", "--json").json
@@ -229,7 +229,7 @@ def test_the_demo(sessionize):
     done = sessionize("demo", "--events", "20000")
     assert "every record is accounted for" in done.err
     assert "session_id" in done.out
-    assert "began  first event seen of this user" in done.out
+    assert "no earlier event of this user" in done.out
 
 
 def test_version_and_help(sessionize):

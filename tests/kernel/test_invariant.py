@@ -10,7 +10,7 @@ from sessionize import Policy, Rules, Sessionizer
 from sessionize.engine.batch import Job, sessions_of
 from sessionize.engine.local import LateRule
 from sessionize.engine.totals import Totals
-from sessionize.kernel.labels import session_id_of_rows
+from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.strategies import events, policies, rules
@@ -101,7 +101,7 @@ def test_live_is_what_a_flush_would_give(rows: Events, policy: Policy, rule: Rul
 @given(events(), policies(), rules())
 def test_labels_agree_with_sessions(rows: Events, policy: Policy, rule: Rules):
     """Each event that counts is in exactly one session, the one its label names."""
-    ids = session_id_of_rows(events_table(rows), policy, rules=rule).to_pylist()
+    ids = label_events(events_table(rows), policy, rules=rule).session_id.to_pylist()
     expected = expected_sessions(rows, policy, rule)
     spans = {s["session_id"]: s for s in expected}
     counted: dict[str, set[Any]] = {s["session_id"]: set() for s in expected}

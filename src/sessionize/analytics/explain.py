@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.kernel.labels import session_id_of_rows
+from sessionize.kernel.labels import label_events
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
 from sessionize.session.durations import format_duration
@@ -58,30 +58,32 @@ def explain(
     sessionizer.push(mine)
     made = sessionizer.flush(end_ms)
     sessions = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
-    ids = session_id_of_rows(mine, policy, rules=rules).to_pylist()
-    fields = [_column(mine, name) for name in (col.EVENT_ID, col.EVENT_TYPE, col.PAGE)]
-    rows = list(zip(ids, mine[col.EVENT_TIME].to_pylist(), *fields, strict=True))
-    place = {s[col.SESSION_ID]: i for i, s in enumerate(sessions)}
-    rows.sort(key=lambda r: (r[1], place.get(r[0], -1), r[2] or ""))
+    place = {session[col.SESSION_ID]: session for session in sessions}
+    labels = label_events(mine, policy, rules=rules)
+    fields = [_column(mine, name) for name in (col.EVENT_TYPE, col.PAGE)]
+    rows = zip(
+        mine[col.EVENT_TIME].to_pylist(),
+        labels.place.tolist(),
+        labels.duplicate.tolist(),
+        labels.session_id.to_pylist(),
+        *fields,
+        strict=True,
+    )
     explained: list[ExplainedEvent] = []
     before: int | None = None
-    current, seen = None, set()
-    for session_id, time, event_id, kind, page in rows:
-        note = "excluded" if session_id is None else None
-        if event_id is not None and (time, event_id) in seen:
-            note = "duplicate"
-        seen.add((time, event_id))
+    current = None
+    for time, _, duplicate, session_id, kind, page in sorted(rows, key=lambda row: row[:3]):
+        note = "excluded" if session_id is None else "duplicate" if duplicate else None
         boundary = None
         if note is None and session_id != current:
             current = session_id
-            boundary = _why(sessions[place[session_id]], before, time, policy)
-        silence = None if before is None else time - before
+            boundary = _why(place[session_id], before, time, policy)
         explained.append(
             ExplainedEvent(
                 time_ms=time,
                 event_type=kind,
                 page=page,
-                silence_ms=silence,
+                silence_ms=None if before is None else time - before,
                 session_id=session_id,
                 boundary=boundary,
                 note=note,
@@ -104,7 +106,7 @@ def _why(session: dict[str, Any], before: int | None, time: int, policy: Policy)
     """The rule behind a start reason, with the numbers that decided."""
     reason = str(session[col.START_REASON])
     if before is None:
-        return "first event seen of this user"
+        return f"{reason}: no earlier event of this user"
     silence = time - before
     match reason:
         case "inactivity":

@@ -5,16 +5,17 @@ This road needs no pipeline file, so it loads none of the configuration machiner
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
 from sessionize.engine.batch import MEMORY_BYTES_MAX, Job, run_batch
 from sessionize.engine.label import run_label
+from sessionize.engine.outputs import Outputs, abort_all
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.quick_start import without_pandas
 from sessionize.ports import Sink
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
@@ -58,6 +59,7 @@ class FilePlan:
 
     def open(self) -> "FileRun":
         """Look at the input and open the outputs. Errors: ConfigError, InputError, OutputError."""
+        self._check_places()
         if self.rules.boundary is None:
             without_pandas()
         labels = self.what == "labels"
@@ -77,8 +79,29 @@ class FilePlan:
             user_name=source.user_name,
             memory_bytes_max=self.memory_bytes_max,
         )
-        rejects = None if self.rejects is None else FileSink(self.rejects, col.REJECTED_SCHEMA)
-        return FileRun(self, source, self._sink(job), rejects, job)
+        sink = self._sink(job)
+        try:
+            rejects = None if self.rejects is None else FileSink(self.rejects, col.REJECTED_SCHEMA)
+        except BaseException as error:
+            abort_all([sink], error)
+            raise
+        return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), job)
+
+    def _check_places(self) -> None:
+        """No output may be another output or lie where the input is read from."""
+        outputs = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output).resolve()]
+        outputs += [] if self.rejects is None else [self.rejects.resolve()]
+        if len(set(outputs)) < len(outputs):
+            raise ConfigError("sessions and rejected records can't share a file", detail=str(self.rejects))
+        for name in self.inputs:
+            place = Path(name).resolve()
+            for output in outputs:
+                if output == place or place in output.parents or output.match(str(place)):
+                    raise ConfigError(
+                        "an output would lie among the input",
+                        detail=f"input {name}, output {output}",
+                        hint="write it somewhere else",
+                    )
 
     def _event_columns(self) -> frozenset[str]:
         """The event columns that the wanted session columns and the rules need; the others are not even read."""
@@ -116,12 +139,10 @@ class FileRun:
 
     plan: FilePlan
     source: FileSource
-    sink: Sink
-    rejects: Sink | None
+    outputs: Outputs
     job: Job
 
     def run(self, progress: Progress = ignore) -> Totals:
         """Do it. On an error no output shows anything."""
-        engine: Any = run_batch if self.plan.what == "sessions" else run_label
-        totals: Totals = engine(self.source, self.sink, self.job, rejects=self.rejects, progress=progress)
-        return totals
+        engine = run_batch if self.plan.what == "sessions" else run_label
+        return engine(self.source, self.outputs, self.job, progress=progress)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sessionize.app.config import PipelineConfig, explain_config
-from sessionize.engine.batch import Job
-from sessionize.engine.local import Outputs, run_stream
+from sessionize.engine.batch import Job, run_batch
+from sessionize.engine.local import run_stream
+from sessionize.engine.outputs import Outputs
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
@@ -93,7 +94,13 @@ class PipelineRun:
     job: Job
 
     def run(self, progress: Progress = ignore, stop: Callable[[], bool] = lambda: False) -> Totals:
-        """Do it, until the input ends or stop() says so. On an error no output shows anything."""
+        """Do it. On an error no output shows anything of the run.
+
+        Files are there as a whole, so they are run as a batch, in which nothing is late. Generated events come as from
+        a live system: the lateness decides, and stop() ends them early.
+        """
+        if self.config.input.kind == "files":
+            return run_batch(self.source, self.outputs, self.job, progress=progress)
         lateness_ms = self.config.rules.lateness_ms
         return run_stream(self.source, self.outputs, self.job, lateness_ms=lateness_ms, progress=progress, stop=stop)
 

@@ -14,6 +14,7 @@ from sessionize.connectors.generator import (
     sample,
     write_lines,
 )
+from sessionize.errors import ConfigError
 
 __all__ = ["produce", "sample", "settings_of"]
 
@@ -37,6 +38,10 @@ def produce(
         if on_late is not None:
             on_late(record.user, record.arrival_ms - record.time_ms)
 
+    if output is not None and output.suffix.lower() in (".csv", ".tsv", ".parquet", ".avro"):
+        raise ConfigError(
+            "the generator writes JSON lines", detail=str(output), hint="end the name in .ndjson or .ndjson.gz"
+        )
     target = nullcontext(sys.stdout.buffer) if output is None else open_output(output)
     with target as out:
         return write_lines(

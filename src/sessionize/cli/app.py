@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import traceback
 
@@ -56,6 +57,8 @@ def main() -> None:
 
 def run_command_line() -> int:
     """Run the command that this process was started with; returns its exit code."""
+    # like Ctrl-C: temporary files are removed on the way out
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except SystemExit as end:

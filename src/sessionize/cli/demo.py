@@ -1,5 +1,7 @@
 """`demo`: the main road once, on made-up data, in under a minute: events → sessions → Iceberg → query → explain."""
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,9 +53,14 @@ def demo(
     say.rule("[bold]5  why is a session what it is?", align="left")
     _explain(home)
     say.rule("[bold]now you", align="left")
-    say.print(f'sessionize query --home {home} "SELECT * FROM user_sessions LIMIT 5"', style="cyan")
-    say.print(f"sessionize explain USER --home {home}", style="cyan")
-    say.print("sessionize batch your_events.csv --user user_id --time timestamp -o sessions.parquet", style="cyan")
+    command = sys.argv[0] if "/" not in sys.argv[0] else os.path.relpath(sys.argv[0])
+    for words in (
+        f'query --home {home} "FROM user_sessions LIMIT 3"',
+        f"explain user-17 --home {home}",
+        f"pruning --home {home}",
+        "batch your_events.csv --user user_id --time timestamp -o sessions.parquet",
+    ):
+        say.print(f"{command} {words}", style="cyan", soft_wrap=True)
 
 
 def _generate(events: int, file: Path) -> "GeneratedTotals":

@@ -12,9 +12,13 @@ from sessionize.cli import options as opt
 if TYPE_CHECKING:
     from sessionize.formats.dialects import Dialect
 
+SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this century, taken for milliseconds
+
 Inputs = Annotated[
     list[str],
-    typer.Argument(help="Files, folders or patterns: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin."),
+    typer.Argument(
+        help="Files, folders, patterns: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - reads JSON lines from stdin."
+    ),
 ]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE.")
@@ -169,7 +173,9 @@ def _run(
         columns=columns,
         rejects=places[0],
         memory_bytes_max=parse_size_bytes(memory),
-        max_future_ms=None if max_future == "none" else parse_duration_ms(max_future, name="--max-future"),
+        max_future_ms=None
+        if max_future.strip().lower() == "none"
+        else parse_duration_ms(max_future, name="--max-future"),
         now_ms=time.time_ns() // 1_000_000,
         overwrite=overwrite,
     )
@@ -185,3 +191,8 @@ def _run(
         out.print_json({**totals.as_dict(), "output": output, "seconds": round(seconds, 3)})
     else:
         out.print_totals(totals, seconds, output)
+    if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
+        sys.stderr.write(
+            "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are seconds,"
+            " say --time-format s\n"
+        )

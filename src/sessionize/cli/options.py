@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once: its name, its help, and how its text is understood."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,8 @@ EndEvents = Annotated[
     list[str] | None, typer.Option(help="Event type that closes its session; repeatable.", rich_help_panel="Rules")
 ]
 ExcludeEvents = Annotated[
-    list[str] | None, typer.Option(help="Event type that takes no part; repeatable.", rich_help_panel="Rules")
+    list[str] | None,
+    typer.Option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
 ]
 
 
@@ -83,6 +85,11 @@ def policy_of(
     gap_ms = parse_duration_ms(gap, name="--gap", bare_unit="m")
     limit_ms = None
     if max_duration.strip().lower() != "none":
+        from sessionize.app.options import max_session_duration
+
+        _, warning = max_session_duration(max_duration)
+        if warning is not None:
+            sys.stderr.write(f"warning: --max-duration {warning}\n")
         limit_ms = parse_duration_ms(max_duration, name="--max-duration", bare_unit="h")
     return Policy(
         gap_ms=gap_ms,

@@ -27,11 +27,16 @@ def print_error(error: SessionizeError) -> None:
     """What failed, where, and what to do, on stderr."""
     color = sys.stderr.isatty()
     red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if color else ("", "", "")
-    sys.stderr.write(f"{red}error:{off} {error.message}\n")
+    sys.stderr.write(f"{red}error:{off} {_lines(error.message)}\n")
     if error.detail:
-        sys.stderr.write(f"  {error.detail}\n")
+        sys.stderr.write(f"  {_lines(error.detail)}\n")
     if error.hint:
-        sys.stderr.write(f"{dim}  hint: {error.hint}{off}\n")
+        sys.stderr.write(f"{dim}  hint: {_lines(error.hint)}{off}\n")
+
+
+def _lines(text: str) -> str:
+    """Text that may quote data: line by line without control characters."""
+    return "\n".join(shown(line) for line in text.splitlines())
 
 
 def print_json(value: Any) -> None:
@@ -48,7 +53,7 @@ def print_table(
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for at, name in enumerate(columns):
-        table.add_column(name, justify="right" if at in right else "left", overflow="fold")
+        table.add_column(Text(shown(name)), justify="right" if at in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row))
     console().print(table)
@@ -63,9 +68,31 @@ def print_rows(title: str, rows: "pa.Table", *, limit: int = ROWS_SHOWN_MAX) -> 
     maps = [i for i, f in enumerate(rows.schema) if pa.types.is_map(f.type)]
     for at in maps:
         columns[at] = [None if v is None else dict(v) for v in columns[at]]
-    print_table(title, rows.column_names, zip(*columns, strict=True), right=numeric)
+    cells = [[shown(value) for value in column] for column in columns]
+    widths = [max(map(len, [name, *column])) for name, column in zip(rows.column_names, cells, strict=True)]
+    if rows.num_rows and sum(widths) + 3 * len(widths) + 1 > console().width:
+        print_records(title, rows.column_names, cells)
+    else:
+        print_table(title, rows.column_names, zip(*cells, strict=True), right=numeric)
     if rows.num_rows > limit:
         console(stderr=True).print(f"{limit} of {rows.num_rows} rows shown; --json prints them all")
+
+
+def print_records(title: str, names: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
+    """Rows that are too wide for the terminal: one field a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if title:
+        console().print(f"[italic]{escaped(title)}[/]")
+    for number, row in enumerate(zip(*columns, strict=True), 1):
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold")
+        grid.add_column(overflow="fold")
+        for name, cell in zip(names, row, strict=True):
+            grid.add_row(Text(shown(name)), Text(cell))
+        console().rule(f"row {number}", align="left", style="dim")
+        console().print(grid)
 
 
 def escaped(value: Any) -> str:
@@ -85,7 +112,7 @@ def shown(value: Any) -> str:
         return ", ".join(f"{shown(k)}: {shown(v)}" for k, v in value.items())
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".") if value == value else "NaN"
-    text = str(value)
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
@@ -106,5 +133,5 @@ def print_totals(totals: "Totals", seconds: float, output: str) -> None:
     if totals.rejected:
         reasons = sorted(totals.rejected_by_reason.items(), key=lambda item: -item[1])
         table.add_row("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons))
-    table.add_row("sessions", f"{totals.sessions:,}", f"→ {output}")
+    table.add_row("sessions", f"{totals.sessions:,}", escaped(f"→ {output}"))
     console(stderr=True).print(table)

@@ -93,7 +93,8 @@ def run(
 
         with tempfile.TemporaryDirectory(prefix="sessionize-test-") as folder:
             overrides["run.home"] = folder
-            _run(load_pipeline(pipeline, overrides=overrides), dry_run=dry_run, as_json=as_json, show=True)
+            config = load_pipeline(pipeline, overrides=overrides)
+            _run(config, dry_run=dry_run, as_json=as_json, show=True, temporary=True)
         return
     _run(load_pipeline(pipeline, overrides=overrides), dry_run=dry_run, as_json=as_json, show=test_mode)
 
@@ -113,7 +114,7 @@ def init(
     sys.stderr.write("copy one:  sessionize init NAME > my.toml   then:  sessionize run my.toml\n")
 
 
-def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool) -> None:
+def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, temporary: bool = False) -> None:
     from sessionize.app.pipelines import plan_pipeline
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
@@ -131,7 +132,11 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool) 
     with Interruptible() as interrupted, shown(opened.source.size_bytes, enabled=not as_json) as progress:
         totals = opened.run(progress, stop=interrupted)
     seconds = time.perf_counter() - started
-    where = config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
+    where = (
+        "a temporary folder, removed again"
+        if temporary
+        else config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
+    )
     if as_json:
         out.print_json({**totals.as_dict(), "output": where, "seconds": round(seconds, 3)})
         return

@@ -11,11 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.engine.outputs import Outputs, keep
 from sessionize.engine.shards import Shards, in_order
 from sessionize.engine.spill import Spill
-from sessionize.engine.totals import Progress, Totals, all_or_nothing, ignore
+from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.errors import InputError
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import Sink, Source
+from sessionize.ports import Source
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
@@ -39,25 +41,42 @@ class Job:
     spill_directory: Path | None = None
 
 
-def run_batch(
-    source: Source, sink: Sink, job: Job, *, rejects: Sink | None = None, progress: Progress = ignore
-) -> Totals:
-    """Read everything, write the sessions, and commit both sinks at the end; on an error neither shows anything.
+def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Totals:
+    """Read everything, then write the sessions: nothing is late, in whatever order events and files come.
 
-    progress hears "read" with the bytes of each batch, then "write" with the events of each part.
+    progress hears "read" with the bytes of each batch, then "write" with the events of each part. On an error no output
+    shows anything of the run (Outputs.committed).
     """
     totals = Totals()
-    with all_or_nothing(sink, rejects):
-        for sessions, events in sessions_of(read(source, totals, rejects, progress), job, totals):
-            sink.write(sessions)
+    with outputs.committed():
+        for sessions, events in sessions_of(read(source, outputs, job, totals, progress), job, totals):
+            outputs.sessions.write(sessions)
             progress("write", events, totals)
+        refuse_if_nothing_is_usable(totals, outputs)
     return totals
 
 
-def read(source: Source, totals: Totals, rejects: Sink | None, progress: Progress) -> Iterator[pa.Table]:
-    """The source's events, counted; its rejected records go to their sink."""
+def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs) -> None:
+    """Raise InputError when every single record was rejected: a wrong field name or dialect, not a result.
+
+    The rejected records are kept where they were to be kept, as they say what is wrong.
+    """
+    if totals.consumed and totals.consumed == totals.rejected:
+        if outputs.rejected is not None:
+            outputs.rejected.commit()
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in totals.rejected_by_reason.items())
+        raise InputError(
+            "none of the records could be used",
+            detail=f"{totals.rejected:,} rejected: {reasons}",
+            hint="is it the right dialect, or are the fields named right? the rejected records tell",
+        )
+
+
+def read(source: Source, outputs: Outputs, job: Job, totals: Totals, progress: Progress) -> Iterator[pa.Table]:
+    """The source's events, counted and kept; its rejected records go to their sink."""
     for batch in source.batches():
-        totals.take_in(batch, rejects)
+        totals.take_in(batch, outputs.rejected)
+        keep(outputs.events, batch.events, job.user_name)
         progress("read", batch.read_bytes, totals)
         if batch.events.num_rows:
             yield batch.events
@@ -70,6 +89,7 @@ def sessions_of(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterato
     def watched() -> Iterator[pa.Table]:
         for table in tables:
             latest.append(pc.max(table[col.EVENT_TIME]).as_py())
+            totals.latest_ms = max(latest)
             yield table
 
     for group in grouped_by_user(watched(), job, totals):

@@ -1,41 +1,47 @@
-"""Bounded input to labelled events: every event as it came, and the id of its session."""
+"""Bounded input to labelled events: every event and the id of its session."""
 
+import numpy as np
 import pyarrow as pa
 
-from sessionize.engine.batch import Job, grouped_by_user, read
-from sessionize.engine.totals import Progress, Totals, all_or_nothing, ignore
-from sessionize.kernel.labels import session_id_of_rows
+from sessionize.engine.batch import Job, grouped_by_user, read, refuse_if_nothing_is_usable
+from sessionize.engine.outputs import Outputs, named_as_input
+from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.kernel.labels import label_events
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
 
+# What an input's own field of that name is called in the output.
+INPUT_SESSION_ID = "input_session_id"
 
-def run_label(
-    source: Source, sink: Sink, job: Job, *, rejects: Sink | None = None, progress: Progress = ignore
-) -> Totals:
+
+def run_label(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Totals:
     """Write every event with its session id: in the order of the input while it fits in memory, by user beyond that.
 
-    An event of an excluded type has no session id; a duplicate has that of the event it repeats.
+    An event of an excluded type has no session id; a duplicate has that of the event it repeats. On an error no output
+    shows anything of the run (Outputs.committed).
     """
     totals = Totals()
-    with all_or_nothing(sink, rejects):
-        for group in grouped_by_user(read(source, totals, rejects, progress), job, totals):
+    with outputs.committed():
+        for group in grouped_by_user(read(source, outputs, job, totals, progress), job, totals):
             if group:
-                _label(group, sink, job, totals, progress)
+                _label(group, outputs.sessions, job, totals, progress)
+        refuse_if_nothing_is_usable(totals, outputs)
     return totals
 
 
 def _label(group: list[pa.Table], sink: Sink, job: Job, totals: Totals, progress: Progress) -> None:
-    needed = [
-        n for n in (col.USER, col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE) if n in group[0].column_names
-    ]
+    needed = [n for n in col.EVENT_TYPES if n in group[0].column_names and n != col.PROPERTIES]
     whole = pa.concat_tables([t if job.rules.boundary is not None else t.select(needed) for t in group])
-    ids = session_id_of_rows(whole, job.policy, rules=job.rules)
+    labels = label_events(whole, job.policy, rules=job.rules)
+    ids = labels.session_id
     totals.sessions += len(ids.unique().drop_null())
     totals.excluded += ids.null_count
-    totals.settled += len(ids) - ids.null_count
+    totals.duplicate += int(np.count_nonzero(labels.duplicate))
+    totals.settled += len(ids) - ids.null_count - int(np.count_nonzero(labels.duplicate))
     at = 0
     for table in group:
-        names = [job.user_name if n == col.USER else n for n in table.column_names]
-        sink.write(table.rename_columns(names).append_column(col.SESSION_ID, ids.slice(at, table.num_rows)))
+        named = named_as_input(table, job.user_name)
+        names = [INPUT_SESSION_ID if name == col.SESSION_ID else name for name in named.column_names]
+        sink.write(named.rename_columns(names).append_column(col.SESSION_ID, ids.slice(at, table.num_rows)))
         at += table.num_rows
         progress("write", table.num_rows, totals)

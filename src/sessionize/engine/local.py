@@ -4,31 +4,17 @@ The state lives in this process for the length of one run, and everything become
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.engine.batch import Job
-from sessionize.engine.totals import Progress, Totals, all_or_nothing, ignore
+from sessionize.engine.outputs import Outputs, keep
+from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outputs:
-    """Where a run's rows go; None where they are not kept. events: every event that was accepted, as it came."""
-
-    sessions: Sink
-    events: Sink | None = None
-    late: Sink | None = None
-    rejected: Sink | None = None
-
-    def all(self) -> tuple[Sink | None, ...]:
-        """In the order of committing: sessions last, so that whoever sees them finds their events."""
-        return (self.rejected, self.late, self.events, self.sessions)
 
 
 class LateRule:
@@ -70,17 +56,18 @@ def run_stream(
 ) -> Totals:
     """Run until the source ends (or stop() says so, between two batches), then end every session and commit.
 
-    progress hears "read" with the bytes of each batch. On an error no output shows anything.
+    progress hears "read" with the bytes of each batch. On an error no output shows anything of the run
+    (Outputs.committed).
     """
     totals = Totals()
     rule = LateRule(lateness_ms)
     sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
-    with all_or_nothing(*outputs.all()):
+    with outputs.committed():
         for batch in source.batches():
             totals.take_in(batch, outputs.rejected)
             if batch.events.num_rows:
                 accepted = _set_late_aside(batch.events, rule, outputs, totals, job.user_name)
-                _keep(outputs.events, accepted, job.user_name)
+                keep(outputs.events, accepted, job.user_name)
                 sessionizer.push(accepted)
                 if rule.watermark_ms is not None:
                     _write(outputs.sessions, sessionizer.advance(rule.watermark_ms), totals)
@@ -98,14 +85,8 @@ def _set_late_aside(events: pa.Table, rule: LateRule, outputs: Outputs, totals: 
     if not late.any():
         return events
     totals.late += int(np.count_nonzero(late))
-    _keep(outputs.late, events.filter(pa.array(late)), user_name)
+    keep(outputs.late, events.filter(pa.array(late)), user_name)
     return events.filter(pa.array(~late))
-
-
-def _keep(sink: Sink | None, events: pa.Table, user_name: str) -> None:
-    if sink is not None and events.num_rows:
-        names = [user_name if n == col.USER else n for n in events.column_names]
-        sink.write(events.rename_columns(names))
 
 
 def _write(sink: Sink, sessions: pa.Table, totals: Totals) -> None:

@@ -1,7 +1,6 @@
 """The books of a run: what became of every record, and who is told on the way."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ class Totals:
     """Records by what became of them: consumed = settled + pending + late + duplicate + excluded + rejected.
 
     settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that went
-    over the disk on their way.
+    over the disk on their way. latest_ms: the latest event time.
     """
 
     consumed: int = 0
@@ -25,6 +24,7 @@ class Totals:
     rejected: int = 0
     sessions: int = 0
     spilled: int = 0
+    latest_ms: int | None = None
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -55,17 +55,3 @@ Progress = Callable[[str, int, Totals], None]
 
 def ignore(phase: str, done: int, totals: Totals) -> None:
     """The Progress of nobody."""
-
-
-@contextmanager
-def all_or_nothing(*sinks: Sink | None) -> Iterator[None]:
-    """Commit every sink at the end, in this order; on any error abort them all, so that none shows anything."""
-    present = [sink for sink in sinks if sink is not None]
-    try:
-        yield
-        for sink in present:
-            sink.commit()
-    except BaseException:
-        for sink in present:
-            sink.abort()
-        raise

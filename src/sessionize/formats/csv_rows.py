@@ -24,6 +24,8 @@ from sessionize.formats.times import Ints
 
 _QUOTE, _RETURN = b'"\r'
 
+ROW_LINES_MAX = 200
+
 
 @dataclass(frozen=True, slots=True)
 class CsvPiece:
@@ -181,9 +183,13 @@ class CsvRows:
         return texts, faults
 
     def _next_row(self, texts: list[str], at: int) -> tuple[list[str], int]:
-        """The row that begins in line `at` and how many lines it took: one too many when it never ends, 0 for none."""
+        """The row that begins in line `at` and how many lines it took: one too many when it never ends, 0 for none.
+
+        A row has at most ROW_LINES_MAX lines: else every stray quote would be read up to the end of the file.
+        """
+        stop = min(len(texts), at + ROW_LINES_MAX)
         for strict in (False, True):
-            rest = chain((texts[line] for line in range(at, len(texts))), ("",))
+            rest = chain((texts[line] for line in range(at, stop)), ("",))
             reader = csv.reader(rest, delimiter=self._delimiter, strict=strict)
             try:
                 row = next(reader)
@@ -192,6 +198,8 @@ class CsvRows:
             # Over several lines only without any odd quote, or a stray one would swallow the lines up to the next.
             if reader.line_num == 1 or at + reader.line_num > len(texts):
                 break
+            if at + reader.line_num > stop:
+                return [], 0
         return row, reader.line_num
 
     def _table(self, rows: list[list[str]]) -> pa.Table:

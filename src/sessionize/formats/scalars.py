@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.formats.faults import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, shown
+from sessionize.session.columns import VALUE_MAX
 
 Scalar = str | int | float | None
 
@@ -36,7 +37,8 @@ def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, 
     """Numbers, and strings that hold a number; an empty string is null."""
     try:
         array = pa.array(values, pa.float64())
-        if pc.all(pc.is_finite(array)).as_py() in (True, None):  # None: there are only nulls
+        # None: there are only nulls. NaN is not within the limit either.
+        if pc.all(pc.less_equal(pc.abs(array), VALUE_MAX)).as_py() in (True, None):
             return array, {}
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         pass
@@ -66,6 +68,6 @@ def value_of(value: str | float | None, field: str) -> float | Fault | None:
         number = float(value)
     except OverflowError:  # an integer
         number = math.inf
-    if not math.isfinite(number):
-        return Fault(NUMBER_OUT_OF_RANGE, f"{field} = {shown(value)}: not a finite number")
+    if not abs(number) <= VALUE_MAX:  # also NaN
+        return Fault(NUMBER_OUT_OF_RANGE, f"{field} = {shown(value)}: not a number within ±{VALUE_MAX:g}")
     return number

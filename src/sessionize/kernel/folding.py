@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sessionize.errors import InputError
 from sessionize.kernel.cutting import Sessions, cut
-from sessionize.kernel.emit import Ended, plain_text
+from sessionize.kernel.emit import MICROS, Ended, plain_text
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.pending import Rows
@@ -24,6 +25,8 @@ from sessionize.session.state import OpenSessions
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
+
+AMOUNT_MAX = 9_000_000_000_000_000_000  # millionths; what 64 bits hold, less the roughness of the check
 
 # What a carried row brings where an event would bring its own value; the rest comes from the state.
 _CARRIED_CODES = {"kind": np.int32(-1), "page": np.int32(-1)}
@@ -153,7 +156,7 @@ class Folder:
             "end_reason": s.end_reason,
         }
         if "amount" in data:
-            columns["amount"] = np.add.reduceat(data["amount"], s.first)
+            columns["amount"] = _sums(data["amount"], s)
         if "converts" in data:
             columns["converted"] = np.logical_or.reduceat(data["converts"], s.first)
         seen: list[Codes | None] = []
@@ -216,6 +219,20 @@ class Folder:
                 tally.drop(slots)
         self.state.free(slots, keep_numbers=self.policy.remembers_users)
         return ended
+
+
+def _sums(amount: IntArray, s: Sessions) -> IntArray:
+    """The amounts of each session added up, in millionths. Errors: InputError rather than a sum that has wrapped."""
+    if int(np.abs(amount).max()) * int((s.last - s.first).max() + 1) > AMOUNT_MAX:
+        rough = np.add.reduceat(amount.astype(np.float64), s.first)
+        if np.abs(rough).max() > AMOUNT_MAX:
+            raise InputError(
+                "a session's revenue is too large to be added up exactly",
+                detail=f"about {np.abs(rough).max() / MICROS:.3g}, at most {AMOUNT_MAX // MICROS:,}",
+                hint="give value in a larger unit, or leave it out",
+            )
+    sums: IntArray = np.add.reduceat(amount, s.first)
+    return sums
 
 
 def _codes_by_session(code: Array, s: Sessions) -> Codes:

@@ -1,6 +1,9 @@
 """The session of every event: the same pass as everything else, read per row instead of added up."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.kernel.sessionizer import Sessionizer
@@ -11,21 +14,35 @@ from sessionize.session.rules import Rules
 _ONLY_IDS = col.SessionColumns((col.USER, col.SESSION_ID))
 
 
-def session_id_of_rows(events: pa.Table, policy: Policy, *, rules: Rules | None = None) -> pa.Array:
-    """Session ids, one per event and in the order of the events.
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What became of each event, in the order of the events.
 
-    events: bounded input, as for Sessionizer.push; an event of an excluded type gets null, a duplicate gets the session
-    of the event it repeats. Errors: InputError as for Sessionizer.push.
+    session_id: text, null for an event of an excluded type; a duplicate has the session of the event it repeats.
+    duplicate bool[n]. place int64[n]: where the event comes in the order of rule 1 over all users, a duplicate right
+    behind the event it repeats, -1 for an excluded one.
     """
+
+    session_id: pa.Array
+    duplicate: npt.NDArray[np.bool_]
+    place: npt.NDArray[np.int64]
+
+
+def label_events(events: pa.Table, policy: Policy, *, rules: Rules | None = None) -> Labels:
+    """Say for each event of bounded input which session it is in. Errors: InputError as for Sessionizer.push."""
+    n = events.num_rows
+    duplicate, place, session_of_row = np.zeros(n, bool), np.full(n, -1, np.int64), np.full(n, -1, np.int64)
     cut = Sessionizer(policy, rules=rules, columns=_ONLY_IDS).cut_once(events)
     if cut is None:
-        return pa.nulls(events.num_rows, pa.string())
+        return Labels(pa.nulls(n, pa.string()), duplicate, place)
     done, ids, at = cut
     length = done.sessions.last - done.sessions.first + 1
     session = np.repeat(np.arange(len(length)), length)
     assert done.rows.order is not None
-    session_of_row = np.full(events.num_rows, -1, np.int64)
-    session_of_row[at[done.rows.order]] = session
+    counted = at[done.rows.order]
+    session_of_row[counted] = session
+    place[counted] = np.arange(len(counted))
     if done.duplicates is not None:
-        session_of_row[at[done.duplicates.order]] = session[done.duplicates.twin]
-    return ids.take(pa.array(session_of_row, mask=session_of_row < 0))
+        again, twin = at[done.duplicates.order], done.duplicates.twin
+        session_of_row[again], place[again], duplicate[again] = session[twin], twin, True
+    return Labels(ids.take(pa.array(session_of_row, mask=session_of_row < 0)), duplicate, place)

@@ -31,7 +31,6 @@ from sessionize.session.rules import Flags, Rules
 from sessionize.session.state import OpenSessions
 
 TIME_MS_MAX = 8_640_000_000_000_000  # a hundred million days either side of 1970
-VALUE_MAX = 1e10
 NAMES_MIN = 1 << 16  # names of pages and types are tidied up no earlier than this
 _NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
 USERS_MIN = 1 << 12  # and names of users no earlier than this
@@ -126,6 +125,7 @@ class Sessionizer:
         table = pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
         time = _times(table)
         _check_users(table)
+        _check_optional(table)
         flags = self.rules.flags(table, conversions=self._wants_conversions)
         keep = np.ones(table.num_rows, bool) if flags.drop is None else ~flags.drop
         late = None
@@ -208,15 +208,16 @@ class Sessionizer:
             return None
         if col.VALUE not in table.column_names or converts is None:
             return np.zeros(table.num_rows, np.int64)
-        value = pc.fill_null(table[col.VALUE].cast(pa.float64()), 0.0).to_numpy()
-        if not np.all(np.abs(value) <= VALUE_MAX):  # also catches NaN
-            bad = value[~(np.abs(value) <= VALUE_MAX)][0]
+        value = np.where(converts, pc.fill_null(table[col.VALUE].cast(pa.float64()), 0.0).to_numpy(), 0.0)
+        if not np.all(np.abs(value) <= col.VALUE_MAX):  # also catches NaN
+            bad = value[~(np.abs(value) <= col.VALUE_MAX)][0]
             raise InputError(
                 "an event's value is not usable as an amount",
                 detail=f"value = {bad}",
-                hint=f"leave it null, or keep it within ±{VALUE_MAX:g}",
+                hint=f"leave it null, or keep it within ±{col.VALUE_MAX:g}",
             )
-        return np.where(converts, np.rint(value * MICROS), 0).astype(np.int64)
+        amounts: npt.NDArray[np.int64] = np.rint(value * MICROS).astype(np.int64)
+        return amounts
 
     def advance(self, watermark_ms: int) -> pa.Table:
         """Move the watermark and return the sessions that became final: no event at or after it can change them.
@@ -359,7 +360,7 @@ def _times(table: pa.Table) -> npt.NDArray[np.int64]:
         raise InputError(f"{col.EVENT_TIME} has nulls", detail=f"{column.null_count} of {len(column)}")
     time: npt.NDArray[np.int64] = column.to_numpy()
     if len(time) and (int(time.max()) > TIME_MS_MAX or int(time.min()) < -TIME_MS_MAX):
-        bad = int(time[np.abs(time) > TIME_MS_MAX][0])
+        bad = int(time[(time > TIME_MS_MAX) | (time < -TIME_MS_MAX)][0])
         raise InputError(
             "an event time is out of range",
             detail=f"{col.EVENT_TIME} = {bad}, allowed ±{TIME_MS_MAX}",
@@ -368,10 +369,24 @@ def _times(table: pa.Table) -> npt.NDArray[np.int64]:
     return time
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain))
+
+
+def _check_optional(table: pa.Table) -> None:
+    for name in (col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE):
+        if name in table.column_names:
+            kind = table[name].type
+            number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+            if not pa.types.is_null(kind) and not (number if name == col.VALUE else _is_text(kind)):
+                wanted = "a number" if name == col.VALUE else "text"
+                raise InputError(f"{name} must be {wanted}", detail=f"it is {kind}", hint="cast it first")
+
+
 def _check_users(table: pa.Table) -> None:
     column = table[col.USER]
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+    if not _is_text(column.type):
         raise InputError("user must be text", detail=f"it is {column.type}", hint="cast it to a string first")
     if column.null_count:
         raise InputError("user has nulls", detail=f"{column.null_count} of {len(column)} rows", hint="drop them first")

@@ -62,6 +62,7 @@ SESSION_DATE = "session_date"
 USER_HASH_BUCKET = "user_hash_bucket"
 
 BUCKET_COUNT = 100
+VALUE_MAX = 1e9  # the largest amount of one event, either way: room for 9,000 of them in one session's revenue
 
 _REQUIRED: frozenset[str] = frozenset()
 # Which optional event column a session column is made of; the others need only user and event time.

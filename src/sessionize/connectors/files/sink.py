@@ -122,13 +122,11 @@ class _Csv(_Text):
         from pyarrow import csv
 
         super().__init__(path, schema)
-        self._schema = pa.schema(
-            [(f.name, pa.string() if pa.types.is_nested(f.type) else f.type) for f in self._schema]
-        )
+        self._schema = pa.schema([(f.name, pa.string() if _is_odd(f.type) else f.type) for f in self._schema])
         self._csv = csv.CSVWriter(self._file, self._schema)
 
     def write(self, rows: pa.Table) -> None:
-        flat = [_json_text(column) if pa.types.is_nested(column.type) else column for column in rows.columns]
+        flat = [_flat(column) for column in rows.columns]
         self._csv.write_table(pa.table(flat, names=rows.column_names).cast(self._schema))
 
     def close(self) -> None:
@@ -154,7 +152,21 @@ class _Ndjson(_Text):
 
 def _as_json(column: pa.ChunkedArray) -> list[Any]:
     values = column.to_pylist()
+    if pa.types.is_binary(column.type):
+        # a byte that is no UTF-8 is written as backslash, x and two digits, the rest as the text it is
+        return [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
     return [None if v is None else dict(v) for v in values] if pa.types.is_map(column.type) else values
+
+
+def _is_odd(kind: pa.DataType) -> bool:
+    """Whether CSV has no way of its own to write it."""
+    return bool(pa.types.is_nested(kind) or pa.types.is_binary(kind))
+
+
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    if pa.types.is_nested(column.type):
+        return _json_text(column)
+    return pa.array(_as_json(column), pa.string()) if pa.types.is_binary(column.type) else column
 
 
 def _json_text(column: pa.ChunkedArray) -> pa.Array:

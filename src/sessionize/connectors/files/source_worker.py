@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.source_ranges import Work, decode
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.quick_start import without_pandas
 
 MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, lines
 
