@@ -20,11 +20,10 @@ COMMANDS = vars(typer.main.get_command(app))["commands"]
 
 def commands_shown():
     """(command, options) of each `sessionize …` line in the README's blocks."""
-    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL):
-        for line in block.splitlines():
+    for line in README.splitlines():
+        if line.startswith("$ sessionize "):
             words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words[:1] == ["sessionize"]:
-                yield words[1], [word for word in words[2:] if word.startswith("-")]
+            yield words[1], [word for word in words[2:] if word.startswith("-")]
 
 
 def test_the_readme_shows_commands():

@@ -140,6 +140,7 @@ VALUES = {
     "word": (pa.array(["x", "1"]), [1.0], {1: "invalid_number"}),
     "word beside null": (pa.array(["x", None]), [None], {1: "invalid_number"}),
     "nan as text": (pa.array(["nan", "1"]), [1.0], {1: "invalid_number"}),
+    "beyond the limit": (pa.array([1e300, 1.0]), [1.0], {1: "number_out_of_range"}),
     "beyond a double": (pa.array(["1e999", "1"]), [1.0], {1: "number_out_of_range"}),
 }
 

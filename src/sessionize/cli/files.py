@@ -17,7 +17,7 @@ SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this 
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        help="Files, folders, patterns: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - reads JSON lines from stdin."
+        help="Files, folders, patterns: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is JSON lines on stdin."
     ),
 ]
 Output = Annotated[
@@ -193,6 +193,6 @@ def _run(
         out.print_totals(totals, seconds, output)
     if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
-            "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are seconds,"
-            " say --time-format s\n"
+            "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are"
+            " seconds, say --time-format s\n"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.engine.alignment import Columns
 from sessionize.engine.outputs import Outputs, keep
 from sessionize.engine.shards import Shards, in_order
 from sessionize.engine.spill import Spill
@@ -99,13 +100,15 @@ def sessions_of(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterato
 def grouped_by_user(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterator[list[pa.Table]]:
     """The tables in groups that fit in memory, all events of a user in one: a single group, or parts of a spill.
 
-    The first group comes when all the tables have been read.
+    The first group comes when all the tables have been read, so all groups have the columns of all of them.
     """
     held: list[pa.Table] = []
     held_bytes = 0
     spill: Spill | None = None
+    columns = Columns()
     try:
         for table in tables:
+            columns.learn(table)
             held.append(table)
             held_bytes += table.nbytes
             if held_bytes > job.memory_bytes_max:
@@ -113,12 +116,13 @@ def grouped_by_user(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Ite
                 spill.add(held)
                 held, held_bytes = [], 0
         if spill is None:
-            yield held
+            yield columns.aligned(held)
             return
         spill.add(held)
         held = []
         totals.spilled = spill.rows
-        yield from spill.parts()
+        for part in spill.parts():
+            yield columns.aligned(part)
     finally:
         if spill is not None:
             spill.close()

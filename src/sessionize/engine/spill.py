@@ -26,7 +26,9 @@ class Spill:
 
     def __init__(self, parent: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="sessionize-spill-", dir=parent))
-        self._writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
+        # the files of each part, the last one open; a new one begins when the columns change
+        self._files: dict[int, list[Path]] = {}
+        self._writers: dict[int, tuple[pa.Schema, pa.ipc.RecordBatchStreamWriter]] = {}
         self.rows = 0
 
     def __enter__(self) -> "Spill":
@@ -51,13 +53,14 @@ class Spill:
 
     def parts(self) -> Iterator[list[pa.Table]]:
         """The tables of each file that has any."""
-        for writer in self._writers.values():
+        for _, writer in self._writers.values():
             writer.close()
-        for part in sorted(self._writers):
-            path = self._path(part)
-            with pa.OSFile(str(path)) as file:
-                tables = [pa.Table.from_batches([batch]) for batch in pa.ipc.open_stream(file)]
-            path.unlink()
+        for part in sorted(self._files):
+            tables = []
+            for path in self._files[part]:
+                with pa.OSFile(str(path)) as file:
+                    tables += [pa.Table.from_batches([batch]) for batch in pa.ipc.open_stream(file)]
+                path.unlink()
             yield tables
 
     def close(self) -> None:
@@ -80,13 +83,15 @@ class Spill:
 
     def _write(self, part: int, rows: pa.Table) -> None:
         plain = rows.cast(pa.schema([(f.name, _plain(f.type)) for f in rows.schema]))
-        if part not in self._writers:
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writers[part] = pa.ipc.new_stream(str(self._path(part)), plain.schema, options=options)
-        self._writers[part].write_table(plain)
-
-    def _path(self, part: int) -> Path:
-        return self._directory / f"part-{part:02d}.arrow"
+        schema, writer = self._writers.get(part, (None, None))
+        if writer is None or schema != plain.schema:
+            if writer is not None:
+                writer.close()
+            files = self._files.setdefault(part, [])
+            files.append(self._directory / f"part-{part:02d}-{len(files)}.arrow")
+            writer = pa.ipc.new_stream(str(files[-1]), plain.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+            self._writers[part] = (plain.schema, writer)
+        writer.write_table(plain)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

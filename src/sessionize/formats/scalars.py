@@ -37,8 +37,7 @@ def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, 
     """Numbers, and strings that hold a number; an empty string is null."""
     try:
         array = pa.array(values, pa.float64())
-        # None: there are only nulls. NaN is not within the limit either.
-        if pc.all(pc.less_equal(pc.abs(array), VALUE_MAX)).as_py() in (True, None):
+        if within_limit(array):
             return array, {}
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         pass
@@ -51,6 +50,11 @@ def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, 
             number = None
         numbers.append(number)
     return pa.array(numbers, pa.float64()), faults
+
+
+def within_limit(numbers: pa.DoubleArray) -> bool:
+    """Whether all of them can be amounts; nulls can, NaN and infinities cannot."""
+    return pc.all(pc.less_equal(pc.abs(numbers), VALUE_MAX)).as_py() in (True, None)  # None: there are only nulls
 
 
 def value_of(value: str | float | None, field: str) -> float | Fault | None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, shown, without
 from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
-from sessionize.formats.scalars import value_column
+from sessionize.formats.scalars import value_column, within_limit
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
@@ -207,7 +207,7 @@ def _as_values(array: pa.Array, field: str) -> tuple[pa.Array, Faults]:
     if pa.types.is_floating(array.type):
         numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
         array = numbers
-    if pc.all(pc.is_finite(numbers)).as_py() in (True, None):  # None: there are only nulls
+    if within_limit(numbers):
         return numbers, {}
     return value_column(array.to_pylist(), field)
 

@@ -122,6 +122,7 @@ class _Team:
             worker = by_fd[fd]
             message = os.read(fd, MESSAGE.size)
             if len(message) < MESSAGE.size:
+                done |= dict.fromkeys(worker.given)
                 self._workers.remove(worker)
                 _end(worker)
             else:

@@ -5,6 +5,7 @@ A table learns new columns (nullable) and wider types, never anything else, so f
 they are.
 """
 
+import json
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from pyiceberg.types import IcebergType
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
 from sessionize.errors import OutputError
-from sessionize.session.columns import USER
+from sessionize.session.columns import PROPERTIES, USER
 
 
 def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
@@ -76,6 +77,37 @@ def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> di
         if both is not old and column.name not in fixed:
             changes[column.name] = both
     return changes
+
+
+def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
+    """Rows whose further columns all fit the table: the others' values become JSON text in `properties`.
+
+    A field of the input may hold a number in one record and text in the next; that must never stop a run, nor lose
+    either. own: the columns of the layout itself, which have to fit.
+    """
+    types = {column.name: column.field_type for column in schema.fields}
+    lower = {name.lower(): name for name in types}
+    misfits = []
+    for column in rows.schema:
+        if column.name in own:
+            continue
+        twin = lower.setdefault(column.name.lower(), column.name)
+        old = types.get(column.name)
+        if twin != column.name or (
+            old is not None and wider(old, iceberg_type(column.type, column.name, FieldIds())) is None
+        ):
+            misfits.append(column.name)
+    if not misfits:
+        return rows
+    texts = rows[PROPERTIES].to_pylist() if PROPERTIES in rows.column_names else [None] * rows.num_rows
+    values = rows.select(misfits).to_pylist()
+    merged = [
+        json.dumps({**json.loads(text or "{}"), **left}, ensure_ascii=False, default=str) if left else text
+        for text, row in zip(texts, values, strict=True)
+        for left in [{name: value for name, value in row.items() if value is not None}]
+    ]
+    kept = rows.drop_columns([name for name in (*misfits, PROPERTIES) if name in rows.column_names])
+    return kept.append_column(PROPERTIES, pa.array(merged, pa.string()))
 
 
 def apply_changes(transaction: Transaction, changes: Mapping[str, IcebergType]) -> Schema:

@@ -19,11 +19,12 @@ from pyiceberg.table import Table
 from pyiceberg.types import IcebergType
 from sqlalchemy.exc import DBAPIError
 
-from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
+from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete, misfits_set_aside
 from sessionize.connectors.iceberg.catalog import DATABASE, SqlCatalog, storage_failure
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError
+from sessionize.session.columns import PROPERTIES
 
 COMMIT_ID = "sessionize.commit-id"
 _ATTEMPTS_MAX = 10
@@ -128,6 +129,9 @@ class IcebergSink:
         step = -(-rows.num_rows // parts)
         for start in range(0, rows.num_rows, step):
             part = complete(rows.slice(start, step), self._layout)
+            if PROPERTIES in self._layout.columns.names:
+                schema = self._table.refresh().schema() if self._staging is None else self._staging.schema
+                part = misfits_set_aside(part, schema, frozenset(self._layout.columns.names))
             staging = self._staging_for(part.schema)
             staging.add(aligned(part, staging.schema))
 
