@@ -61,7 +61,7 @@ def test_the_same_rows_as_batch_and_again(sessionize, tmp_path):
     assert one == two == three
 
 
-def test_seed_options_and_units(sessionize):
+def test_options_and_units(sessionize):
     done = sessionize(
         "run", "user_sessionization_pipeline", "--inactivity-timeout", "45", "--max-session-duration", "4",
         "--iceberg-database", "analytics", "--iceberg-table", "visits", "--lateness", "5m", "--dry-run", "--json",

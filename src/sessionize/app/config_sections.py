@@ -57,7 +57,7 @@ class MappingSection(Section):
     time_format: TimeFormat = key(
         "auto",
         "How the event time is written: s, ms, us or ns since 1970 (as a number or in quotes), iso8601, "
-        "or auto to tell by its look.",
+        "or auto: numbers are ms, other text is ISO 8601.",
         example="ms",
     )
 
@@ -167,7 +167,7 @@ class InputSection(Section):
 
 
 class RulesSection(Section):
-    """What a session is. Lists of event types that are empty or left out are the dialect's."""
+    """What a session is. Without conversion_events the dialect says what a conversion is."""
 
     gap: kinds.PositiveLength = key("30m", "The silence after which a session is over.", example="45m")
     gap_boundary: GapBoundary = key(
@@ -296,7 +296,11 @@ class OutputSection(Section):
 class RunSection(Section):
     """How to run."""
 
-    once: kinds.Switch = key(False, "Process what is there, finish every session, and end.", example=True)
+    once: kinds.Switch = key(
+        False,
+        "Process what is there, finish every session, and end; inputs that end by themselves always do.",
+        example=True,
+    )
     home: kinds.Text = key(
         "./sessionize-data",
         "Folder for tables, catalog and state; ~ is your home.",
