@@ -88,7 +88,10 @@ class Contender:
 def sessionize_arguments(task: str, source: Path, output: Path, *, all_columns: bool) -> list[str]:
     arguments = ["batch", str(source), "-o", str(output)]
     if source.suffix == ".ndjson":
-        arguments += ["--dialect", "clickstream"]
+        # the dialect also reads event ids, types and conversions, which the peers are not asked for
+        mapping = ["--user", "uuid", "--time", "event_timestamp"]
+        mapping += ["--page", "page_name"] if task == "A+pages" else []
+        arguments += ["--dialect", "clickstream"] if all_columns else mapping
     else:
         arguments += ["--user", "user", "--time", "ts"] + (["--page", "page"] if task == "A+pages" else [])
     arguments += ["--gap", "30m"]

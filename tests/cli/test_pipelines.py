@@ -119,6 +119,15 @@ def test_explain_says_which_rule(sessionize, tmp_path):
     assert "nobody" in sessionize("explain", "nobody", code=1).err
 
 
+def test_explain_by_the_rules_of_a_pipeline(sessionize, tmp_path):
+    write(tmp_path / "in.ndjson", [clickstream("ann", at) for at in (0, 20, 40)])
+    text = sessionize("init", "user_sessionization_pipeline").out
+    (tmp_path / "my.toml").write_text(text.replace('gap = "30m"', 'gap = "10m"'))
+    made = sessionize("run", "my.toml", "--input", "in.ndjson", "--once", "--json").json
+    told = sessionize("explain", "ann", "--pipeline", "my.toml", "--json").json
+    assert len(told["sessions"]) == made["sessions"] == 3
+
+
 def test_a_new_field_becomes_a_column(sessionize, tmp_path):
     write(tmp_path / "a.ndjson", [clickstream("a", 0)])
     write(tmp_path / "b.ndjson", [clickstream("b", 0, campaign="spring")])

@@ -40,6 +40,9 @@ def explain(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", help="Read these files, not the tables; repeatable.")
     ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="The preset or file that made the sessions: its rules, records and home.")
+    ] = None,
     dialect: opt.DialectName = None,
     user: opt.UserField = None,
     time_: opt.TimeField = None,
@@ -61,7 +64,10 @@ def explain(
     limit: Annotated[int, typer.Option(min=1, help="Events to print; --json prints all.")] = 60,
     as_json: opt.Json = False,
 ) -> None:
-    """A user's events, the silences between them, and the rule behind each boundary."""
+    """A user's events, the silences between them, and the rule behind each boundary.
+
+    By the rules of --pipeline, or else by those of the options here; the first line of the answer says which.
+    """
     from sessionize.app.explaining import explain_from_files, explain_from_tables
     from sessionize.cli import output as out
     from sessionize.session.rules import Rules
@@ -72,9 +78,16 @@ def explain(
         end_events=frozenset(end_events or ()),
         excluded_events=frozenset(exclude_events or ()),
     )
+    records = None
+    if pipeline is not None:
+        from sessionize.app.config import load_pipeline
+
+        config = load_pipeline(pipeline)
+        policy, rules, records = config.policy(), config.event_rules(), config.dialect()
+        home, database = (config.home if home == opt.HOME else home), config.output.database
     if inputs:
         fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
-        records = opt.dialect_of(dialect, user, time_, time_format, **fields)
+        records = records or opt.dialect_of(dialect, user, time_, time_format, **fields)
         found = explain_from_files(inputs, who, records, policy, rules)
     else:
         found = explain_from_tables(home, who, policy, rules, database=database)
