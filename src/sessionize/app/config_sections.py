@@ -308,7 +308,7 @@ class RunSection(Section):
     )
     memory: kinds.Size = key("1GB", "How much memory to use, about, before spilling to disk.", example="500MB")
     log_level: Annotated[LogLevel, kinds.CaseBlindUpper] = key(
-        "INFO", "The least important log to show.", example="DEBUG"
+        "INFO", "The least important output to show: WARNING and ERROR leave out a run's summary.", example="DEBUG"
     )
 
     @property

@@ -140,7 +140,8 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     if as_json:
         out.print_json({**totals.as_dict(), "output": where, "seconds": round(seconds, 3)})
         return
-    out.print_totals(totals, seconds, where)
+    if config.run.log_level in ("DEBUG", "INFO"):
+        out.print_totals(totals, seconds, where)
     if show and config.output.kind == "iceberg":
         print_sessions(config.home, config.output.database, config.output.table)
 
