@@ -14,8 +14,6 @@ Every error says what failed (message), where and with which value (detail) and 
 class SessionizeError(Exception):
     """Root of every error that sessionize raises on purpose."""
 
-    retryable = False
-
     def __init__(self, message: str, *, detail: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message

@@ -31,7 +31,7 @@ DOORS = {
 }
 # Import name -> name of the distribution, where the two differ.
 DISTRIBUTIONS: dict[str, str] = {}
-# The contract suites run inside the tests of whoever writes a connector, so they may use the test libraries.
+# sessionize.testing is used inside tests, so it may use the test libraries.
 TEST_LIBRARIES = {"pytest", "hypothesis"}
 
 # Loaded by the first command that needs them, never by starting up.

@@ -1,7 +1,7 @@
 """Sessions as arrays of codes → sessions as an Arrow table, with exactly the columns a run asks for.
 
 Columns nobody asked for cost nothing. Text columns come plain or dictionary-encoded, whichever is at hand; sinks that
-care decode them (`plain`).
+care cast them.
 """
 
 from dataclasses import dataclass
@@ -125,8 +125,3 @@ class Emitter:
 def plain_text(array: pa.Array) -> pa.Array:
     """Decode a dictionary-encoded text column; others pass."""
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
-
-
-def plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with its text columns decoded, of exactly this schema."""
-    return table.cast(schema) if table.schema != schema else table
