@@ -4,7 +4,8 @@ SessionizeError
 ├── ConfigError          a pipeline file, option or policy that cannot be meant
 ├── InputError           input that cannot be read at all (one bad record is rejected, never raised)
 ├── OutputError          a sink that cannot take the rows
-├── StateError           a snapshot that cannot be restored
+├── UnavailableError     a server that is not there now: the same call may succeed later
+├── StateError           a snapshot or checkpoint that cannot be restored
 └── MissingExtraError    an optional part that is not installed
 
 Every error says what failed (message), where and with which value (detail) and what to do next (hint).
@@ -41,8 +42,12 @@ class OutputError(SessionizeError):
     """A sink that cannot take the rows."""
 
 
+class UnavailableError(SessionizeError):
+    """A server, network or disk that is not there now; nothing was lost, and the same call may succeed later."""
+
+
 class StateError(SessionizeError):
-    """A snapshot that cannot be restored."""
+    """A snapshot or checkpoint that cannot be restored."""
 
 
 class MissingExtraError(SessionizeError):

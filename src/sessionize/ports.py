@@ -4,7 +4,7 @@ A connector fits one of them; an ability that only some have is a Protocol of it
 events with the canonical columns of session/columns.py, sessions of SessionColumns.schema.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,3 +59,125 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Drop what was written since the last commit."""
+
+
+# ---- streams: input without end, read in epochs (docs/adr, the note on epochs) ----
+
+# Place -> the offset to read next. A place is what a source counts in: a Kafka partition, a file.
+Positions = Mapping[str, int]
+# Place -> (first offset, offset after the last).
+Ranges = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """A run of records of one partition, decoded, in the order of their offsets.
+
+    partition: the unit of order, whose times the lateness is measured by. ranges: which offsets the batch covers, by
+    place. events, rejected: as in EventBatch. read_bytes: size of the records as they came.
+    """
+
+    partition: str
+    ranges: Ranges
+    events: pa.Table
+    rejected: pa.Table
+    read_bytes: int = 0
+
+    @property
+    def consumed(self) -> int:
+        """Records read, good or bad."""
+        return int(self.events.num_rows + self.rejected.num_rows)
+
+
+class StreamSource(Protocol):
+    """Input without end, in partitions, that can be read again from any offset it still keeps.
+
+    Not for several threads. Errors: UnavailableError when it is not there now; InputError when records that were asked
+    for are gone for good.
+    """
+
+    @property
+    def event_columns(self) -> frozenset[str]:
+        """The canonical columns that every batch of events has."""
+
+    @property
+    def user_name(self) -> str:
+        """What the input calls the user column."""
+
+    def partitions(self) -> frozenset[str]:
+        """The partitions that are read, as known now; more may appear, none goes away."""
+
+    def seek(self, positions: Positions) -> None:
+        """Go on from these offsets; a place that is not named is read from its first record on."""
+
+    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
+        """What has come, waiting at most timeout_s for the first record. now_ms: what counts as the present when a
+        record is judged to lie too far in the future.
+        """
+
+    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
+        """Exactly the records of these ranges, again, in the same order within each partition; then stand behind them.
+
+        Errors: InputError when some of them are gone.
+        """
+
+    def read_to_end(self) -> frozenset[str]:
+        """Partitions of which the last poll had read everything that was there."""
+
+    def behind(self) -> int | None:
+        """Records that are there and not yet read; None when unknown."""
+
+    def close(self) -> None:
+        """Release everything; no other method may be called after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochId:
+    """An epoch's name to the sinks: who writes, the number (from 1 on, without gaps), and a digest of its plan."""
+
+    writer: str
+    number: int
+    plan: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRows:
+    """What an epoch adds. The user column has the input's name for it in all of them.
+
+    sessions: those that became final. events: accepted ones, as they came. late: what came too late. rejected:
+    REJECTED_SCHEMA. watermark_ms: every session of these users below it is final; None before the first event.
+    """
+
+    sessions: pa.Table
+    events: pa.Table
+    late: pa.Table
+    rejected: pa.Table
+    watermark_ms: int | None
+
+
+class EpochSink(Protocol):
+    """Takes the rows of one epoch after the other, each once, however often it is given one.
+
+    Errors: UnavailableError when the same call may succeed later, any other SessionizeError when it never will.
+    """
+
+    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+        """Make the rows durable and visible at once. An epoch that was written before, or comes before one that was,
+        changes nothing; StateError when it was written by another plan.
+        """
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class LiveView(Protocol):
+    """Shows sessions that are still open. A cache: it may be emptied at any time and is filled again.
+
+    Errors: those of EpochSink.
+    """
+
+    def clear(self) -> None:
+        """Forget everything shown by this writer: the engine starts over."""
+
+    def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+        """Open sessions as they stand now, at most one for a user; and the users who have none any more."""

@@ -19,18 +19,24 @@ SRC = ROOT / "src"
 
 # Library -> the only modules (with what is inside them) that may import it, anywhere in their code.
 DOORS = {
+    "confluent_kafka": ["sessionize.connectors.kafka", "sessionize.testing.services"],
     "duckdb": ["sessionize.app.queries"],
+    "fastavro": ["sessionize.formats.avro"],
     "msgspec": ["sessionize.formats"],
     "narwhals": ["sessionize.frames"],
+    "psycopg": ["sessionize.connectors.store.postgres", "sessionize.testing.services"],
     "pydantic": ["sessionize.app"],
     "pyiceberg": ["sessionize.connectors.iceberg"],
     "pyparsing": ["sessionize.connectors.iceberg"],
+    "redis": ["sessionize.connectors.redis", "sessionize.testing.services"],
     "rich": ["sessionize.cli"],
     "sqlalchemy": ["sessionize.connectors.iceberg"],
+    "structlog": ["sessionize.app.logs"],
+    "tenacity": ["sessionize.engine"],
     "typer": ["sessionize.cli"],
 }
 # Import name -> name of the distribution, where the two differ.
-DISTRIBUTIONS: dict[str, str] = {}
+DISTRIBUTIONS: dict[str, str] = {"confluent_kafka": "confluent-kafka"}
 # sessionize.testing is used inside tests, so it may use the test libraries.
 TEST_LIBRARIES = {"pytest", "hypothesis"}
 
