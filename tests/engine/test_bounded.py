@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
-from sessionize.engine.local import run_stream
+from sessionize.engine.bounded import run_stream
 from sessionize.engine.outputs import Outputs
 from sessionize.ports import EventBatch
 from sessionize.session import columns as col
