@@ -47,7 +47,7 @@ class Patience:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
-            wait=tenacity.wait_exponential_jitter(initial=_WAIT_MIN_S, max=_WAIT_MAX_S, jitter=_WAIT_MIN_S),
+            wait=tenacity.wait_exponential_jitter(multiplier=_WAIT_MIN_S, max=_WAIT_MAX_S, jitter=_WAIT_MIN_S),
             stop=tenacity.stop_after_delay(self._outage_s_max) | tenacity.stop_when_event_set(self._stopping),
             sleep=tenacity.sleep_using_event(self._stopping),
             before_sleep=tell,

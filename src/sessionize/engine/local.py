@@ -16,8 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
 from sessionize.engine.delivery import Patience
@@ -136,6 +134,11 @@ class LocalEngine:
     def sessionizer(self) -> Sessionizer:
         """The state as it stands: for live views."""
         return self._sessionizer
+
+    def close(self) -> None:
+        """Release the state's folder; the source and the sinks belong to whoever made them."""
+        self._thread.shutdown(wait=True)
+        self._checkpoints.close()
 
     def run(self) -> Totals:
         """Go on where the last run stopped, until the source ends (tempo.once), `stopping` is set, or an error.
@@ -373,7 +376,3 @@ class LocalEngine:
         )
         self._on_status(self._status)
 
-
-def users_of(table: pa.Table, name: str) -> pa.Array:
-    """The distinct users of a table."""
-    return table[name].unique()
