@@ -42,7 +42,7 @@ mutants: setup ## break every comparison in the rules, one at a time, and see a 
 .PHONY: lock
 lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to the newest versions)
 	@$(LOCK) --all-extras --group dev --output-file requirements.lock pyproject.toml
-	@$(LOCK) --output-file benchmarks/requirements.lock benchmarks/requirements.in
+	@$(LOCK) --constraint requirements.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
 	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock || \
 		{ echo "a lock file names an address, which would tie it to one machine"; exit 1; }
 
