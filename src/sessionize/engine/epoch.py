@@ -9,8 +9,11 @@ from sessionize.engine.alignment import Columns
 from sessionize.engine.lateness import Watermarks
 from sessionize.engine.outputs import named_as_input
 from sessionize.engine.totals import Totals
+from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
 from sessionize.session import columns as col
+
+PROCESSING_TIME = "processing_time"
 
 
 @dataclass(slots=True)
@@ -64,3 +67,11 @@ def event_rows(tables: list[pa.Table], user_name: str) -> pa.Table:
     """Events as the sinks take them."""
     empty = pa.schema([(col.USER, pa.string()), (col.EVENT_TIME, pa.int64())])
     return named_as_input(joined(tables, empty), user_name)
+
+
+def enriched_rows(events: pa.Table, sessionizer: Sessionizer, *, now_ms: int) -> pa.Table:
+    """The events pushed since the last epoch, each with its session so far and the moment of processing."""
+    ids = sessionizer.pushed_session_ids()
+    return events.append_column(col.SESSION_ID, ids).append_column(
+        PROCESSING_TIME, pa.array(np.full(events.num_rows, now_ms, np.int64))
+    )

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
 from sessionize.engine.delivery import Patience
-from sessionize.engine.epoch import Epoch, event_rows, joined
+from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
 from sessionize.engine.lateness import Watermarks
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.status import EpochReport, Status
@@ -87,7 +87,8 @@ class LocalEngine:
     """Runs one pipeline. sinks: name -> sink, in the order in which they are written. Not for several threads.
 
     on_epoch: hears of every committed epoch. on_status: hears how things stand, some times a second. on_step: hears
-    the name of every step of an epoch before it begins, from whichever thread does it.
+    the name of every step of an epoch before it begins, from whichever thread does it. enrich: give the sinks the
+    events with their sessions so far.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class LocalEngine:
         tempo: Tempo,
         writer: str,
         live: LiveFeed | None = None,
+        enrich: bool = False,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
         on_epoch: Callable[[EpochReport], None] = lambda report: None,
@@ -108,7 +110,7 @@ class LocalEngine:
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._source, self._sinks, self._job, self._checkpoints = source, sinks, job, checkpoints
-        self._tempo, self._writer, self._live = tempo, writer, live
+        self._tempo, self._writer, self._live, self._enrich = tempo, writer, live, enrich
         self._lateness_ms = lateness_ms
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
@@ -230,6 +232,8 @@ class LocalEngine:
     def _advance(self, epoch: Epoch, plan: Plan) -> _Written:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
         started_s = self._clock.monotonic_s()
+        events = event_rows(epoch.events, self._job.user_name)
+        enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
         if plan.drain:
             sessions.append(self._sessionizer.flush())
@@ -241,10 +245,11 @@ class LocalEngine:
         self._last_epoch = plan.epoch
         rows = EpochRows(
             sessions=joined([s for s in sessions if s.num_rows], self._job.columns.schema(self._job.user_name)),
-            events=event_rows(epoch.events, self._job.user_name),
+            events=events,
             late=event_rows(epoch.late, self._job.user_name),
             rejected=joined(epoch.rejected, col.REJECTED_SCHEMA),
             watermark_ms=self._sessionizer.watermark_ms,
+            enriched=enriched,
         )
         self._totals.sessions += rows.sessions.num_rows
         self._book()
