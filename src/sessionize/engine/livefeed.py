@@ -59,8 +59,7 @@ class LiveFeed:
             self._changed = []
             for at in range(0, len(users), _USERS_MAX):
                 some = users.slice(at, _USERS_MAX)
-                sessions = sessionizer.live_many(some)
-                still_open = sessions.filter(pc.is_null(sessions["end_reason"])) if sessions.num_rows else sessions
+                still_open = sessionizer.live_many(some, open_only=True)
                 open_users = still_open[sessionizer.user_name]
                 gone = some.filter(pc.invert(pc.is_in(some, pc.unique(open_users).cast(some.type))))
                 self._view.show(still_open, gone, now_ms=now_ms)

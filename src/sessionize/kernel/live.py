@@ -49,6 +49,12 @@ def sessions_as_they_stand(s: "Sessionizer", slots: SlotArray, *, open_only: boo
     return [view.emitter.table(ended) for ended in parts if ended is not None]
 
 
+def users_held(s: "Sessionizer") -> pa.Array:
+    """Names of all users with an open session or pending events."""
+    held = s._pending.in_use("slot", len(s._users)) | s._state["live"][: len(s._users)]
+    return plain_text(s._users.values(np.flatnonzero(held).astype(np.int32)))
+
+
 def ids_of_pushed(s: "Sessionizer", log: ChangeLog) -> pa.Array:
     """Session ids of what the log has noted as pushed, in that order (Sessionizer.pushed_session_ids)."""
     n = log.next_serial - log.first_serial

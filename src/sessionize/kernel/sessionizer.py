@@ -23,7 +23,7 @@ from sessionize.kernel.emit import Emitter, Ended
 from sessionize.kernel.folding import CutRows, Folder
 from sessionize.kernel.intake import amounts, check_optional, check_users, codes, times
 from sessionize.kernel.interner import Interner
-from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
+from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand, users_held
 from sessionize.kernel.pending import Pending, Rows
 from sessionize.kernel.snapshot import check_belongs, from_bytes, load_tables, take_changes, to_bytes
 from sessionize.kernel.tally import Tally
@@ -297,6 +297,10 @@ class Sessionizer:
         slots = np.unique(np.fromiter((slot for slot in found if slot is not None), np.int32))
         tables = [self._emitter.empty()] if not len(slots) else sessions_as_they_stand(self, slots, open_only=open_only)
         return self._one_table(tables)
+
+    def users(self) -> pa.Array:
+        """Everybody with an open session or pending events."""
+        return users_held(self)
 
     def pushed_session_ids(self) -> pa.Array:
         """The session of every event pushed since the last `changes`, as things stand. Nothing changes.
