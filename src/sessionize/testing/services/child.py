@@ -1,7 +1,7 @@
 """Becomes another program that ends when its parent does: `python child.py PARENT PROGRAM ARGUMENT...`.
 
 A server started by a test would outlive a test process that is killed. Linux sends a signal to a child whose parent is
-gone; asking for that takes a call in the child itself, before the program is loaded. Runs without the package around it.
+gone; asking for that takes a call in the child itself, before the program is loaded. Runs without the package.
 """
 
 import ctypes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionize.testing.services.keeper import shared_broker
 from sessionize.testing.services.kafka_parts import ServiceMissing
+from sessionize.testing.services.keeper import shared_broker
 
 if TYPE_CHECKING:
     from sessionize.testing.services.kafka import KafkaBroker, KafkaServers

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # its own way
 
 from sessionize.testing.services import child
 from sessionize.testing.services.kafka_parts import broker_jars, java, server_properties
@@ -75,6 +75,7 @@ class KafkaServers:
         """Write records to one partition, in order, and wait until they are there. Errors: KafkaException."""
         producer = Producer({"bootstrap.servers": self.servers, "max.in.flight": 1, "linger.ms": 5})
         failed: list[KafkaException] = []
+        marks: list[tuple[str, str | bytes | None]] = [*(headers or ())]
 
         def note(error: object, _message: object) -> None:
             if error is not None:
@@ -82,10 +83,9 @@ class KafkaServers:
 
         for number, value in enumerate(values):
             key = None if keys is None else keys[number]
-            extra = {} if headers is None else {"headers": list(headers)}
             while True:
                 try:
-                    producer.produce(topic, value=value, key=key, partition=partition, on_delivery=note, **extra)
+                    producer.produce(topic, value=value, key=key, partition=partition, on_delivery=note, headers=marks)
                     break
                 except BufferError:
                     producer.poll(_POLL_S)
@@ -207,9 +207,9 @@ class KafkaBroker:
 
     def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / "broker.log").open("ab") as log:
+            dependent = (sys.executable, "-I", "-S", child.__file__, str(os.getpid()))
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), self._java]
-                + ["-cp", str(self._jars / "*"), *arguments],
+                [*dependent, self._java, "-cp", str(self._jars / "*"), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

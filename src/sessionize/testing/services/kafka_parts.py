@@ -46,7 +46,7 @@ def _fetch(jars: Path) -> None:
         raise ServiceMissing(f"Kafka's jars are not in {jars}, and there is no Maven (mvn) to get them with")
     unfinished = jars.with_name(f"{jars.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = [maven, "-q", "-B", "-f", _POM, "dependency:copy-dependencies", f"-DoutputDirectory={unfinished}"]
+    command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={unfinished}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
