@@ -19,9 +19,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
-from sessionize.connectors.iceberg.catalog import SqlCatalog, check_name, storage_failure
+from sessionize.connectors.iceberg.catalog import Catalog, check_name
+from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import (
@@ -41,6 +42,8 @@ EVENTS = "events"
 LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
 EVENT_DATE = "event_date"
+# How often reconciling replaced a session: 0 as it was first written.
+REVISION = "revision"
 
 USER_COLUMN_PROPERTY = "sessionize.user-column"
 _DAY_MS = 86_400_000
@@ -100,14 +103,16 @@ class TableLayout:
 
 
 def user_sessions(user_name: str = USER) -> TableLayout:
-    """Sessions: all columns of SessionColumns.schema; one partition for each date and bucket of users."""
+    """Sessions: the columns of SessionColumns.schema, and revision; one partition for each date and bucket of users."""
+    columns = SessionColumns().schema(user_name).append(pa.field(REVISION, pa.int32()))
     return TableLayout(
-        columns=_required(SessionColumns().schema(user_name), user_name),
+        columns=_required(columns, user_name),
         user_name=user_name,
         partition_by=(SESSION_DATE, USER_HASH_BUCKET),
         derived=(
             Derived(SESSION_DATE, SESSION_START, _dates),
             Derived(USER_HASH_BUCKET, user_name, _buckets),
+            Derived(REVISION, user_name, _zeros),
         ),
     )
 
@@ -131,7 +136,7 @@ def rejected_events() -> TableLayout:
     return TableLayout(columns=REJECTED_SCHEMA)
 
 
-def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) -> Table:
+def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout) -> Table:
     """The table `<database>.<name>`, made after `layout` when it is not there.
 
     Errors: ConfigError for an unusable name; OutputError when the table calls its user column otherwise, or
@@ -143,7 +148,7 @@ def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayou
         if not catalog.table_exists((database, name)):
             _create(catalog, database, name, layout)
         table = catalog.load_table((database, name))
-    except (OSError, DBAPIError) as error:
+    except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be made", f"{database}.{name}", error) from error
     user_name = table.properties.get(USER_COLUMN_PROPERTY, layout.user_name)
     if user_name != layout.user_name:
@@ -155,7 +160,7 @@ def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayou
     return table
 
 
-def _create(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) -> None:
+def _create(catalog: Catalog, database: str, name: str, layout: TableLayout) -> None:
     """Another process may do the same at the same moment; whoever is second finds it done."""
     ids = FieldIds()
     fields = [
@@ -198,6 +203,10 @@ def _dates(times_ms: pa.ChunkedArray) -> pa.Array:
     days = np.floor_divide(times.fill_null(0).to_numpy(zero_copy_only=False), _DAY_MS)
     dates = pa.array(days, mask=times.is_null().to_numpy(zero_copy_only=False)).cast(pa.int32())
     return dates.cast(pa.date32())
+
+
+def _zeros(column: pa.ChunkedArray) -> pa.Array:
+    return pa.array(np.zeros(len(column), np.int32))
 
 
 def _buckets(users: pa.ChunkedArray) -> pa.Array:
