@@ -38,7 +38,7 @@ def storage_failure(what: str, where: str, error: Exception | None) -> OutputErr
 
 def _meaning(error: Exception | None, text: str) -> tuple[type[OutputError] | type[UnavailableError], str]:
     code = error.errno if isinstance(error, OSError) else None
-    if code == errno.ENOSPC or "disk is full" in text or "No space left" in text:
+    if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or "disk is full" in text or "No space left" in text:
         return UnavailableError, "the disk is full: make space and run again"
     if isinstance(error, PermissionError) or "readonly" in text or "unable to open database" in text:
         return OutputError, "this user may not write there: change the permissions, or choose another --home"
