@@ -79,9 +79,9 @@ def _murmur3(names: pa.LargeStringArray) -> npt.NDArray[np.uint32]:
     if len(rows):
         begin, rest = (start + whole)[rows], (size & 3)[rows]
         there = np.minimum(begin, len(words) - 1)  # the last word may reach over the end: read it further in front
-        tail = words[there] >> (8 * (begin - there)).astype(np.uint32)
-        mask = (np.uint32(1) << (8 * rest).astype(np.uint32)) - np.uint32(1)
-        hashes[rows] ^= _scrambled(tail & mask)
+        tail = np.right_shift(words[there], (8 * (begin - there)).astype(np.uint32), dtype=np.uint32)
+        mask = np.left_shift(np.uint32(1), (8 * rest).astype(np.uint32), dtype=np.uint32) - np.uint32(1)
+        hashes[rows] ^= _scrambled(np.bitwise_and(tail, mask, dtype=np.uint32))
     hashes ^= size.astype(np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         hashes ^= hashes >> np.uint32(shift)
