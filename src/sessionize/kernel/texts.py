@@ -18,7 +18,6 @@ HASHED_WORDS_MAX = 16  # longer strings are digested one by one
 _KEYS = np.frombuffer(secrets.token_bytes(8 * (2 * HASHED_WORDS_MAX + 1)), np.uint64)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 TABLE_SIZE_MIN = 64
-BLOCK_ROWS = 1 << 14
 
 HashArray = npt.NDArray[np.uint32]
 PlaceArray = npt.NDArray[np.int32]
@@ -61,13 +60,9 @@ class Texts:
 
     def find(self, strings: pa.LargeStringArray) -> PlaceArray:
         """int32[n]: where each string is, -1 for unknown. strings: no nulls."""
-        if not self._size:
-            return np.full(len(strings), -1, np.int32)
-        blocks = range(0, max(len(strings), 1), BLOCK_ROWS)  # of a size that the processor's cache can hold
-        return np.concatenate([self._find(strings.slice(at, BLOCK_ROWS)) for at in blocks])
-
-    def _find(self, strings: pa.LargeStringArray) -> PlaceArray:
         found = np.full(len(strings), -1, np.int32)
+        if not self._size:
+            return found
         rows: npt.NDArray[Any] | slice = slice(None)
         hashes, steps = text_hashes(strings, self._keys), np.zeros(len(strings), np.int64)
         while len(hashes):
