@@ -29,6 +29,7 @@ from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
@@ -175,7 +176,7 @@ def campaign(
     path = folder / "chaos.toml"
     path.write_text(
         CONFIG.format(
-            servers=kafka.bootstrap_servers,
+            servers=kafka.servers,
             topic=topic,
             lateness=LATENESS,
             postgres="" if dsn is None else f'[output.postgres]\ndsn = "{dsn}"',
@@ -236,10 +237,31 @@ def compare(
         with psycopg.connect(dsn) as served:
             rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()  # type: ignore[arg-type]
             check("postgres", Counter(rows), expected)
-    sent = [json.loads(value) for value in kafka.values(f"{topic}-sessions")]
+    sent = [json.loads(value) for value in values_of(kafka, f"{topic}-sessions")]
     check("kafka sessions", Counter(_session(row["uuid"], row) for row in sent), expected)
-    sent = [json.loads(value) for value in kafka.values(f"{topic}-enriched")]
+    sent = [json.loads(value) for value in values_of(kafka, f"{topic}-enriched")]
     check("kafka enriched", Counter((r["uuid"], r["event_time_ms"], r["event_id"]) for r in sent), on_time)
+
+
+def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:
+    """Everything that is committed in the first partition of a topic."""
+    settings = {"bootstrap.servers": kafka.servers, "group.id": "chaos", "isolation.level": "read_committed",
+                "enable.partition.eof": True, "auto.offset.reset": "earliest"}  # fmt: skip
+    consumer, values = Consumer(settings), list[bytes]()
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    try:
+        while True:
+            message = consumer.poll(30)
+            if message is None:
+                raise TimeoutError(f"topic {topic} does not end")
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return values
+            value = message.value()
+            assert value is not None
+            values.append(value if isinstance(value, bytes) else value.encode())
+    finally:
+        consumer.close()
 
 
 def _session(user: str, row: Any) -> tuple[Any, ...]:
@@ -262,21 +284,23 @@ def main() -> None:
         else:
             kafka = KafkaServers(options.servers)
         dsn = opened.enter_context(PostgresServer()).dsn
-        total, tell = Campaign(), (lambda text: None) if options.json else print
+        total, tell = Campaign(), sys.stderr.write
         for number, kills in enumerate(_parts(options.kills, options.each)):
             place = folder / str(number)
             place.mkdir()
             part = campaign(kafka, _database(dsn, number), place, kills=kills, seed=options.seed + number)
             _add(total, part)
             tell(f"seed {options.seed + number}: {part.records:,} records, {part.runs} runs, {part.total_kills} kills, "
-                 f"{part.seconds:.0f} s, {'; '.join(part.differences) or 'all tables equal'}")  # fmt: skip
+                 f"{part.seconds:.0f} s, {'; '.join(part.differences) or 'all tables equal'}\n")  # fmt: skip
     if options.json:
         sys.stdout.write(json.dumps({"kills": total.total_kills, "by_step": total.kills, "runs": total.runs,
                                      "records": total.records, "differences": total.differences}) + "\n")  # fmt: skip
     else:
-        print(f"\n{total.total_kills} kills in {total.runs} runs over {total.records:,} records, {total.seconds:.0f} s")
+        sys.stdout.write(
+            f"\n{total.total_kills} kills in {total.runs} runs over {total.records:,} records, {total.seconds:.0f} s\n"
+        )
         for step, count in sorted(total.kills.items()):
-            print(f"  {step:<12} {count:>6}")
+            sys.stdout.write(f"  {step:<12} {count:>6}\n")
     sys.exit(1 if total.differences else 0)
 
 
