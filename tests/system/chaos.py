@@ -136,7 +136,7 @@ def partitioned(records: Iterable[bytes]) -> list[list[bytes]]:
     for record in records:
         try:
             key = str(json.loads(record)["uuid"]).encode()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             key = record
         parts[crc32(key) % PARTITIONS].append(record)
     return parts

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from sessionize.connectors.redis import RedisLiveView
 
+POLL_RECORDS_MAX = 100_000
+
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
     """(i, n) when the topic is split between n processes, of which this is number i; None for a whole topic."""
@@ -60,6 +62,7 @@ def open_source(config: PipelineConfig) -> StreamSource:
         max_future_ms=config.rules.max_future_ms,
         start=kafka.start,
         on_expired=kafka.on_expired,
+        batch_records=min(config.stream.epoch_rows, POLL_RECORDS_MAX),
     )
 
 
