@@ -39,12 +39,12 @@ class Written:
 
 
 def ensure_topics(
-    servers: str, security: Settings, names: tuple[str, ...], epochs_topic: str, *, timeout_s: float
+    servers: str, security: Settings, names: tuple[str, ...], *, epochs_topic: str | None = None, timeout_s: float
 ) -> None:
     """Make the topics that are missing, with the server's defaults. Errors: OutputError, UnavailableError."""
     log = Log()
     admin = made(AdminClient, client_settings(servers, security, {}), log)
-    for name in (*names, epochs_topic):
+    for name in (*names, *((epochs_topic,) if epochs_topic is not None else ())):
         try:
             topic_partitions(admin, log, servers, name, timeout_s=timeout_s, kind=OutputError)
         except OutputError as error:

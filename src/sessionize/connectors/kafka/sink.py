@@ -83,7 +83,7 @@ class KafkaEpochSink:
         self._written: Written | None = None
         self._shut_out: OutputError | None = None
         self._failure: tuple[KafkaError, str] | None = None
-        ensure_topics(servers, self._security, topics.names, self._epochs_topic, timeout_s=timeout_s)
+        ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
         self._open()
 
     @property
