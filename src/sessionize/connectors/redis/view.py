@@ -27,7 +27,10 @@ EVENT_TYPES_MAX = 100  # the most frequent ones; events_by_type_total says how m
 TEXT_CHARACTERS_MAX = 1_024
 _CHUNK_USERS = 1_000
 _SCAN_KEYS = 2_000
-_LATER = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+_REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
+_LATER = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+# How a server's answer begins, in a pipeline after the number of the command.
+_LATER_WORDS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
 
 
 class RedisLiveView:
@@ -105,11 +108,7 @@ class RedisLiveView:
     def _failures_told(self) -> Iterator[None]:
         try:
             yield
-        except (
-            redis.AuthenticationError,
-            redis.exceptions.AuthorizationError,
-            redis.exceptions.NoPermissionError,
-        ) as error:
+        except _REFUSED as error:
             raise OutputError(
                 "Redis does not let us in",
                 detail=f"{self._login}: {error}",
@@ -122,16 +121,13 @@ class RedisLiveView:
                 hint="check that the server runs and can be reached",
             ) from error
         except redis.RedisError as error:
-            kind = OutputError
-            if isinstance(error, redis.exceptions.ReadOnlyError | redis.exceptions.OutOfMemoryError) or any(
-                word in str(error) for word in _LATER
-            ):
+            if isinstance(error, _LATER) or any(word in str(error) for word in _LATER_WORDS):
                 raise UnavailableError(
                     "Redis takes no writes now",
                     detail=f"{self._login}: {error}",
                     hint="look at its memory, its disk and its log, and whether it is a replica",
                 ) from error
-            raise kind(
+            raise OutputError(
                 "Redis did not take open sessions",
                 detail=f"{self._login}: {error}",
                 hint="another program may use keys of this prefix: give this pipeline one of its own",
