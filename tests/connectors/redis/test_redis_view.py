@@ -216,7 +216,7 @@ def test_a_key_of_another_program_is_told(valkey: ValkeyServer, view: RedisLiveV
     with valkey.client() as client:
         client.set(f"{prefix}active", "a text")
     with pytest.raises(OutputError, match="did not take") as caught:
-        view.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+        view.show(sessions(["OOM caused error: OOM"]), NOBODY, now_ms=NOW_MS)
     assert "prefix" in str(caught.value.hint)
 
 

@@ -29,7 +29,7 @@ _CHUNK_USERS = 1_000
 _SCAN_KEYS = 2_000
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
 _LATER = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-# How a server's answer begins, in a pipeline after the number of the command.
+# How the server's answer begins.
 _LATER_WORDS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
 
 
@@ -121,15 +121,17 @@ class RedisLiveView:
                 hint="check that the server runs and can be reached",
             ) from error
         except redis.RedisError as error:
-            if isinstance(error, _LATER) or any(word in str(error) for word in _LATER_WORDS):
+            # In a pipeline the command comes first, with its data, and the answer after it.
+            answer = str(error).rpartition("caused error: ")[2]
+            if isinstance(error, _LATER) or answer.startswith(_LATER_WORDS):
                 raise UnavailableError(
                     "Redis takes no writes now",
-                    detail=f"{self._login}: {error}",
+                    detail=f"{self._login}: {answer}",
                     hint="look at its memory, its disk and its log, and whether it is a replica",
                 ) from error
             raise OutputError(
                 "Redis did not take open sessions",
-                detail=f"{self._login}: {error}",
+                detail=f"{self._login}: {answer}",
                 hint="another program may use keys of this prefix: give this pipeline one of its own",
             ) from error
 
