@@ -290,5 +290,5 @@ def _repeated(keys: pa.Array) -> pa.Array:
 
 def _codes(users: pa.ChunkedArray, known: pa.Array) -> Ints:
     """The position of each user in `known`, -1 for none."""
-    codes = pc.index_in(users.cast(pa.string()), value_set=known).fill_null(-1)
-    return codes.to_numpy().astype(np.int64)
+    codes: Ints = pc.index_in(users.cast(pa.string()), value_set=known).fill_null(-1).to_numpy().astype(np.int64)
+    return codes
