@@ -68,7 +68,7 @@ def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: SqlCat
     before = {task.file.file_path for task in opened(catalog).scan().plan_files()}
     old = sessions(("a", 0, 0), ("a", 7, 0))
     new = sessions(("a", -5, 8), revision=pa.array([1], pa.int64()))
-    done = replace(catalog, old, new, snapshot_properties={"why": "late"}, table_properties={"mark": "9"})
+    done = replace(catalog, old, new, snapshot_properties={"why": "late"})
     assert stored(catalog, "revision") == [
         ("a", -5, 8, 1),
         ("a", 5, 2, None),
@@ -84,7 +84,8 @@ def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: SqlCat
     summary = table.current_snapshot().summary
     assert summary is not None
     assert (summary["why"], summary["deleted-records"], summary["added-records"]) == ("late", "3", "2")
-    assert table.properties["mark"] == "9"
+    done.set_properties({"mark": "9"})
+    assert opened(catalog).properties["mark"] == "9"
     assert done.landed("t")
 
 

@@ -94,8 +94,7 @@ class Runs:
 
 def taking_part(events: pa.Table, job: Job) -> pa.Table:
     """The events without those of excluded types, in plain text: what runs and sessions are made of."""
-    plain = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in events.schema]
-    events = events.cast(pa.schema(plain))
+    events = events.cast(pa.schema([f.with_type(_plain(f.type)) for f in events.schema]))
     if not job.rules.excluded_events or col.EVENT_TYPE not in events.column_names:
         return events
     dropped = pc.is_in(events[col.EVENT_TYPE], pa.array(sorted(job.rules.excluded_events)))
@@ -286,6 +285,11 @@ def _keys(sessions: pa.Table, user_name: str) -> pa.Array:
 def _repeated(keys: pa.Array) -> pa.Array:
     counted = pc.value_counts(keys)
     return counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
 
 
 def _codes(users: pa.ChunkedArray, known: pa.Array) -> Ints:

@@ -31,8 +31,11 @@ from sessionize.session.columns import (
 
 WATERMARK = "sessionize.watermark-ms"
 WRITER = "sessionize.writer"
+DRAINED = "sessionize.drained"
 RECONCILED_TO = "sessionize.reconciled-to"
 SEQUENCE = "sequence"
+
+IcebergTable = Table
 
 
 class TooManyRowsError(Exception):
@@ -49,17 +52,21 @@ class Wanted:
 
 
 def watermark_of(table: Table) -> int | None:
-    """The time below which every writer's rows are final; None where no snapshot tells, as after batch runs.
+    """The time below which every writer's rows are final; None where nothing is open: batch runs, drained streams.
 
     Of several writers the one that is furthest behind counts.
     """
-    latest: dict[str | None, int] = {}
+    latest: dict[str | None, int | None] = {}
     for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
         summary = snapshot.summary
-        mark = None if summary is None else summary[WATERMARK]
-        if summary is not None and mark is not None:
+        if summary is None:
+            continue
+        if summary[DRAINED] == "true":
+            latest.setdefault(summary[WRITER], None)
+        mark = summary[WATERMARK]
+        if mark is not None:
             latest.setdefault(summary[WRITER], int(mark))
-    return min(latest.values(), default=None)
+    return min((mark for mark in latest.values() if mark is not None), default=None)
 
 
 def latest_time_of(table: Table, column: str = EVENT_TIME) -> int | None:
@@ -118,8 +125,16 @@ def drained_before(sessions: Table, end_ms: int, *, user_name: str) -> pa.Table:
     return rows.drop_columns(["reason"])
 
 
-def rows_of(table: Table, wanted: Wanted, *, user_name: str, date: str, rows_max: int | None = None) -> pa.Table:
-    """The rows of these users on these dates, with all columns as the table calls them.
+def rows_of(
+    table: Table,
+    wanted: Wanted,
+    *,
+    user_name: str,
+    date: str,
+    only: frozenset[str] | None = None,
+    rows_max: int | None = None,
+) -> pa.Table:
+    """The rows of these users on these dates, with the columns as the table calls them; only: some of them.
 
     date: the name of the date column (event_date or session_date). Errors: TooManyRowsError beyond rows_max; InputError
     when files cannot be read.
@@ -132,14 +147,9 @@ def rows_of(table: Table, wanted: Wanted, *, user_name: str, date: str, rows_max
     keep &= ds.field(USER_HASH_BUCKET).isin(sorted(wanted.buckets))
     if wanted.dates is not None:
         keep = ds.field(date).isin(pa.array(sorted(wanted.dates), pa.date32())) & keep
-    batches = list(_counted(table, data.scanner(filter=keep), rows_max))
-    return pa.Table.from_batches(batches, data.schema).rename_columns(list(seen.names))
-
-
-def event_dates(times_ms: pa.Array) -> frozenset[dt.date]:
-    """The UTC dates of times in ms."""
-    days = pc.unique(pc.floor(pc.divide(times_ms.cast(pa.float64()), 86_400_000.0)).cast(pa.int32()))
-    return frozenset(days.cast(pa.date32()).to_pylist())
+    columns = {here: ds.field(there) for here, there in in_file.items() if only is None or here in only}
+    scanner = data.scanner(columns=columns, filter=keep)
+    return pa.Table.from_batches(list(_counted(table, scanner, rows_max)), scanner.projected_schema)
 
 
 def _counted(table: Table, scanner: ds.Scanner, rows_max: int | None) -> Iterator[pa.RecordBatch]:
@@ -178,11 +188,11 @@ def _of_files(
     fragments = [fragment for fragment in seen.data.get_fragments() if fragment.path in paths]
     data = ds.FileSystemDataset(fragments, seen.data.schema, seen.data.format, seen.data.filesystem)
     names = dict(zip(seen.names, data.schema.names, strict=True))
-    wanted = {here: ds.field(names[there]) for here, there in columns.items()}
+    wanted = {here: names[there] for here, there in columns.items()}
     if with_file:
-        wanted["file"] = ds.field("__filename")
+        wanted["file"] = "__filename"
     try:
-        return data.to_table(columns=wanted, filter=keep)
+        return data.to_table(columns=list(wanted.values()), filter=keep).rename_columns(list(wanted))
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(table, error) from error
 

@@ -91,13 +91,12 @@ class RowReplacer:
         token: str,
         start_ms: pa.Array | None = None,
         snapshot_properties: Mapping[str, str] | None = None,
-        table_properties: Mapping[str, str] | None = None,
     ) -> None:
         """Take out every row with a key of `removed` and put in `added`, at once; nothing when the token is there.
 
         start_ms: session_start_time_ms of each removed row, so that only files of these times are opened.
-        table_properties: set in the same commit. Errors: OutputError when a row to be removed is not there, or when
-        other writers were always faster; then nothing has changed.
+        Errors: OutputError when a row to be removed is not there, or when other writers were always faster; then
+        nothing has changed.
         """
         properties = {**(snapshot_properties or {}), COMMIT_ID: token}
         problem: Exception | None = None
@@ -109,7 +108,7 @@ class RowReplacer:
                     self._table = self._table.refresh()
                     if self.landed(token):
                         return
-                    self._commit(self._ready(removed, added, start_ms), added, properties, table_properties or {})
+                    self._commit(self._ready(removed, added, start_ms), added, properties)
                     return
                 except _LOST as error:
                     problem = error
@@ -279,13 +278,9 @@ class RowReplacer:
         fixed = frozenset(schema.find_field(f.source_id).name for f in self._table.spec().fields)
         return changes_needed(schema, complete(added, self._layout).schema, fixed)
 
-    def _commit(
-        self, rewrite: _Rewrite, added: pa.Table, properties: Mapping[str, str], table_properties: Mapping[str, str]
-    ) -> None:
+    def _commit(self, rewrite: _Rewrite, added: pa.Table, properties: Mapping[str, str]) -> None:
         transaction = self._table.transaction()
         apply_changes(transaction, self._changes(added))
-        if table_properties:
-            transaction.set_properties(dict(table_properties))
         with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as replacing:
             for old in rewrite.old:
                 replacing.delete_data_file(old)
