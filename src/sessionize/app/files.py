@@ -70,6 +70,7 @@ class FilePlan:
             extras=labels or self.rules.boundary is not None,
             max_future_ms=self.max_future_ms,
             now_ms=self.now_ms,
+            plain_users=True,
         )
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
         job = Job(

@@ -45,6 +45,7 @@ class FileSource:
         batch_bytes: int = _BATCH_BYTES,
         max_future_ms: int | None = None,
         now_ms: int | None = None,
+        plain_users: bool = False,
     ) -> None:
         """Look for the files; nothing is read yet.
 
@@ -52,7 +53,8 @@ class FileSource:
         columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
         processes: how many decode large plain NDJSON files, this one included; None for up to four.
         batch_bytes: about how much text makes a batch; large means at least four batches.
-        max_future_ms: reject events later than now_ms (None: the clock) plus this.
+        max_future_ms: reject events later than now_ms (None: the clock) plus this. plain_users: users from Parquet may
+        come as plain text where that is quicker, otherwise they always come as dictionaries.
         Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
         """
         for name, number in (("processes", processes), ("batch_bytes", batch_bytes)):
@@ -68,6 +70,7 @@ class FileSource:
         self._extras = extras
         self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
         self._batch_bytes = batch_bytes
+        self._plain_users = plain_users
         self._latest_ms: int | None = None
         if max_future_ms is not None:
             self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
@@ -129,7 +132,11 @@ class FileSource:
         from sessionize.connectors.files.source_parquet import ParquetReader
 
         reader = ParquetReader(
-            dialect=self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms
+            dialect=self._dialect,
+            columns=self._columns,
+            extras=self._extras,
+            latest_ms=self._latest_ms,
+            plain_users=self._plain_users,
         )
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
             yield EventBatch(decoded.events, decoded.rejected, read_bytes)
