@@ -109,6 +109,16 @@ class Tally:
 
         rows: in the order they were seen; a code may come several times.
         """
+        self._add(slots, rows)
+        deep = slots[self._depth[slots] > RUNS_MAX]
+        if len(deep):
+            merged = self.take(deep)
+            self.drop(deep)
+            self._add(deep, merged)
+        if self._rows > 2 * self._rows_before + GARBAGE_ROWS_MIN:
+            self._rewrite()
+
+    def _add(self, slots: SlotArray, rows: Codes) -> None:
         owner, code, count = rows.owner, rows.code, rows.count
         if len(count) and int(count.max()) > COUNT_MAX:
             times = (count - 1) // COUNT_MAX + 1
@@ -128,13 +138,6 @@ class Tally:
         self._depth[slots] += 1
         self._rows += len(code)
         self._runs += len(slots)
-        deep = slots[self._depth[slots] > RUNS_MAX]
-        if len(deep):
-            merged = self.take(deep)
-            self.drop(deep)
-            self.append(deep, merged)
-        if self._rows > 2 * self._rows_before + GARBAGE_ROWS_MIN:
-            self._rewrite()
 
     def take(self, slots: SlotArray) -> Codes:
         """The codes of these slots (owner: position in slots); nothing is removed."""
@@ -197,8 +200,7 @@ class Tally:
         self._head[slots] = -1
         self._depth[slots] = 0
         self._reset()
-        self._rows_before = len(rows.code)
-        self.append(slots, rows)
+        self._add(slots, rows)
         self._rows_before = self._rows
 
 
