@@ -270,7 +270,9 @@ def test_a_row_lost_to_somebody_else_changes_nothing(engine: Engine, monkeypatch
 def test_what_cannot_be_reconciled_says_why(tmp_path: Path, engine: Engine) -> None:
     with pytest.raises(ConfigError, match="no tables yet"):
         reconciled(engine)
-    files = load_pipeline("user_sessionization_pipeline", overrides={"output.kind": "parquet", "output.path": "o.parquet"})
+    files = load_pipeline(
+        "user_sessionization_pipeline", overrides={"output.kind": "parquet", "output.path": "o.parquet"}
+    )
     with pytest.raises(ConfigError, match="only tables can be reconciled"):
         reconcile_tables(tmp_path, files)
     engine.epoch([("a", 0)], [], 0)

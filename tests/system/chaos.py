@@ -236,7 +236,7 @@ def compare(
         import psycopg
 
         with psycopg.connect(dsn) as served:
-            rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()  # type: ignore[arg-type]
+            rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
             check("postgres", Counter(rows), expected)
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-sessions")]
     check("kafka sessions", Counter(_session(row["uuid"], row) for row in sent), expected)
@@ -256,7 +256,7 @@ def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:
             if message is None:
                 raise TimeoutError(f"topic {topic} does not end")
             error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            if error and error.code() == KafkaError._PARTITION_EOF:
                 return values
             value = message.value()
             assert value is not None
@@ -313,7 +313,7 @@ def _database(dsn: str, number: int) -> str:
     import psycopg
 
     with psycopg.connect(dsn, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE chaos_{number}")  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE chaos_{number}")
         parts: Callable[..., str] = psycopg.conninfo.make_conninfo
         return parts(dsn, dbname=f"chaos_{number}")
 

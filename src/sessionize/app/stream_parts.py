@@ -37,7 +37,12 @@ def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
     return told_by_host(os.uname().nodename, kafka.instances)
 
 
-def open_source(config: PipelineConfig) -> StreamSource:
+def state_folder(config: PipelineConfig, writer: str) -> Path:
+    """Where a writer keeps its checkpoints."""
+    return config.home / "state" / writer
+
+
+def open_source(config: PipelineConfig, writer: str) -> StreamSource:
     """The input. Errors: ConfigError, MissingExtraError, InputError, UnavailableError."""
     if config.input.kind == "directory":
         from sessionize.connectors.files.follow import DirectorySource
@@ -45,6 +50,7 @@ def open_source(config: PipelineConfig) -> StreamSource:
         return DirectorySource(
             list(config.input_paths()),
             dialect=config.dialect(),
+            book=state_folder(config, writer) / "files.book",
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,
         )
@@ -71,7 +77,7 @@ def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callabl
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers["iceberg"] = lambda: _iceberg(config, job)
     if (lake := output.lake) is not None:
-        makers["lake"] = lambda: _lake(config, writer, lake.path)
+        makers["lake"] = lambda: _lake(config, lake.path)
     if (sqlite := output.sqlite) is not None:
         makers["sqlite"] = lambda: _sqlite(config, job, sqlite.path)
     if (postgres := output.postgres) is not None:
@@ -136,10 +142,10 @@ def _iceberg(config: PipelineConfig, job: Job) -> EpochSink:
     )
 
 
-def _lake(config: PipelineConfig, writer: str, path: str) -> EpochSink:
+def _lake(config: PipelineConfig, path: str) -> EpochSink:
     from sessionize.connectors.lake import ParquetLakeSink
 
-    return ParquetLakeSink(config.home / Path(path).expanduser(), writer=writer)
+    return ParquetLakeSink(config.home / Path(path).expanduser())
 
 
 def _sqlite(config: PipelineConfig, job: Job, path: str) -> EpochSink:
@@ -165,9 +171,7 @@ def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSe
     same = section.servers is None
     return KafkaEpochSink(
         config.input.kafka.servers if section.servers is None else section.servers,
-        OutputTopics(
-            enriched=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected
-        ),
+        OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
         writer=writer,
         user_name=job.user_name,
         security=resolved(section.settings or (config.input.kafka.settings if same else ())),

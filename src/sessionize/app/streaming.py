@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig
-from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of
+from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.livefeed import LiveFeed
@@ -73,9 +73,9 @@ def open_stream(
             log.away({} if error is None else {"redis": error.message})
 
     with ExitStack() as opened:
-        checkpoints = Checkpoints(config.home / "state" / writer, writer=writer)
+        checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
         opened.callback(checkpoints.close)
-        source = open_source(config)
+        source = open_source(config, writer)
         opened.callback(source.close)
         job = Job(
             policy=config.policy(),

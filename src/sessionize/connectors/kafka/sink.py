@@ -161,7 +161,7 @@ class KafkaEpochSink:
     def _messages(self, rows: EpochRows) -> Iterator[tuple[str, list[str], list[bytes]]]:
         """(topic, keys, values), a piece at a time."""
         tables = (
-            (self._topics.events, rows.events),
+            (self._topics.events, rows.events if rows.enriched is None else rows.enriched),
             (self._topics.sessions, rows.sessions),
             (self._topics.late, rows.late),
         )
