@@ -22,7 +22,7 @@ def codes(runs: list[list[tuple[int, int]]]) -> Codes:
 @given(st.lists(STEP, max_size=8))
 def test_against_dictionaries(steps: list[tuple[dict[int, list[tuple[int, int]]], set[int]]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("RUNS_MAX", 2), ("GARBAGE_ROWS_MIN", 3), ("MERGED_ROWS_MIN", 2)):
+        for name, value in (("RUNS_MAX", 2), ("GARBAGE_ROWS_MIN", 3), ("MERGED_ROWS_MIN", 2), ("NARROW_ROWS_MAX", 9)):
             patch.setattr(tally, name, value)
         held = Tally()
         expected: list[dict[int, int]] = [{} for _ in range(SLOTS)]

@@ -43,12 +43,17 @@ class OpenSessions:
     __slots__ = ("_blank", "_columns")
 
     def __init__(self, capacity: int = 0) -> None:
-        # columns that are zero throughout, as many are in most runs: never touched, they take neither time nor memory
+        # columns that are zero throughout, as many are in most runs, are one zero seen many times
         self._blank = {name for name in STATE_TYPES if name not in _NOTHING}
-        self._columns = {name: np.full(capacity, _NOTHING.get(name, 0), dtype) for name, dtype in STATE_TYPES.items()}
+        self._columns = {name: self._unused(name, capacity) for name in STATE_TYPES}
+
+    def _unused(self, name: str, capacity: int) -> npt.NDArray[Any]:
+        if name in self._blank:
+            return np.broadcast_to(np.zeros(1, STATE_TYPES[name]), (capacity,))
+        return np.full(capacity, _NOTHING.get(name, 0), STATE_TYPES[name])
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        """A column by slot, to be read; only `put` may write values other than those it holds."""
+        """A column by slot, to be read: `put` writes."""
         return self._columns[name]
 
     @property
@@ -63,8 +68,7 @@ class OpenSessions:
             return
         room = max(capacity, have + have // 2)
         for name, old in self._columns.items():
-            # zeros take no memory until they are written to
-            new = np.full(room, _NOTHING[name], old.dtype) if name in _NOTHING else np.zeros(room, old.dtype)
+            new = self._unused(name, room)
             if name not in self._blank:
                 new[:have] = old
             self._columns[name] = new
@@ -79,9 +83,12 @@ class OpenSessions:
     def put(self, slots: SlotArray, values: dict[str, npt.NDArray[Any]]) -> None:
         """Overwrite the named columns of these slots; each slot at most once."""
         for name, value in values.items():
-            if name not in self._blank or value.any():
+            if name in self._blank:
+                if not value.any():
+                    continue
                 self._blank.discard(name)
-                self._columns[name][slots] = value
+                self._columns[name] = self._unused(name, self.capacity)
+            self._columns[name][slots] = value
 
     def live_slots(self) -> SlotArray:
         """Slots whose last event may still be followed within the gap, ascending."""
