@@ -1,6 +1,8 @@
 """The store of checkpoints: what is committed comes back, old files go, and nobody else's files are touched."""
 
 import hashlib
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -164,6 +166,10 @@ def test_commits_go_on_while_a_base_is_merged(tmp_path):
         go.set()
         store.wait()
         assert names(tmp_path, "base") == [1, 4]
+        run(store, stream, 1)  # three deltas had been committed meanwhile, so the next base is due
+        store.wait()
+        assert (names(tmp_path, "base"), store.merge_error) == ([4, 8], None)
+    (tmp_path / "base-4.ckpt").unlink()
     with Checkpoints(tmp_path, writer="w") as store:
         assert digest(resumed(store.recover()).core) == digest(stream.core)
 
@@ -184,7 +190,7 @@ def test_a_planned_epoch_is_repeated_as_planned(tmp_path):
         with pytest.raises(StateError, match="another plan"):
             store.begin_plan(other)
         store.commit(1, {}, stream.step())
-        with pytest.raises(StateError, match="too late"):
+        with pytest.raises(StateError, match="out of turn"):
             store.begin_plan(first)
         store.begin_plan(stream.plan())
     with Checkpoints(tmp_path, writer="w") as store:
@@ -239,3 +245,12 @@ def test_a_course_of_events_that_was_given_up_never_joins_the_chain(tmp_path):
         assert "does not build on" in found.damaged[0]
         run(store, resumed(found), 1)
         assert digest(resumed(store.recover()).core) == digests(4)[4]
+
+
+def test_the_benchmark_runs_and_checks_what_it_measures(tmp_path):
+    script = Path(__file__).parents[2] / "benchmarks" / "checkpoint.py"
+    command = [sys.executable, str(script), "--users", "2000", "--events", "500", "--epochs", "2"]
+    done = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "restart" in done.stdout
+    assert list(tmp_path.iterdir()) == []

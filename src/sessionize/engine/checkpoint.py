@@ -14,7 +14,8 @@ import os
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ class Recovered:
     """Where to go on. epoch: the last one that is done, 0 when none is, and then header and state are None.
 
     header: the engine's, of that epoch. state: the whole state, for Sessionizer.restore_tables(state.header,
-    state.tables, …). plans: of the epochs after it that were begun; they must be repeated as they are. damaged: what
-    was found to be so, for the log.
+    state.tables, …). plans: of the epochs after it that were begun; they must be repeated as they are, and given to
+    begin_plan again, which mends a damaged copy. damaged: what was found to be so, for the log.
     """
 
     epoch: int
@@ -59,19 +60,16 @@ class Recovered:
 
 @dataclass(slots=True)
 class _Chain:
-    """What the newest base and its deltas are. base: its epoch, 0 for none. token: of the state at the end."""
+    """What the newest base and its deltas are.
+
+    epoch, token: of the state at the end. base: its epoch, 0 for none. delta_bytes: of each delta behind it, by epoch.
+    """
 
     epoch: int = 0
     token: str = ""
     base: int = 0
     base_bytes: int = 0
-    delta_bytes: dict[int, int] | None = None
-
-    def sizes(self) -> dict[int, int]:
-        """Bytes of each delta behind the base, by epoch."""
-        if self.delta_bytes is None:
-            self.delta_bytes = {}
-        return self.delta_bytes
+    delta_bytes: dict[int, int] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -111,8 +109,8 @@ class Checkpoints:
         Errors: StateError for an epoch that is not the next one, or that has another plan already.
         """
         chain = self._known_chain()
-        if plan.epoch <= chain.epoch:
-            raise StateError("a plan comes too late", detail=f"epoch {plan.epoch}, and {chain.epoch} is done already")
+        if plan.epoch != chain.epoch + 1:
+            raise StateError("an epoch is planned out of turn", detail=f"epoch {plan.epoch} after {chain.epoch}")
         names = [f"plan-{plan.epoch}.{copy}" for copy in "ab"]
         there = self._plan(names, [], set(self._folder.names()))
         if there is not None and there.digest != plan.digest:
@@ -148,7 +146,7 @@ class Checkpoints:
             if first:
                 chain.base, chain.base_bytes = epoch, size
             else:
-                chain.sizes()[epoch] = size
+                chain.delta_bytes[epoch] = size
         self._merge_when_heavy(chain)
 
     def wait(self) -> None:
@@ -174,7 +172,7 @@ class Checkpoints:
         if self._merging is not None and not self._merging.is_alive():
             self.wait()
         with self._guard:
-            sizes = dict(chain.sizes())
+            sizes = dict(chain.delta_bytes)
             heavy = sum(sizes.values()) > max(chain.base_bytes, self._deltas_bytes_min) or len(sizes) > self._deltas_max
         if not heavy or self._merging is not None or len(sizes) < self._merge_again_at:
             return
@@ -190,6 +188,9 @@ class Checkpoints:
         previous = chain.base
         try:
             parts = [self._read(name) for name in names]
+            for before, part in pairwise(parts):
+                if part.after != before.token:
+                    raise DamagedError(f"epoch {part.epoch} does not build on epoch {before.epoch}")
             whole = merge_changes([part.changes for part in parts], whole=True)
             last = parts[-1]
             base = Stored(
@@ -199,11 +200,11 @@ class Checkpoints:
             size = self._folder.put({f"base-{epoch}.ckpt": checkpoint_bytes(base)})
             with self._guard:
                 chain.base, chain.base_bytes = epoch, size
-                chain.delta_bytes = {at: n for at, n in chain.sizes().items() if at > epoch}
+                chain.delta_bytes = {at: n for at, n in chain.delta_bytes.items() if at > epoch}
             self._merge_again_at, self.merge_error = 0, None
             self._remove_before(previous)
         except (SessionizeError, DamagedError, MemoryError, pa.ArrowException) as error:
-            self._merge_again_at = len(chain.sizes()) + 20
+            self._merge_again_at = len(chain.delta_bytes) + 20
             self.merge_error = (
                 error
                 if isinstance(error, SessionizeError)
