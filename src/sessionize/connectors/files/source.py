@@ -7,7 +7,9 @@ number of processes.
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from itertools import groupby
 from typing import cast
 
@@ -71,6 +73,7 @@ class FileSource:
         self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
         self._batch_bytes = batch_bytes
         self._plain_users = plain_users
+        self._begun: tuple[Iterator[EventBatch], Future[EventBatch | None]] | None = None
         self._latest_ms: int | None = None
         if max_future_ms is not None:
             self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
@@ -93,11 +96,36 @@ class FileSource:
         """What the input calls the user."""
         return self._dialect.user_name
 
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """In this block the first call of batches() finds its first batch read already, or about to be.
+
+        For whoever has something else to do before, like loading an engine.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="sessionize-first") as pool, closing(self._batches()) as batches:
+            first = pool.submit(next, batches, None)
+            self._begun = batches, first
+            try:
+                yield
+            finally:
+                wait([first])
+                self._begun = None
+
     def batches(self) -> Iterator[EventBatch]:
         """The events in the order of the files, about 16 MB of text or a row group of Parquet at a time.
 
         Errors: InputError for a file that cannot be read, or a table that lacks a mapped column.
         """
+        if self._begun is None:
+            yield from self._batches()
+            return
+        (batches, waiting), self._begun = self._begun, None
+        first = waiting.result()
+        if first is not None:
+            yield first
+            yield from batches
+
+    def _batches(self) -> Generator[EventBatch, None, None]:
         for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
             group = list(files)
             found = self._ranges(group) if in_ranges else self._one_by_one(group)
