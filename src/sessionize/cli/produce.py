@@ -98,14 +98,8 @@ def produce(
         duplicate_fraction=duplicate_fraction,
         broken_fraction=broken_fraction,
     )
-    kafka = producing.KafkaTarget.of(
-        servers=kafka_servers,
-        topic=topic,
-        record_format=record_format,
-        schema_file=avro_schema,
-        registry_url=schema_registry,
-        settings_file=kafka_settings,
-    )
+    places = {"schema_file": avro_schema, "registry_url": schema_registry, "settings_file": kafka_settings}
+    kafka = producing.KafkaTarget.of(servers=kafka_servers, topic=topic, record_format=record_format, **places)
     totals = producing.produce(
         settings,
         output,
