@@ -1,6 +1,8 @@
 """What others see of open sessions in Redis, and what happens when it is away."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,3 +251,10 @@ def test_options_that_cannot_be_meant(login: Login) -> None:
         RedisLiveView(login, gap_ms=GAP_MS, prefix="")
     with pytest.raises(ConfigError, match="gap"):
         RedisLiveView(login, gap_ms=0)
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['redis'] = None; import sessionize.connectors.redis"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "sessionize.errors.MissingExtraError" in done.stderr
+    assert "sessionize[redis]" in done.stderr

@@ -1,6 +1,8 @@
 """What the store says when it cannot be written: later, or never; and that it never shows a password."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -321,3 +323,10 @@ def test_writers_that_come_first_at_once(postgres: PostgresServer, login: Login,
     assert count(postgres, schema) == 6
     with closing(sqlite3.connect(path)) as reader:
         assert reader.execute("SELECT count(*) FROM user_sessions").fetchone() == (6,)
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['psycopg'] = None; import sessionize.connectors.store.postgres"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "sessionize.errors.MissingExtraError" in done.stderr
+    assert "sessionize[postgres]" in done.stderr

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from sessionize.connectors.passwords import PasswordPlace
-from sessionize.errors import ConfigError
+from sessionize.errors import ConfigError, MissingExtraError
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("redis", "redis", "a live view in Redis") from missing
 
 _TIMEOUT_S = 5.0
 
