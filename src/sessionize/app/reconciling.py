@@ -7,7 +7,6 @@ moved on only past those that are settled; the others are looked at again.
 
 import contextlib
 import datetime as dt
-import fcntl
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,10 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.app.alone import alone
 from sessionize.app.config import PipelineConfig
 from sessionize.engine.batch import Job
 from sessionize.engine.reconcile import Replacement, Replacer, reconcile, runs_of, taking_part
-from sessionize.errors import ConfigError, UnavailableError
+from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ USERS_MAX = 20_000  # users of one group, and so of one commit
 ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is divided
 OPERATION = "sessionize.operation"
 _DAY_MS = 86_400_000
-_LOCK = "reconcile.lock"
 
 Dates = frozenset[dt.date]
 
@@ -88,7 +87,7 @@ def reconcile_tables(
     without it. drained: nothing is open, whatever the tables say. stores: get the same replacements after Iceberg.
     Errors: ConfigError where there is nothing that could be reconciled; UnavailableError while another one runs.
     """
-    with contextlib.nullcontext() if dry_run else _alone(home):
+    with contextlib.nullcontext() if dry_run else alone(home, "reconcile", "reconciliation"):
         tables = _Tables.of(home, config)
         work = _Work(tables, Reconciled(dry_run=dry_run), stores, rows_max)
         work.done.horizon_ms = work.horizon_ms = None if drained else tables.horizon_ms()
@@ -328,19 +327,3 @@ def _dates(first_ms: npt.NDArray[np.int64], last_ms: npt.NDArray[np.int64]) -> D
     days = {day for first, last in spans for day in range(first, last + 1)}
     epoch = dt.date(1970, 1, 1)
     return frozenset(epoch + dt.timedelta(days=day) for day in days)
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One reconciliation of a home at a time; the lock goes with the process, however it ends."""
-    if not (home / "catalog.db").exists():
-        yield  # there is nothing to lock, and whoever opens the tables says so
-        return
-    with open(home / _LOCK, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UnavailableError(
-                "another reconciliation is running", detail=f"{home / _LOCK} is held", hint="wait until it is done"
-            ) from error
-        yield

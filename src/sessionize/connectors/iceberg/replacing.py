@@ -63,10 +63,14 @@ class RowReplacer:
     """Replaces rows of one table by their key. Fits engine.reconcile.Replacer for sessions.
 
     table: the table, whose rows are found by the columns of `key`. layout: what its rows are made of. Partitions by
-    session_date and user_hash_bucket narrow the search. Not for several threads. Errors: OutputError.
+    session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be gone already. Not for
+    several threads. Errors: OutputError.
     """
 
-    def __init__(self, table: Table, layout: TableLayout, *, key: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, table: Table, layout: TableLayout, *, key: tuple[str, ...] | None = None, missing_ok: bool = False
+    ) -> None:
+        self._missing_ok = missing_ok
         self._table = table
         self._layout = layout
         self._key = key or (str(layout.user_name), SESSION_ID)
@@ -212,6 +216,8 @@ class RowReplacer:
             staging.add(aligned(complete(rows, self._layout), schema))
 
     def _check_found(self, keys: pa.Array, found: list[pa.Array]) -> None:
+        if self._missing_ok:
+            return
         there = pa.concat_arrays([pa.array([], pa.binary()), *found])
         missing = pc.invert(pc.is_in(keys, value_set=there))
         count = pc.sum(missing).as_py() or 0
