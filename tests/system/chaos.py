@@ -282,11 +282,9 @@ def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:
             if message is None:
                 raise TimeoutError(f"topic {topic} does not end")
             error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # type: ignore[redundant-expr]
+            if error and error.code() == KafkaError._PARTITION_EOF:
                 return values
-            value = message.value()
-            assert value is not None
-            values.append(value if isinstance(value, bytes) else value.encode())
+            values.append(bytes(message.value() or b""))
     finally:
         consumer.close()
 
