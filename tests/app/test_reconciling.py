@@ -220,26 +220,53 @@ def test_a_kill_between_two_groups_is_made_up_for(engine: Engine, monkeypatch: p
     assert (done.late_events, done.replaced, done.unchanged) == (6, 4, 2)
 
 
-def test_other_stores_get_the_same_replacements(engine: Engine) -> None:
-    class Kept:
-        def __init__(self) -> None:
-            self.calls: list[tuple[Any, Any, str]] = []
+class Store:
+    """A store that fails as often as told, and keeps what it got."""
 
-        def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
-            self.calls.append((removed.to_pylist(), added[col.EVENT_COUNT].to_pylist(), token))
+    def __init__(self, failures: int) -> None:
+        self._failures = failures
+        self.calls: list[tuple[Any, Any, str]] = []
 
+    def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise UnavailableError("the store is not there")
+        self.calls.append((removed.to_pylist(), added[col.EVENT_COUNT].to_pylist(), token))
+
+
+def test_other_stores_get_the_same_replacements_once_they_are_there(engine: Engine) -> None:
     engine.epoch([("a", 0), ("z", 600)], [], 590)
     engine.epoch([], [("a", 10)], 590)
-    store = Kept()
-    reconciled(engine, stores=[store])
-    (removed, counts, token) = store.calls[0]
-    assert removed == [{engine.config.dialect().user_name: "a", "session_id": f"a_{NOON}"}]
+    store = Store(failures=1)
+    with pytest.raises(UnavailableError):
+        reconciled(engine, stores=[store])
+    assert reconciled(engine, stores=[store]).replaced == 0
+    assert reconciled(engine, stores=[store]).replaced == 0
+    ((removed, counts, token),) = store.calls
+    user_name = engine.config.dialect().user_name
+    assert removed == [{user_name: "a", "session_id": f"a_{NOON}"}]
     assert counts == [2]
     table = load_table(open_catalog(engine.config.home), "sessions", USER_SESSIONS)
-    assert RowReplacer(table, user_sessions(engine.config.dialect().user_name)).landed(token)
+    assert RowReplacer(table, user_sessions(user_name)).landed(token)
     summary = table.current_snapshot().summary
     assert summary is not None
     assert summary["sessionize.operation"] == "reconcile"
+
+
+def test_stores_hear_nothing_of_what_the_tables_did_not_take(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.epoch([("a", 0), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 10)], 590)
+    store = Store(failures=0)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RowReplacer, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            reconciled(engine, stores=[store])
+    reconciled(engine, stores=[store])
+    assert [counts for _, counts, _ in store.calls] == [[2]]
 
 
 def test_one_at_a_time(engine: Engine) -> None:
