@@ -1,4 +1,4 @@
-"""What holds for every test: hypothesis profiles, and no skipping in CI.
+"""What holds for every test: hypothesis profiles, servers, and no skipping in CI.
 
 CI sets the environment variable CI to "true". A test skipped there would look like a test passed,
 so there it fails, with the reason it gave; the same goes for a module that skips itself while it is imported.
@@ -9,6 +9,10 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+from sessionize.testing.services.fixtures import kafka, own_kafka
+
+__all__ = ["kafka", "own_kafka"]
 
 IN_CI = os.environ.get("CI") == "true"
 

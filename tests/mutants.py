@@ -26,7 +26,7 @@ TARGETS = {
     "kernel/reference.py": {"reference_sessions"},
     "session/policy.py": {"longest_silence_ms", "remembers_users"},
     "session/state.py": {"silent_slots"},
-    "engine/local.py": {"late"},
+    "engine/lateness.py": {"late"},
 }
 SECONDS_MAX = 240
 OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {

@@ -73,8 +73,12 @@ def test_the_documented_default_and_example_are_true(tmp_path: Path, dotted: str
     needed = {
         "input.mapping": "input.mapping.user = 'u'\ninput.mapping.time = 't'\n",
         "input.generator": "input.kind = 'generator'\n",
+        "input.kafka": "input.kind = 'kafka'\ninput.kafka.instances = 2\n",
+        "output.catalog": "output.catalog.kind = 'rest'\noutput.catalog.uri = 'u'\n",
     }.get(".".join(tables), "output.kind = 'parquet'\n" if dotted == "output.path" else "")
-    lines = [line for line in needed.splitlines() if not line.startswith(dotted)]
+    if dotted == "input.kafka.partitions":
+        needed = "input.kind = 'kafka'\n"
+    lines = [line for line in needed.splitlines() if not line.startswith(f"{dotted} ")]
     path = tmp_path / "my.toml"
     path.write_text("\n".join([*lines, f"{dotted} = {example.strip('| `')}"]), encoding="utf-8")
     load_pipeline(str(path), environ={})

@@ -8,7 +8,7 @@ import pytest
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
 
-from sessionize.connectors.iceberg import IcebergSink, SqlCatalog, load_table, open_catalog, user_sessions
+from sessionize.connectors.iceberg import Catalog, IcebergSink, load_table, open_catalog, user_sessions
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.errors import OutputError
 from sessionize.session import columns as col
@@ -29,17 +29,17 @@ def sessions(*rows: tuple[str, int, int], **more: list[Any]) -> pa.Table:
     return pa.table({**made, **more})
 
 
-def append(catalog: SqlCatalog, rows: pa.Table) -> None:
+def append(catalog: Catalog, rows: pa.Table) -> None:
     sink = IcebergSink(catalog, LAYOUT, table="user_sessions")
     sink.write(rows)
     sink.commit()
 
 
-def opened(catalog: SqlCatalog) -> Table:
+def opened(catalog: Catalog) -> Table:
     return load_table(catalog, "sessions", "user_sessions")
 
 
-def stored(catalog: SqlCatalog, *names: str) -> list[tuple[Any, ...]]:
+def stored(catalog: Catalog, *names: str) -> list[tuple[Any, ...]]:
     rows = opened(catalog).scan().to_arrow()
     columns = [rows[name].to_pylist() for name in ("uuid", col.SESSION_START, col.EVENT_COUNT, *names)]
     return sorted(zip(*columns, strict=True))
@@ -49,7 +49,7 @@ def data_files(home: Path) -> set[str]:
     return {str(path) for path in (home / "warehouse").rglob("*.parquet")}
 
 
-def replace(catalog: SqlCatalog, removed: pa.Table, added: pa.Table, token: str = "t", **options: Any) -> RowReplacer:
+def replace(catalog: Catalog, removed: pa.Table, added: pa.Table, token: str = "t", **options: Any) -> RowReplacer:
     replacer = RowReplacer(opened(catalog), LAYOUT)
     start_ms = removed[col.SESSION_START].combine_chunks()
     replacer.replace(removed.select(["uuid", col.SESSION_ID]), added, token=token, start_ms=start_ms, **options)
@@ -57,14 +57,14 @@ def replace(catalog: SqlCatalog, removed: pa.Table, added: pa.Table, token: str 
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> SqlCatalog:
+def catalog(tmp_path: Path) -> Catalog:
     made = open_catalog(tmp_path)
     append(made, sessions(("a", 0, 1), ("a", 5, 2), ("a", DAY, 3), ("b", 0, 4)))
     append(made, sessions(("a", 7, 5), ("c", -1, 6)))
     return made
 
 
-def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: SqlCatalog) -> None:
+def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: Catalog) -> None:
     before = {task.file.file_path for task in opened(catalog).scan().plan_files()}
     old = sessions(("a", 0, 0), ("a", 7, 0))
     new = sessions(("a", -5, 8), revision=pa.array([1], pa.int64()))
@@ -89,7 +89,7 @@ def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: SqlCat
     assert done.landed("t")
 
 
-def test_a_token_that_landed_is_not_written_again(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_a_token_that_landed_is_not_written_again(catalog: Catalog, tmp_path: Path) -> None:
     replace(catalog, sessions(("b", 0, 0)), sessions(("b", 1, 1)))
     files = data_files(tmp_path)
     replace(catalog, sessions(("b", 0, 0)), sessions(("b", 1, 1)))
@@ -97,13 +97,13 @@ def test_a_token_that_landed_is_not_written_again(catalog: SqlCatalog, tmp_path:
     assert data_files(tmp_path) == files
 
 
-def test_only_removing_and_only_adding(catalog: SqlCatalog) -> None:
+def test_only_removing_and_only_adding(catalog: Catalog) -> None:
     replace(catalog, sessions(("b", 0, 0)), sessions().cast(sessions(("x", 0, 0)).schema))
     replace(catalog, sessions(("b", 0, 0)).slice(0, 0), sessions(("d", 3, 1)), "other")
     assert [row[0] for row in stored(catalog)] == ["a", "a", "a", "a", "c", "d"]
 
 
-def test_rows_that_are_gone_change_nothing(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_rows_that_are_gone_change_nothing(catalog: Catalog, tmp_path: Path) -> None:
     files, before = data_files(tmp_path), stored(catalog)
     with pytest.raises(OutputError, match=r"(?s)not in the table any more.*1 of 2"):
         replace(catalog, sessions(("b", 0, 0), ("b", 99, 0)), sessions(("b", 1, 1)))
@@ -130,14 +130,14 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *steps: Any) -> None:
     monkeypatch.setattr(Transaction, "commit_transaction", commit)
 
 
-def test_an_append_in_between_is_kept(catalog: SqlCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_append_in_between_is_kept(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(monkeypatch, lambda _: append(open_catalog(tmp_path), sessions(("b", 2, 7), extra=["x"])))
     replace(catalog, sessions(("b", 0, 0)), sessions(("b", 1, 1)))
     assert [row for row in stored(catalog, "extra") if row[0] == "b"] == [("b", 1, 1, None), ("b", 2, 7, "x")]
 
 
 def test_a_row_that_is_appended_again_in_between_goes_too(
-    catalog: SqlCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(monkeypatch, lambda _: append(open_catalog(tmp_path), sessions(("b", 0, 7))))
     replace(catalog, sessions(("b", 0, 0)), sessions(("b", 1, 1)))
@@ -145,7 +145,7 @@ def test_a_row_that_is_appended_again_in_between_goes_too(
 
 
 def test_files_that_were_rewritten_in_between_are_planned_again(
-    catalog: SqlCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compact(_: Any) -> None:
         other = open_catalog(tmp_path)
@@ -161,7 +161,7 @@ def test_files_that_were_rewritten_in_between_are_planned_again(
     assert live <= data_files(tmp_path)
 
 
-def test_an_answer_that_got_lost_doubles_nothing(catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_got_lost_doubles_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(commit: Any) -> Exception:
         commit()
         return OSError("the connection is gone")
@@ -173,7 +173,7 @@ def test_an_answer_that_got_lost_doubles_nothing(catalog: SqlCatalog, monkeypatc
 
 
 def test_writers_that_are_always_faster_leave_no_files(
-    catalog: SqlCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, before = data_files(tmp_path), stored(catalog)
     monkeypatch.setattr("sessionize.connectors.iceberg.replacing._WAIT_MAX_S", 0.0)

@@ -1,95 +1,334 @@
-"""The streaming engine as a whole: sessions of the on-time events, late ones set aside, the books balanced."""
+"""The local engine: however the stream is cut, wherever it crashes, the tables are those of one uninterrupted run."""
 
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
-from sessionize.engine.local import run_stream
-from sessionize.engine.outputs import Outputs
-from sessionize.ports import EventBatch
+from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.status import EpochReport
+from sessionize.errors import OutputError, StateError, UnavailableError
+from sessionize.ports import EpochSink, StreamSource
 from sessionize.session import columns as col
-from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
+from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.strategies import events, policies, rules
+from sessionize.testing.streams import KeptEpochs, RecordedStream
+
+BROKEN: dict[str, Any] = {"broken": True}
 
 
-class Batches:
-    """A source of the given events, cut into batches."""
-
-    size_bytes = None
-    event_columns = frozenset(col.EVENT_TYPES)
-    user_name = col.USER
-
-    def __init__(self, rows: list[dict[str, Any]], size: int) -> None:
-        self._parts = [rows[at : at + size] for at in range(0, len(rows), size)]
-
-    def batches(self):
-        for part in self._parts:
-            yield EventBatch(events_table(part), col.REJECTED_SCHEMA.empty_table(), 0)
+class Crash(BaseException):
+    """The process is gone."""
 
 
-class Kept:
-    """A sink that keeps what was committed."""
+class Steps:
+    """Crashes at the n-th step; counts them."""
 
-    def __init__(self) -> None:
-        self._waiting: list[pa.Table] = []
-        self.tables: list[pa.Table] = []
+    def __init__(self, crash_at: int | None = None) -> None:
+        self.crash_at, self.seen = crash_at, list[str]()
 
-    def write(self, rows: pa.Table) -> None:
-        self._waiting.append(rows)
-
-    def commit(self) -> None:
-        self.tables, self._waiting = self.tables + self._waiting, []
-
-    def abort(self) -> None:
-        self._waiting = []
-
-    @property
-    def count(self) -> int:
-        return sum(table.num_rows for table in self.tables)
+    def __call__(self, step: str) -> None:
+        self.seen.append(step)
+        if len(self.seen) == self.crash_at:
+            raise Crash(step)
 
 
-def on_time(rows: list[dict[str, Any]], lateness: int) -> list[dict[str, Any]]:
-    """Rule 8, one record after the other."""
-    latest, kept = None, []
-    for row in rows:
-        if latest is None or row["time"] >= latest - lateness:
-            kept.append(row)
-        latest = row["time"] if latest is None else max(latest, row["time"])
-    return kept
+def engine(
+    folder: Path,
+    source: StreamSource,
+    sinks: dict[str, EpochSink],
+    *,
+    policy: Policy | None = None,
+    rule: Rules | None = None,
+    lateness: int = 0,
+    tempo: Tempo | None = None,
+    **more: Any,
+) -> LocalEngine:
+    return LocalEngine(
+        source,
+        sinks,
+        Job(policy=policy or Policy(), rules=rule or Rules()),
+        Checkpoints(folder, writer="w"),
+        lateness_ms=lateness,
+        tempo=tempo or Tempo(epoch_rows_max=15, poll_s=0, once=True),
+        writer="w",
+        **more,
+    )
 
 
-@given(events(), policies(), rules(), st.integers(0, 80), st.integers(1, 12))
-def test_sessions_of_the_on_time_events(
-    rows: list[dict[str, Any]], policy: Policy, rule: Rules, lateness: int, size: int
-):
-    sessions, archive, late = Kept(), Kept(), Kept()
-    outputs = Outputs(sessions=sessions, events=archive, late=late)
-    totals = run_stream(Batches(rows, size), outputs, Job(policy=policy, rules=rule), lateness_ms=lateness)
-    kept = on_time(rows, lateness)
-    end = max((row["time"] for row in rows), default=0)
-    made = [row for table in sessions.tables for row in sorted_rows(table)]
-    order = ("user", "session_start_time_ms", "session_end_time_ms", "session_id")
-    expected = expected_sessions(kept, policy, rule, end_ms=end)
-    assert sorted(made, key=lambda r: [r[k] for k in order]) == sorted(expected, key=lambda r: [r[k] for k in order])
-    assert (archive.count, late.count) == (len(kept), len(rows) - len(kept))
-    assert totals.balanced
-    assert totals.late == late.count
-    assert totals.pending == 0
+def run(make: Callable[[], LocalEngine], *, crashes: bool = False) -> LocalEngine:
+    """Run to the end; with crashes, start again as often as it takes."""
+    while True:
+        made = make()
+        try:
+            made.run()
+            return made
+        except Crash:
+            assert crashes
+        finally:
+            made.close()
 
 
-def test_a_failing_commit_aborts_what_has_not_been_committed():
-    class Failing(Kept):
-        def commit(self) -> None:
-            raise OSError("the disk is gone")
+def on_time(partitions: list[list[dict[str, Any]]], lateness: int) -> tuple[list[dict[str, Any]], int]:
+    """Rule 8 for each partition, one record after the other; and how many records are late."""
+    kept, late = [], 0
+    for rows in partitions:
+        latest: int | None = None
+        for row in (r for r in rows if "user" in r):
+            if latest is None or row["time"] >= latest - lateness:
+                kept.append(row)
+            else:
+                late += 1
+            latest = row["time"] if latest is None else max(latest, row["time"])
+    return kept, late
 
-    sessions, archive = Kept(), Failing()
-    outputs = Outputs(sessions=sessions, events=archive)
-    with pytest.raises(OSError, match="the disk is gone"):
-        run_stream(Batches([{"user": "a", "time": 1}], 1), outputs, Job(policy=Policy()), lateness_ms=0)
-    assert sessions.tables == []
-    assert sessions._waiting == []
+
+def dealt(rows: list[dict[str, Any]], partitions: int) -> list[list[dict[str, Any]]]:
+    """By user, as a producer with keys does."""
+    return [[r for r in rows if crc32(str(r.get("user")).encode()) % partitions == p] for p in range(partitions)]
+
+
+def sessions_of(sink: KeptEpochs) -> list[dict[str, Any]]:
+    rows = [dict(row) for table in sink.rows("sessions") for row in sorted_rows(table)]
+    return sorted(rows, key=order)
+
+
+def order(row: Any) -> tuple[Any, ...]:
+    return (row["user"], row["session_start_time_ms"], row["session_end_time_ms"], row["session_id"])
+
+
+def check(sink: KeptEpochs, made: LocalEngine, partitions: Any, policy: Policy, rule: Rules, lateness: int) -> None:
+    kept, late = on_time(partitions, lateness)
+    end = max((r["time"] for r in kept), default=0)
+    assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end), key=order)
+    assert (sink.count("events"), sink.count("late")) == (len(kept), late)
+    assert sink.count("rejected") == sum("user" not in row for rows in partitions for row in rows)
+    assert made.totals.balanced
+    assert made.totals.consumed == sum(map(len, partitions))
+    assert (made.totals.pending, made.totals.late) == (0, late)
+    assert made.totals.sessions == sink.count("sessions")
+
+
+def with_broken(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:
+    mixed = list(rows)
+    for place in places:
+        mixed.insert(place, BROKEN)
+    return mixed
+
+
+some_events = st.builds(with_broken, events(), st.lists(st.integers(0, 60), max_size=5))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some_events, policies(), rules(), st.integers(1, 16), st.sampled_from([0, 40, 1000]), st.integers(0, 9))
+def test_the_sessions_of_the_on_time_events(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[dict[str, Any]],
+    policy: Policy,
+    rule: Rules,
+    partitions: int,
+    lateness: int,
+    cut: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("state")
+    parts, sink = dealt(rows, partitions), KeptEpochs()
+    made = run(
+        lambda: engine(
+            folder, RecordedStream(parts, cut=cut), {"kept": sink}, policy=policy, rule=rule, lateness=lateness
+        )
+    )
+    check(sink, made, parts, policy, rule, lateness)
+    assert sink.repeated == 0
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some_events, policies(), rules(), st.integers(1, 4), st.sampled_from([0, 40, 1000]), st.integers(0, 10**6))
+def test_crashes_at_any_step_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[dict[str, Any]],
+    policy: Policy,
+    rule: Rules,
+    partitions: int,
+    lateness: int,
+    seed: int,
+) -> None:
+    folder, chance = tmp_path_factory.mktemp("state"), random.Random(seed)
+    parts, first, second = dealt(rows, partitions), KeptEpochs(), KeptEpochs()
+
+    def make() -> LocalEngine:
+        return engine(
+            folder,
+            RecordedStream(parts, cut=chance.randint(0, 9)),
+            {"first": first, "second": second},
+            policy=policy,
+            rule=rule,
+            lateness=lateness,
+            on_step=Steps(chance.randint(1, 25)),
+        )
+
+    made = run(make, crashes=True)
+    for sink in (first, second):
+        check(sink, made, parts, policy, rule, lateness)
+
+
+VISITS = [{"user": f"u{i % 7}", "time": i * 1000, "id": str(i)} for i in range(200)]
+
+
+def test_every_named_step_can_be_the_last_one(tmp_path: Path) -> None:
+    steps = Steps()
+    run(lambda: engine(tmp_path / "whole", RecordedStream([VISITS]), {"kept": KeptEpochs()}, on_step=steps))
+    assert set(steps.seen) == {"plan", "planned", "write kept", "commit", "committed"}
+    for at in range(1, len(steps.seen) + 1):
+        sink, todo = KeptEpochs(), [at]
+
+        def make(at: int = at, sink: KeptEpochs = sink, todo: list[int] = todo) -> LocalEngine:
+            crash = Steps(todo.pop() if todo else None)
+            return engine(tmp_path / str(at), RecordedStream([VISITS]), {"kept": sink}, on_step=crash)
+
+        made = run(make, crashes=True)
+        check(sink, made, [VISITS], Policy(), Rules(), 0)
+
+
+def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    rows, sink = VISITS[:100], KeptEpochs()
+    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, drain=False)
+    run(lambda: engine(tmp_path, RecordedStream([rows]), {"kept": sink}, tempo=tempo))
+    assert sink.count("sessions") == 0  # all still open
+    run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}))
+    assert sessions_of(sink) == sorted(expected_sessions(VISITS, Policy(), Rules()), key=order)
+
+
+def test_nothing_new_makes_no_epoch(tmp_path: Path) -> None:
+    sink, reports = KeptEpochs(), list[EpochReport]()
+    for _ in range(2):
+        run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_epoch=reports.append))
+    assert len(reports) == len(sink.epochs)
+    assert sum(report.consumed for report in reports) == 200
+
+
+def test_after_draining_whatever_could_have_changed_a_session_is_late(tmp_path: Path) -> None:
+    sink = KeptEpochs()
+    run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}))
+    last = VISITS[-1]["time"]
+    more = [{"user": "u0", "time": last + Policy().gap_ms}, {"user": "u0", "time": last + Policy().gap_ms + 1}]
+    run(lambda: engine(tmp_path, RecordedStream([VISITS + more]), {"kept": sink}))
+    assert [row["event_time_ms"] for table in sink.rows("late") for row in table.to_pylist()] == [more[0]["time"]]
+    new = [row for row in sessions_of(sink) if row["session_start_time_ms"] > last]
+    assert [(row["user"], row["event_count"]) for row in new] == [("u0", 1)]
+
+
+def test_an_outage_of_a_sink_delays_and_nothing_else(tmp_path: Path) -> None:
+    sink = KeptEpochs(fail=[UnavailableError("the store is away")] * 3)
+    told = list[dict[str, str]]()
+    made = run(
+        lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_status=lambda s: told.append(s.away))
+    )
+    check(sink, made, [VISITS], Policy(), Rules(), 0)
+    assert {"kept": "the store is away"} in told
+    assert told[-1] == {}
+
+
+def test_a_permanent_error_ends_the_run_and_the_next_one_repeats_the_epoch(tmp_path: Path) -> None:
+    other, sink = KeptEpochs(), KeptEpochs(fail=[OutputError("the table is of another kind")])
+    with pytest.raises(OutputError, match="another kind"):
+        run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"other": other, "kept": sink}))
+    made = run(lambda: engine(tmp_path, RecordedStream([VISITS], cut=5), {"other": other, "kept": sink}))
+    for one in (other, sink):
+        check(one, made, [VISITS], Policy(), Rules(), 0)
+    assert other.repeated == 1
+
+
+def test_a_long_outage_ends_the_run_and_says_what_becomes_of_the_epoch(tmp_path: Path) -> None:
+    sink = KeptEpochs(fail=[UnavailableError("away")] * 50)
+    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, outage_s_max=0)
+    with pytest.raises(UnavailableError) as caught:
+        run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo))
+    assert any("repeats it" in note for note in caught.value.__notes__)
+
+
+def test_stopping_commits_what_was_read(tmp_path: Path) -> None:
+    sink, stopping = KeptEpochs(), threading.Event()
+    tempo = Tempo(epoch_rows_max=15, poll_s=0)
+    made = run(
+        lambda: engine(
+            tmp_path,
+            RecordedStream([VISITS]),
+            {"kept": sink},
+            tempo=tempo,
+            stopping=stopping,
+            on_epoch=lambda report: stopping.set() if report.epoch == 3 else None,
+        )
+    )
+    assert sink.count("events") == made.totals.consumed < 200
+    again = run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}))
+    check(sink, again, [VISITS], Policy(), Rules(), 0)
+
+
+def test_state_that_was_thrown_away_is_noticed(tmp_path: Path) -> None:
+    sink = KeptEpochs()
+    run(lambda: engine(tmp_path / "a", RecordedStream([VISITS]), {"kept": sink}))
+    last = len(sink.epochs)
+    tempo = Tempo(epoch_rows_max=1_000, poll_s=0, once=True)
+    sink._last["w"] = type(sink._last["w"])("w", 1, "another")
+    with pytest.raises(StateError, match="another plan"):
+        run(lambda: engine(tmp_path / "b", RecordedStream([VISITS]), {"kept": sink}, tempo=tempo))
+    assert len(sink.epochs) == last
+
+
+def test_silence_ends_sessions_by_the_clock(tmp_path: Path) -> None:
+    class Clock:
+        def __init__(self) -> None:
+            self.s = 0.0
+
+        def now_ms(self) -> int:
+            return 1_700_000_000_000
+
+        def monotonic_s(self) -> float:
+            self.s += 1.0
+            return self.s
+
+    sink, stopping = KeptEpochs(), threading.Event()
+    made = run(
+        lambda: engine(
+            tmp_path,
+            RecordedStream([VISITS]),
+            {"kept": sink},
+            tempo=Tempo(epoch_s=100, poll_s=0, idle_after_s=50),
+            stopping=stopping,
+            clock=Clock(),
+            on_epoch=lambda report: stopping.set() if report.sessions else None,
+        )
+    )
+    assert sink.count("sessions") == 7
+    assert made.totals.pending == 0
+    ended = {row["end_reason"] for row in sessions_of(sink)}
+    assert ended == {"inactivity"}
+
+
+def test_the_books_hold_in_every_epoch(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [*VISITS[:50], BROKEN, VISITS[49], *VISITS[50:], VISITS[0], BROKEN]
+    reports, sink = list[EpochReport](), KeptEpochs()
+    run(lambda: engine(tmp_path, RecordedStream([rows]), {"kept": sink}, on_epoch=reports.append))
+    assert all(report.as_log()["balanced"] for report in reports)
+    last = reports[-1].totals
+    assert (last.consumed, last.rejected, last.duplicate, last.late) == (204, 2, 1, 1)
+    assert reports[-1].as_log()["totals"]["settled"] == 200
+
+
+def test_empty_epoch_tables_have_their_columns(tmp_path: Path) -> None:
+    sink = KeptEpochs()
+    run(lambda: engine(tmp_path, RecordedStream([[BROKEN]]), {"kept": sink}))
+    (_, rows), *_ = sink.epochs
+    assert rows.sessions.schema == col.SessionColumns().schema()
+    assert rows.events.column_names[:2] == [col.USER, col.EVENT_TIME]
+    assert isinstance(rows.late, pa.Table)

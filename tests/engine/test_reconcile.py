@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
-from sessionize.engine.local import LateRule
+from sessionize.engine.lateness import LateRule
 from sessionize.engine.reconcile import REVISION, Replacement, reconcile, taking_part
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer
 from sessionize.engine.batch import Job, sessions_of
-from sessionize.engine.local import LateRule
+from sessionize.engine.lateness import LateRule
 from sessionize.engine.totals import Totals
 from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col

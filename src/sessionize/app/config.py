@@ -21,7 +21,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from sessionize.app import config_types as kinds
 from sessionize.app.boundary import load_boundary
 from sessionize.app.config_errors import all_keys, config_error
-from sessionize.app.config_sections import InputSection, OutputSection, RulesSection, RunSection, Section, key
+from sessionize.app.config_section import Section, key
+from sessionize.app.config_sections import InputSection, OutputSection, RulesSection, RunSection
+from sessionize.app.config_streams import StreamSection
 from sessionize.app.config_types import refuse
 from sessionize.app.layers import MODES, KeyPath, environment_layer, file_layer, lay_over, option_layer
 from sessionize.app.options import format_value
@@ -68,6 +70,7 @@ class PipelineConfig(Section):
     rules: RulesSection = Field(default_factory=RulesSection, description="What a session is.")
     output: OutputSection = Field(default_factory=OutputSection, description="Where sessions go.")
     run: RunSection = Field(default_factory=RunSection, description="How to run.")
+    stream: StreamSection = Field(default_factory=StreamSection, description="How a stream moves.")
 
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
 
@@ -137,8 +140,8 @@ class PipelineConfig(Section):
         )
 
     def input_paths(self) -> tuple[str, ...]:
-        """What to read. Errors: ConfigError where the input is files and none is named."""
-        if self.input.kind == "files" and not self.input.paths:
+        """What to read. Errors: ConfigError where the input is files, or a directory, and none is named."""
+        if self.input.kind in ("files", "directory") and not self.input.paths:
             raise ConfigError(
                 "there is nothing to read",
                 detail=f"{self.origin_of('input.paths')}: input.paths = []",

@@ -7,9 +7,19 @@ text, as in the file; the properties ending in _ms and _bytes are for those who 
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sessionize.app import config_types as kinds
+from sessionize.app.config_section import Section, key
+from sessionize.app.config_streams import (
+    CatalogSection,
+    KafkaInputSection,
+    KafkaOutputSection,
+    LakeSection,
+    PostgresSection,
+    RedisSection,
+    SqliteSection,
+)
 from sessionize.app.config_types import refuse
 from sessionize.app.options import parse_size_bytes
 from sessionize.errors import ConfigError
@@ -23,20 +33,8 @@ _ENDINGS = {"parquet": (".parquet",), "csv": (".csv",), "ndjson": (".ndjson", ".
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-def key(default: Any, doc: str, *, example: object, unit: str | None = None) -> Any:
-    """A key of the file: its default, what it means, a value to copy, and the unit of a bare number."""
-    extra: dict[str, Any] | None = {"x-unit": unit} if unit else None
-    return Field(default, description=doc, examples=[example], json_schema_extra=extra)
-
-
 def _ms(text: str) -> int:
     return parse_duration_ms(text, name="duration")
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, and no key is taken that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MappingSection(Section):
@@ -117,12 +115,16 @@ class GeneratorSection(Section):
 class InputSection(Section):
     """Where events come from and how to read them."""
 
-    kind: Literal["files", "generator"] = key(
-        "files", "files reads input.paths; generator makes events up, see [input.generator].", example="files"
+    kind: Literal["files", "generator", "kafka", "directory"] = key(
+        "files",
+        "files reads input.paths; directory follows them for new files; kafka reads a topic, see [input.kafka]; "
+        "generator makes events up, see [input.generator].",
+        example="files",
     )
     paths: kinds.Texts = key(
         (),
-        "Files to read: JSON lines (also .gz), CSV or Parquet. Only with kind = files.",
+        "Files to read: JSON lines (also .gz), CSV or Parquet; with directory, folders or patterns to follow. "
+        "Only with kind = files or directory.",
         example=["events.ndjson"],
     )
     dialect: DialectName | None = Field(
@@ -135,6 +137,7 @@ class InputSection(Section):
         default=None, description="Fields of your own records, in place of a dialect."
     )
     generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
+    kafka: KafkaInputSection = Field(default_factory=KafkaInputSection, description="Only with kind = kafka.")
 
     @model_validator(mode="before")
     @classmethod
@@ -274,6 +277,15 @@ class OutputSection(Section):
         "Whether to keep rejected records, with their bytes and the reason: in a table, or beside the file.",
         example=False,
     )
+    catalog: CatalogSection = Field(
+        default_factory=CatalogSection, description="The catalog of the tables. Only with kind = iceberg."
+    )
+    postgres: PostgresSection | None = Field(default=None, description="Sessions in PostgreSQL too; for streams.")
+    sqlite: SqliteSection | None = Field(default=None, description="Sessions in SQLite too; for streams.")
+    redis: RedisSection | None = Field(default=None, description="Open sessions in Redis; for streams.")
+    kafka: KafkaOutputSection | None = Field(default=None, description="Topics to write; for streams.")
+    lake: LakeSection | None = Field(default=None, description="Accepted events as Parquet files too; for streams.")
+    console: kinds.Switch = key(False, "Print each final session as a line of JSON as well; for streams.", example=True)
     columns: kinds.Columns | None = key(
         None,
         "Which session columns to write; all that the input can fill when left out.",

@@ -22,14 +22,20 @@ PREFIX = "SESSIONIZE_"
 _SIZE_BYTES_MAX = 1 << 20
 _DEPTH_MAX = 8  # deeper than any key lies
 
+_WITH_TABLES = (
+    *("database", "table", "events", "mode", "catalog"),
+    *("postgres", "sqlite", "redis", "kafka", "lake", "console"),
+)
 # Which options mean something only while a key has a certain value: {selecting key: {value: its options}}.
 MODES: dict[KeyPath, dict[str, tuple[KeyPath, ...]]] = {
     ("input", "kind"): {
         "files": (("input", "paths"),),
+        "directory": (("input", "paths"),),
+        "kafka": (("input", "kafka"),),
         "generator": (("input", "generator"),),
     },
     ("output", "kind"): {
-        "iceberg": tuple(("output", name) for name in ("database", "table", "events", "mode")),
+        "iceberg": tuple(("output", name) for name in _WITH_TABLES),
         "parquet": (("output", "path"),),
         "csv": (("output", "path"),),
         "ndjson": (("output", "path"),),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sessionize.app.config import PipelineConfig, explain_config
 from sessionize.engine.batch import Job, run_batch
-from sessionize.engine.local import run_stream
+from sessionize.engine.bounded import run_stream
 from sessionize.engine.outputs import Outputs
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.ports import Sink, Source

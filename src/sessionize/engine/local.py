@@ -1,101 +1,382 @@
-"""Events to sessions as they come: lateness decided per record, the watermark moved, final sessions written.
+"""The local engine: a stream to sessions, in epochs, exactly once (docs/adr, the note on epochs).
 
-The state lives in this process for the length of one run, and everything becomes visible at its end, at once.
+    process   polls read; late events are set aside, the others pushed; nothing becomes final
+    plan      what the epoch consists of is made durable
+    write     the watermark advances, and every sink gets the rows, while the next epoch is read already
+    commit    what changed goes into the checkpoint
+
+After a crash the last checkpoint is loaded and planned epochs are repeated. Everything that decides about rows is in
+the plan or in the checkpoint: offsets, watermark, the present.
 """
 
+import threading
+import time
 from collections.abc import Callable
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 from sessionize.engine.batch import Job
-from sessionize.engine.outputs import Outputs, keep
-from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
+from sessionize.engine.delivery import Patience
+from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
+from sessionize.engine.lateness import Watermarks
+from sessionize.engine.livefeed import LiveFeed
+from sessionize.engine.status import EpochReport, Status
+from sessionize.engine.totals import Totals
+from sessionize.errors import StateError, UnavailableError
+from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import Sink, Source
+from sessionize.ports import EpochId, EpochRows, EpochSink, StreamBatch, StreamSource
 from sessionize.session import columns as col
 
 
-class LateRule:
-    """A record is late when its time is below the latest before it, in the order of arrival, minus the lateness.
+class Clock(Protocol):
+    """The two clocks an engine looks at."""
 
-    So what is late depends on the data alone, never on how it was cut into batches.
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC; may jump."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment; only moves forward."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        """The time since the machine started."""
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tempo:
+    """How the engine moves.
+
+    epoch_s: how long an epoch lasts at most; epoch_rows_max: how many records it has, about, before it ends early.
+    poll_s: how long a poll waits. idle_after_s: silence after which a partition that is read to its end no longer holds
+    the watermark. outage_s_max: how long a server may be away before the run ends. once: process what is there, and
+    end; drain: and end every open session then.
     """
 
-    def __init__(self, lateness_ms: int) -> None:
-        self._lateness_ms = lateness_ms
-        self.latest_ms: int | None = None
+    epoch_s: float = 10.0
+    epoch_rows_max: int = 500_000
+    poll_s: float = 0.2
+    idle_after_s: float = 60.0
+    outage_s_max: float = 600.0
+    once: bool = False
+    drain: bool = True
 
-    def late(self, time: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """bool[n] for the next n records, int64[n] ms in order of arrival."""
-        if not len(time):
-            return np.zeros(0, bool)
-        running = np.maximum.accumulate(time)
-        if self.latest_ms is not None:
-            np.maximum(running, self.latest_ms, out=running)
-        before = np.append(time[0] if self.latest_ms is None else self.latest_ms, running[:-1])
-        self.latest_ms = int(running[-1])
-        late: npt.NDArray[np.bool_] = time < before - self._lateness_ms
-        return late
+
+@dataclass(slots=True)
+class _Written:
+    """An epoch that is processed and planned, on its way through the sinks."""
+
+    plan: Plan
+    rows: EpochRows
+    changes: Changes
+    header: dict[str, Any]
+    report: EpochReport
+
+
+class LocalEngine:
+    """Runs one pipeline. sinks: name -> sink, in the order in which they are written. Not for several threads.
+
+    on_epoch: hears of every committed epoch. on_status: hears how things stand, some times a second. on_step: hears
+    the name of every step of an epoch before it begins, from whichever thread does it. enrich: give the sinks the
+    events with their sessions so far.
+    """
+
+    def __init__(
+        self,
+        source: StreamSource,
+        sinks: dict[str, EpochSink],
+        job: Job,
+        checkpoints: Checkpoints,
+        *,
+        lateness_ms: int,
+        tempo: Tempo,
+        writer: str,
+        live: LiveFeed | None = None,
+        enrich: bool = False,
+        clock: Clock | None = None,
+        stopping: threading.Event | None = None,
+        on_epoch: Callable[[EpochReport], None] = lambda report: None,
+        on_status: Callable[[Status], None] = lambda status: None,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._source, self._sinks, self._job, self._checkpoints = source, sinks, job, checkpoints
+        self._tempo, self._writer, self._live, self._enrich = tempo, writer, live, enrich
+        self._lateness_ms = lateness_ms
+        self._clock = clock or SystemClock()
+        self._stopping = stopping or threading.Event()
+        self._on_epoch, self._on_status, self._on_step = on_epoch, on_status, on_step
+        self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
+        self._writing: Future[None] | None = None
+        self._totals = Totals()
+        self._positions: dict[str, int] = {}
+        self._last_epoch = 0
+        self._status = Status()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch-writer")
+        self._sessionizer = Sessionizer(
+            job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
+        )
+        self._watermarks = self._new_watermarks(None, {})
 
     @property
-    def watermark_ms(self) -> int | None:
-        """No record that is not late can be below it; None before the first record."""
-        return None if self.latest_ms is None else self.latest_ms - self._lateness_ms
+    def totals(self) -> Totals:
+        """The books over all epochs since the pipeline first ran, this one's records included."""
+        return self._totals
 
+    @property
+    def sessionizer(self) -> Sessionizer:
+        """The state as it stands: for live views."""
+        return self._sessionizer
 
-def run_stream(
-    source: Source,
-    outputs: Outputs,
-    job: Job,
-    *,
-    lateness_ms: int,
-    progress: Progress = ignore,
-    stop: Callable[[], bool] = lambda: False,
-) -> Totals:
-    """Run until the source ends (or stop() says so, between two batches), then end every session and commit.
+    def close(self) -> None:
+        """Release the state's folder; the source and the sinks belong to whoever made them."""
+        self._thread.shutdown(wait=True)
+        self._checkpoints.close()
 
-    progress hears "read" with the bytes of each batch. On an error no output shows anything of the run
-    (Outputs.committed).
-    """
-    totals = Totals()
-    rule = LateRule(lateness_ms)
-    sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
-    with outputs.committed():
-        for batch in source.batches():
-            totals.take_in(batch, outputs.rejected)
-            if batch.events.num_rows:
-                accepted = _set_late_aside(batch.events, rule, outputs, totals, job.user_name)
-                keep(outputs.events, accepted, job.user_name)
-                sessionizer.push(accepted)
-                if rule.watermark_ms is not None:
-                    _write(outputs.sessions, sessionizer.advance(rule.watermark_ms), totals)
-                _book(totals, sessionizer)
-            progress("read", batch.read_bytes, totals)
-            if stop():
-                break
-        _write(outputs.sessions, sessionizer.flush(rule.latest_ms), totals)
-        _book(totals, sessionizer)
-    return totals
+    def run(self) -> Totals:
+        """Go on where the last run stopped, until the source ends (tempo.once), `stopping` is set, or an error.
 
+        Errors: those of source and sinks, UnavailableError when one was away for too long; what was read and not
+        committed is read again by the next run.
+        """
+        try:
+            self._recover()
+            ended = False
+            while not ended:
+                epoch = self._open_epoch()
+                ended = self._collect(epoch)
+                drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
+                self._finish(epoch, drain=drains)
+            self._await_writing()
+        finally:
+            self._thread.shutdown(wait=True)
+        return self._totals
 
-def _set_late_aside(events: pa.Table, rule: LateRule, outputs: Outputs, totals: Totals, user_name: str) -> pa.Table:
-    late = rule.late(events[col.EVENT_TIME].to_numpy())
-    if not late.any():
-        return events
-    totals.late += int(np.count_nonzero(late))
-    keep(outputs.late, events.filter(pa.array(late)), user_name)
-    return events.filter(pa.array(~late))
+    # ---- process ----
 
+    def _open_epoch(self) -> Epoch:
+        return Epoch(self._last_epoch + 1, self._clock.now_ms(), self._clock.monotonic_s())
 
-def _write(sink: Sink, sessions: pa.Table, totals: Totals) -> None:
-    if sessions.num_rows:
-        sink.write(sessions)
-        totals.sessions += sessions.num_rows
+    def _collect(self, epoch: Epoch) -> bool:
+        """Poll until the epoch is due; whether it is the last one."""
+        tempo = self._tempo
+        while True:
+            if self._stopping.is_set():
+                return True
+            if self._writing is not None and self._writing.done():
+                self._await_writing()  # an error of the writer ends the run now, not an epoch later
+            at_s = self._clock.monotonic_s()
+            if at_s - epoch.opened_s >= tempo.epoch_s or epoch.consumed >= tempo.epoch_rows_max:
+                return False
+            if not epoch.consumed:
+                epoch.now_ms = self._clock.now_ms()
+            wait_s = max(0.0, min(tempo.poll_s, tempo.epoch_s - (at_s - epoch.opened_s)))
+            batches = self._patience.call("source", lambda wait_s=wait_s: self._poll(wait_s, epoch.now_ms))  # type: ignore[misc]
+            self._take(epoch, batches)
+            self._tell_status(epoch)
+            if tempo.once and not batches and self._source.partitions() <= self._source.read_to_end():
+                return True
 
+    def _poll(self, wait_s: float, now_ms: int) -> list[StreamBatch]:
+        if self._stopping.is_set():
+            return []
+        return self._source.poll(timeout_s=wait_s, now_ms=now_ms)
 
-def _book(totals: Totals, sessionizer: Sessionizer) -> None:
-    counts = sessionizer.counts
-    totals.settled, totals.pending = counts.settled, counts.pending
-    totals.duplicate, totals.excluded = counts.duplicate, counts.excluded
+    def _take(self, epoch: Epoch, batches: list[StreamBatch]) -> None:
+        at_s = self._clock.monotonic_s()
+        taken = [epoch.add(batch, self._watermarks, self._totals, at_s=at_s) for batch in batches]
+        accepted = [events for events in taken if events.num_rows]
+        if accepted:
+            events = joined(accepted, accepted[0].schema)
+            self._sessionizer.push(events)
+            if self._live is not None:
+                self._live.touched(events[col.USER])
+        for batch in batches:
+            self._positions.update({place: end for place, (_, end) in batch.ranges.items()})
+        self._book()
+        if self._live is not None:
+            self._live.refresh(self._sessionizer, at_s=at_s, now_ms=epoch.now_ms)
+
+    # ---- plan ----
+
+    def _finish(self, epoch: Epoch, *, drain: bool) -> None:
+        watermark = self._watermarks.target_ms(
+            self._source.partitions(),
+            self._source.read_to_end(),
+            at_s=self._clock.monotonic_s(),
+            ended=self._tempo.once,
+        )
+        waits = self._totals.pending or self._sessionizer.open_sessions
+        moves = watermark is not None and watermark != self._watermarks.floor_ms
+        if not epoch.ranges and not (waits and (moves or drain)):
+            return
+        plan = Plan(
+            epoch=epoch.number, ranges=dict(epoch.ranges), watermark_ms=watermark, now_ms=epoch.now_ms, drain=drain
+        )
+        self._await_writing()
+        self._on_step("plan")
+        self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
+        self._on_step("planned")
+        written = self._advance(epoch, plan)
+        self._writing = self._thread.submit(self._write, written)
+
+    def _advance(self, epoch: Epoch, plan: Plan) -> _Written:
+        """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
+        started_s = self._clock.monotonic_s()
+        events = event_rows(epoch.events, self._job.user_name)
+        enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
+        sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
+        if plan.drain:
+            sessions.append(self._sessionizer.flush())
+            if self._sessionizer.latest_ms is not None:
+                # from here on, whatever could have changed these sessions is late
+                beyond = self._sessionizer.latest_ms + self._job.policy.longest_silence_ms + 1
+                sessions.append(self._sessionizer.advance(beyond))
+        self._watermarks.floor_ms = self._sessionizer.watermark_ms
+        self._last_epoch = plan.epoch
+        rows = EpochRows(
+            sessions=joined([s for s in sessions if s.num_rows], self._job.columns.schema(self._job.user_name)),
+            events=events,
+            late=event_rows(epoch.late, self._job.user_name),
+            rejected=joined(epoch.rejected, col.REJECTED_SCHEMA),
+            watermark_ms=self._sessionizer.watermark_ms,
+            enriched=enriched,
+        )
+        self._totals.sessions += rows.sessions.num_rows
+        self._book()
+        changes = self._sessionizer.changes()
+        if self._live is not None:
+            self._live.touched(changes.gone)
+        header = {
+            "positions": dict(self._positions),
+            "latest_ms": self._watermarks.latest_ms,
+            "totals": asdict(self._totals),
+        }
+        seconds = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
+        report = EpochReport(
+            epoch=plan.epoch,
+            plan=plan.digest,
+            consumed=epoch.consumed,
+            sessions=rows.sessions.num_rows,
+            late=rows.late.num_rows,
+            rejected=rows.rejected.num_rows,
+            seconds=seconds,
+            advance_s=self._clock.monotonic_s() - started_s,
+            write_s=0.0,
+            watermark_ms=rows.watermark_ms,
+            open_sessions=self._sessionizer.open_sessions,
+            behind=self._source.behind(),
+            totals=replace(self._totals, rejected_by_reason=dict(self._totals.rejected_by_reason)),
+        )
+        return _Written(plan, rows, changes, header, report)
+
+    # ---- write and commit ----
+
+    def _write(self, written: _Written) -> None:
+        """Runs beside the next epoch's polls: nothing here touches the state."""
+        started_s = self._clock.monotonic_s()
+        epoch = EpochId(self._writer, written.plan.epoch, written.plan.digest)
+        for name, sink in self._sinks.items():
+            self._on_step(f"write {name}")
+            self._patience.call(name, lambda sink=sink: sink.write_epoch(epoch, written.rows))  # type: ignore[misc]
+        self._on_step("commit")
+        self._patience.call(
+            "state", lambda: self._checkpoints.commit(written.plan.epoch, written.header, written.changes)
+        )
+        self._on_step("committed")
+        report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
+        self._status = replace(self._status, last_epoch=report)
+        self._on_epoch(report)
+
+    def _await_writing(self) -> None:
+        """The epoch before this one is through, or its error is told."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except UnavailableError as error:
+            error.add_note("the epoch is planned: the next run repeats it, and nothing is lost or doubled")
+            raise
+
+    # ---- recover ----
+
+    def _recover(self) -> None:
+        found = self._checkpoints.recover()
+        if found is not None:
+            self._restore(found)
+        self._patience.call("source", lambda: self._source.seek(self._positions))
+        for plan in found.plans if found is not None else ():
+            self._repeat(plan)
+        if self._live is not None:
+            self._live.restart(self._sessionizer, now_ms=self._clock.now_ms())
+
+    def _restore(self, found: Recovered) -> None:
+        if found.header is not None and found.state is not None:
+            header, state = found.header, found.state
+            self._sessionizer = Sessionizer.restore_tables(
+                state.header, state.tables, self._job.policy, rules=self._job.rules, track_changes=True
+            )
+            there, here = self._sessionizer.columns.names, self._job.columns.names
+            if there != here:
+                raise StateError(
+                    "the state was made for other session columns",
+                    detail=f"{', '.join(there)} there, {', '.join(here)} here",
+                    hint="let the pipeline drain once with the old columns, then start with a new home",
+                )
+            self._positions = {place: int(offset) for place, offset in header["positions"].items()}
+            self._totals = Totals(**header["totals"])
+            self._last_epoch = found.epoch
+            self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, header["latest_ms"])
+
+    def _new_watermarks(self, floor_ms: int | None, latest_ms: dict[str, int]) -> Watermarks:
+        return Watermarks(
+            self._lateness_ms, idle_after_s=self._tempo.idle_after_s, floor_ms=floor_ms, latest_ms=latest_ms
+        )
+
+    def _repeat(self, plan: Plan) -> None:
+        """The same offsets, watermark and present give the same rows."""
+        self._on_step("repeat")
+        epoch = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s())
+        batches = self._patience.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
+        self._take(epoch, batches)
+        self._write(self._advance(epoch, plan))
+
+    # ---- how things stand ----
+
+    def _book(self) -> None:
+        counts = self._sessionizer.counts
+        self._totals.settled, self._totals.pending = counts.settled, counts.pending
+        self._totals.duplicate, self._totals.excluded = counts.duplicate, counts.excluded
+        self._totals.latest_ms = self._sessionizer.latest_ms
+
+    def _note_outage(self, who: str, error: UnavailableError | None) -> None:
+        away = {name: text for name, text in self._status.away.items() if name != who}
+        if error is not None:
+            away[who] = error.message
+        self._status = replace(self._status, away=away)
+        self._on_status(self._status)
+
+    def _tell_status(self, epoch: Epoch) -> None:
+        elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
+        self._status = replace(
+            self._status,
+            consumed=self._totals.consumed,
+            rate=epoch.consumed / elapsed_s,
+            behind=self._source.behind(),
+            watermark_ms=self._sessionizer.watermark_ms,
+            open_sessions=self._sessionizer.open_sessions,
+            pending=self._totals.pending,
+            late=self._totals.late,
+            rejected=self._totals.rejected,
+        )
+        self._on_status(self._status)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sessionize.ports import EventBatch, Sink
+from sessionize.ports import EventBatch, Sink, StreamBatch
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Totals:
         parts = self.settled + self.pending + self.late + self.duplicate + self.excluded + self.rejected
         return self.consumed == parts
 
-    def take_in(self, batch: EventBatch, rejects: Sink | None) -> None:
+    def take_in(self, batch: EventBatch | StreamBatch, rejects: Sink | None) -> None:
         """Count a batch as consumed, and its rejected records as rejected, which go to their sink."""
         self.consumed += batch.consumed
         if batch.rejected.num_rows:

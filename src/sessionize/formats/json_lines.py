@@ -35,7 +35,6 @@ class JsonLines:
     __slots__ = (
         "_extras",
         "_fields",
-        "_latest_ms",
         "_line_bytes_max",
         "_parts",
         "_pieces",
@@ -46,6 +45,7 @@ class JsonLines:
         "_time_fields",
         "_time_format",
         "columns",
+        "latest_ms",
         "row_count",
     )
 
@@ -60,14 +60,14 @@ class JsonLines:
     ) -> None:
         """columns: the canonical columns to build, None for all that the dialect maps; user and time always.
 
-        extras: keep the other fields too (json_extras.py). latest_ms: reject later events. Errors: ConfigError when the
-        dialect maps a field both as a value and as an object.
+        extras: keep the other fields too (json_extras.py). latest_ms: reject later events; may be set anew between two
+        calls. Errors: ConfigError when the dialect maps a field both as a value and as an object.
         """
         self.columns = dialect.columns_for(columns)
         self.row_count = 0
         self._shape = RecordShape(dialect, self.columns)
         self._extras = Extras(self._shape.top_level) if extras else None
-        self._latest_ms = latest_ms
+        self.latest_ms = latest_ms
         self._line_bytes_max = line_bytes_max
         self._time_format = dialect.time_format
         self._fields = {column: ", ".join(dialect.paths(column)) for column in self.columns}
@@ -204,7 +204,7 @@ class JsonLines:
             arrays[USER],
             times,
             user_faults=user_faults,
-            latest_ms=self._latest_ms,
+            latest_ms=self.latest_ms,
             user_field=self._fields[USER],
             time_field=self._time_field,
         )

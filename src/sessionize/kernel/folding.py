@@ -17,7 +17,7 @@ from sessionize.kernel.emit import MICROS, Ended, plain_text
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.pending import Rows
-from sessionize.kernel.tally import Codes, Tally, distinct_codes
+from sessionize.kernel.tally import Codes, Tally, distinct_codes, joined, ranges
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import in_words
@@ -158,13 +158,10 @@ class Folder:
         if "amount" in data:
             columns["amount"] = _sums(data["amount"], s)
         if "converts" in data:
-            columns["converted"] = np.logical_or.reduceat(data["converts"], s.first)
-        seen: list[Codes | None] = []
-        for name, tally in (("page", self.pages), ("kind", self.kinds)):
-            seen.append(None if tally is None else _codes_by_session(data[name], s))
-        if seen[0] is not None and col.ENTRY_PAGE in self.wanted:
-            columns["entry"] = _entry_pages(seen[0], s, carried)
-        if seen[0] is not None and col.EXIT_PAGE in self.wanted:
+            columns["converted"] = _any_of(data["converts"], s)
+        if self.pages is not None and col.ENTRY_PAGE in self.wanted:
+            columns["entry"] = _entry_pages(data["page"], s, carried)
+        if self.pages is not None and col.EXIT_PAGE in self.wanted:
             columns["exit"] = _exit_pages(data["page"], s, carried)
         closed = s.end_reason != 0
         emitted = np.flatnonzero(closed & (s.count > 0))
@@ -172,25 +169,22 @@ class Folder:
         if len(emitted):
             ended = Ended(
                 columns={name: column[emitted] for name, column in columns.items()},
-                pages=_emitted_codes(seen[0], self.pages, s, emitted),
-                kinds=_emitted_codes(seen[1], self.kinds, s, emitted),
+                pages=_emitted_codes(data.get("page"), self.pages, s, emitted),
+                kinds=_emitted_codes(data.get("kind"), self.kinds, s, emitted),
             )
-        self._keep(columns, seen, s, closed)
+        self._keep(columns, data, s, closed)
         return ended
 
     def _keep(
-        self, columns: dict[str, Array], seen: list[Codes | None], s: Sessions, closed: npt.NDArray[np.bool_]
+        self, columns: dict[str, Array], data: dict[str, Array], s: Sessions, closed: npt.NDArray[np.bool_]
     ) -> None:
         """Leave each user's last session in the state: open, or as the mere memory of the rule that ended it."""
         last = np.append(s.slot[1:] != s.slot[:-1], True)
         open_ = np.flatnonzero(~closed)
-        for tally, codes in zip((self.pages, self.kinds), seen, strict=True):
-            if tally is not None and codes is not None:
+        for name, tally in (("page", self.pages), ("kind", self.kinds)):
+            if tally is not None:
                 tally.drop(s.slot[s.carried & closed])
-                place = np.full(len(s.slot), -1, np.int64)
-                place[open_] = np.arange(len(open_))
-                of_open = codes.of(place[codes.owner] >= 0)
-                tally.append(s.slot[open_], Codes(place[of_open.owner], of_open.code, of_open.count))
+                tally.append(s.slot[open_], _codes_of(data[name], s, open_))
         kept = {name: column[last] for name, column in columns.items() if name not in ("slot", "end_reason")}
         ended = closed[last]
         kept["count"] = np.where(ended, 0, kept["count"])
@@ -221,9 +215,20 @@ class Folder:
         return ended
 
 
+def _any_of(flag: npt.NDArray[np.bool_], s: Sessions) -> npt.NDArray[np.bool_]:
+    """Whether any row of each session has the flag."""
+    at = np.flatnonzero(flag)
+    any_of = np.zeros(len(s.first), bool)
+    any_of[np.searchsorted(s.first, at, side="right") - 1] = True
+    return any_of
+
+
 def _sums(amount: IntArray, s: Sessions) -> IntArray:
     """The amounts of each session added up, in millionths. Errors: InputError rather than a sum that has wrapped."""
-    if int(np.abs(amount).max()) * int((s.last - s.first).max() + 1) > AMOUNT_MAX:
+    most = int(np.abs(amount).max())
+    if most == 0:
+        return np.zeros(len(s.first), np.int64)
+    if most * int((s.last - s.first).max() + 1) > AMOUNT_MAX:
         rough = np.add.reduceat(amount.astype(np.float64), s.first)
         if np.abs(rough).max() > AMOUNT_MAX:
             raise InputError(
@@ -235,37 +240,36 @@ def _sums(amount: IntArray, s: Sessions) -> IntArray:
     return sums
 
 
-def _codes_by_session(code: Array, s: Sessions) -> Codes:
-    """The distinct codes of each session's own rows (owner: position of the session), -1 left out."""
-    has = np.flatnonzero(code >= 0)
-    session = np.repeat(np.arange(len(s.first)), s.last - s.first + 1)
-    return distinct_codes(session[has], code[has], None)
+def _codes_of(code: Array, s: Sessions, chosen: IntArray) -> Codes:
+    """The codes of these sessions' own rows, -1 left out, in order and once a row; owner: position in chosen."""
+    length = s.last[chosen] - s.first[chosen] + 1
+    owner = np.repeat(np.arange(len(chosen)), length)
+    if len(chosen) < len(s.first):
+        code = code[ranges(s.first[chosen], length)]
+    has = code >= 0
+    if not has.all():
+        owner, code = owner[has], code[has]
+    return Codes(owner, code, np.ones(len(code), np.int64))
 
 
-def _emitted_codes(codes: Codes | None, tally: Tally | None, s: Sessions, emitted: IntArray) -> Codes | None:
+def _emitted_codes(code: Array | None, tally: Tally | None, s: Sessions, emitted: IntArray) -> Codes | None:
     """Codes of the emitted sessions, those from before this batch in front; owner: position in emitted."""
-    if codes is None or tally is None:
+    if code is None or tally is None:
         return None
-    place = np.full(len(s.slot), -1, np.int64)
-    place[emitted] = np.arange(len(emitted))
-    new = codes.of(place[codes.owner] >= 0)
-    owner = place[new.owner]
-    resumed = emitted[s.carried[emitted]]
+    new = _codes_of(code, s, emitted)
+    resumed = np.flatnonzero(s.carried[emitted])
     if not len(resumed):
-        return Codes(owner, new.code, new.count)
-    old = tally.take(s.slot[resumed])
-    owner = np.concatenate((place[resumed][old.owner], owner))
-    order = np.argsort(owner, kind="stable")
-    code, count = np.concatenate((old.code, new.code)), np.concatenate((old.count, new.count))
-    return distinct_codes(owner[order], code[order], count[order])
+        return distinct_codes(new.owner, new.code, None)
+    old = tally.rows(s.slot[emitted[resumed]])
+    both = joined(Codes(resumed[old.owner], old.code, old.count), new)
+    return distinct_codes(both.owner, both.code, both.count)
 
 
-def _entry_pages(pages: Codes, s: Sessions, carried: dict[str, Array]) -> npt.NDArray[np.int32]:
+def _entry_pages(page: Array, s: Sessions, carried: dict[str, Array]) -> npt.NDArray[np.int32]:
     """Page of each session's first event that has one, -1 if none has."""
-    offsets = pages.offsets(len(s.slot))
-    entry = np.full(len(s.slot), -1, np.int32)
-    has = np.flatnonzero(offsets[1:] > offsets[:-1])
-    entry[has] = pages.code[offsets[has]]
+    nowhere = len(page)
+    earliest = np.minimum.accumulate(np.where(page >= 0, np.arange(nowhere), nowhere)[::-1])[::-1][s.first]
+    entry = np.where(earliest <= s.last, np.append(page, np.int32(-1))[earliest], np.int32(-1))
     before = carried["entry"]
     entry[s.carried] = np.where((carried["count"] > 0) & (before >= 0), before, entry[s.carried])
     return entry

@@ -1,8 +1,8 @@
-"""Events that have arrived but are not settled yet: chunks of columns, each sorted by time once the watermark moves.
+"""Events that have arrived but are not settled yet: chunks of columns, split when the watermark moves.
 
-A chunk gives up a prefix whenever the watermark moves, found by binary search and handed out as a view, so an event is
-copied once on its way in and once on its way out, however often the watermark moves. Bounded input that is taken out
-whole is not sorted here at all.
+A chunk of which most is settled is split in two, and what stays is copied: at least a half goes each time, so that is
+soon over. A chunk that mostly stays is sorted by time once; from then on it gives up a prefix, found by binary search
+and handed out as a view, however often the watermark moves.
 """
 
 from dataclasses import dataclass
@@ -58,68 +58,101 @@ def join_rows(parts: list[Rows]) -> Rows:
     return Rows(columns, ids)
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """At least one row. first_ms, last_ms: their earliest and latest time; in_order: they are sorted by time."""
+
+    rows: Rows
+    first_ms: int
+    last_ms: int
+    in_order: bool
+
+    @staticmethod
+    def of(rows: Rows) -> "_Chunk":
+        time = rows["time"]
+        return _Chunk(rows, int(time.min()), int(time.max()), in_order=False)
+
+    def split(self, watermark_ms: int) -> "tuple[Rows | None, _Chunk | None]":
+        """The rows below the watermark, and the others."""
+        if self.first_ms >= watermark_ms:
+            return None, self
+        if self.last_ms < watermark_ms:
+            return self.rows, None
+        n, time = len(self.rows), self.rows["time"]
+        if self.in_order:
+            stop = int(np.searchsorted(time, watermark_ms))
+            return self.rows.slice(0, stop), _Chunk(self.rows.slice(stop, n), int(time[stop]), self.last_ms, True)
+        settled = time < watermark_ms
+        if 2 * int(np.count_nonzero(settled)) >= n:
+            return self.rows.take(np.flatnonzero(settled)), _Chunk.of(self.rows.take(np.flatnonzero(~settled)))
+        in_order = self.rows.take(time_order(time, self.first_ms, self.last_ms))
+        return _Chunk(in_order, self.first_ms, self.last_ms, in_order=True).split(watermark_ms)
+
+
+def time_order(time: npt.NDArray[np.int64], first_ms: int, last_ms: int) -> npt.NDArray[np.integer]:
+    """Where the rows are in order of time; first_ms, last_ms: the earliest and latest."""
+    row_bits = len(time).bit_length()
+    if (last_ms - first_ms).bit_length() + row_bits > 64:
+        return np.argsort(time, kind="stable")
+    key = (time - first_ms).view(np.uint64) << np.uint64(row_bits)
+    key |= np.arange(len(time), dtype=np.uint64)
+    key.sort()
+    key &= np.uint64((1 << row_bits) - 1)
+    return key.view(np.int64)
+
+
 class Pending:
     """The buffer of unsettled events."""
 
-    __slots__ = ("_chunks", "_sorted")
+    __slots__ = ("_chunks",)
 
     def __init__(self) -> None:
-        self._chunks: list[Rows] = []
-        self._sorted = 0  # so many of the first chunks are sorted by time
+        self._chunks: list[_Chunk] = []
 
     def __len__(self) -> int:
-        return sum(len(chunk) for chunk in self._chunks)
+        return sum(len(chunk.rows) for chunk in self._chunks)
 
     def add(self, rows: Rows) -> None:
         """Take in a batch, in any order."""
         if len(rows):
-            self._chunks.append(rows)
+            self._chunks.append(_Chunk.of(rows))
 
     def take_all(self) -> Rows | None:
         """Hand out everything."""
-        chunks, self._chunks, self._sorted = self._chunks, [], 0
-        return join_rows(chunks) if chunks else None
+        chunks, self._chunks = self._chunks, []
+        return join_rows([c.rows for c in chunks]) if chunks else None
 
     def take_before(self, watermark_ms: int) -> Rows | None:
         """Hand out the events below the watermark."""
         parts, kept = [], []
-        for at in range(self._sorted, len(self._chunks)):
-            self._chunks[at] = _by_time(self._chunks[at])
         for chunk in self._chunks:
-            time = chunk["time"]
-            if time[0] >= watermark_ms:
-                kept.append(chunk)
-                continue
-            stop = len(time) if time[-1] < watermark_ms else int(np.searchsorted(time, watermark_ms))
-            parts.append(chunk.slice(0, stop))
-            if stop < len(time):
-                kept.append(chunk.slice(stop, len(time)))
-        self._chunks, self._sorted = kept, len(kept)
+            settled, rest = chunk.split(watermark_ms)
+            if settled is not None:
+                parts.append(settled)
+            if rest is not None:
+                kept.append(rest)
+        self._chunks = kept
         return join_rows(parts) if parts else None
 
     def of_slots(self, slots: npt.NDArray[np.integer] | None) -> Rows | None:
         """A copy of these slots' events (None: of all); nothing is removed."""
         if slots is None:
-            return join_rows(self._chunks) if self._chunks else None
+            return join_rows([c.rows for c in self._chunks]) if self._chunks else None
         parts = []
         for chunk in self._chunks:
-            at = np.flatnonzero(np.isin(chunk["slot"], slots))
+            at = np.flatnonzero(np.isin(chunk.rows["slot"], slots))
             if len(at):
-                parts.append(chunk.take(at))
+                parts.append(chunk.rows.take(at))
         return join_rows(parts) if parts else None
 
     def in_use(self, name: str, size: int) -> npt.NDArray[np.bool_]:
         """bool[size]: which slots or codes of this column are waiting."""
         in_use = np.zeros(size + 1, bool)
         for chunk in self._chunks:
-            in_use[chunk[name]] = True  # -1 marks the extra place at the end
+            in_use[chunk.rows[name]] = True  # -1 marks the extra place at the end
         return in_use[:size]
 
     def recode(self, name: str, table: npt.NDArray[np.int32]) -> None:
         """Replace every code of a column by table[code]; -1 stays (table ends with it)."""
-        self._chunks = [Rows({**c.columns, name: table[c[name]]}, c.ids) for c in self._chunks]
-
-
-def _by_time(rows: Rows) -> Rows:
-    time = rows["time"]
-    return rows.take(np.argsort(time, kind="stable")) if np.any(time[1:] < time[:-1]) else rows
+        for chunk in self._chunks:
+            chunk.rows.columns[name] = table[chunk.rows[name]]

@@ -9,6 +9,7 @@ A batch run is one push and one flush. The result is the same for every order an
 as none is below the watermark. Source: docs/spec/sessions.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,12 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.errors import InputError
-from sessionize.kernel.emit import MICROS, Emitter, Ended
+from sessionize.kernel.changes import ChangeLog, Changes
+from sessionize.kernel.emit import Emitter, Ended
 from sessionize.kernel.folding import CutRows, Folder
+from sessionize.kernel.intake import amounts, check_optional, check_users, codes, times
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand, users_held
 from sessionize.kernel.pending import Pending, Rows
-from sessionize.kernel.snapshot import dump_tables, from_bytes, load_tables, to_bytes
+from sessionize.kernel.snapshot import check_belongs, from_bytes, load_tables, take_changes, to_bytes
 from sessionize.kernel.tally import Tally
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
@@ -30,9 +33,7 @@ from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason
 from sessionize.session.rules import Flags, Rules
 from sessionize.session.state import OpenSessions
 
-TIME_MS_MAX = 8_640_000_000_000_000  # a hundred million days either side of 1970
 NAMES_MIN = 1 << 16  # names of pages and types are tidied up no earlier than this
-_NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
 USERS_MIN = 1 << 12  # and names of users no earlier than this
 
 
@@ -60,7 +61,8 @@ class Sessionizer:
     """Turns events into sessions, incrementally. Not thread-safe: one per shard of users.
 
     policy, rules: what a session is. columns: which session columns to make (default: all). user_name: what the user
-    column of the sessions is called.
+    column of the sessions is called. track_changes: keep account of what `changes` will ask for (a batch run has no
+    use for it).
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Sessionizer:
         rules: Rules | None = None,
         columns: col.SessionColumns | None = None,
         user_name: str = col.USER,
+        track_changes: bool = False,
     ) -> None:
         self.policy = policy or Policy()
         self.rules = rules or Rules()
@@ -82,6 +85,7 @@ class Sessionizer:
         self._names_limit = NAMES_MIN
         self._state = OpenSessions()
         self._pending = Pending()
+        self._log = ChangeLog() if track_changes else None
         wants_pages = any(n in self.columns for n in (col.PAGES_VISITED, col.ENTRY_PAGE, col.EXIT_PAGE))
         reasons = reason_words(self.rules.names)
         self._folder = Folder(
@@ -123,16 +127,19 @@ class Sessionizer:
         `page`, `value` there are. Rows may come in any order. Errors: InputError, and then nothing was taken in.
         """
         table = pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
-        time = _times(table)
-        _check_users(table)
-        _check_optional(table)
+        time = times(table)
+        check_users(table)
+        check_optional(table)
         flags = self.rules.flags(table, conversions=self._wants_conversions)
         keep = np.ones(table.num_rows, bool) if flags.drop is None else ~flags.drop
         late = None
         if self.watermark_ms is not None:
             late = keep & (time < self.watermark_ms)
             keep &= ~late
-        self._pending.add(self._rows(table, time, flags, keep))
+        rows = self._rows(table, time, flags, keep)
+        if self._log is not None:
+            rows = self._log.pushed(rows, keep, late)
+        self._pending.add(rows)
         return self._count_in(table, time, late, flags.drop)
 
     def cut_once(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]] | None:
@@ -141,8 +148,8 @@ class Sessionizer:
         Returns the cut rows, the id of each session, and for each row of the cut its row in events; None where every
         event is excluded.
         """
-        time = _times(events)
-        _check_users(events)
+        time = times(events)
+        check_users(events)
         flags = self.rules.flags(events, conversions=False)
         keep = np.ones(events.num_rows, bool) if flags.drop is None else ~flags.drop
         rows = self._rows(events, time, flags, keep)
@@ -150,13 +157,11 @@ class Sessionizer:
             return None
         rows.columns["row"] = np.flatnonzero(keep)
         done = self._folder.cut(rows)
-        s = done.sessions
-        named = Ended(columns={n: getattr(s, n) for n in _NAMING}, pages=None, kinds=None)
-        return done, self._emitter.ids(named), rows.columns["row"]
+        return done, ids_of(done.sessions, self._emitter), rows.columns["row"]
 
     def _rows(self, table: pa.Table, time: npt.NDArray[np.int64], flags: Flags, keep: npt.NDArray[np.bool_]) -> Rows:
         """The kept events as the columns that the wanted session columns and the rules need."""
-        amount = self._amounts(table, flags.converts)
+        amount = amounts(table, flags.converts) if col.REVENUE in self.columns else None
         at = None if keep.all() else np.flatnonzero(keep)
         part = table if at is None else table.take(pa.array(at))
         columns: dict[str, npt.NDArray[Any]] = {
@@ -164,9 +169,9 @@ class Sessionizer:
             "time": time if at is None else time[at],
         }
         if self._folder.kinds is not None:
-            columns["kind"] = _codes(self._kind_names, part, col.EVENT_TYPE)
+            columns["kind"] = codes(self._kind_names, part, col.EVENT_TYPE)
         if self._folder.pages is not None:
-            columns["page"] = _codes(self._page_names, part, col.PAGE)
+            columns["page"] = codes(self._page_names, part, col.PAGE)
         none = np.zeros(len(time), np.int16)
         optional: dict[str, npt.NDArray[Any] | None] = {"amount": amount}
         if self._wants_conversions:
@@ -178,7 +183,9 @@ class Sessionizer:
             if values is not None:
                 columns[name] = values if at is None else values[at]
         ids = part[col.EVENT_ID] if col.EVENT_ID in part.column_names else None
-        if ids is not None and pa.types.is_dictionary(ids.type):
+        if ids is not None and (
+            pa.types.is_dictionary(ids.type) or pa.types.is_null(ids.type) or self._log is not None
+        ):
             ids = ids.cast(pa.string())
         self._reserve()
         return Rows(columns, ids)
@@ -202,23 +209,6 @@ class Sessionizer:
     def _wants_conversions(self) -> bool:
         return col.HAS_CONVERSION in self.columns or col.REVENUE in self.columns
 
-    def _amounts(self, table: pa.Table, converts: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64] | None:
-        """What each event adds to revenue, in whole millionths, so that sums never depend on the order of adding."""
-        if col.REVENUE not in self.columns:
-            return None
-        if col.VALUE not in table.column_names or converts is None:
-            return np.zeros(table.num_rows, np.int64)
-        value = np.where(converts, pc.fill_null(table[col.VALUE].cast(pa.float64()), 0.0).to_numpy(), 0.0)
-        if not np.all(np.abs(value) <= col.VALUE_MAX):  # also catches NaN
-            bad = value[~(np.abs(value) <= col.VALUE_MAX)][0]
-            raise InputError(
-                "an event's value is not usable as an amount",
-                detail=f"value = {bad}",
-                hint=f"leave it null, or keep it within ±{col.VALUE_MAX:g}",
-            )
-        amounts: npt.NDArray[np.int64] = np.rint(value * MICROS).astype(np.int64)
-        return amounts
-
     def advance(self, watermark_ms: int) -> pa.Table:
         """Move the watermark and return the sessions that became final: no event at or after it can change them.
 
@@ -240,6 +230,8 @@ class Sessionizer:
         """
         end_ms = end_ms if end_ms is not None else self.latest_ms
         parts = [self._fold(self._pending.take_all())]
+        if self._log is not None:
+            self._log.drained()
         slots = self._state.live_slots()
         if len(slots) and end_ms is not None:
             silent = self._state["last"][slots] < end_ms - self.policy.longest_silence_ms
@@ -260,17 +252,24 @@ class Sessionizer:
     def _fold(self, rows: Rows | None) -> Ended | None:
         if rows is None or not len(rows):
             return None
+        if self._log is not None:
+            rows = self._log.settled(rows)
         ended, duplicates = self._folder.fold(rows)
         self._counts.settled += len(rows) - duplicates
         self._counts.duplicate += duplicates
         return ended
 
     def _release(self, slots: npt.NDArray[np.int32], reason: npt.NDArray[np.int16]) -> Ended | None:
+        if self._log is not None:
+            self._log.touched(slots)
         return self._folder.release(slots, reason) if len(slots) else None
 
     def _tables(self, parts: list[Ended | None]) -> pa.Table:
         tables = [self._emitter.table(ended) for ended in parts if ended is not None]
         self._tidy()
+        return self._one_table(tables)
+
+    def _one_table(self, tables: list[pa.Table]) -> pa.Table:
         if not tables:
             return self._emitter.empty()
         if len(tables) == 1:
@@ -286,30 +285,77 @@ class Sessionizer:
 
         A session that is still open has no end_reason. No rows for a user who has none.
         """
-        slot = self._users.find(user)
-        if slot is None:
-            return self._emitter.empty()
-        view = Sessionizer(self.policy, rules=self.rules, columns=self.columns, user_name=self.user_name)
-        load_tables(view, dump_tables(self, np.array([slot], np.int32)))
-        parts = [view._fold(view._pending.take_all())]
-        slots = view._state.live_slots()
-        parts.append(view._release(slots, np.zeros(len(slots), np.int16)))
-        return view._tables(parts)
+        return self.live_many(pa.array([user], pa.string()))
+
+    def live_many(self, users: pa.Array | pa.ChunkedArray, *, open_only: bool = False) -> pa.Table:
+        """`live` for several users in one pass; unknown ones are skipped.
+
+        users: text. open_only: leave out sessions that pending events have ended already, so that each user has at
+        most one.
+        """
+        slots = np.unique(self._users.find_many(pc.drop_null(users)))
+        slots = slots[slots >= 0]
+        tables = [self._emitter.empty()] if not len(slots) else sessions_as_they_stand(self, slots, open_only=open_only)
+        return self._one_table(tables)
+
+    def users(self) -> pa.Array:
+        """Everybody with an open session or pending events."""
+        return users_held(self)
+
+    def pushed_session_ids(self) -> pa.Array:
+        """The session of every event pushed since the last `changes`, as things stand. Nothing changes.
+
+        One id per event in the order they were pushed, the late ones left out (`push` hands them back): null for an
+        event of an excluded type or one that is settled by now, the session of the event it repeats for a duplicate.
+        Ask before the watermark moves. Errors: ValueError without track_changes.
+        """
+        return ids_of_pushed(self, self._tracked())
+
+    def changes(self) -> Changes:
+        """What has changed since the last call, since the beginning, or since the restore; costs what changed.
+
+        Errors: ValueError without track_changes.
+        """
+        return take_changes(self, self._tracked())
+
+    def _tracked(self) -> ChangeLog:
+        if self._log is None:
+            raise ValueError("this Sessionizer was made without track_changes=True")
+        return self._log
 
     def snapshot(self) -> bytes:
         """Everything that the future results depend on, as bytes (kernel/snapshot.py has the format)."""
         return to_bytes(self)
 
     @classmethod
-    def restore(cls, data: bytes, policy: Policy | None = None, *, rules: Rules | None = None) -> "Sessionizer":
+    def restore(
+        cls, data: bytes, policy: Policy | None = None, *, rules: Rules | None = None, track_changes: bool = False
+    ) -> "Sessionizer":
         """Go on from a snapshot.
 
         policy and rules must be those of the snapshot: it says which, but a boundary function can't be stored.
         Errors: StateError for damaged bytes, an unknown version, or another policy or other rules.
         """
-        header, tables = from_bytes(data, policy or Policy(), rules or Rules())
+        header, tables = from_bytes(data)
+        return cls.restore_tables(header, tables, policy, rules=rules, track_changes=track_changes)
+
+    @classmethod
+    def restore_tables(
+        cls,
+        header: Mapping[str, Any],
+        tables: Mapping[str, pa.Table],
+        policy: Policy | None = None,
+        *,
+        rules: Rules | None = None,
+        track_changes: bool = False,
+    ) -> "Sessionizer":
+        """Go on from the header and the tables ("users", "pending") of merged changes (kernel/changes.py).
+
+        Errors: StateError for another policy or other rules, or when the tables do not hold what the header says.
+        """
+        check_belongs(header, policy or Policy(), rules or Rules())
         wanted = col.SessionColumns(tuple(header["columns"]))
-        made = cls(policy, rules=rules, columns=wanted, user_name=header["user_name"])
+        made = cls(policy, rules=rules, columns=wanted, user_name=header["user_name"], track_changes=track_changes)
         made.watermark_ms, made.latest_ms = header["watermark_ms"], header["latest_ms"]
         made._counts = Counts(**header["counts"])
         load_tables(made, tables)
@@ -322,6 +368,8 @@ class Sessionizer:
             known = np.count_nonzero(self._state["live"])
             if held > 2 * (known + len(self._pending)) + USERS_MIN:
                 idle = ~self._state["live"][: len(self._users)] & ~self._pending.in_use("slot", len(self._users))
+                if self._log is not None:
+                    self._log.before_release(idle, self._users)
                 self._users.release(np.flatnonzero(idle).astype(np.int32))
         if len(self._page_names) + len(self._kind_names) > self._names_limit:
             self._tidy_names(self._page_names, self._folder.pages, "page", ("entry", "exit"))
@@ -339,60 +387,7 @@ class Sessionizer:
         table = names.compact(in_use)
         tally.recode(table)
         self._pending.recode(name, table)
+        if self._log is not None:
+            self._log.recode(name, table)
         for column in in_state:
             self._state[column][live] = table[self._state[column][live]]
-
-
-def _times(table: pa.Table) -> npt.NDArray[np.int64]:
-    for name in (col.USER, col.EVENT_TIME):
-        if name not in table.column_names:
-            raise InputError(
-                f"the events have no column {name}",
-                detail=f"columns: {', '.join(table.column_names)}",
-                hint=f"rename the column that holds it to {name}",
-            )
-    column = table[col.EVENT_TIME]
-    if column.type != pa.int64():
-        raise InputError(
-            f"{col.EVENT_TIME} must be int64 milliseconds", detail=f"it is {column.type}", hint="cast it first"
-        )
-    if column.null_count:
-        raise InputError(f"{col.EVENT_TIME} has nulls", detail=f"{column.null_count} of {len(column)}")
-    time: npt.NDArray[np.int64] = column.to_numpy()
-    if len(time) and (int(time.max()) > TIME_MS_MAX or int(time.min()) < -TIME_MS_MAX):
-        bad = int(time[(time > TIME_MS_MAX) | (time < -TIME_MS_MAX)][0])
-        raise InputError(
-            "an event time is out of range",
-            detail=f"{col.EVENT_TIME} = {bad}, allowed ±{TIME_MS_MAX}",
-            hint="times are milliseconds since 1970; is this one in micro- or nanoseconds?",
-        )
-    return time
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain))
-
-
-def _check_optional(table: pa.Table) -> None:
-    for name in (col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE):
-        if name in table.column_names:
-            kind = table[name].type
-            number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-            if not pa.types.is_null(kind) and not (number if name == col.VALUE else _is_text(kind)):
-                wanted = "a number" if name == col.VALUE else "text"
-                raise InputError(f"{name} must be {wanted}", detail=f"it is {kind}", hint="cast it first")
-
-
-def _check_users(table: pa.Table) -> None:
-    column = table[col.USER]
-    if not _is_text(column.type):
-        raise InputError("user must be text", detail=f"it is {column.type}", hint="cast it to a string first")
-    if column.null_count:
-        raise InputError("user has nulls", detail=f"{column.null_count} of {len(column)} rows", hint="drop them first")
-
-
-def _codes(names: Interner, table: pa.Table, column: str) -> npt.NDArray[np.int32]:
-    if column not in table.column_names:
-        return np.full(table.num_rows, -1, np.int32)
-    return names.encode(table[column])

@@ -2,20 +2,24 @@
 
 Closed sessions get theirs from `distinct_codes` in one pass. Open sessions keep theirs in a Tally: an arena of rows in
 which every batch appends one run per session, linked to the session's earlier run, so that a batch costs only what it
-brings. Long chains of runs are merged, and the arena is rewritten when most of it is garbage.
+brings. Rows are merged late: where a chain of runs is long, and where the arena, mostly garbage, is rewritten.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from sessionize.kernel.texts import grown
 
 IntArray = npt.NDArray[np.int64]
 SlotArray = npt.NDArray[np.int32]
 
 RUNS_MAX = 16
 GARBAGE_ROWS_MIN = 1 << 20
+MERGED_ROWS_MIN = 32
+NARROW_ROWS_MAX = (1 << 31) - 1
+COUNT_MAX = 65_535  # a row of the arena can count no more; a larger count takes several rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,71 +82,78 @@ def ranges(start: IntArray, length: IntArray) -> IntArray:
 class Tally:
     """The codes of open sessions, by user slot."""
 
-    __slots__ = (
-        "_code",
-        "_count",
-        "_depth",
-        "_head",
-        "_live",
-        "_rows",
-        "_run_length",
-        "_run_prev",
-        "_run_start",
-        "_runs",
-    )
+    __slots__ = ("_code", "_count", "_depth", "_head", "_rows", "_rows_before", "_run_prev", "_run_start", "_runs")
 
     def __init__(self) -> None:
-        self._head = np.zeros(0, np.int64)  # by slot: its newest run, -1 for none
-        self._depth = np.zeros(0, np.int32)  # by slot: how many runs are linked
-        self._reset(0, 0)
+        self._head = np.zeros(0, np.int32)  # by slot: its newest run, -1 for none
+        self._depth = np.zeros(0, np.uint8)  # by slot: how many runs are linked
+        self._reset()
 
-    def _reset(self, rows: int, runs: int) -> None:
-        self._code, self._count = np.empty(rows, np.int32), np.empty(rows, np.int32)
-        self._run_start, self._run_prev = np.empty(runs, np.int64), np.empty(runs, np.int64)
-        self._run_length = np.empty(runs, np.int32)
-        self._rows = self._runs = self._live = 0
+    def _reset(self) -> None:
+        self._code, self._count = np.empty(0, np.int32), np.empty(0, np.uint16)
+        self._run_start, self._run_prev = (
+            np.zeros(1, np.int64),
+            np.empty(0, np.int32),
+        )  # a run ends where the next starts
+        self._rows = self._runs = 0
+        self._rows_before = 0  # after the last rewrite
 
     def reserve(self, slots: int) -> None:
         """Make room for slots < `slots`."""
         have = len(self._head)
         if slots > have:
-            room = max(slots, 2 * have)
-            self._head = np.concatenate((self._head, np.full(room - have, -1, np.int64)))
-            self._depth = np.concatenate((self._depth, np.zeros(room - have, np.int32)))
+            self._head = grown(self._head, have, np.full(slots - have, -1, np.int32))
+            self._depth = grown(self._depth, have, np.zeros(slots - have, np.uint8))
 
     def append(self, slots: SlotArray, rows: Codes) -> None:
-        """Add a run to each slot; rows.owner indexes slots. A slot may stand only once in slots."""
-        length = np.bincount(rows.owner, minlength=len(slots))
-        has = length > 0
-        slots, length = slots[has], length[has]
-        self._code = _grown(self._code, self._rows, rows.code)
-        self._count = _grown(self._count, self._rows, rows.count)
-        start = self._rows + np.cumsum(length) - length
-        run = self._runs + np.arange(len(slots))
-        self._run_start = _grown(self._run_start, self._runs, start)
-        self._run_length = _grown(self._run_length, self._runs, length)
-        self._run_prev = _grown(self._run_prev, self._runs, self._head[slots])
-        self._head[slots] = run
-        self._depth[slots] += 1
-        self._rows += len(rows.code)
-        self._runs += len(slots)
-        self._live += len(rows.code)
+        """Add a run to each slot; rows.owner indexes slots. A slot may stand only once in slots.
+
+        rows: in the order they were seen; a code may come several times.
+        """
+        self._add(slots, rows)
         deep = slots[self._depth[slots] > RUNS_MAX]
         if len(deep):
-            self._merge(deep)
-        if self._rows > 2 * self._live + GARBAGE_ROWS_MIN:
+            merged = self.take(deep)
+            self.drop(deep)
+            self._add(deep, merged)
+        if self._rows > 2 * self._rows_before + GARBAGE_ROWS_MIN:
             self._rewrite()
+
+    def _add(self, slots: SlotArray, rows: Codes) -> None:
+        owner, code, count = rows.owner, rows.code, rows.count
+        if len(count) and int(count.max()) > COUNT_MAX:
+            times = (count - 1) // COUNT_MAX + 1
+            last = np.cumsum(times) - 1
+            rest = count - (times - 1) * COUNT_MAX
+            owner, code, count = np.repeat(owner, times), np.repeat(code, times), np.full(last[-1] + 1, COUNT_MAX)
+            count[last] = rest
+        length = np.bincount(owner, minlength=len(slots))
+        has = length > 0
+        slots, length = slots[has], length[has]
+        self._code = grown(self._code, self._rows, code)
+        self._count = grown(self._count, self._rows, count.astype(np.uint16, copy=False))
+        run = np.arange(self._runs, self._runs + len(slots), dtype=np.int32)
+        if self._rows + len(code) > NARROW_ROWS_MAX:
+            self._run_start = self._run_start.astype(np.int64, copy=False)
+        self._run_start = grown(self._run_start, self._runs + 1, self._rows + np.cumsum(length))
+        self._run_prev = grown(self._run_prev, self._runs, self._head[slots])
+        self._head[slots] = run
+        self._depth[slots] += 1
+        self._rows += len(code)
+        self._runs += len(slots)
 
     def take(self, slots: SlotArray) -> Codes:
         """The codes of these slots (owner: position in slots); nothing is removed."""
+        rows = self.rows(slots)
+        return distinct_codes(rows.owner, rows.code, rows.count)
+
+    def rows(self, slots: SlotArray) -> Codes:
+        """As take, but a code may come several times."""
         owner, row = self._rows_of(slots)
-        return distinct_codes(owner, self._code[row], self._count[row].astype(np.int64))
+        return Codes(owner, self._code[row], self._count[row].astype(np.int64))
 
     def drop(self, slots: SlotArray) -> None:
         """Forget these slots' codes."""
-        if self._rows:
-            _, row = self._rows_of(slots)
-            self._live -= len(row)
         self._head[slots] = -1
         self._depth[slots] = 0
 
@@ -170,33 +181,46 @@ class Tally:
             owner, run = owner[more], run[more]
         if not owners:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        # newest run first so far: turned round, a stable sort by owner leaves the oldest first
-        owner, run = np.concatenate(owners[::-1]), np.concatenate(runs[::-1])
-        by_owner = np.argsort(owner, kind="stable")
-        owner, run = owner[by_owner], run[by_owner]
-        length = self._run_length[run].astype(np.int64)
-        return np.repeat(owner, length), ranges(self._run_start[run], length)
-
-    def _merge(self, slots: SlotArray) -> None:
-        merged = self.take(slots)
-        self.drop(slots)
-        self.append(slots, merged)
+        owner, run = owners[0], runs[0]
+        if len(owners) > 1:
+            # of one owner an older run has the smaller number
+            key = (np.concatenate(owners) << 32) | np.concatenate(runs)
+            key.sort()
+            owner, run = key >> 32, key & 0xFFFFFFFF
+        start = self._run_start[run].astype(np.int64, copy=False)
+        length = self._run_start[run + 1] - start
+        return np.repeat(owner, length), ranges(start, length)
 
     def _rewrite(self) -> None:
+        """Leave the garbage behind and one run a slot; slots of many rows are merged."""
         slots = np.flatnonzero(self._head >= 0).astype(np.int32)
-        merged = self.take(slots)
+        rows = self.rows(slots)
+        long = np.bincount(rows.owner, minlength=len(slots)) > MERGED_ROWS_MIN
+        if long.any():
+            of_long = long[rows.owner]
+            merged = distinct_codes(rows.owner[of_long], rows.code[of_long], rows.count[of_long])
+            rows = joined(rows.of(~of_long), merged)
         self._head[slots] = -1
         self._depth[slots] = 0
-        self._reset(len(merged.code), len(slots))
-        self.append(slots, merged)
+        self._reset()
+        self._add(slots, rows)
+        self._rows_before = self._rows
 
 
-def _grown(array: npt.NDArray[Any], used: int, tail: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """array[:used] + tail, in place where there is room, doubled where not."""
-    need = used + len(tail)
-    if need > len(array):
-        bigger = np.empty(max(need, 2 * len(array)), array.dtype)
-        bigger[:used] = array[:used]
-        array = bigger
-    array[used:need] = tail
-    return array
+def joined(first: Codes, second: Codes) -> Codes:
+    """The rows of both, of one owner those of the first in front."""
+    owner = np.concatenate((first.owner, second.owner))
+    order = stable_order(owner)
+    code, count = np.concatenate((first.code, second.code)), np.concatenate((first.count, second.count))
+    return Codes(owner[order], code[order], count[order])
+
+
+def stable_order(key: IntArray) -> IntArray:
+    """What sorts keys >= 0 stably; packed with the row number they sort many times faster than by argsort."""
+    row_bits = len(key).bit_length()
+    if not len(key) or int(key.max()).bit_length() + row_bits > 63:
+        return np.argsort(key, kind="stable")
+    packed = (key << row_bits) | np.arange(len(key))
+    packed.sort()
+    packed &= (1 << row_bits) - 1
+    return packed

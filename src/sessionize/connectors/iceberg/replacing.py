@@ -28,11 +28,11 @@ from pyiceberg.types import IcebergType, LongType
 from sqlalchemy.exc import DBAPIError
 
 from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
-from sessionize.connectors.iceberg.catalog import storage_failure
+from sessionize.connectors.iceberg.failures import storage_failure
 from sessionize.connectors.iceberg.sink import COMMIT_ID
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.connectors.iceberg.tables import TableLayout
-from sessionize.errors import OutputError
+from sessionize.errors import OutputError, UnavailableError
 from sessionize.session.columns import SESSION_DATE, SESSION_ID, SESSION_START, USER_HASH_BUCKET
 from sessionize.session.ids import user_hash_buckets
 
@@ -137,7 +137,7 @@ class RowReplacer:
                 problem = error
         raise self._gave_up(problem) from problem
 
-    def _gave_up(self, problem: Exception | None) -> OutputError:
+    def _gave_up(self, problem: Exception | None) -> OutputError | UnavailableError:
         if isinstance(problem, (OSError, DBAPIError)):
             return storage_failure("a commit did not succeed", self._name, problem)
         return OutputError(

@@ -1,0 +1,213 @@
+"""The sections of the pipeline file about servers: what is read from them, and which further outputs there are.
+
+Nothing secret stands in the file: a setting `name=env:VARIABLE` or `name=file:PATH` says where the secret is.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, StrictInt, model_validator
+
+from sessionize.app import config_types as kinds
+from sessionize.app.config_section import Section, key
+from sessionize.app.config_types import refuse
+
+
+def _setting(value: str) -> str:
+    name, equals, _ = value.partition("=")
+    if not equals or not name.strip():
+        refuse("it is not a setting", 'write "name=value", "name=env:VARIABLE" or "name=file:PATH"')
+    if _is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
+        refuse(
+            "a secret may not stand in the file", f'write "{name.strip()}=env:VARIABLE" or "{name.strip()}=file:PATH"'
+        )
+    return value
+
+
+def _is_secret(name: str) -> bool:
+    lower = name.lower()
+    return any(word in lower for word in ("password", "secret", "token", "credential", "passphrase"))
+
+
+Setting = Annotated[kinds.Text, AfterValidator(_setting)]
+Settings = tuple[Setting, ...]
+TopicName = Annotated[kinds.Text, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Partitions = Annotated[kinds.Text, Field(pattern=r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$")]
+Count = Annotated[StrictInt, Field(ge=1, le=10_000)]
+Ordinal = Annotated[StrictInt, Field(ge=0, le=9_999)]
+
+
+class KafkaInputSection(Section):
+    """A Kafka topic to read. Offsets live in the pipeline's checkpoints, not in a consumer group."""
+
+    servers: kinds.Text = key("127.0.0.1:9092", "Brokers, with commas between.", example="broker-1:9092,broker-2:9092")
+    topic: TopicName = key("user-events", "The topic to read.", example="clicks")
+    format: Literal["json", "avro"] = key("json", "How the records are written.", example="avro")
+    schema_registry: kinds.Text | None = key(
+        None, "Address of the schema registry, for Avro.", example="http://127.0.0.1:8081"
+    )
+    schema_file: kinds.Text | None = key(
+        None, "File with the Avro schema, where there is no registry.", example="event.avsc"
+    )
+    partitions: Partitions | None = key(
+        None, "Which partitions this process reads; all when left out.", example="0-3,7"
+    )
+    instance: Ordinal | None = key(
+        None,
+        "Which of the instances this is, from 0 on; a host name that ends in -<number> tells it too.",
+        example=0,
+    )
+    instances: Count = key(1, "How many processes share the topic.", example=4)
+    start: Literal["earliest", "latest"] = key(
+        "earliest", "Where to begin when the pipeline has no checkpoint yet.", example="latest"
+    )
+    on_expired: Literal["fail", "earliest"] = key(
+        "fail",
+        "What to do when records are gone before they were read: stop, or go on at the earliest there is.",
+        example="earliest",
+    )
+    settings: Settings = key(
+        (),
+        "Further settings of the Kafka client, such as those for security, as name=value.",
+        example=["security.protocol=SASL_SSL", "sasl.password=env:KAFKA_PASSWORD"],
+    )
+
+    @model_validator(mode="after")
+    def _one_share(self) -> Self:
+        if self.partitions is not None and self.instances > 1:
+            refuse(
+                "partitions and instances both split the topic",
+                "keep one of them",
+                key="input.kafka.partitions",
+            )
+        if self.instance is not None and self.instance >= self.instances:
+            refuse(
+                f"there are {self.instances} instances, numbered from 0",
+                f"give 0 to {self.instances - 1}, or more instances",
+                key="input.kafka.instance",
+            )
+        return self
+
+
+class PostgresSection(Section):
+    """A PostgreSQL database that serves the sessions."""
+
+    dsn: kinds.Text = key(
+        "postgresql://127.0.0.1/sessionize",
+        "Address of the database, without a password.",
+        example="postgresql://sessions@db.internal/analytics",
+    )
+    password_env: kinds.Text | None = key(
+        None, "Environment variable that holds the password.", example="SESSIONS_DB_PASSWORD"
+    )
+    password_file: kinds.Text | None = key(None, "File that holds the password.", example="/run/secrets/sessions-db")
+
+
+class SqliteSection(Section):
+    """A SQLite database with the same tables as PostgreSQL."""
+
+    path: kinds.Text = key("store.sqlite", "The database file; relative to run.home.", example="/data/store.sqlite")
+
+
+class RedisSection(Section):
+    """Redis shows the sessions that are open now. A cache: it is emptied and filled again at every start."""
+
+    url: kinds.Text = key("redis://127.0.0.1:6379/0", "Address, without a password.", example="redis://cache:6379/1")
+    prefix: kinds.Text = key("sessionize:", "What every key begins with.", example="web:")
+    password_env: kinds.Text | None = key(
+        None, "Environment variable that holds the password.", example="REDIS_PASSWORD"
+    )
+    password_file: kinds.Text | None = key(None, "File that holds the password.", example="/run/secrets/redis")
+
+
+class KafkaOutputSection(Section):
+    """Topics to write, in one transaction an epoch. A topic that is left out is not written."""
+
+    servers: kinds.Text | None = key(None, "Brokers; those of input.kafka when left out.", example="broker-1:9092")
+    enriched: TopicName | None = key(
+        None, "Every accepted event, with processing_time and the session id so far.", example="enriched_activity"
+    )
+    sessions: TopicName | None = key(None, "Final sessions.", example="user_sessions")
+    late: TopicName | None = key(None, "Late events.", example="late_events")
+    rejected: TopicName | None = key(None, "Rejected records.", example="rejected_events")
+    settings: Settings = key(
+        (),
+        "Further settings of the Kafka client, as name=value; those of input.kafka when left out.",
+        example=["security.protocol=SASL_SSL", "sasl.password=env:KAFKA_PASSWORD"],
+    )
+
+    @model_validator(mode="after")
+    def _some_topic(self) -> Self:
+        topics = [t for t in (self.enriched, self.sessions, self.late, self.rejected) if t is not None]
+        if len(set(topics)) != len(topics):
+            refuse("two of the topics are the same", "give each its own name", key="output.kafka")
+        return self
+
+
+class LakeSection(Section):
+    """Parquet files of the accepted events, in folders by day."""
+
+    path: kinds.Text = key("data/lake", "The folder; relative to run.home.", example="/data/lake")
+
+
+class CatalogSection(Section):
+    """Where the Iceberg tables are registered, and where their files lie."""
+
+    kind: Literal["sqlite", "postgres", "rest"] = key(
+        "sqlite", "sqlite is a file under run.home; the others are servers.", example="rest"
+    )
+    uri: kinds.Text | None = key(
+        None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
+    )
+    warehouse: kinds.Text | None = key(
+        None, "Where data files go: a folder or s3://bucket/path; run.home when left out.", example="s3://lake/sessions"
+    )
+    settings: Settings = key(
+        (),
+        "Further settings of the catalog and its storage, as name=value.",
+        example=["s3.region=eu-west-1", "s3.secret-access-key=env:S3_SECRET"],
+    )
+
+    @model_validator(mode="after")
+    def _has_a_uri(self) -> Self:
+        if self.kind != "sqlite" and self.uri is None:
+            refuse(f"a {self.kind} catalog needs an address", 'uri = "…"', key="output.catalog.uri")
+        if self.kind == "sqlite" and self.uri is not None:
+            refuse("the sqlite catalog is a file under run.home", "take uri out", key="output.catalog.uri")
+        return self
+
+
+class StreamSection(Section):
+    """How a stream moves."""
+
+    epoch: kinds.PositiveLength = key(
+        "10s", "How often what was read becomes durable and visible, all of it at once.", example="1m"
+    )
+    epoch_rows: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = key(
+        500_000, "An epoch ends early with about so many records.", example=100_000, unit="records"
+    )
+    poll: kinds.PositiveLength = key("200ms", "How long to wait for new records before looking around.", example="50ms")
+    idle_after: kinds.PositiveLength = key(
+        "1m", "A partition without new records for so long no longer holds the others back.", example="5m"
+    )
+    outage: kinds.PositiveLength = key(
+        "10m", "How long a server may be away before the run gives up; nothing is lost either way.", example="1h"
+    )
+    live: kinds.PositiveLength = key("500ms", "How often open sessions are shown in Redis.", example="2s")
+    drain: kinds.Switch = key(
+        True,
+        "With run.once: end every open session at the end; false keeps them open for the next run.",
+        example=False,
+    )
+    writer: kinds.Name | None = key(
+        None,
+        "Under which name epochs are recorded; the pipeline's when left out. Never used by two processes.",
+        example="web-0",
+    )
+    reconcile: kinds.PositiveLengthOrNone = key(
+        "none", "How often late events are worked into the sessions while running.", example="1h"
+    )
+    reconcile_tiers: tuple[kinds.PositiveLength, ...] = key(
+        ("1h", "24h"),
+        "How far back late events are looked at: the first each time, a longer one each time it has passed.",
+        example=["1h", "24h"],
+    )

@@ -1,0 +1,42 @@
+"""The log of a stream: one line of JSON for each epoch, outage and stop, so that other programs can read it."""
+
+import sys
+from typing import TextIO
+
+import structlog
+
+from sessionize.engine.status import EpochReport
+
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+
+
+class StreamLog:
+    """Writes to stderr, or wherever it is told. level: DEBUG, INFO, WARNING or ERROR."""
+
+    def __init__(self, pipeline: str, *, level: str = "INFO", to: TextIO | None = None) -> None:
+        self._log = structlog.wrap_logger(
+            structlog.PrintLogger(to or sys.stderr),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        ).bind(pipeline=pipeline)
+        self._away: dict[str, str] = {}
+
+    def epoch(self, report: EpochReport) -> None:
+        """An epoch was committed."""
+        self._log.info("epoch", **report.as_log())
+
+    def away(self, away: dict[str, str]) -> None:
+        """Which servers are away now, and what they said; logged when it changes."""
+        for who in away.keys() - self._away.keys():
+            self._log.warning("away", server=who, problem=away[who])
+        for who in self._away.keys() - away.keys():
+            self._log.warning("back", server=who)
+        self._away = dict(away)
+
+    def note(self, event: str, **fields: object) -> None:
+        """Anything else worth a line."""
+        self._log.info(event, **fields)

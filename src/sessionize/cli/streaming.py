@@ -1,0 +1,119 @@
+"""A stream on the terminal: a line that says how things stand, and what it came to at the end."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sessionize.app.config import PipelineConfig
+    from sessionize.engine.status import Status
+
+_REDRAW_PER_S = 4
+
+
+def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
+    """Run a pipeline whose input has no end, until it is told to stop (or, with run.once, all is read)."""
+    import time
+
+    from sessionize.app.logs import StreamLog
+    from sessionize.app.streaming import open_stream
+    from sessionize.cli import output as out
+
+    started = time.perf_counter()
+    drawn = sys.stderr.isatty() and not as_json
+    # a terminal shows the line; everybody else gets the log
+    log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level)
+    with (
+        stopped_by_signals() as stopping,
+        status_line(enabled=drawn) as show,
+        open_stream(config, stopping=stopping, on_status=show, log=log) as opened,
+    ):
+        totals = opened.run()
+    seconds = time.perf_counter() - started
+    if as_json:
+        out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
+    elif config.run.log_level in ("DEBUG", "INFO"):
+        out.print_totals(totals, seconds, opened.describe())
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second one is for real."""
+    stopping = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+        sys.stderr.write("stopping: finishing this epoch (once more to give up; the next run repeats what is open)\n")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def status_line(*, enabled: bool) -> "Iterator[Any]":
+    """Something to give each Status to, which draws it on stderr."""
+    if not enabled:
+        yield lambda status: None
+        return
+    from rich.live import Live
+
+    from sessionize.cli.output import console
+
+    latest: list[Status] = []
+    with Live(
+        get_renderable=lambda: drawing(latest[-1]) if latest else "starting …",
+        console=console(stderr=True),
+        refresh_per_second=_REDRAW_PER_S,
+        transient=True,
+    ):
+
+        def show(status: "Status") -> None:
+            latest[:] = [status]
+
+        yield show
+
+
+def drawing(status: "Status") -> Any:
+    """How things stand, as a small table."""
+    from datetime import UTC, datetime
+
+    from rich.table import Table
+
+    from sessionize.cli.output import escaped
+
+    def number(value: int | None) -> str:
+        return "?" if value is None else f"{value:,}"
+
+    watermark = "none yet"
+    if status.watermark_ms is not None:
+        try:
+            watermark = datetime.fromtimestamp(status.watermark_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        except (OverflowError, ValueError):
+            watermark = f"{status.watermark_ms} ms"
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("records", "a second", "behind", "watermark", "open", "late", "rejected", "epoch"):
+        table.add_column(name, justify="left" if name == "watermark" else "right")
+    epoch = "–" if status.last_epoch is None else f"{status.last_epoch.epoch:,}"
+    table.add_row(
+        number(status.consumed),
+        f"{status.rate:,.0f}",
+        number(status.behind),
+        watermark,
+        number(status.open_sessions),
+        number(status.late),
+        number(status.rejected),
+        epoch,
+    )
+    if status.away:
+        table.caption = "; ".join(f"waiting for {escaped(who)}: {escaped(why)}" for who, why in status.away.items())
+        table.caption_style = "yellow"
+    return table

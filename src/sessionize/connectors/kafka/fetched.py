@@ -1,0 +1,85 @@
+"""What a client has handed out, by partition: values and offsets as lists, without an object for each record.
+
+Calls on single messages are what reading costs, so there are as few of them as possible.
+"""
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import methodcaller
+
+import numpy as np
+from confluent_kafka import KafkaError, Message
+
+_ERROR, _OFFSET, _VALUE = methodcaller("error"), methodcaller("offset"), methodcaller("value")
+_PARTITION = methodcaller("partition")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Records of one partition in the order of offsets.
+
+    end: the offset at which the client has found the partition's end, None when there was more. errors: what came in
+    place of records.
+    """
+
+    values: list[bytes | None] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    end: int | None = None
+    errors: list[KafkaError] = field(default_factory=list)
+
+    @property
+    def after(self) -> int | None:
+        """The offset to go on with: marks of transactions before the end are no records, but have offsets."""
+        last = self.offsets[-1] + 1 if self.offsets else None
+        return last if self.end is None else max(self.end, last or 0)
+
+    @property
+    def size_bytes(self) -> int:
+        """All values together."""
+        return sum(map(len, filter(None, self.values)))
+
+    def from_offset(self, first: int) -> "Fetched":
+        """Without the records before an offset."""
+        if not self.offsets or self.offsets[0] >= first:
+            return self
+        at = bisect_left(self.offsets, first)
+        return Fetched(self.values[at:], self.offsets[at:], self.end, self.errors)
+
+    def below(self, end: int) -> "Fetched":
+        """Without the records at an offset and after it."""
+        at = bisect_left(self.offsets, end)
+        return self if at == len(self.offsets) else Fetched(self.values[:at], self.offsets[:at], self.end, self.errors)
+
+
+def fetched(messages: list[Message]) -> dict[int, Fetched]:
+    """The messages of one call, taken apart."""
+    found: dict[int, Fetched] = {}
+    for p, run in _runs(messages):
+        part = found.get(p, Fetched())
+        errors = list(map(_ERROR, run))
+        end = None
+        if any(errors):
+            for message, error in zip(run, errors, strict=True):
+                if error is None:
+                    end = None
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    end = message.offset()
+                else:
+                    part.errors.append(error)
+            run = [message for message, error in zip(run, errors, strict=True) if error is None]
+        part.values.extend(map(_VALUE, run))
+        part.offsets.extend(map(_OFFSET, run))
+        found[p] = Fetched(part.values, part.offsets, end, part.errors)
+    return found
+
+
+def _runs(messages: list[Message]) -> Iterator[tuple[int, list[Message]]]:
+    """Neighbours of one partition; the client hands out whole fetches, so runs are long."""
+    if not messages:
+        return
+    partitions = np.fromiter(map(_PARTITION, messages), np.int32, len(messages))
+    cuts = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(messages)]
+    for start, stop in itertools.pairwise(cuts):
+        yield int(partitions[start]), messages[start:stop]

@@ -1,0 +1,380 @@
+"""A topic as a StreamSource (ports.py): partitions are assigned by hand, and offsets live in our checkpoints alone.
+
+Nothing is committed to a consumer group, and none rebalances. What a transaction has aborted is never seen. A place is
+called topic[partition]; its position is the offset after the last record read, which may lie beyond a gap.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from sessionize.connectors.kafka.client import (
+    AUTH_ERRORS,
+    UNKNOWN_ERRORS,
+    Log,
+    Settings,
+    client_settings,
+    denied,
+    made,
+    topic_partitions,
+    unavailable,
+)
+from sessionize.connectors.kafka.fetched import Fetched, fetched
+from sessionize.connectors.kafka.partitions import check_instance, parse_partitions, share
+from sessionize.errors import ConfigError, InputError, SessionizeError, UnavailableError
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.records import JsonRecords, RecordDecoder
+from sessionize.ports import Positions, Ranges, StreamBatch
+
+_BATCH_RECORDS = 100_000
+_PROBE_EVERY_S = 1.0
+_CALL_TIMEOUT_S = 10.0
+_LOG = logging.getLogger("sessionize.kafka")
+_FIXED: Settings = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "isolation.level": "read_committed",
+    "allow.auto.create.topics": False,
+}
+# How many records may wait in the client, and how long a server waits before it says that there are none.
+_TUNING: Settings = {"queued.min.messages": 200_000, "fetch.wait.max.ms": 100, "reconnect.backoff.max.ms": 2_000}
+
+
+class KafkaSource:
+    """Reads a topic, or this process's share of it."""
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        dialect: Dialect,
+        *,
+        decoder: RecordDecoder | None = None,
+        columns: frozenset[str] | None = None,
+        extras: bool = False,
+        partitions: str | None = None,
+        instance: tuple[int, int] | None = None,
+        security: Settings | None = None,
+        max_future_ms: int | None = None,
+        start: Literal["earliest", "latest"] = "earliest",
+        on_expired: Literal["fail", "earliest"] = "fail",
+        refresh_s: float = 30.0,
+        unavailable_after_s: float = 30.0,
+        batch_records: int = _BATCH_RECORDS,
+    ) -> None:
+        """servers: host:port, several joined by commas. decoder: None for JSON of the dialect with columns and extras.
+
+        partitions: "0-3,7", None for all. instance: (i, n), reads each partition p with p % n == i. security: settings
+        of librdkafka. max_future_ms: an event later than the present by more is rejected. start: where a first run
+        begins; partitions that appear later are read from their beginning. on_expired: what to do when the records to
+        go on from are gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long a server
+        may be away before poll raises. batch_records: the most that a poll gives.
+        Errors: ConfigError, InputError for a topic, partition or access that is not there, UnavailableError.
+        """
+        self._servers, self._topic = servers, topic
+        self._decoder = decoder or JsonRecords(dialect, columns=columns, extras=extras)
+        self._user_name = dialect.user_name
+        self._wanted = None if partitions is None else parse_partitions(partitions)
+        self._instance = instance or (0, 1)
+        check_instance(self._instance)
+        self._max_future_ms = max_future_ms
+        self._on_expired = on_expired
+        self._refresh_s, self._unavailable_after_s = refresh_s, unavailable_after_s
+        self._batch_records = batch_records
+        self._log = Log()
+        settings = {**_TUNING, "group.id": f"sessionize-{topic}", **(security or {})}
+        self._consumer = made(Consumer, client_settings(servers, settings, _FIXED), self._log)
+        self._positions: dict[int, int] = {}
+        self._at_end: set[int] = set()
+        self._mine: frozenset[int] = frozenset()
+        self._assigned = False
+        self._skipped: dict[str, int] = {}
+        self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
+        self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
+        try:
+            self._mine = self._find_partitions(unavailable_after_s)
+            if start == "latest":
+                self._latest = {p: self._watermarks(p)[1] for p in self._mine}
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    @property
+    def event_columns(self) -> frozenset[str]:
+        """The canonical columns of the events."""
+        return frozenset(self._decoder.columns)
+
+    @property
+    def user_name(self) -> str:
+        """What the records call the user."""
+        return self._user_name
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Offsets that were passed over because their records are gone, by place; only with on_expired = earliest."""
+        return dict(self._skipped)
+
+    def partitions(self) -> frozenset[str]:
+        """The places that are read, as known now."""
+        return frozenset(map(self._place, self._mine))
+
+    def seek(self, positions: Positions) -> None:
+        """Go on from these offsets. Errors: ConfigError for a place that is not read here."""
+        self._positions = {self._partition(place): offset for place, offset in positions.items()}
+        if positions:
+            self._latest = {}
+        self._assign()
+
+    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
+        """What has come, at most batch_records; may return early with nothing when an end was reached."""
+        if not self._assigned:
+            self._assign()
+        if self._latest:
+            return self._begin_at_latest()
+        self._look_after_servers()
+        messages = self._consume(self._batch_records, timeout_s)
+        return self._batches(messages, self._latest_ms(now_ms))
+
+    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
+        """The records of these ranges again. Errors: InputError when some are gone, UnavailableError."""
+        ends = {self._partition(place): end for place, (_, end) in ranges.items()}
+        starts = {self._partition(place): start for place, (start, _) in ranges.items()}
+        before = {p: offset for p, offset in self._positions.items() if p not in ends}
+        self._latest = {}
+        self._positions = {p: start for p, start in starts.items() if start < ends[p]}
+        self._assign(frozenset(self._positions))
+        missing = set(self._positions)
+        came_s = time.monotonic()
+        while missing:
+            self._look_after_servers()
+            messages = self._consume(self._batch_records, 1.0)
+            if messages:
+                came_s = time.monotonic()
+            elif time.monotonic() - came_s > self._unavailable_after_s:
+                raise self._not_read(missing, ends)
+            yield from self._batches(messages, self._latest_ms(now_ms), ends)
+            done = {p for p in missing if self._positions[p] >= ends[p]}
+            missing -= done
+            self._consumer.pause([TopicPartition(self._topic, p) for p in done])
+        self._positions = before | ends
+        self._assign()
+
+    def read_to_end(self) -> frozenset[str]:
+        """Places that were read up to what was there; none while the server is away."""
+        if self._log.down_since_s is not None:
+            return frozenset()
+        return frozenset(map(self._place, self._at_end))
+
+    def behind(self) -> int | None:
+        """Offsets that are there and not yet read; None when not known."""
+        total = 0
+        for p in self._mine - self._at_end:
+            if p not in self._positions:
+                return None
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), cached=True)
+            if high < 0:
+                return None
+            total += max(0, high - self._positions[p])
+        return total
+
+    def close(self) -> None:
+        """Release the client."""
+        self._consumer.close()
+
+    # ---- partitions ----
+
+    def _place(self, partition: int) -> str:
+        return f"{self._topic}[{partition}]"
+
+    def _partition(self, place: str) -> int:
+        for p in self._mine:
+            if self._place(p) == place:
+                return p
+        raise ConfigError(
+            "the saved position belongs to a partition that is not read here",
+            detail=f"{place}; read here: {', '.join(sorted(self.partitions())) or 'none'}",
+            hint="use the topic, partitions and number of instances that the run was begun with",
+        )
+
+    def _find_partitions(self, timeout_s: float) -> frozenset[int]:
+        there = topic_partitions(self._consumer, self._log, self._servers, self._topic, timeout_s=timeout_s)
+        missing = sorted((self._wanted or frozenset()) - there)
+        if missing:
+            raise InputError(
+                "the Kafka topic does not have these partitions",
+                detail=f"{self._topic} has 0-{max(there)}; asked for {', '.join(map(str, missing))}",
+                hint="check `partitions`",
+            )
+        return share(there, self._wanted, self._instance)
+
+    def _assign(self, only: frozenset[int] | None = None) -> None:
+        """Begin to fetch from our positions; whatever waits in the client from before is dropped."""
+        self._at_end = set()
+        self._assigned = only is None
+        partitions = [
+            TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
+            for p in sorted(self._mine if only is None else only)
+        ]
+        self._consumer.assign(partitions)
+        self._consumer.resume(partitions)  # a pause outlives an assignment
+
+    def _begin_at_latest(self) -> list[StreamBatch]:
+        """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
+        self._positions |= {p: offset for p, offset in self._latest.items() if p not in self._positions}
+        self._latest = {}
+        self._assign()
+        return [self._batch(p, Fetched(), (offset, offset), None) for p, offset in sorted(self._positions.items())]
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        """The offset of the first record, and the one after the last. Errors: UnavailableError."""
+        try:
+            found = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=_CALL_TIMEOUT_S, cached=False
+            )
+        except KafkaException as error:
+            raise unavailable(self._servers, error.args[0].str()) from None
+        if found is None:
+            raise unavailable(self._servers, f"the offsets of {self._place(partition)} are not told in time")
+        return found
+
+    # ---- servers ----
+
+    def _look_after_servers(self) -> None:
+        """Look for new partitions now and then; find out whether servers that were away are back."""
+        if self._log.denied is not None:
+            error, self._log.denied = self._log.denied, None
+            raise denied(self._servers, error, InputError)
+        down = self._log.down_since_s is not None
+        every_s = min(_PROBE_EVERY_S, self._refresh_s) if down else self._refresh_s
+        if time.monotonic() - self._asked_s < every_s:
+            return
+        self._asked_s = time.monotonic()
+        try:
+            mine = self._find_partitions(0.0 if down else _PROBE_EVERY_S)
+        except UnavailableError:
+            self._log.down()
+            if self._log.down_s > self._unavailable_after_s:
+                raise
+            return
+        # After an outage too: then the client says anew which ends are reached.
+        if down or not mine <= self._mine:
+            self._mine |= mine
+            if self._assigned:
+                self._assign()
+
+    def _consume(self, most: int, timeout_s: float) -> list[Message]:
+        """Records and events of the client, waiting for the first."""
+        messages = self._consumer.consume(most, 0)
+        if not messages and timeout_s > 0:
+            messages = self._consumer.consume(1, timeout_s)
+            if messages and messages[0].error() is None and most > 1:
+                messages += self._consumer.consume(most - 1, 0)
+        return messages
+
+    # ---- records ----
+
+    def _latest_ms(self, now_ms: int) -> int | None:
+        return None if self._max_future_ms is None else now_ms + self._max_future_ms
+
+    def _batches(
+        self, messages: list[Message], latest_ms: int | None, ends: dict[int, int] | None = None
+    ) -> list[StreamBatch]:
+        """By partition, in the order of offsets; only records below ends. Nothing has moved when it raises."""
+        before = dict(self._positions)
+        try:
+            parts = fetched(messages)
+            for p, part in parts.items():
+                for error in part.errors:
+                    self._judge(p, error)
+            batches = [self._of_partition(p, part, latest_ms, (ends or {}).get(p)) for p, part in sorted(parts.items())]
+        except BaseException:
+            self._positions = before
+            self._assigned = False  # what the client has handed out is fetched again
+            raise
+        return [batch for batch in batches if batch is not None]
+
+    def _of_partition(self, p: int, part: Fetched, latest_ms: int | None, end: int | None) -> StreamBatch | None:
+        if part.end is None:
+            self._at_end.discard(p)
+        else:
+            self._at_end.add(p)
+        position = self._positions.get(p)
+        if position is not None:
+            part = part.from_offset(position)  # some may have been fetched before a seek
+        after = part.after
+        if end is not None and after is not None:
+            part, after = part.below(end), min(after, end)
+        if after is None:  # only errors came
+            return None
+        start = position if position is not None else part.offsets[0] if part.offsets else after
+        self._positions[p] = max(start, after)
+        return self._batch(p, part, (start, after), latest_ms) if after > start else None
+
+    def _batch(self, p: int, part: Fetched, covered: tuple[int, int], latest_ms: int | None) -> StreamBatch:
+        place = self._place(p)
+        numbers = np.array(part.offsets, np.int64)
+        decoded = self._decoder.decode(part.values, numbers, source=place, latest_ms=latest_ms)
+        return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected, part.size_bytes)
+
+    # ---- what can go wrong ----
+
+    def _judge(self, p: int, error: KafkaError) -> None:
+        """An error in place of a record. Errors: InputError, unless reading just goes on."""
+        code = error.code()
+        if code == KafkaError._AUTO_OFFSET_RESET:
+            self._out_of_range(p)
+        elif code in AUTH_ERRORS:
+            raise denied(self._servers, error, InputError)
+        elif code in UNKNOWN_ERRORS:
+            raise InputError("the Kafka topic is gone", detail=f"{self._place(p)} on {self._servers}: {error.str()}")
+        elif error.fatal():
+            raise InputError("reading from Kafka has failed", detail=f"{self._place(p)}: {error.str()}")
+        else:
+            self._log.note(error)
+
+    def _out_of_range(self, p: int) -> None:
+        """Our position is not among the records that are there."""
+        first, end = self._watermarks(p)
+        wanted = self._positions.get(p)
+        if wanted is None or first <= wanted <= end:
+            self._assign(None if self._assigned else frozenset(self._positions))
+            return
+        if wanted > end:
+            raise self._truncated(p, wanted)
+        if self._on_expired == "fail":
+            raise InputError(
+                "records to go on from are gone from Kafka",
+                detail=f"{self._place(p)}: offset {wanted} is wanted, the first one there is {first}",
+                hint='keep records longer (retention), or accept the loss with on_expired = "earliest"',
+            )
+        place = self._place(p)
+        self._skipped[place] = self._skipped.get(place, 0) + first - wanted
+        _LOG.warning("%s: records from offset %d to before %d are gone and passed over", place, wanted, first)
+        self._positions[p] = first
+        self._assign(None if self._assigned else frozenset(self._positions))
+
+    def _not_read(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:
+        """Why nothing comes any more, though not all of the ranges was read."""
+        for p in missing & self._at_end:
+            return self._truncated(p, ends[p])
+        return unavailable(self._servers, self._log.last or "no records come")
+
+    def _truncated(self, p: int, wanted: int) -> InputError:
+        return InputError(
+            "records that were read before are no longer in Kafka",
+            detail=f"{self._place(p)}: offset {wanted} was reached before, but the partition ends earlier",
+            hint="was the topic deleted and made anew? Then begin a new run, with a new state folder",
+        )

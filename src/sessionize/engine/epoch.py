@@ -1,0 +1,77 @@
+"""One epoch while it grows: the rows read so far, from which offsets they are, and what was late or rejected."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from sessionize.engine.alignment import Columns
+from sessionize.engine.lateness import Watermarks
+from sessionize.engine.outputs import named_as_input
+from sessionize.engine.totals import Totals
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import StreamBatch
+from sessionize.session import columns as col
+
+PROCESSING_TIME = "processing_time"
+
+
+@dataclass(slots=True)
+class Epoch:
+    """Everything that belongs to the epoch with this number. opened_s: when it began, by the forward-only clock."""
+
+    number: int
+    now_ms: int
+    opened_s: float
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    events: list[pa.Table] = field(default_factory=list)
+    late: list[pa.Table] = field(default_factory=list)
+    rejected: list[pa.Table] = field(default_factory=list)
+    consumed: int = 0
+    read_bytes: int = 0
+
+    def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals, *, at_s: float) -> pa.Table:
+        """Take a batch in and book it; the accepted events."""
+        totals.take_in(batch, None)
+        self.consumed += batch.consumed
+        self.read_bytes += batch.read_bytes
+        for place, (start, end) in batch.ranges.items():
+            self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
+        if batch.rejected.num_rows:
+            self.rejected.append(batch.rejected)
+        accepted = batch.events
+        if accepted.num_rows:
+            late = watermarks.late(batch.partition, accepted[col.EVENT_TIME].to_numpy(), at_s=at_s)
+            if late.any():
+                totals.late += int(np.count_nonzero(late))
+                self.late.append(accepted.filter(pa.array(late)))
+                accepted = accepted.filter(pa.array(~late))
+            if accepted.num_rows:
+                self.events.append(accepted)
+        return accepted
+
+
+def joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    """One table of all; an empty one of the schema when there are none."""
+    if not tables:
+        return schema.empty_table()
+    if all(table.schema.equals(tables[0].schema) for table in tables[1:]):
+        return pa.concat_tables(tables)
+    columns = Columns()
+    for table in tables:
+        columns.learn(table)
+    return pa.concat_tables(columns.aligned(tables))
+
+
+def event_rows(tables: list[pa.Table], user_name: str) -> pa.Table:
+    """Events as the sinks take them."""
+    empty = pa.schema([(col.USER, pa.string()), (col.EVENT_TIME, pa.int64())])
+    return named_as_input(joined(tables, empty), user_name)
+
+
+def enriched_rows(events: pa.Table, sessionizer: Sessionizer, *, now_ms: int) -> pa.Table:
+    """The events pushed since the last epoch, each with its session so far and the moment of processing."""
+    ids = sessionizer.pushed_session_ids()
+    return events.append_column(col.SESSION_ID, ids).append_column(
+        PROCESSING_TIME, pa.array(np.full(events.num_rows, now_ms, np.int64))
+    )

@@ -1,0 +1,128 @@
+"""Records that come one by one, as from Kafka: a list of values to columns.
+
+JSON values are joined with line feeds and decoded as lines, a piece at a time, which is as quick as reading a file.
+What cannot be a line is dealt with here: a null value, an empty one, and one that has line feeds in it.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.faults import Fault, Rejects
+from sessionize.formats.json_lines import JsonLines
+from sessionize.formats.judging import Decoded
+from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES
+from sessionize.session.columns import REJECTED_SCHEMA
+
+NULL_VALUE = "null_value"
+EMPTY_VALUE = "empty_value"
+TOMBSTONE = Fault(NULL_VALUE, "the record has no value")
+_EMPTY = Fault(EMPTY_VALUE, "the record's value is empty")
+_BLANK = b" \t\r\n"
+
+Values = Sequence[bytes | None]
+Ints = npt.NDArray[np.int64]
+
+
+class RecordDecoder(Protocol):
+    """Turns the values of one partition into events and rejected records."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The canonical columns that the events have."""
+
+    def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
+        """values: one for each record, None for a null. offsets: int64[n], the line numbers of rejected ones.
+
+        source: for the rejected ones. latest_ms: later events are rejected, None lets all pass. Each record becomes an
+        event or a rejected one, both in the order in which they came.
+        """
+
+
+class JsonRecords:
+    """A RecordDecoder for values that are JSON objects."""
+
+    __slots__ = ("_lines", "_value_bytes_max")
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        columns: frozenset[str] | None = None,
+        extras: bool = False,
+        value_bytes_max: int = LINE_BYTES_MAX,
+    ) -> None:
+        """columns, extras: as in JsonLines. Errors: those of JsonLines."""
+        self._lines = JsonLines(dialect, columns=columns, extras=extras, line_bytes_max=value_bytes_max)
+        self._value_bytes_max = value_bytes_max
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The canonical columns that the events have."""
+        return self._lines.columns
+
+    def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
+        """As RecordDecoder says."""
+        self._lines.latest_ms = latest_ms
+        size_bytes = _size_bytes(values)
+        rows = max(1, PIECE_BYTES * len(values) // max(size_bytes, 1))
+        odd = False
+        for start in range(0, len(values), rows):
+            odd |= self._add(values[start : start + rows], source, start)
+        decoded = self._lines.take()
+        rejected = decoded.rejected
+        if odd or len(decoded.events) + len(rejected) != len(values):
+            rejected = _with_odd_ones(rejected, values, source)
+        return Decoded(decoded.events, _numbered(rejected, offsets))
+
+    def _add(self, values: Values, source: str, start: int) -> bool:
+        """Decode a piece; whether there was a value in it that is not one line."""
+        odd = False
+        try:
+            text = b"\n".join(cast(Sequence[bytes], values))
+        except TypeError:  # a null: its line stays empty, which decoding passes over
+            text = b"\n".join([value or b"" for value in values])
+            odd = True
+        if text.count(b"\n") != len(values) - 1:
+            # Both are white space to JSON, and neither may stand in a string: what is right stays right.
+            text = b"\n".join([(value or b"").replace(b"\n", b"\r") for value in values])
+            odd = True
+        # A line feed at the end, because a last line that is empty would be none.
+        self._lines.add(text + b"\n", source=source, first_line=start)
+        return odd
+
+
+def _size_bytes(values: Values) -> int:
+    try:
+        return sum(map(len, cast(Sequence[bytes], values)))
+    except TypeError:
+        return sum(len(value or b"") for value in values)
+
+
+def _with_odd_ones(rejected: pa.Table, values: Values, source: str) -> pa.Table:
+    """The rejected records with those added that are no line, and with their bytes as they came."""
+    rows = {row["line_number"]: row for row in rejected.to_pylist()}
+    for number, value in enumerate(values):
+        if value is None or not value.strip(_BLANK):
+            fault = TOMBSTONE if value is None else _EMPTY
+            rows[number] = {"raw": value, "reason": fault.reason, "detail": fault.detail}
+        elif number in rows and b"\n" in value:
+            rows[number]["raw"] = value[: len(rows[number]["raw"])]
+    rejects = Rejects()
+    for number in sorted(rows):
+        row = rows[number]
+        rejects.add(row["raw"], source=source, line_number=number, fault=Fault(row["reason"], row["detail"]))
+    return rejects.take()
+
+
+def _numbered(rejected: pa.Table, offsets: Ints) -> pa.Table:
+    """The rejected records with their offsets for line numbers, which were places in the list so far."""
+    if not len(rejected):
+        return rejected
+    places = rejected["line_number"].to_numpy()
+    at = REJECTED_SCHEMA.get_field_index("line_number")
+    return rejected.set_column(at, REJECTED_SCHEMA.field(at), pa.array(offsets[places]))

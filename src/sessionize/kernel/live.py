@@ -1,0 +1,112 @@
+"""Sessions as they stand: the state of some users and their pending events, through the same pass, changing nothing.
+
+A view is a small copy: the users asked for get slots 0, 1, 2, … of their own state and tallies, and share the names of
+pages and event types. So it costs what those users hold, besides one look over the slots of all pending events.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.kernel.changes import SERIAL, ChangeLog
+from sessionize.kernel.cutting import Sessions
+from sessionize.kernel.emit import Emitter, Ended, plain_text
+from sessionize.kernel.folding import Folder
+from sessionize.kernel.interner import Interner
+from sessionize.kernel.pending import Rows
+from sessionize.kernel.tally import Tally
+from sessionize.session.state import OpenSessions
+
+if TYPE_CHECKING:
+    from sessionize.kernel.sessionizer import Sessionizer
+
+SlotArray = npt.NDArray[np.int32]
+_NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The parts of a Sessionizer over some of its users. rows: their pending events, None if there are none."""
+
+    folder: Folder
+    emitter: Emitter
+    rows: Rows | None
+
+
+def sessions_as_they_stand(s: "Sessionizer", slots: SlotArray, *, open_only: bool) -> list[pa.Table]:
+    """Tables of the sessions of these slots (ascending, distinct), the open ones without an end_reason."""
+    view = _view(s, slots, tallies=True)
+    parts = []
+    if view.rows is not None:
+        ended, _ = view.folder.fold(_without_serial(view.rows))
+        parts.append(None if open_only else ended)
+    still = view.folder.state.live_slots()
+    if len(still):
+        parts.append(view.folder.release(still, np.zeros(len(still), np.int16)))
+    return [view.emitter.table(ended) for ended in parts if ended is not None]
+
+
+def users_held(s: "Sessionizer") -> pa.Array:
+    """Names of all users with an open session or pending events."""
+    held = s._pending.in_use("slot", len(s._users)) | s._state["live"][: len(s._users)]
+    return plain_text(s._users.values(np.flatnonzero(held).astype(np.int32)))
+
+
+def ids_of_pushed(s: "Sessionizer", log: ChangeLog) -> pa.Array:
+    """Session ids of what the log has noted as pushed, in that order (Sessionizer.pushed_session_ids)."""
+    n = log.next_serial - log.first_serial
+    rows = log.waiting(s.watermark_ms)
+    if rows is None:
+        return pa.nulls(n, pa.string())
+    view = _view(s, np.unique(rows["slot"]), tallies=False)
+    assert view.rows is not None  # what waits in the log waits in the buffer
+    done = view.folder.cut(view.rows)
+    assert done.rows.order is not None  # the serial numbers are a payload, which is sorted with its order
+    carried = len(done.carried["last"])
+    serial = np.concatenate((np.full(carried, -1, np.int64), view.rows[SERIAL])) - log.first_serial
+    length = done.sessions.last - done.sessions.first + 1
+    session = np.repeat(np.arange(len(length)), length)
+    place = serial[done.rows.order]
+    if done.duplicates is not None:
+        place = np.concatenate((place, serial[done.duplicates.order]))
+        session = np.concatenate((session, session[done.duplicates.twin]))
+    session_of = np.full(n, -1, np.int64)
+    session_of[place[place >= 0]] = session[place >= 0]
+    return plain_text(ids_of(done.sessions, view.emitter)).take(pa.array(session_of, mask=session_of < 0))
+
+
+def ids_of(sessions: Sessions, emitter: Emitter) -> pa.Array:
+    """The id of each session, before anything is added up."""
+    return emitter.ids(Ended(columns={n: getattr(sessions, n) for n in _NAMING}, pages=None, kinds=None))
+
+
+def _view(s: "Sessionizer", slots: SlotArray, *, tallies: bool) -> View:
+    users, state = Interner(), OpenSessions(len(slots))
+    mine = users.encode(plain_text(s._users.values(slots)))
+    state.put(mine, s._state.take(slots))
+    folder = replace(
+        s._folder,
+        state=state,
+        pages=_part(s._folder.pages, slots, mine) if tallies else None,
+        kinds=_part(s._folder.kinds, slots, mine) if tallies else None,
+    )
+    rows = s._pending.of_slots(slots)
+    if rows is not None:
+        rows = Rows({**rows.columns, "slot": mine[np.searchsorted(slots, rows["slot"])]}, rows.ids)
+    return View(folder, replace(s._emitter, users=users), rows)
+
+
+def _part(tally: Tally | None, slots: SlotArray, mine: SlotArray) -> Tally | None:
+    if tally is None:
+        return None
+    part = Tally()
+    part.reserve(len(slots))
+    part.append(mine, tally.take(slots))
+    return part
+
+
+def _without_serial(rows: Rows) -> Rows:
+    return Rows({name: column for name, column in rows.columns.items() if name != SERIAL}, rows.ids)

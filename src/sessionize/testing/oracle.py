@@ -1,0 +1,76 @@
+"""What a stream has to come to: decoded, judged late record by record, and cut by the reference, all in plain Python.
+
+Only the decoding is the product's own; it has its own tests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.json_lines import JsonLines
+from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+from sessionize.testing.comparison import expected_sessions
+
+Row = dict[str, Any]
+
+_REFERENCE_NAMES = {
+    col.USER: "user",
+    col.EVENT_TIME: "time",
+    col.EVENT_ID: "id",
+    col.EVENT_TYPE: "type",
+    col.PAGE: "page",
+    col.VALUE: "amount",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """on_time, late: events as the reference knows them, in no order. rejected: how many records cannot be used."""
+
+    on_time: list[Row]
+    late: list[Row]
+    rejected: int
+
+    @classmethod
+    def of_json(
+        cls,
+        partitions: Sequence[Sequence[bytes]],
+        dialect: Dialect,
+        *,
+        lateness_ms: int,
+        latest_ms: int | None = None,
+    ) -> "Oracle":
+        """Of the records of each partition, in the order of their offsets. latest_ms: what is later is rejected."""
+        on_time: list[Row] = []
+        late: list[Row] = []
+        rejected = 0
+        for records in partitions:
+            latest: int | None = None
+            rows, bad = decoded(records, dialect, latest_ms=latest_ms)
+            rejected += bad
+            for row in rows:
+                is_late = latest is not None and row["time"] < latest - lateness_ms
+                (late if is_late else on_time).append(row)
+                latest = row["time"] if latest is None else max(latest, row["time"])
+        return cls(on_time, late, rejected)
+
+    def sessions(self, policy: Policy, rules: Rules, *, late_too: bool = False) -> list[Any]:
+        """The sessions of the events on time; late_too: of all, as after reconciling."""
+        rows = self.on_time + self.late if late_too else self.on_time
+        return expected_sessions(rows, policy, rules)
+
+
+def decoded(records: Sequence[bytes], dialect: Dialect, *, latest_ms: int | None = None) -> tuple[list[Row], int]:
+    """The events of some records as the reference knows them, in their order; and how many were rejected."""
+    decoder = JsonLines(dialect, latest_ms=latest_ms)
+    decoder.add(b"\n".join(records), source="records")
+    decoder.flush()
+    taken = decoder.take()
+    rows = [
+        {_REFERENCE_NAMES[name]: value for name, value in row.items() if name in _REFERENCE_NAMES}
+        for row in taken.events.to_pylist()
+    ]
+    return rows, taken.rejected.num_rows

@@ -1,0 +1,1 @@
+"""Real servers for tests and demonstrations, started on loopback and stopped again."""

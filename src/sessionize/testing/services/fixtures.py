@@ -1,0 +1,50 @@
+"""pytest fixtures for the servers; a conftest imports those it wants.
+
+A server that cannot be had on this machine skips the tests that need it, with the reason.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionize.testing.services.kafka_parts import ServiceMissing
+from sessionize.testing.services.keeper import shared_broker
+
+if TYPE_CHECKING:
+    from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaServers]":
+    """A broker shared by all tests and workers of a run: use topics of your own, and leave it running."""
+    from sessionize.testing.services.kafka import KafkaServers
+
+    own = tmp_path_factory.getbasetemp()
+    # Under xdist each worker has a folder of its own inside that of the run.
+    run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    try:
+        with shared_broker(run / "kafka") as servers:
+            yield KafkaServers(servers)
+    except ServiceMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> "Iterator[Callable[[], KafkaBroker]]":
+    """Starts brokers of the test's own, which it may stop, kill and restart."""
+    from sessionize.testing.services.kafka import KafkaBroker
+
+    with ExitStack() as running:
+
+        def start() -> KafkaBroker:
+            try:
+                broker = KafkaBroker(tmp_path / f"kafka-{len(os.listdir(tmp_path))}")
+            except ServiceMissing as missing:
+                pytest.skip(str(missing))
+            return running.enter_context(broker)
+
+        yield start

@@ -1,0 +1,123 @@
+"""A stream and a sink in memory, for tests of an engine: exact, quick, and able to fail where one wants them to.
+
+RecordedStream replays partitions of events in any cut; KeptEpochs is what a correct EpochSink is, in a few lines.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sessionize.errors import StateError
+from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
+from sessionize.session import columns as col
+from sessionize.testing.comparison import events_table
+
+Row = Mapping[str, Any]
+
+
+class RecordedStream:
+    """Partitions of event dicts, read in pieces of random size. A row without "user" stands for a broken record.
+
+    cut: decides how much a poll brings, so that two streams with other seeds are cut in other places. Rows may be
+    appended while it is read.
+    """
+
+    event_columns = frozenset(col.EVENT_TYPES)
+    user_name = col.USER
+
+    def __init__(self, partitions: Sequence[Sequence[Row]], *, cut: int = 0, piece_max: int = 20) -> None:
+        self._rows = {str(number): rows for number, rows in enumerate(partitions)}
+        self._at = dict.fromkeys(self._rows, 0)
+        self._random = random.Random(cut)
+        self._piece_max = piece_max
+        self.closed = False
+
+    def partitions(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset(self._rows)
+
+    def seek(self, positions: Positions) -> None:
+        """Go on from these offsets."""
+        self._at = {name: positions.get(name, 0) for name in self._rows}
+
+    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
+        """A piece of some of the partitions."""
+        del timeout_s, now_ms
+        found = []
+        for name, rows in self._rows.items():
+            size = min(self._random.randint(0, self._piece_max), len(rows) - self._at[name])
+            if size:
+                found.append(self._batch(name, self._at[name], self._at[name] + size))
+        return found
+
+    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
+        """The same records again, cut anew."""
+        del now_ms
+        for name, (start, end) in ranges.items():
+            self._at[name] = start
+            while self._at[name] < end:
+                size = min(self._random.randint(1, self._piece_max), end - self._at[name])
+                yield self._batch(name, self._at[name], self._at[name] + size)
+
+    def read_to_end(self) -> frozenset[str]:
+        """Those without further rows."""
+        return frozenset(name for name, rows in self._rows.items() if self._at[name] >= len(rows))
+
+    def behind(self) -> int | None:
+        """Rows not yet read."""
+        return sum(len(rows) - self._at[name] for name, rows in self._rows.items())
+
+    def close(self) -> None:
+        """Nothing to release."""
+        self.closed = True
+
+    def _batch(self, name: str, start: int, end: int) -> StreamBatch:
+        rows = self._rows[name][start:end]
+        self._at[name] = end
+        broken = [
+            {"raw": b"?", "source": name, "line_number": start + i, "reason": "broken", "detail": ""}
+            for i, row in enumerate(rows)
+            if "user" not in row
+        ]
+        return StreamBatch(
+            name,
+            {name: (start, end)},
+            events_table([row for row in rows if "user" in row]),
+            pa.Table.from_pylist(broken, schema=col.REJECTED_SCHEMA),
+        )
+
+
+class KeptEpochs:
+    """Keeps the rows of every epoch, each once. fail: raised before anything is kept, as often as it lasts."""
+
+    def __init__(self, *, fail: Sequence[Exception] = ()) -> None:
+        self._fail = list(fail)
+        self._last: dict[str, EpochId] = {}
+        self.epochs: list[tuple[EpochId, EpochRows]] = []
+        self.repeated = 0
+
+    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+        """Keep them, unless they are here."""
+        if self._fail:
+            raise self._fail.pop(0)
+        last = self._last.get(epoch.writer)
+        if last is not None and epoch.number <= last.number:
+            if epoch.number == last.number and epoch.plan != last.plan:
+                raise StateError("an epoch was written by another plan", detail=f"{last} there, {epoch} here")
+            self.repeated += 1
+            return
+        self._last[epoch.writer] = epoch
+        self.epochs.append((epoch, rows))
+
+    def rows(self, name: str) -> list[pa.Table]:
+        """All rows of one kind: sessions, events, late or rejected."""
+        return [getattr(rows, name) for _, rows in self.epochs]
+
+    def count(self, name: str) -> int:
+        """How many rows of one kind."""
+        return sum(table.num_rows for table in self.rows(name))
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,62 @@
+"""Outages are waited for, and only outages; the wait ends when the run does."""
+
+import threading
+
+import pytest
+
+from sessionize.engine.delivery import Patience
+from sessionize.errors import OutputError, UnavailableError
+
+
+class Flaky:
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.calls = list(errors), 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def patience(outage_s_max: float = 30, stopping: threading.Event | None = None) -> tuple[Patience, list[str]]:
+    heard: list[str] = []
+    told = Patience(
+        outage_s_max,
+        stopping=stopping or threading.Event(),
+        on_outage=lambda who, error: heard.append(f"{who} {'back' if error is None else error.message}"),
+    )
+    return told, heard
+
+
+def test_an_outage_is_waited_for_and_told() -> None:
+    patient, heard = patience()
+    call = Flaky(UnavailableError("away"), UnavailableError("away"))
+    assert patient.call("store", call) == "done"
+    assert (call.calls, heard) == (3, ["store away", "store away", "store back"])
+
+
+def test_another_error_is_told_at_once() -> None:
+    patient, heard = patience()
+    call = Flaky(OutputError("wrong password"))
+    with pytest.raises(OutputError, match="wrong password"):
+        patient.call("store", call)
+    assert (call.calls, heard) == (1, [])
+
+
+def test_an_outage_may_not_last_for_ever() -> None:
+    patient, _ = patience(outage_s_max=0)
+    with pytest.raises(UnavailableError, match="away"):
+        patient.call("store", Flaky(*[UnavailableError("away")] * 5))
+
+
+def test_the_end_of_the_run_ends_the_wait() -> None:
+    stopping = threading.Event()
+    patient, _ = patience(stopping=stopping)
+
+    def away() -> None:
+        stopping.set()
+        raise UnavailableError("away")
+
+    with pytest.raises(UnavailableError, match="away"):
+        patient.call("store", away)
