@@ -71,10 +71,10 @@ def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: Catalo
     done = replace(catalog, old, new, snapshot_properties={"why": "late"})
     assert stored(catalog, "revision") == [
         ("a", -5, 8, 1),
-        ("a", 5, 2, None),
-        ("a", DAY, 3, None),
-        ("b", 0, 4, None),
-        ("c", -1, 6, None),
+        ("a", 5, 2, 0),
+        ("a", DAY, 3, 0),
+        ("b", 0, 4, 0),
+        ("c", -1, 6, 0),
     ]
     table = opened(catalog)
     after = {task.file.file_path for task in table.scan().plan_files()}

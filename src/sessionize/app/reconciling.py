@@ -156,13 +156,10 @@ class _Tables:
         return cls(job, sessions, events, late)
 
     def horizon_ms(self) -> int | None:
-        """The lower of what sessions and events say, for a crash may have left one of them behind."""
+        """Up to where the sessions are final. An epoch writes them last, so all their events are in the archive."""
         from sessionize.connectors.iceberg import archive
 
-        marks = [archive.watermark_of(self.sessions)]
-        if marks[0] is not None:
-            marks.append(archive.watermark_of(self.events))
-        return min((mark for mark in marks if mark is not None), default=None)
+        return archive.horizon_of(self.sessions, [t for t in (self.events, self.late) if t is not None])
 
 
 @dataclass(slots=True)
