@@ -16,17 +16,17 @@ from sessionize.connectors.iceberg import (
     EVENTS,
     LATE_EVENTS,
     USER_SESSIONS,
-    IcebergSink,
-    TableLayout,
-    events,
+    IcebergEpochSink,
     load_table,
     open_catalog,
     user_sessions,
 )
+from sessionize.connectors.iceberg.archive import NOTHING_FINAL
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.engine.batch import Job
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
 from sessionize.testing.comparison import sorted_rows
 
@@ -108,27 +108,26 @@ def test_tables_of_a_run_equal_a_batch_afterwards(tmp_path: Path, settings: dict
 
 
 class Engine:
-    """The tables as an engine writes them: an epoch's rows, sessions last, with the watermark."""
+    """The tables as an engine writes them, epoch by epoch."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
         self._job = job_of(config)
         self._sessionizer = self._new()
-        self._mark = 0
+        self._number = 0
 
     def epoch(self, on_time: Sequence[tuple[str, float]], late: Sequence[tuple[str, float]], mark: float) -> None:
         """Events as (user, minutes after noon); the watermark in the same unit."""
-        self._mark = NOON + round(mark * MINUTE)
         accepted = self._events(on_time)
         self._sessionizer.push(accepted)
-        self._write(events(self._job.user_name), EVENTS, accepted)
-        self._write(events(self._job.user_name), LATE_EVENTS, self._events(late))
-        self._write(user_sessions(self._job.user_name), USER_SESSIONS, self._sessionizer.advance(self._mark))
+        mark_ms = NOON + round(mark * MINUTE)
+        self._write(accepted, self._events(late), self._sessionizer.advance(mark_ms), mark_ms)
 
     def drain(self) -> None:
-        final = self._sessionizer.flush()
+        final, latest_ms = self._sessionizer.flush(), self._sessionizer.latest_ms
         self._sessionizer = self._new()
-        self._write(user_sessions(self._job.user_name), USER_SESSIONS, final, {"sessionize.drained": "true"})
+        assert latest_ms is not None
+        self._write(self._events([]), self._events([]), final, latest_ms + self._job.policy.longest_silence_ms + 1)
 
     def _new(self) -> Sessionizer:
         job = self._job
@@ -140,10 +139,13 @@ class Engine:
         columns[col.EVENT_TIME] = pa.array([NOON + round(at * MINUTE) for _, at in rows], pa.int64())
         return pa.table(columns)
 
-    def _write(self, layout: TableLayout, name: str, rows: pa.Table, more: dict[str, str] | None = None) -> None:
-        sink = IcebergSink(open_catalog(self.config.home), layout, table=name)
-        sink.write(rows)
-        sink.commit(snapshot_properties=more or {"sessionize.watermark-ms": str(self._mark)})
+    def _write(self, accepted: pa.Table, late: pa.Table, sessions: pa.Table, mark_ms: int) -> None:
+        self._number += 1
+        none = col.REJECTED_SCHEMA.empty_table()
+        rows = EpochRows(sessions=sessions, events=accepted, late=late, rejected=none, watermark_ms=mark_ms)
+        sink = IcebergEpochSink(open_catalog(self.config.home), user_name=self._job.user_name)
+        sink.write_epoch(EpochId("w", self._number, "plan"), rows)
+        sink.close()
 
 
 @pytest.fixture
@@ -169,6 +171,23 @@ def test_late_events_of_open_sessions_wait_until_they_are_final(engine: Engine) 
     assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)
 
 
+def test_watermarks_outlive_snapshots_and_new_writers_hold_back(engine: Engine, tmp_path: Path) -> None:
+    engine.epoch([("a", 0)], [("a", -90)], -5)
+    done = reconciled(engine)
+    assert (done.added, done.waiting, done.horizon_ms) == (0, 1, NOTHING_FINAL)
+    engine.epoch([("z", 600)], [], 590)
+    catalog = open_catalog(tmp_path)
+    sessions = load_table(catalog, "sessions", USER_SESSIONS)
+    newest = sessions.current_snapshot()
+    assert newest is not None
+    reconciled(engine)
+    sessions = load_table(catalog, "sessions", USER_SESSIONS)
+    sessions.maintenance.expire_snapshots().by_id(newest.snapshot_id).commit()
+    engine.epoch([], [("z", 595)], 590)
+    done = reconciled(engine)
+    assert (done.waiting, done.horizon_ms) == (1, NOON + 590 * MINUTE)
+
+
 def test_a_chain_over_many_days_is_read_as_a_whole(engine: Engine) -> None:
     marathon = [("a", float(at)) for at in range(0, 6 * 24 * 60, 25)]
     engine.epoch([*marathon, ("b", 20_000)], [], 19_000)
@@ -184,7 +203,10 @@ def test_a_drained_stream_that_goes_on_gets_other_ends(engine: Engine) -> None:
     assert reconciled(engine).users == 0
     engine.epoch([("c", 90)], [("a", 20)], 80)
     done = reconciled(engine)
-    assert (done.users, done.replaced, done.added, done.waiting) == (2, 2, 2, 0)
+    assert (done.users, done.replaced, done.added, done.waiting) == (2, 1, 1, 1)
+    engine.epoch([("d", 700)], [], 690)
+    done = reconciled(engine)
+    assert (done.users, done.replaced, done.added, done.waiting) == (1, 1, 1, 0)
     engine.drain()
     assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)
 
@@ -220,26 +242,53 @@ def test_a_kill_between_two_groups_is_made_up_for(engine: Engine, monkeypatch: p
     assert (done.late_events, done.replaced, done.unchanged) == (6, 4, 2)
 
 
-def test_other_stores_get_the_same_replacements(engine: Engine) -> None:
-    class Kept:
-        def __init__(self) -> None:
-            self.calls: list[tuple[Any, Any, str]] = []
+class Store:
+    """A store that fails as often as told, and keeps what it got."""
 
-        def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
-            self.calls.append((removed.to_pylist(), added[col.EVENT_COUNT].to_pylist(), token))
+    def __init__(self, failures: int) -> None:
+        self._failures = failures
+        self.calls: list[tuple[Any, Any, str]] = []
 
+    def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise UnavailableError("the store is not there")
+        self.calls.append((removed.to_pylist(), added[col.EVENT_COUNT].to_pylist(), token))
+
+
+def test_other_stores_get_the_same_replacements_once_they_are_there(engine: Engine) -> None:
     engine.epoch([("a", 0), ("z", 600)], [], 590)
     engine.epoch([], [("a", 10)], 590)
-    store = Kept()
-    reconciled(engine, stores=[store])
-    (removed, counts, token) = store.calls[0]
-    assert removed == [{engine.config.dialect().user_name: "a", "session_id": f"a_{NOON}"}]
+    store = Store(failures=1)
+    with pytest.raises(UnavailableError):
+        reconciled(engine, stores=[store])
+    assert reconciled(engine, stores=[store]).replaced == 0
+    assert reconciled(engine, stores=[store]).replaced == 0
+    ((removed, counts, token),) = store.calls
+    user_name = engine.config.dialect().user_name
+    assert removed == [{user_name: "a", "session_id": f"a_{NOON}"}]
     assert counts == [2]
     table = load_table(open_catalog(engine.config.home), "sessions", USER_SESSIONS)
-    assert RowReplacer(table, user_sessions(engine.config.dialect().user_name)).landed(token)
+    assert RowReplacer(table, user_sessions(user_name)).landed(token)
     summary = table.current_snapshot().summary
     assert summary is not None
     assert summary["sessionize.operation"] == "reconcile"
+
+
+def test_stores_hear_nothing_of_what_the_tables_did_not_take(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.epoch([("a", 0), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 10)], 590)
+    store = Store(failures=0)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RowReplacer, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            reconciled(engine, stores=[store])
+    reconciled(engine, stores=[store])
+    assert [counts for _, counts, _ in store.calls] == [[2]]
 
 
 def test_one_at_a_time(engine: Engine) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sessionize.app import rejected as module
 from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.pending import Pending
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
@@ -125,7 +126,7 @@ def test_a_kill_neither_loses_nor_doubles(
     deadly: dict[str, tuple[type, str]] = {
         "before the first commit": (IcebergSink, "commit"),
         "between the commits": (RowReplacer, "replace"),
-        "after the second commit": (Path, "unlink"),
+        "after the second commit": (Pending, "drop"),
     }
     with monkeypatch.context() as patched:
         patched.setattr(*deadly[killed_at], killed)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from sessionize.app.alone import alone
 from sessionize.app.config import PipelineConfig
+from sessionize.app.pending import Pending
 from sessionize.engine.batch import Job
 from sessionize.engine.reconcile import Replacement, Replacer, reconcile, runs_of, taking_part
 from sessionize.errors import ConfigError
@@ -84,12 +85,15 @@ def reconcile_tables(
     """Reconcile the tables of a pipeline; safe beside running engines, one reconciliation at a time.
 
     window_ms: look only at late events this far before the newest event; they are all looked at again by a call
-    without it. drained: nothing is open, whatever the tables say. stores: get the same replacements after Iceberg.
+    without it. drained: nothing is open, whatever the tables say. stores: get the same replacements after Iceberg, also
+    those of a call that was interrupted in between.
     Errors: ConfigError where there is nothing that could be reconciled; UnavailableError while another one runs.
     """
     with contextlib.nullcontext() if dry_run else alone(home, "reconcile", "reconciliation"):
         tables = _Tables.of(home, config)
-        work = _Work(tables, Reconciled(dry_run=dry_run), stores, rows_max)
+        work = _Work(tables, Reconciled(dry_run=dry_run), stores, rows_max, Pending(home / "reconcile-pending"))
+        if not dry_run:
+            work.finish_interrupted()
         work.done.horizon_ms = work.horizon_ms = None if drained else tables.horizon_ms()
         causes = work.causes(window_ms)
         total = len(pc.unique(causes[col.USER]))
@@ -152,13 +156,10 @@ class _Tables:
         return cls(job, sessions, events, late)
 
     def horizon_ms(self) -> int | None:
-        """The lower of what sessions and events say, for a crash may have left one of them behind."""
+        """Up to where the sessions are final. An epoch writes them last, so all their events are in the archive."""
         from sessionize.connectors.iceberg import archive
 
-        marks = [archive.watermark_of(self.sessions)]
-        if marks[0] is not None:
-            marks.append(archive.watermark_of(self.events))
-        return min((mark for mark in marks if mark is not None), default=None)
+        return archive.horizon_of(self.sessions, [t for t in (self.events, self.late) if t is not None])
 
 
 @dataclass(slots=True)
@@ -167,6 +168,7 @@ class _Work:
     done: Reconciled
     stores: Sequence[Replacer]
     rows_max: int
+    pending: Pending
     horizon_ms: int | None = None
     end_ms: int | None = None
     newest: int = 0
@@ -288,7 +290,10 @@ class _Work:
         from sessionize.connectors.iceberg.replacing import RowReplacer
 
         token = uuid.uuid4().hex
-        RowReplacer(self.tables.sessions, user_sessions(self.tables.job.user_name)).replace(
+        if self.stores:
+            self.pending.write(token, {"removed": replacement.removed, "added": replacement.added})
+        replacer = RowReplacer(self.tables.sessions, user_sessions(self.tables.job.user_name))
+        replacer.replace(
             replacement.removed,
             replacement.added,
             token=token,
@@ -296,8 +301,26 @@ class _Work:
             snapshot_properties={OPERATION: "reconcile"},
         )
         self.done.commits += 1
+        if self.stores:
+            self._tell_stores(token, replacement.removed, replacement.added)
+
+    def _tell_stores(self, token: str, removed: pa.Table, added: pa.Table) -> None:
         for store in self.stores:
-            store.replace(replacement.removed, replacement.added, token=token)
+            store.replace(removed, added, token=token)
+        self.pending.drop(token)
+
+    def finish_interrupted(self) -> None:
+        """Replacements that are in the tables and that the stores may not have heard of."""
+        from sessionize.connectors.iceberg import user_sessions
+        from sessionize.connectors.iceberg.replacing import RowReplacer
+
+        replacer = RowReplacer(self.tables.sessions, user_sessions(self.tables.job.user_name))
+        for token in self.pending.tokens() if self.stores else ():
+            if replacer.landed(token):
+                tables = self.pending.read(token)
+                self._tell_stores(token, tables["removed"], tables["added"])
+            else:
+                self.pending.drop(token)
 
 
 _CAUSE_TYPES = (

@@ -5,7 +5,6 @@ records out of rejected_events. Which records these are is written down before t
 commits carry, so that a retry that was killed in between is finished by the next one: nothing lost, nothing doubled.
 """
 
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pyarrow.dataset as ds
 
 from sessionize.app.alone import alone
 from sessionize.app.config import PipelineConfig
+from sessionize.app.pending import Pending
 from sessionize.errors import ConfigError, StateError
 from sessionize.formats.json_lines import JsonLines
 from sessionize.session import columns as col
@@ -162,7 +162,8 @@ def _move(home: Path, config: PipelineConfig, parts: list[tuple[pa.Table, pa.Tab
     user_name = config.dialect().user_name
     token = uuid.uuid4().hex
     records = pa.concat_tables([part[1] for part in parts]).select(list(_KEY))
-    path = _written_down(home, token, records)
+    pending = Pending(home / _FOLDER)
+    pending.write(token, {"records": records})
     catalog = open_catalog(home, create=False)
     sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=config.output.database)
     try:
@@ -171,7 +172,7 @@ def _move(home: Path, config: PipelineConfig, parts: list[tuple[pa.Table, pa.Tab
             sink.write(decoded.rename_columns(names))
     except BaseException:
         sink.abort()
-        path.unlink()
+        pending.drop(token)
         raise
     try:
         sink.commit(snapshot_properties={RETRY: token})
@@ -180,7 +181,7 @@ def _move(home: Path, config: PipelineConfig, parts: list[tuple[pa.Table, pa.Tab
         sink.abort()
         raise
     _remove(home, config, token, records)
-    path.unlink()
+    pending.drop(token)
 
 
 def _remove(home: Path, config: PipelineConfig, token: str, records: pa.Table) -> None:
@@ -199,34 +200,16 @@ def _finish_interrupted(home: Path, config: PipelineConfig) -> int:
     from sessionize.connectors.iceberg import LATE_EVENTS, load_table, open_catalog, table_names
 
     removed = 0
-    for path in sorted((home / _FOLDER).glob("*.arrow")):
-        catalog, database, token = open_catalog(home, create=False), config.output.database, path.stem
+    pending, database = Pending(home / _FOLDER), config.output.database
+    for token in pending.tokens():
+        catalog = open_catalog(home, create=False)
         landed = False
         if LATE_EVENTS in table_names(catalog, database):
             snapshots = load_table(catalog, database, LATE_EVENTS).snapshots()
             landed = any(each.summary is not None and each.summary[RETRY] == token for each in snapshots)
         if landed:
-            with pa.memory_map(str(path)) as file:
-                records = pa.ipc.open_file(file).read_all()
+            records = pending.read(token)["records"]
             _remove(home, config, token, records)
             removed += records.num_rows
-        path.unlink()
+        pending.drop(token)
     return removed
-
-
-def _written_down(home: Path, token: str, records: pa.Table) -> Path:
-    """The records of a retry, on disk for certain."""
-    path = home / _FOLDER / f"{token}.arrow"
-    path.parent.mkdir(exist_ok=True)
-    with open(path.with_suffix(".tmp"), "wb") as file:
-        with pa.ipc.new_file(file, records.schema) as writer:
-            writer.write_table(records)
-        file.flush()
-        os.fsync(file.fileno())
-    path.with_suffix(".tmp").rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return path

@@ -5,7 +5,7 @@ again costs what is new.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
+from sessionize.connectors.iceberg.epochs import EPOCH, WATERMARK
 from sessionize.connectors.iceberg.reading import readable
 from sessionize.errors import InputError
 from sessionize.session.columns import (
@@ -29,9 +30,8 @@ from sessionize.session.columns import (
     USER_HASH_BUCKET,
 )
 
-WATERMARK = "sessionize.watermark-ms"
-WRITER = "sessionize.writer"
-DRAINED = "sessionize.drained"
+# Below every time that an event can have, with room for a gap.
+NOTHING_FINAL = -(1 << 62)
 RECONCILED_TO = "sessionize.reconciled-to"
 SEQUENCE = "sequence"
 
@@ -51,22 +51,22 @@ class Wanted:
     dates: frozenset[dt.date] | None
 
 
-def watermark_of(table: Table) -> int | None:
-    """The time below which every writer's rows are final; None where nothing is open: batch runs, drained streams.
+def horizon_of(sessions: Table, others: Sequence[Table]) -> int | None:
+    """The time below which the sessions of every writer are final; None where no epochs were ever written.
 
-    Of several writers the one that is furthest behind counts.
+    Of several writers the one that is furthest behind counts. others: the tables that an epoch commits before the
+    sessions: a writer they know and the sessions do not has no final session yet. The watermarks stand in table
+    properties, because snapshots expire.
     """
-    latest: dict[str | None, int | None] = {}
-    for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
-        summary = snapshot.summary
-        if summary is None:
-            continue
-        if summary[DRAINED] == "true":
-            latest.setdefault(summary[WRITER], None)
-        mark = summary[WATERMARK]
-        if mark is not None:
-            latest.setdefault(summary[WRITER], int(mark))
-    return min((mark for mark in latest.values() if mark is not None), default=None)
+    marks = _watermarks(sessions)
+    behind = {writer for table in others for writer in _watermarks(table)} - marks.keys()
+    return NOTHING_FINAL if behind else min(marks.values(), default=None)
+
+
+def _watermarks(table: Table) -> dict[str, int]:
+    """By writer: up to where its rows in the table are final; NOTHING_FINAL for one without a watermark so far."""
+    epochs = [name.removeprefix(f"{EPOCH}.") for name in table.properties if name.startswith(f"{EPOCH}.")]
+    return {writer: int(table.properties.get(f"{WATERMARK}.{writer}", NOTHING_FINAL)) for writer in epochs}
 
 
 def latest_time_of(table: Table, column: str = EVENT_TIME) -> int | None:
