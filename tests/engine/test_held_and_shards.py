@@ -103,3 +103,14 @@ def test_users_of_one_length_need_no_dictionary_until_others_come(monkeypatch: p
     )
     assert made == [2]
     assert held.names().to_pylist() == ["aa", "bb", "cc", "ccc"]
+
+
+@pytest.mark.parametrize("form", ["plain", "dictionary"])
+@pytest.mark.parametrize("length", [36, 7])
+def test_a_name_takes_memory_once_however_often_it_comes(form: str, length: int) -> None:
+    users = [f"{n % 100:0{length}d}" for n in range(10_000)]
+    users[0] += "" if length == 36 else "-longer"  # not all of one length: the other road
+    table = pa.table({"event_time_ms": list(range(10_000)), "user": as_column(users, form)})
+    held = held_of([table] * 5)
+    least = 5 * 10_000 * (8 + 4)
+    assert least < held.size_bytes < least + 200 * (length + 16)

@@ -44,11 +44,17 @@ class Held:
 
     def add(self, table: pa.Table) -> pa.Table:
         """Hold a table of events; returns it as it is held, with an int32 code in place of each user."""
-        self.size_bytes += table.nbytes
+        before = self._count
         codes = pa.array(self._codes(table[col.USER]))
         coded = table.set_column(table.schema.get_field_index(col.USER), col.USER, codes)
+        self.size_bytes += coded.nbytes + round((self._count - before) * _bytes_per_name(table[col.USER]))
         self._tables.append(coded)
         return coded
+
+    @property
+    def _count(self) -> int:
+        """Distinct users."""
+        return len(self._users) if self._fixed is None else len(self._fixed)
 
     def _codes(self, users: pa.ChunkedArray) -> CodeArray:
         if self._fixed is not None or not len(self._users):
@@ -98,3 +104,10 @@ class Held:
         """The tables with codes for users, each forgotten as it is handed out."""
         while self._tables:
             yield self._tables.pop(0)
+
+
+def _bytes_per_name(users: pa.ChunkedArray) -> float:
+    """About what one name takes: only those not held already count, however often they come."""
+    texts = [c.dictionary if pa.types.is_dictionary(users.type) else c for c in users.chunks]
+    size_bytes: int = sum(t.nbytes for t in texts)
+    return size_bytes / max(sum(len(t) for t in texts), 1)
