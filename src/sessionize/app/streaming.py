@@ -116,12 +116,14 @@ def writer_name(config: PipelineConfig) -> str:
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
     """(i, n) when the topic is split between n processes, of which this is number i; None for a whole topic."""
-    from sessionize.connectors.kafka.partitions import ordinal_of
+    from sessionize.connectors.kafka.partitions import instance_of as told_by_host
 
     kafka = config.input.kafka
     if config.input.kind != "kafka" or kafka.instances == 1:
         return None
-    return (ordinal_of(os.uname().nodename) if kafka.instance is None else kafka.instance, kafka.instances)
+    if kafka.instance is not None:
+        return (kafka.instance, kafka.instances)
+    return told_by_host(os.uname().nodename, kafka.instances)
 
 
 def tempo_of(config: PipelineConfig) -> Tempo:
@@ -188,3 +190,39 @@ def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callabl
     if output.console:
         makers["console"] = _console
     return makers
+
+
+def _iceberg(config: PipelineConfig, job: Job) -> EpochSink:
+    from sessionize.connectors import iceberg
+
+    output = config.output
+    return iceberg.IcebergEpochSink(
+        open_catalog_of(config),
+        user_name=job.user_name,
+        database=output.database,
+        tables=iceberg.EpochTables(
+            sessions=output.table,
+            events=iceberg.EVENTS if output.events else None,
+            late=iceberg.LATE_EVENTS if output.events else None,
+            rejected=iceberg.REJECTED_EVENTS if output.rejected else None,
+        ),
+    )
+
+
+def _lake(config: PipelineConfig, writer: str) -> EpochSink:
+    from sessionize.connectors.lake import ParquetLakeSink
+
+    assert config.output.lake is not None  # asked for by sinks_of
+    return ParquetLakeSink(config.home / Path(config.output.lake.path).expanduser(), writer=writer)
+
+
+def _sqlite(config: PipelineConfig, job: Job) -> EpochSink:
+    from sessionize.connectors.store import SqliteStore, StoreSink
+
+    assert config.output.sqlite is not None  # asked for by sinks_of
+    path = config.home / Path(config.output.sqlite.path).expanduser()
+    return StoreSink(SqliteStore(path), user_name=job.user_name)
+
+
+def _decoder(config: PipelineConfig) -> None:
+    return None
