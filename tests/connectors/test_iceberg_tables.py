@@ -38,7 +38,7 @@ def test_buckets_are_those_of_the_iceberg_transform(users: list[str]) -> None:
 def test_user_sessions_has_every_session_column_and_two_partition_columns(catalog: SqlCatalog) -> None:
     table = open_table(catalog, "sessions", "user_sessions", user_sessions("uuid"))
 
-    assert tuple(f.name for f in table.schema().fields) == ("uuid", *SESSION_COLUMNS[1:])
+    assert tuple(f.name for f in table.schema().fields) == ("uuid", *SESSION_COLUMNS[1:], "revision")
     assert [f.name for f in table.schema().fields if f.required] == ["uuid"]
     assert [(f.name, str(f.transform)) for f in table.spec().fields] == [
         ("session_date", "identity"),

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sessionize.kernel.interner import Interner
-from sessionize.kernel.tally import Codes
+from sessionize.kernel.tally import Codes, stable_order
 from sessionize.session import columns as col
 from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_hash_buckets
 from sessionize.session.policy import Policy
@@ -115,9 +116,12 @@ class Emitter:
         """Counts by event type, a session's types in alphabetical order, so that equal sessions compare equal."""
         assert ended.kinds is not None
         kinds = ended.kinds
-        names = self.kinds.values(np.arange(len(self.kinds)))
-        rank = np.argsort(np.argsort(np.array([n or "" for n in names.to_pylist()], dtype=object), kind="stable"))
-        order = np.lexsort((rank[kinds.code], kinds.owner)) if len(kinds.code) else kinds.owner
+        seen = np.zeros(len(self.kinds), bool)
+        seen[kinds.code] = True
+        codes = np.flatnonzero(seen)
+        rank = np.zeros(len(self.kinds), np.int64)
+        rank[codes[pc.sort_indices(plain_text(self.kinds.values(codes))).to_numpy()]] = np.arange(len(codes))
+        order = stable_order((kinds.owner << len(codes).bit_length()) | rank[kinds.code])
         keys = plain_text(self.kinds.values(kinds.code[order]))
         return pa.MapArray.from_arrays(pa.array(kinds.offsets(len(ended))), keys, pa.array(kinds.count[order]))
 

@@ -158,7 +158,7 @@ class Folder:
         if "amount" in data:
             columns["amount"] = _sums(data["amount"], s)
         if "converts" in data:
-            columns["converted"] = np.logical_or.reduceat(data["converts"], s.first)
+            columns["converted"] = _any_of(data["converts"], s)
         if self.pages is not None and col.ENTRY_PAGE in self.wanted:
             columns["entry"] = _entry_pages(data["page"], s, carried)
         if self.pages is not None and col.EXIT_PAGE in self.wanted:
@@ -215,9 +215,20 @@ class Folder:
         return ended
 
 
+def _any_of(flag: npt.NDArray[np.bool_], s: Sessions) -> npt.NDArray[np.bool_]:
+    """Whether any row of each session has the flag."""
+    at = np.flatnonzero(flag)
+    any_of = np.zeros(len(s.first), bool)
+    any_of[np.searchsorted(s.first, at, side="right") - 1] = True
+    return any_of
+
+
 def _sums(amount: IntArray, s: Sessions) -> IntArray:
     """The amounts of each session added up, in millionths. Errors: InputError rather than a sum that has wrapped."""
-    if int(np.abs(amount).max()) * int((s.last - s.first).max() + 1) > AMOUNT_MAX:
+    most = int(np.abs(amount).max())
+    if most == 0:
+        return np.zeros(len(s.first), np.int64)
+    if most * int((s.last - s.first).max() + 1) > AMOUNT_MAX:
         rough = np.add.reduceat(amount.astype(np.float64), s.first)
         if np.abs(rough).max() > AMOUNT_MAX:
             raise InputError(
@@ -257,8 +268,8 @@ def _emitted_codes(code: Array | None, tally: Tally | None, s: Sessions, emitted
 def _entry_pages(page: Array, s: Sessions, carried: dict[str, Array]) -> npt.NDArray[np.int32]:
     """Page of each session's first event that has one, -1 if none has."""
     nowhere = len(page)
-    at = np.minimum.reduceat(np.where(page >= 0, np.arange(nowhere), nowhere), s.first)
-    entry: npt.NDArray[np.int32] = np.append(page, np.int32(-1))[at]
+    earliest = np.minimum.accumulate(np.where(page >= 0, np.arange(nowhere), nowhere)[::-1])[::-1][s.first]
+    entry = np.where(earliest <= s.last, np.append(page, np.int32(-1))[earliest], np.int32(-1))
     before = carried["entry"]
     entry[s.carried] = np.where((carried["count"] > 0) & (before >= 0), before, entry[s.carried])
     return entry

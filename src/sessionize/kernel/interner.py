@@ -121,7 +121,10 @@ class Interner:
     def release(self, codes: CodeArray) -> None:
         """Forget these strings; their codes may be given to others."""
         self._thaw()
-        codes = np.unique(codes[self._places[codes] >= 0])
+        held = np.zeros(self._total, bool)
+        held[codes] = True
+        held &= self._places[: self._total] >= 0
+        codes = np.flatnonzero(held).astype(np.int32)
         places = self._places[codes]
         self._codes[places] = -1
         self._places[codes] = -1

@@ -151,7 +151,10 @@ def text_hashes(strings: pa.LargeStringArray, keys: npt.NDArray[np.uint64] = _KE
     for at in range(0, min(longest, 8 * HASHED_WORDS_MAX), 8):
         rows = slice(None) if shortest > at else np.flatnonzero(size > at)
         begin, length = start[rows], size[rows]
-        if shortest >= at + 8:
+        if shortest == longest >= 8:
+            place = int(start[0]) + min(at, longest - 8)
+            word = np.ndarray(len(start), "<u8", data, place, strides=(longest,))
+        elif shortest >= at + 8:
             word = words[begin + at]
         else:
             word = words[np.clip(begin + np.minimum(length - 8, at), 0, len(words) - 1)]

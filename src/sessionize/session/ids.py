@@ -13,6 +13,8 @@ from sessionize.session.columns import BUCKET_COUNT
 
 IntArray = npt.NDArray[np.int64]
 
+HASHED_TOGETHER_BYTES_MAX = 256  # longer names are hashed one by one
+
 
 def start_ids(users: pa.Array, start_ms: IntArray, repeat: IntArray | None) -> pa.Array:
     """`<user>_<start in ms>`, one per session.
@@ -52,5 +54,46 @@ def user_hash_buckets(users: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(names.type):
         table = user_hash_buckets(names.dictionary).to_numpy()
         return pa.array(table[names.indices.to_numpy(zero_copy_only=False)])
-    hashes = np.fromiter((mmh3.hash(u, 0, False) for u in names.to_pylist()), np.int64, len(names))
-    return pa.array(((hashes & 0x7FFFFFFF) % BUCKET_COUNT).astype(np.int32))
+    return pa.array(((_murmur3(names.cast(pa.large_string())) & 0x7FFFFFFF) % BUCKET_COUNT).astype(np.int32))
+
+
+def _murmur3(names: pa.LargeStringArray) -> npt.NDArray[np.uint32]:
+    """uint32[n]: 32-bit murmur3 (x86, seed 0) of the UTF-8 bytes of each name, all names at once."""
+    if not len(names):
+        return np.empty(0, np.uint32)
+    _, offsets, data = names.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + len(names) + 1]
+    start, size = bounds[:-1], np.diff(bounds)
+    text = np.frombuffer(data, np.uint8) if data is not None and data.size >= 4 else np.zeros(0, np.uint8)
+    if not len(text):  # too short for a word
+        text = np.concatenate((np.frombuffer(data or b"", np.uint8), np.zeros(4, np.uint8)))
+    words = np.ndarray(len(text) - 3, "<u4", text, strides=(1,))  # the four bytes from any place on
+    hashes = np.zeros(len(names), np.uint32)
+    whole = size & ~3
+    shortest, longest = int(whole.min()), int(whole.max())
+    for at in range(0, min(longest, HASHED_TOGETHER_BYTES_MAX), 4):
+        rows = slice(None) if shortest > at else np.flatnonzero(whole > at)
+        mixed = _rotated(hashes[rows] ^ _scrambled(words[start[rows] + at]), 13)
+        hashes[rows] = mixed * np.uint32(5) + np.uint32(0xE6546B64)
+    rows = np.flatnonzero(size & 3)
+    if len(rows):
+        begin, rest = (start + whole)[rows], (size & 3)[rows]
+        there = np.minimum(begin, len(words) - 1)  # the last word may reach over the end: read it further in front
+        tail = np.right_shift(words[there], (8 * (begin - there)).astype(np.uint32), dtype=np.uint32)
+        mask = np.left_shift(np.uint32(1), (8 * rest).astype(np.uint32), dtype=np.uint32) - np.uint32(1)
+        hashes[rows] ^= _scrambled(np.bitwise_and(tail, mask, dtype=np.uint32))
+    hashes ^= size.astype(np.uint32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        hashes ^= hashes >> np.uint32(shift)
+        hashes *= np.uint32(factor)
+    for row in np.flatnonzero(size > HASHED_TOGETHER_BYTES_MAX).tolist():
+        hashes[row] = mmh3.hash(names[row].as_py(), 0, False)
+    return hashes
+
+
+def _scrambled(word: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    return _rotated(word * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+
+
+def _rotated(word: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np.uint32]:
+    return (word << np.uint32(bits)) | (word >> np.uint32(32 - bits))

@@ -1,13 +1,15 @@
-"""Iceberg tables on the local disk: a catalog in SQLite, a sink that commits once, a check of the layout."""
+"""Iceberg tables: catalogs, sinks that commit once, upkeep, a check of the layout."""
 
 from sessionize.connectors.iceberg.catalog import (
     CATALOG_NAME,
     DATABASE,
+    Catalog,
     SqlCatalog,
     load_table,
     open_catalog,
     table_names,
 )
+from sessionize.connectors.iceberg.epochs import EpochRecord, EpochTables, IcebergEpochSink, epoch_records
 from sessionize.connectors.iceberg.pruning import (
     BucketSpread,
     PruningRow,
@@ -17,11 +19,13 @@ from sessionize.connectors.iceberg.pruning import (
     pruning_report,
 )
 from sessionize.connectors.iceberg.reading import readable
+from sessionize.connectors.iceberg.settings import CatalogSettings
 from sessionize.connectors.iceberg.sink import IcebergSink
 from sessionize.connectors.iceberg.tables import (
     EVENTS,
     LATE_EVENTS,
     REJECTED_EVENTS,
+    REVISION,
     USER_SESSIONS,
     TableLayout,
     events,
@@ -36,13 +40,20 @@ __all__ = [
     "EVENTS",
     "LATE_EVENTS",
     "REJECTED_EVENTS",
+    "REVISION",
     "USER_SESSIONS",
     "BucketSpread",
+    "Catalog",
+    "CatalogSettings",
+    "EpochRecord",
+    "EpochTables",
+    "IcebergEpochSink",
     "IcebergSink",
     "PruningRow",
     "SqlCatalog",
     "TableLayout",
     "bucket_spread",
+    "epoch_records",
     "events",
     "load_table",
     "open_catalog",

@@ -1,53 +1,70 @@
-"""The catalog: which tables there are and which snapshot of each is current, in one SQLite file under the
-home.
+"""The catalog: which tables there are and which snapshot of each is current. One SQLite file under the home, unless
+settings name a PostgreSQL database or a REST server.
 
-Its name is fixed, because the name is a key in the SQLite file: another engine that opens the same file under
+Its name is fixed, because the name is a key in the database: another engine that opens the same catalog under
 the same name sees the same tables. Table files are addressed by absolute paths, so a home can't be moved.
 """
 
-import errno
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
-from sessionize.errors import ConfigError, MissingExtraError, OutputError
+from sessionize.connectors.iceberg.settings import CatalogSettings
+from sessionize.errors import ConfigError, MissingExtraError
 
 try:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.catalog.rest import RestCatalog
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
     from pyiceberg.table import Table
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event, make_url
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
+
+    from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 except ModuleNotFoundError as missing:
     raise MissingExtraError(missing.name or "pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
 
 __all__ = [
     "CATALOG_NAME",
     "DATABASE",
+    "Catalog",
+    "CatalogSettings",
     "SqlCatalog",
     "load_table",
     "open_catalog",
-    "storage_failure",
     "table_names",
 ]
 
 CATALOG_NAME = "sessionize"
 DATABASE = "sessions"
 
+# How pyiceberg is told to open files: local ones are synced, what it would guess from the scheme does not matter.
+_FILES = {"py-io-impl": "sessionize.connectors.iceberg.storage.DurableFileIO"}
 _BUSY_TIMEOUT_S = 30
+_CONNECT_TIMEOUT_S = 10
 # Two processes that create the catalog at the same moment: the slower one finds the tables there already.
 _OPEN_ATTEMPTS_MAX = 5
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
 
-def open_catalog(home: Path, *, create: bool = True) -> SqlCatalog:
-    """The catalog `<home>/catalog.db` with its tables' files under `<home>/warehouse`.
+def open_catalog(home: Path, *, settings: CatalogSettings | None = None, create: bool = True) -> Catalog:
+    """The catalog that the settings name; by default `<home>/catalog.db`, with its tables' files under
+    `<home>/warehouse`.
 
     create: make what is missing; otherwise a home without a catalog is an error.
-    Errors: ConfigError for a home that can't be one, OutputError for a place that can't be written.
+    Errors: ConfigError for a home or settings that can't be meant, OutputError for a place that can't be written or a
+    server that refuses, UnavailableError for one that is not there.
     """
+    settings = settings or CatalogSettings()
     home = home.absolute()
+    if settings.kind != "sqlite":
+        try:
+            return _connect_server(home, settings)
+        except STORAGE_ERRORS as error:
+            raise storage_failure("the catalog cannot be opened", settings.where, error) from error
     _check_home(home, create=create)
     database = home / "catalog.db"
     last: Exception | None = None
@@ -55,7 +72,7 @@ def open_catalog(home: Path, *, create: bool = True) -> SqlCatalog:
         try:
             (home / "warehouse").mkdir(parents=True, exist_ok=True)
             _prepare_database(database)
-            return _connect(home, database)
+            return _connect(home, database, settings)
         except (OSError, sqlite3.OperationalError, DBAPIError) as error:
             last = error
             if isinstance(error, OSError):
@@ -63,7 +80,7 @@ def open_catalog(home: Path, *, create: bool = True) -> SqlCatalog:
     raise storage_failure("the catalog cannot be opened", str(database), last) from last
 
 
-def load_table(catalog: SqlCatalog, database: str, name: str) -> Table:
+def load_table(catalog: Catalog, database: str, name: str) -> Table:
     """The table as it is now. Errors: ConfigError when there is none, or when its files were moved away."""
     check_name("database", database)
     check_name("table", name)
@@ -78,18 +95,18 @@ def load_table(catalog: SqlCatalog, database: str, name: str) -> Table:
             detail=f"{database}.{name}: {error}",
             hint="a home cannot be moved; put it back, or give the path it was made under",
         ) from error
-    except (OSError, DBAPIError) as error:
+    except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be read", f"{database}.{name}", error) from error
 
 
-def table_names(catalog: SqlCatalog, database: str) -> list[str]:
+def table_names(catalog: Catalog, database: str) -> list[str]:
     """The names of a database's tables, sorted; none for a database that does not exist."""
     try:
         return sorted(identifier[-1] for identifier in catalog.list_tables((database,)))
     except NoSuchNamespaceError:
         return []
-    except DBAPIError as error:
-        raise storage_failure("the catalog cannot be read", str(catalog.engine.url.database), error) from error
+    except STORAGE_ERRORS as error:
+        raise storage_failure("the catalog cannot be read", f"database {database}", error) from error
 
 
 def check_name(what: str, name: str) -> None:
@@ -100,21 +117,6 @@ def check_name(what: str, name: str) -> None:
             detail=f"{what} {name!r}",
             hint="letters, digits, _ and -, at most 128 of them",
         )
-
-
-def storage_failure(what: str, where: str, error: Exception | None) -> OutputError:
-    """An error of the disk or of SQLite, in words: what failed, where, and what can be done about it."""
-    text = str(error.orig if isinstance(error, DBAPIError) else error)
-    code = error.errno if isinstance(error, OSError) else None
-    if code == errno.ENOSPC or "disk is full" in text or "No space left" in text:
-        hint = "the disk is full: make space and run again"
-    elif isinstance(error, PermissionError) or "readonly" in text or "unable to open database" in text:
-        hint = "this user may not write there: change the permissions, or choose another --home"
-    elif "locked" in text:
-        hint = "another process holds the catalog; wait until it is done"
-    else:
-        hint = "look at the disk and its permissions"
-    return OutputError(what, detail=f"{where}: {text}", hint=hint)
 
 
 def _check_home(home: Path, *, create: bool) -> None:
@@ -163,10 +165,45 @@ def _prepare_database(path: Path) -> None:
         connection.close()
 
 
-def _connect(home: Path, database: Path) -> SqlCatalog:
+def _connect(home: Path, database: Path, settings: CatalogSettings) -> SqlCatalog:
     url = f"sqlite:///{database}?timeout={_BUSY_TIMEOUT_S}"
-    catalog = SqlCatalog(CATALOG_NAME, uri=url, warehouse=f"file://{home / 'warehouse'}")
+    warehouse = settings.warehouse or f"file://{home / 'warehouse'}"
+    properties = {**_FILES, **settings.revealed(), "uri": url, "warehouse": warehouse}
+    catalog = SqlCatalog(CATALOG_NAME, **properties)
     # A connection for each statement: nothing stays open between commits, and a fork inherits nothing.
     catalog.engine.dispose()
     catalog.engine = create_engine(url, poolclass=NullPool)
+    event.listen(catalog.engine, "connect", _sync_every_commit)
+    return catalog
+
+
+def _sync_every_commit(connection: Any, _record: Any) -> None:
+    """What SQLite may be built without: a commit is on the disk before it counts."""
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _connect_server(home: Path, settings: CatalogSettings) -> Catalog:
+    assert settings.uri is not None
+    options = settings.revealed()
+    if settings.kind == "rest":
+        if settings.warehouse is not None:
+            options["warehouse"] = settings.warehouse
+        return RestCatalog(CATALOG_NAME, **{**_FILES, **options, "uri": settings.uri})
+    warehouse = settings.warehouse or f"file://{home / 'warehouse'}"
+    url = make_url(settings.uri).set(drivername="postgresql+psycopg", password=options.pop("password", None))
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(_CONNECT_TIMEOUT_S)})
+    hidden = url.render_as_string(hide_password=True)
+    try:
+        catalog = SqlCatalog(
+            CATALOG_NAME,
+            **{**_FILES, **options, "uri": url.render_as_string(hide_password=False), "warehouse": warehouse},
+        )
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(missing.name or "psycopg", "postgres", "a catalog in PostgreSQL") from missing
+    catalog.engine.dispose()
+    # A server that was restarted closes what was open: each statement gets a connection that answers.
+    catalog.engine = create_engine(url, poolclass=NullPool)
+    # Every table carries the catalog's properties, and none of them needs the password.
+    catalog.properties["uri"] = hidden
     return catalog

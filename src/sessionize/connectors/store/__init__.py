@@ -1,0 +1,25 @@
+"""The serving store: sessions in PostgreSQL or SQLite, upserted by epochs. Import a database from its own module."""
+
+from sessionize.connectors.store.sink import StoreSink
+from sessionize.connectors.store.tables import (
+    EPOCHS,
+    LATE_EVENTS,
+    REJECTED_EVENTS,
+    REPLACEMENTS,
+    REVISION,
+    USER_SESSIONS,
+)
+from sessionize.connectors.store.text import original_text, stored_key, stored_text
+
+__all__ = [
+    "EPOCHS",
+    "LATE_EVENTS",
+    "REJECTED_EVENTS",
+    "REPLACEMENTS",
+    "REVISION",
+    "USER_SESSIONS",
+    "StoreSink",
+    "original_text",
+    "stored_key",
+    "stored_text",
+]

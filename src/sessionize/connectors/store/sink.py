@@ -1,0 +1,93 @@
+"""The sink of the store: an epoch's rows and its number in one transaction, so that each epoch counts once."""
+
+import pyarrow as pa
+
+from sessionize.connectors.store.database import Database, Transaction
+from sessionize.connectors.store.rows import further_fields_in_properties, plain_keys, plain_rows
+from sessionize.connectors.store.tables import (
+    TableShape,
+    books,
+    check_names,
+    late_events,
+    rejected_events,
+    user_sessions,
+)
+from sessionize.connectors.store.text import stored_text
+from sessionize.errors import StateError
+from sessionize.ports import EpochId, EpochRows
+from sessionize.session.columns import USER
+
+
+class StoreSink:
+    """Writes sessions, late events and rejected records to a database (ports.EpochSink); events are for archives.
+
+    user_name: what the input calls the user column. The tables are made by the first call. A session column that is
+    not known becomes a column of the table.
+    Not for several threads at once. Errors: ConfigError for a user_name that cannot be a column; those of Database.
+    """
+
+    def __init__(self, database: Database, *, user_name: str = USER) -> None:
+        check_names(user_name)
+        self._database = database
+        self._user_name = user_name
+        self._sessions = user_sessions(user_name)
+        self._late = late_events(user_name)
+        self._rejected = rejected_events()
+
+    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+        """Write an epoch's rows, all or none of them (ports.EpochSink)."""
+        late = further_fields_in_properties(rows.late, self._late)
+        self._prepare(rows.sessions.schema)
+        with self._database.transaction() as transaction:
+            if not self._is_next(transaction, epoch):
+                return
+            for table, new in ((self._rejected, rows.rejected), (self._late, late), (self._sessions, rows.sessions)):
+                if new.num_rows:
+                    transaction.put(table, plain_rows(new, table))
+            transaction.record_epoch(_storable(epoch))
+
+    def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
+        """Remove sessions and put others, with their `revision`, all at once; nothing when the token was used before.
+
+        removed: the columns of user and session_id; those that are not there are passed over. added: session columns
+        and `revision`. Errors: those of write_epoch.
+        """
+        self._prepare(added.schema)
+        with self._database.transaction() as transaction:
+            if not transaction.take_token(stored_text(token)):
+                return
+            if removed.num_rows:
+                transaction.remove(self._sessions, plain_keys(removed, self._sessions))
+            if added.num_rows:
+                transaction.put(self._sessions, plain_rows(added, self._sessions))
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._database.close()
+
+    def _prepare(self, schema: pa.Schema) -> None:
+        if not set(schema.names) <= set(self._sessions.column_names):
+            self._sessions = self._widened(schema)
+        self._database.prepare((*books(), self._rejected, self._late, self._sessions))
+
+    def _widened(self, schema: pa.Schema) -> TableShape:
+        known = user_sessions(self._user_name, schema)
+        missing = [column for column in self._sessions.columns if column.name not in known.column_names]
+        return TableShape(name=known.name, columns=(*known.columns, *missing), key=known.key, indexes=known.indexes)
+
+    @staticmethod
+    def _is_next(transaction: Transaction, epoch: EpochId) -> bool:
+        epoch = _storable(epoch)
+        number, plan = transaction.last_epoch(epoch.writer)
+        if epoch.number == number and epoch.plan != plan:
+            raise StateError(
+                "an epoch was already written by another plan",
+                detail=f"writer {epoch.writer!r}, epoch {number}: plan {plan} is in the store, {epoch.plan} was given",
+                hint="two engines run under one name, or the state was removed and the tables were not: "
+                "give each engine its own name, or bring the state back",
+            )
+        return epoch.number > number
+
+
+def _storable(epoch: EpochId) -> EpochId:
+    return EpochId(stored_text(epoch.writer), epoch.number, stored_text(epoch.plan))
