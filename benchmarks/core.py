@@ -1,5 +1,9 @@
 """The incremental core alone: push and advance over batches of 100 k events of 200 k users, on one core.
 
+    core.py --events 1000000      cost of that many events
+    core.py --scale 100000000     the cost of an event at that many beside its cost at a million
+    core.py --open 2000000        memory of that many open sessions
+
 The events of a batch are made and laid out as an Arrow table outside the timed region; what is timed is push,
 advance and the final flush, with all columns and reasons. CPU time decides, wall time is shown beside it. One
 size is one process, so that none inherits another's memory. Up to CHECKED_EVENTS the sessions are compared
@@ -7,9 +11,12 @@ with the reference, beyond that their events are counted.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -19,10 +26,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import reference
-from events import DELAY_MS_MAX, Events, Shape, page_names, stream
+from events import DELAY_MS_MAX, EPOCH_MS, PAGES, Events, Shape, page_names, stream
 
 BATCH_EVENTS = 100_000
 CHECKED_EVENTS = 10_000_000
+EVENTS_OPEN = 4  # of each open session, where memory is measured
 SHAPE = Shape(users=200_000, events_per_day=10_000_000, edge_users=500)
 EVENT_TYPES = pa.array(["page_view", "click", "scroll", "submit"], pa.string())
 
@@ -39,6 +47,17 @@ class Cost:
     flush_wall_s: float = 0.0
     peak_mb: float = 0.0
     problem: str | None = None
+
+
+@dataclass(slots=True)
+class Room:
+    """What open sessions take beyond what the process took before the first event; all of them have settled events."""
+
+    open_sessions: int
+    events: int
+    user_bytes: int  # of a user's name
+    resident_mb: float
+    bytes_per_session: float
 
 
 class Timer:
@@ -164,14 +183,75 @@ def batches(shape: Shape, events: int, batch_events: int) -> Any:
         waiting = both.part(at, len(both))
 
 
+def measure_room(sessions: int, batch_events: int = BATCH_EVENTS) -> Room:
+    """Every user makes EVENTS_OPEN events in random order, and nobody's session ends."""
+    from sessionize.kernel.sessionizer import Sessionizer
+    from sessionize.session.policy import Policy
+
+    shape = Shape(users=sessions, events_per_day=sessions, edge_users=0)
+    tables, rng = Tables(shape), np.random.default_rng((shape.seed, 6))
+    before = resident_bytes()
+    sessionizer = Sessionizer(Policy.of())
+    minute_ms = 60_000
+    for turn in range(EVENTS_OPEN):
+        order = rng.permutation(sessions).astype(np.int32)
+        for at in range(0, sessions, batch_events):
+            user = order[at : at + batch_events]
+            time_ms = EPOCH_MS + turn * minute_ms + rng.integers(0, minute_ms, len(user))
+            page = rng.integers(0, PAGES, len(user)).astype(np.int32)
+            sessionizer.push(tables.table(Events(user, time_ms, page)))
+            sessionizer.advance(EPOCH_MS + turn * minute_ms)
+    sessionizer.advance(EPOCH_MS + EVENTS_OPEN * minute_ms)
+    del order
+    taken = resident_bytes() - before
+    open_sessions = sessionizer.open_sessions
+    name_bytes = len(shape.user_names[0].as_py())
+    return Room(
+        open_sessions, EVENTS_OPEN * sessions, name_bytes, round(taken / 1e6, 1), round(taken / open_sessions, 1)
+    )
+
+
+def resident_bytes() -> int:
+    """Of this process, with what the allocators hold for later given back."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/statm") as sizes:
+        return int(sizes.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def scale(events: int, batch_events: int) -> dict[str, Any]:
+    """Both sizes, each in a process of its own."""
+    found = {}
+    for size in (1_000_000, events):
+        command = [sys.executable, __file__, "--events", str(size), "--batch", str(batch_events)]
+        found[size] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    small, large = (1e9 * cost["steady_cpu_s"] / size for size, cost in found.items())
+    return {
+        "events": events,
+        "ns_per_event_at_a_million": round(small, 1),
+        "ns_per_event": round(large, 1),
+        "ratio": round(large / small, 3),
+        "peak_mb": found[events]["peak_mb"],
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--batch", type=int, default=BATCH_EVENTS)
+    parser.add_argument("--scale", type=int, metavar="EVENTS")
+    parser.add_argument("--open", type=int, metavar="SESSIONS")
     args = parser.parse_args()
+    if args.scale is not None:
+        print(json.dumps(scale(args.scale, args.batch)))
+        return 0
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     pa.set_cpu_count(1)
     measure(2 * args.batch, args.batch)  # imports, first allocations and the CPU's clock are not the core's
+    if args.open is not None:
+        print(json.dumps(asdict(measure_room(args.open, args.batch))))
+        return 0
     cost = measure(args.events, args.batch)
     print(json.dumps(asdict(cost)))
     return 0 if cost.problem is None else 1

@@ -145,9 +145,9 @@ class EpochRows:
     """What an epoch adds. The user column has the input's name for it in all of them.
 
     sessions: those that became final. events: accepted ones, as they came. late: what came too late. rejected:
-    REJECTED_SCHEMA. watermark_ms: what ends before it is final; None before the first event. enriched: the events again,
-    with session_id, the session as it stood when the epoch was planned, and processing_time, ms; None where no sink
-    asks for it.
+    REJECTED_SCHEMA. watermark_ms: what ends before it is final; None before the first event. enriched: the events
+    again, with session_id, the session as it stood when the epoch was planned, and processing_time, ms; None where no
+    sink asks for it.
     """
 
     sessions: pa.Table
@@ -184,3 +184,6 @@ class LiveView(Protocol):
 
     def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
         """Open sessions as they stand now, at most one for a user; and the users who have none any more."""
+
+    def close(self) -> None:
+        """Release everything; what is shown stays."""

@@ -116,3 +116,27 @@ def test_full_disk(tmp_path):
         sink.write(pa.concat_tables([sessions().cast(SCHEMA)] * 1000))
     sink.abort()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_is_encoded_for_its_kind(tmp_path):
+    rows = pa.table(
+        {
+            "user": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "event_count": pa.array([1, 2, 3], pa.int64()),
+            "pages_visited": pa.array([["/a", "/b"], [], ["/a"]], pa.list_(pa.string())),
+            "events_by_type": pa.array([[("x", 1)], [], [("y", 2)]], pa.map_(pa.string(), pa.int64())),
+        }
+    )
+    sink = FileSink(tmp_path / "o.parquet")
+    sink.write(rows)
+    sink.commit()
+    file = pq.ParquetFile(tmp_path / "o.parquet")
+    group = file.metadata.row_group(0)
+    chunks = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    encodings = {name: set(chunk.encodings) for name, chunk in chunks.items()}
+    for text in ("user", "pages_visited.list.element", "events_by_type.key_value.key"):
+        assert "RLE_DICTIONARY" in encodings[text]
+    assert "DELTA_BINARY_PACKED" in encodings["event_count"]
+    assert (chunks["user"].statistics.min, chunks["event_count"].statistics.max) == ("a", 3)
+    assert not chunks["pages_visited.list.element"].is_stats_set
+    assert file.read().to_pylist() == rows.to_pylist()

@@ -533,3 +533,76 @@ def wait_for(condition) -> None:
 def test_batches_is_an_iterator(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_bytes(lines(1))
     assert isinstance(FileSource(tmp_path, dialect=OWN).batches(), Iterator)
+
+
+class TestPlainUsers:
+    """Users that Parquet holds one by one may stay plain text."""
+
+    def of(self, tmp_path: Path, users: list[str | None], **options: bool) -> tuple[pa.Table, pa.Table]:
+        path = tmp_path / "e.parquet"
+        pq.write_table(pa.table({"u": users, "t": list(range(len(users))), "p": ["/"] * len(users)}), path, **options)
+        events, rejected, _ = read(path, plain_users=True)
+        return events, rejected
+
+    def test_of_one_length(self, tmp_path):
+        users = [f"user-{n:020d}" for n in range(50)]
+        events, _ = self.of(tmp_path, users, use_dictionary=False)
+        assert events["user"].type == pa.string()
+        assert events["user"].to_pylist() == users
+
+    def test_of_different_lengths(self, tmp_path):
+        users = [f"user-with-a-long-name-{n}" for n in range(50)]
+        events, _ = self.of(tmp_path, users, use_dictionary=False)
+        assert events["user"].type == pa.dictionary(pa.int32(), pa.string())
+        assert events["user"].to_pylist() == users
+
+    def test_few_users(self, tmp_path):
+        users = [f"user-{n % 2:020d}" for n in range(5000)]
+        events, _ = self.of(tmp_path, users)
+        assert pa.types.is_dictionary(events["user"].type)
+        assert events["user"].to_pylist() == users
+
+    def test_bad_users_are_rejected(self, tmp_path):
+        users = [None, " " * 25, *(f"user-{n:020d}" for n in range(50))]
+        events, rejected = self.of(tmp_path, users, use_dictionary=False)
+        assert events["user"].to_pylist() == users[2:]
+        assert events["user"].type == pa.string()
+        assert list(zip(rejected["line_number"].to_pylist(), rejected["reason"].to_pylist(), strict=True)) == [
+            (1, "missing_user"),
+            (2, "empty_user"),
+        ]
+
+
+class TestBegun:
+    """Reading that has begun before anybody asks."""
+
+    def test_the_same_batches(self, tmp_path):
+        (tmp_path / "a.ndjson").write_bytes(lines(300) + b"{broken\n")
+        pq.write_table(pa.table({"u": ["x"], "t": [1], "p": ["/"]}), tmp_path / "b.parquet")
+        source = FileSource(tmp_path, dialect=OWN, batch_bytes=1000, processes=1)
+        with source.begun():
+            ahead = list(source.batches())
+        plain = list(source.batches())
+        assert len(plain) > 3
+        assert [(b.events, b.rejected, b.read_bytes) for b in ahead] == [
+            (b.events, b.rejected, b.read_bytes) for b in plain
+        ]
+
+    def test_nobody_asks(self, tmp_path):
+        (tmp_path / "a.ndjson").write_bytes(lines(3000))
+        source = FileSource(tmp_path, dialect=OWN, batch_bytes=1000, processes=2)
+        with source.begun():
+            pass
+        assert sum(b.events.num_rows for b in source.batches()) == 3000
+
+    def test_no_rows(self, tmp_path):
+        (tmp_path / "a.ndjson").write_bytes(b"")
+        source = FileSource(tmp_path, dialect=OWN)
+        with source.begun():
+            assert list(source.batches()) == []
+
+    def test_errors_are_for_who_asks(self, tmp_path):
+        (tmp_path / "a.parquet").write_bytes(b"PAR1 torn")
+        source = FileSource(tmp_path, dialect=OWN)
+        with source.begun(), pytest.raises(InputError, match="a Parquet file cannot be read"):
+            next(source.batches())

@@ -9,6 +9,7 @@ import pytest
 
 from sessionize.connectors.iceberg import (
     CATALOG_NAME,
+    SqlCatalog,
     load_table,
     open_catalog,
     open_table,
@@ -37,6 +38,7 @@ def test_the_catalog_lets_readers_and_a_writer_work_together(tmp_path: Path) -> 
     with sqlite3.connect(tmp_path / "catalog.db") as database:
         mode = database.execute("PRAGMA journal_mode").fetchone()[0]
     database.close()
+    assert isinstance(catalog, SqlCatalog)
     with catalog.engine.connect() as connection:
         timeout_ms = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
 

@@ -6,8 +6,8 @@ import pytest
 from pyiceberg.types import DoubleType, LongType, StringType
 
 from sessionize.connectors.iceberg import (
+    Catalog,
     IcebergSink,
-    SqlCatalog,
     events,
     load_table,
     open_catalog,
@@ -17,11 +17,11 @@ from sessionize.errors import OutputError
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> SqlCatalog:
+def catalog(tmp_path: Path) -> Catalog:
     return open_catalog(tmp_path)
 
 
-def write(catalog: SqlCatalog, *parts: dict[str, object], buffer_bytes_max: int = 1 << 20) -> IcebergSink:
+def write(catalog: Catalog, *parts: dict[str, object], buffer_bytes_max: int = 1 << 20) -> IcebergSink:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=buffer_bytes_max)
     for part in parts:
         sink.write(pa.table(part))
@@ -29,7 +29,7 @@ def write(catalog: SqlCatalog, *parts: dict[str, object], buffer_bytes_max: int 
     return sink
 
 
-def stored(catalog: SqlCatalog, *columns: str) -> list[tuple[object, ...]]:
+def stored(catalog: Catalog, *columns: str) -> list[tuple[object, ...]]:
     """The rows by time, as pyiceberg reads them; the dataset that queries use must say the same."""
     table = load_table(catalog, "sessions", "events")
     rows = table.scan().to_arrow().sort_by("event_time_ms").select(list(columns))
@@ -40,13 +40,13 @@ def stored(catalog: SqlCatalog, *columns: str) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in rows.to_pylist()]
 
 
-def files(catalog: SqlCatalog) -> dict[str, bytes]:
+def files(catalog: Catalog) -> dict[str, bytes]:
     tasks = load_table(catalog, "sessions", "events").scan().plan_files()
     paths = [task.file.file_path.removeprefix("file://") for task in tasks]
     return {path: Path(path).read_bytes() for path in paths}
 
 
-def test_a_new_column_reaches_the_table_without_a_rewrite(catalog: SqlCatalog) -> None:
+def test_a_new_column_reaches_the_table_without_a_rewrite(catalog: Catalog) -> None:
     write(catalog, {"user": ["ann"], "event_time_ms": [1]})
     old_files = files(catalog)
     commits = len(load_table(catalog, "sessions", "events").metadata.metadata_log)
@@ -60,7 +60,7 @@ def test_a_new_column_reaches_the_table_without_a_rewrite(catalog: SqlCatalog) -
     assert len(sink.table.snapshots()) == 2
 
 
-def test_a_column_that_appears_in_the_middle_of_a_run(catalog: SqlCatalog) -> None:
+def test_a_column_that_appears_in_the_middle_of_a_run(catalog: Catalog) -> None:
     for buffer_bytes_max in (1, 1 << 20):
         write(
             catalog,
@@ -75,7 +75,7 @@ def test_a_column_that_appears_in_the_middle_of_a_run(catalog: SqlCatalog) -> No
     assert len(load_table(catalog, "sessions", "events").snapshots()) == 2
 
 
-def test_nothing_of_a_new_column_is_seen_before_commit_or_after_abort(catalog: SqlCatalog) -> None:
+def test_nothing_of_a_new_column_is_seen_before_commit_or_after_abort(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
     sink.write(pa.table({"user": ["bob"], "event_time_ms": [2], "campaign": ["spring"]}))
     assert "campaign" not in load_table(catalog, "sessions", "events").schema().column_names
@@ -96,7 +96,7 @@ def test_nothing_of_a_new_column_is_seen_before_commit_or_after_abort(catalog: S
     ],
 )
 def test_types_widen_and_narrow_rows_still_fit(
-    catalog: SqlCatalog, narrow: pa.DataType, wide: pa.DataType, type_: object
+    catalog: Catalog, narrow: pa.DataType, wide: pa.DataType, type_: object
 ) -> None:
     for time, of in enumerate((narrow, wide, narrow)):
         write(catalog, {"user": ["ann"], "event_time_ms": [time], "n": pa.array([time + 1], of)})
@@ -107,7 +107,7 @@ def test_types_widen_and_narrow_rows_still_fit(
     assert table.scan(row_filter="n = 2").to_arrow()["event_time_ms"].to_pylist() == [1]
 
 
-def test_a_type_that_widens_in_the_middle_of_a_run(catalog: SqlCatalog) -> None:
+def test_a_type_that_widens_in_the_middle_of_a_run(catalog: Catalog) -> None:
     write(
         catalog,
         {"user": ["ann"], "event_time_ms": [1], "n": pa.array([1], pa.int32())},
@@ -119,7 +119,7 @@ def test_a_type_that_widens_in_the_middle_of_a_run(catalog: SqlCatalog) -> None:
     assert stored(catalog, "n") == [(1,), (2**40,), (3,)]
 
 
-def test_a_conflict_names_the_column_and_both_types(catalog: SqlCatalog) -> None:
+def test_a_conflict_names_the_column_and_both_types(catalog: Catalog) -> None:
     """For the columns of the layout itself; the input's further fields are set aside instead."""
     write(catalog, {"user": ["ann"], "event_time_ms": [1]})
     before = files(catalog)
@@ -141,27 +141,27 @@ def test_a_conflict_names_the_column_and_both_types(catalog: SqlCatalog) -> None
         pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string())),
     ],
 )
-def test_no_value_is_bent_into_another_type(catalog: SqlCatalog, values: pa.Array) -> None:
+def test_no_value_is_bent_into_another_type(catalog: Catalog, values: pa.Array) -> None:
     with pytest.raises(OutputError, match="does not fit the table"):
         write(catalog, {"user": ["ann"], "event_time_ms": [1], "page": values})
 
 
 @pytest.mark.parametrize("type_", [pa.uint64(), pa.duration("s"), pa.timestamp("ns"), pa.list_(pa.null())])
-def test_a_type_that_iceberg_does_not_have(catalog: SqlCatalog, type_: pa.DataType) -> None:
+def test_a_type_that_iceberg_does_not_have(catalog: Catalog, type_: pa.DataType) -> None:
     with pytest.raises(OutputError, match="cannot be stored") as caught:
         write(catalog, {"user": ["ann"], "event_time_ms": [1], "odd": pa.nulls(1, type_)})
 
     assert "'odd'" in str(caught.value)
 
 
-def test_a_column_of_nulls_without_a_type_changes_nothing(catalog: SqlCatalog) -> None:
+def test_a_column_of_nulls_without_a_type_changes_nothing(catalog: Catalog) -> None:
     write(catalog, {"user": ["ann"], "event_time_ms": [1], "page": pa.nulls(1), "unknown": pa.nulls(1)})
 
     assert stored(catalog, "page") == [(None,)]
     assert "unknown" not in load_table(catalog, "sessions", "events").schema().column_names
 
 
-def test_partition_columns_keep_their_type(catalog: SqlCatalog) -> None:
+def test_partition_columns_keep_their_type(catalog: Catalog) -> None:
     day = pa.array([3], pa.int32()).cast(pa.date32())
     write(catalog, {"user": ["ann"], "event_time_ms": [1], "event_date": day})
 
@@ -169,7 +169,7 @@ def test_partition_columns_keep_their_type(catalog: SqlCatalog) -> None:
         write(catalog, {"user": ["ann"], "event_time_ms": [2], "event_date": ["1970-01-04"]})
 
 
-def test_columns_that_differ_only_in_case_are_set_aside(catalog: SqlCatalog) -> None:
+def test_columns_that_differ_only_in_case_are_set_aside(catalog: Catalog) -> None:
     """SQL could not tell them apart; the second one's values are kept in properties."""
     write(catalog, {"user": ["ann"], "event_time_ms": [1], "Page": ["/a"]})
     write(catalog, {"user": ["ann"], "event_time_ms": [2], "New": ["a"], "new": ["b"]})
@@ -177,7 +177,7 @@ def test_columns_that_differ_only_in_case_are_set_aside(catalog: SqlCatalog) -> 
     assert stored(catalog, "New", "properties") == [(None, '{"Page": "/a"}'), ("a", '{"new": "b"}')]
 
 
-def test_two_columns_of_one_name_are_refused(catalog: SqlCatalog) -> None:
+def test_two_columns_of_one_name_are_refused(catalog: Catalog) -> None:
     rows = pa.table([["ann"], [1], ["a"], ["b"]], names=["user", "event_time_ms", "x", "x"])
 
     with pytest.raises(OutputError, match="same name"):
@@ -185,13 +185,13 @@ def test_two_columns_of_one_name_are_refused(catalog: SqlCatalog) -> None:
 
 
 @pytest.mark.parametrize("name", ["user.id", "my column", "größe", "1st", "a/b"])
-def test_names_that_files_cannot_hold_come_back(catalog: SqlCatalog, name: str) -> None:
+def test_names_that_files_cannot_hold_come_back(catalog: Catalog, name: str) -> None:
     write(catalog, {"user": ["ann"], "event_time_ms": [1], name: ["x"]})
 
     assert stored(catalog, name) == [("x",)]
 
 
-def test_a_column_that_somebody_renamed_keeps_its_old_rows(catalog: SqlCatalog) -> None:
+def test_a_column_that_somebody_renamed_keeps_its_old_rows(catalog: Catalog) -> None:
     sink = write(catalog, {"user": ["ann"], "event_time_ms": [1], "page": ["/a"]})
     with sink.table.update_schema() as update:
         update.rename_column("page", "url")
@@ -200,7 +200,7 @@ def test_a_column_that_somebody_renamed_keeps_its_old_rows(catalog: SqlCatalog) 
     assert stored(catalog, "user", "url") == [("ann", "/a"), ("bob", "/b")]
 
 
-def test_a_column_that_was_dropped_and_came_back_is_a_new_column(catalog: SqlCatalog) -> None:
+def test_a_column_that_was_dropped_and_came_back_is_a_new_column(catalog: Catalog) -> None:
     sink = write(catalog, {"user": ["ann"], "event_time_ms": [1], "page": ["/a"]})
     with sink.table.update_schema() as update:
         update.delete_column("page")
@@ -209,7 +209,7 @@ def test_a_column_that_was_dropped_and_came_back_is_a_new_column(catalog: SqlCat
     assert stored(catalog, "user", "page") == [("ann", None), ("bob", "/b")]
 
 
-def test_two_writers_that_learn_different_columns_at_once(catalog: SqlCatalog) -> None:
+def test_two_writers_that_learn_different_columns_at_once(catalog: Catalog) -> None:
     """Both think the next field id is theirs; one's files must not pass for the other's column."""
     first = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
     second = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
@@ -222,7 +222,7 @@ def test_two_writers_that_learn_different_columns_at_once(catalog: SqlCatalog) -
     assert second.table.schema().find_field("browser").field_type == StringType()
 
 
-def test_two_writers_that_learn_one_column_with_two_types(catalog: SqlCatalog) -> None:
+def test_two_writers_that_learn_one_column_with_two_types(catalog: Catalog) -> None:
     first = IcebergSink(catalog, events(), table="events")
     second = IcebergSink(catalog, events(), table="events")
     first.write(pa.table({"user": ["ann"], "event_time_ms": [1], "n": ["one"]}))

@@ -6,9 +6,9 @@ import pytest
 
 from sessionize.connectors.iceberg import (
     BucketSpread,
+    Catalog,
     IcebergSink,
     PruningRow,
-    SqlCatalog,
     bucket_spread,
     events,
     open_catalog,
@@ -21,11 +21,11 @@ from sessionize.errors import ConfigError
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> SqlCatalog:
+def catalog(tmp_path: Path) -> Catalog:
     return open_catalog(tmp_path)
 
 
-def grid(catalog: SqlCatalog) -> IcebergSink:
+def grid(catalog: Catalog) -> IcebergSink:
     """Three days, four buckets; day d and bucket b hold (d + 1) * (b + 1) rows: twelve files, sixty rows."""
     rows = [
         {"user": f"user-{b}-{i}", "session_date": dt.date(2024, 1, 15 + d), "user_hash_bucket": b * 10}
@@ -40,7 +40,7 @@ def grid(catalog: SqlCatalog) -> IcebergSink:
     return sink
 
 
-def test_filters_on_date_on_bucket_and_on_both_leave_exactly_their_files(catalog: SqlCatalog) -> None:
+def test_filters_on_date_on_bucket_and_on_both_leave_exactly_their_files(catalog: Catalog) -> None:
     report = pruning_report(grid(catalog).table, date=dt.date(2024, 1, 16), bucket=20)
 
     assert report == [
@@ -51,19 +51,19 @@ def test_filters_on_date_on_bucket_and_on_both_leave_exactly_their_files(catalog
     ]
 
 
-def test_without_a_choice_the_largest_date_and_bucket_are_taken(catalog: SqlCatalog) -> None:
+def test_without_a_choice_the_largest_date_and_bucket_are_taken(catalog: Catalog) -> None:
     last = pruning_report(grid(catalog).table)[-1]
 
     assert last == PruningRow("session_date = '2024-01-17' and user_hash_bucket = 30", 1, 12, 12, 60)
 
 
-def test_a_date_that_is_not_there_leaves_nothing(catalog: SqlCatalog) -> None:
+def test_a_date_that_is_not_there_leaves_nothing(catalog: Catalog) -> None:
     report = pruning_report(grid(catalog).table, date=dt.date(1969, 12, 31))
 
     assert (report[1].files_planned, report[1].rows_planned) == (0, 0)
 
 
-def test_any_filter_can_be_planned(catalog: SqlCatalog) -> None:
+def test_any_filter_can_be_planned(catalog: Catalog) -> None:
     table = grid(catalog).table
 
     assert planned(table, "session_date >= '2024-01-16' and user_hash_bucket in (0, 10)").files_planned == 4
@@ -72,33 +72,33 @@ def test_any_filter_can_be_planned(catalog: SqlCatalog) -> None:
             planned(table, wrong)
 
 
-def test_a_report_as_cells(catalog: SqlCatalog) -> None:
+def test_a_report_as_cells(catalog: Catalog) -> None:
     cells = printed_rows(pruning_report(grid(catalog).table, date=dt.date(2024, 1, 16), bucket=20))
 
     assert cells[0] == ("none", "12 / 12", "60 / 60", "0.0%")
     assert cells[3] == ("session_date = '2024-01-16' and user_hash_bucket = 20", "1 / 12", "6 / 60", "90.0%")
 
 
-def test_an_empty_table_has_an_empty_report(catalog: SqlCatalog) -> None:
+def test_an_empty_table_has_an_empty_report(catalog: Catalog) -> None:
     table = IcebergSink(catalog, user_sessions(), table="user_sessions").table
 
     assert pruning_report(table) == []
     assert bucket_spread(table) == BucketSpread(0, 0, 0.0, 0)
 
 
-def test_a_table_with_other_partitions_has_no_report(catalog: SqlCatalog) -> None:
+def test_a_table_with_other_partitions_has_no_report(catalog: Catalog) -> None:
     with pytest.raises(ConfigError, match="not partitioned by date and bucket"):
         pruning_report(IcebergSink(catalog, events(), table="events").table)
 
 
-def test_a_user_counts_once_in_its_bucket(catalog: SqlCatalog) -> None:
+def test_a_user_counts_once_in_its_bucket(catalog: Catalog) -> None:
     spread = bucket_spread(grid(catalog).table)
 
     # Bucket b * 10 has the users of its largest day, 3 * (b + 1); the other 96 buckets have none.
     assert spread == BucketSpread(users=3 + 6 + 9 + 12, users_min=0, users_median=0.0, users_max=12)
 
 
-def test_users_spread_evenly_over_the_buckets(catalog: SqlCatalog) -> None:
+def test_users_spread_evenly_over_the_buckets(catalog: Catalog) -> None:
     users = [f"user-{i:06d}" for i in range(20_000)]
     sink = IcebergSink(catalog, user_sessions("uuid"), table="user_sessions")
     sink.write(pa.table({"uuid": users, "session_start_time_ms": [0] * len(users)}))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from sessionize.connectors.iceberg import (
+    Catalog,
     IcebergSink,
-    SqlCatalog,
     events,
     load_table,
     open_catalog,
@@ -30,7 +30,7 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> SqlCatalog:
+def catalog(tmp_path: Path) -> Catalog:
     return open_catalog(tmp_path)
 
 
@@ -50,11 +50,11 @@ def sessions(n: int, *, days: int = 1, user: str = "user") -> pa.Table:
     )
 
 
-def data_files(catalog: SqlCatalog, home: Path) -> set[Path]:
+def data_files(catalog: Catalog, home: Path) -> set[Path]:
     return set((home / "warehouse").rglob("*.parquet"))
 
 
-def stored(catalog: SqlCatalog, table: str = "user_sessions") -> pa.Table:
+def stored(catalog: Catalog, table: str = "user_sessions") -> pa.Table:
     return load_table(catalog, "sessions", table).scan().to_arrow()
 
 
@@ -64,7 +64,7 @@ def write_all(sink: Sink, *tables: pa.Table) -> None:
     sink.commit()
 
 
-def test_rows_are_visible_only_after_commit_and_in_one_snapshot(catalog: SqlCatalog) -> None:
+def test_rows_are_visible_only_after_commit_and_in_one_snapshot(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1)
     for part in range(3):
         sink.write(sessions(30).slice(part * 10, 10))
@@ -76,7 +76,7 @@ def test_rows_are_visible_only_after_commit_and_in_one_snapshot(catalog: SqlCata
     assert len(load_table(catalog, "sessions", "user_sessions").snapshots()) == 1
 
 
-def test_every_value_comes_back(catalog: SqlCatalog) -> None:
+def test_every_value_comes_back(catalog: Catalog) -> None:
     rows = pa.table(
         {
             "user": ["zoë", "名前\U0001f600"],
@@ -105,7 +105,7 @@ def test_every_value_comes_back(catalog: SqlCatalog) -> None:
     assert back.drop_columns(["revision"]).to_pylist() == rows.to_pylist()
 
 
-def test_columns_that_a_run_does_not_make_are_null(catalog: SqlCatalog) -> None:
+def test_columns_that_a_run_does_not_make_are_null(catalog: Catalog) -> None:
     write_all(IcebergSink(catalog, user_sessions(), table="user_sessions"), sessions(5))
 
     back = stored(catalog)
@@ -113,7 +113,7 @@ def test_columns_that_a_run_does_not_make_are_null(catalog: SqlCatalog) -> None:
     assert back["session_date"].null_count == back["user_hash_bucket"].null_count == 0
 
 
-def test_rows_without_anything_to_derive_a_date_from_go_to_the_null_partition(catalog: SqlCatalog) -> None:
+def test_rows_without_anything_to_derive_a_date_from_go_to_the_null_partition(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     write_all(sink, pa.table({"user": ["ann"]}))
 
@@ -121,7 +121,7 @@ def test_rows_without_anything_to_derive_a_date_from_go_to_the_null_partition(ca
     assert [task.file.partition[0] for task in sink.table.scan().plan_files()] == [None]
 
 
-def test_each_partition_is_one_file_however_many_writes_there_are(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_each_partition_is_one_file_however_many_writes_there_are(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1 << 14)
     rows = sessions(200, days=2)
     write_all(sink, *(rows.slice(i, 50) for i in range(0, 200, 50)))
@@ -135,7 +135,7 @@ def test_each_partition_is_one_file_however_many_writes_there_are(catalog: SqlCa
 
 
 def test_files_are_closed_when_there_are_more_partitions_than_open_files(
-    catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sessionize.connectors.iceberg.staging._OPEN_FILES_MAX", 4)
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
@@ -150,7 +150,7 @@ def test_files_are_closed_when_there_are_more_partitions_than_open_files(
     assert 10 < len(data_files(catalog, tmp_path)) <= 20
 
 
-def test_a_file_ends_at_the_target_size(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_a_file_ends_at_the_target_size(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
     with sink.table.transaction() as change:
         change.set_properties({"write.target-file-size-bytes": "100"})
@@ -162,7 +162,7 @@ def test_a_file_ends_at_the_target_size(catalog: SqlCatalog, tmp_path: Path) -> 
     assert stored(catalog, "events").num_rows == 3
 
 
-def test_events_of_a_file_are_sorted_by_bucket_and_otherwise_in_their_order(catalog: SqlCatalog) -> None:
+def test_events_of_a_file_are_sorted_by_bucket_and_otherwise_in_their_order(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, events(), table="events")
     write_all(sink, pa.table({"user": [f"user-{i % 50}" for i in range(500)], "event_time_ms": range(500)}))
 
@@ -174,7 +174,7 @@ def test_events_of_a_file_are_sorted_by_bucket_and_otherwise_in_their_order(cata
 
 
 @pytest.mark.parametrize("index", [pa.int8(), pa.int32(), pa.uint16()])
-def test_dictionary_columns_are_decoded(catalog: SqlCatalog, index: pa.DataType) -> None:
+def test_dictionary_columns_are_decoded(catalog: Catalog, index: pa.DataType) -> None:
     encoded = pa.array(["ann", "bob", "ann"]).cast(pa.dictionary(index, pa.string()))
     pages = pa.array(["/a", None, "/b"]).dictionary_encode().cast(pa.dictionary(index, pa.string()))
     write_all(
@@ -188,7 +188,7 @@ def test_dictionary_columns_are_decoded(catalog: SqlCatalog, index: pa.DataType)
     assert back["page"].to_pylist() == ["/a", None, "/b", "/c"]
 
 
-def test_writing_no_rows_makes_no_snapshot(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_writing_no_rows_makes_no_snapshot(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     write_all(sink, sessions(0))
 
@@ -196,7 +196,7 @@ def test_writing_no_rows_makes_no_snapshot(catalog: SqlCatalog, tmp_path: Path) 
     assert data_files(catalog, tmp_path) == set()
 
 
-def test_rejected_records_keep_their_bytes(catalog: SqlCatalog) -> None:
+def test_rejected_records_keep_their_bytes(catalog: Catalog) -> None:
     rows = pa.table(
         [[b"\xff\x00{", None], ["in.json", "in.json"], [1, 2], ["not_json", "too_long"], ["", "2 MB"]],
         schema=REJECTED_SCHEMA,
@@ -206,7 +206,7 @@ def test_rejected_records_keep_their_bytes(catalog: SqlCatalog) -> None:
     assert stored(catalog, "rejected_events").to_pylist() == rows.to_pylist()
 
 
-def test_abort_leaves_no_files_and_the_sink_usable(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_abort_leaves_no_files_and_the_sink_usable(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1)
     sink.write(sessions(50))
     assert data_files(catalog, tmp_path)
@@ -220,7 +220,7 @@ def test_abort_leaves_no_files_and_the_sink_usable(catalog: SqlCatalog, tmp_path
     assert stored(catalog).num_rows == 3
 
 
-def test_abort_after_a_commit_keeps_what_was_committed(catalog: SqlCatalog) -> None:
+def test_abort_after_a_commit_keeps_what_was_committed(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     write_all(sink, sessions(3))
     sink.write(sessions(4))
@@ -229,7 +229,7 @@ def test_abort_after_a_commit_keeps_what_was_committed(catalog: SqlCatalog) -> N
     assert stored(catalog).num_rows == 3
 
 
-def test_files_of_a_process_that_died_are_invisible(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_files_of_a_process_that_died_are_invisible(catalog: Catalog, tmp_path: Path) -> None:
     IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1).write(sessions(20))
     assert len(data_files(catalog, tmp_path)) > 5
 
@@ -238,7 +238,7 @@ def test_files_of_a_process_that_died_are_invisible(catalog: SqlCatalog, tmp_pat
     assert stored(open_catalog(tmp_path)).num_rows == 2
 
 
-def test_overwrite_replaces_everything_in_one_snapshot(catalog: SqlCatalog) -> None:
+def test_overwrite_replaces_everything_in_one_snapshot(catalog: Catalog) -> None:
     write_all(IcebergSink(catalog, user_sessions(), table="user_sessions"), sessions(40))
     write_all(IcebergSink(catalog, user_sessions(), table="user_sessions"), sessions(40))
 
@@ -248,14 +248,14 @@ def test_overwrite_replaces_everything_in_one_snapshot(catalog: SqlCatalog) -> N
     assert len(load_table(catalog, "sessions", "user_sessions").snapshots()) == 3
 
 
-def test_overwrite_with_nothing_empties_the_table(catalog: SqlCatalog) -> None:
+def test_overwrite_with_nothing_empties_the_table(catalog: Catalog) -> None:
     write_all(IcebergSink(catalog, user_sessions(), table="user_sessions"), sessions(4))
     IcebergSink(catalog, user_sessions(), table="user_sessions", overwrite=True).commit()
 
     assert stored(catalog).num_rows == 0
 
 
-def test_snapshot_properties_are_kept(catalog: SqlCatalog) -> None:
+def test_snapshot_properties_are_kept(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     sink.write(sessions(1))
     sink.commit(snapshot_properties={"sessionize.epoch": "42"})
@@ -266,7 +266,7 @@ def test_snapshot_properties_are_kept(catalog: SqlCatalog) -> None:
     assert snapshot.summary[COMMIT_ID]
 
 
-def test_many_small_commits_do_not_pile_up_manifests(catalog: SqlCatalog) -> None:
+def test_many_small_commits_do_not_pile_up_manifests(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, rejected_events(), table="rejected_events")
     with sink.table.transaction() as change:
         change.set_properties({"commit.manifest.min-count-to-merge": "5"})
@@ -288,7 +288,7 @@ def test_many_small_commits_do_not_pile_up_manifests(catalog: SqlCatalog) -> Non
         pa.table({"user": ["ann"], "event_time_ms": pa.array([None], pa.int64())}),
     ],
 )
-def test_a_required_value_that_is_missing(catalog: SqlCatalog, rows: pa.Table) -> None:
+def test_a_required_value_that_is_missing(catalog: Catalog, rows: pa.Table) -> None:
     sink = IcebergSink(catalog, events(), table="events")
 
     with pytest.raises(OutputError, match="required column has an empty value"):
@@ -296,7 +296,7 @@ def test_a_required_value_that_is_missing(catalog: SqlCatalog, rows: pa.Table) -
 
 
 @pytest.mark.parametrize("column", ["user", "event_time_ms"])
-def test_a_required_column_that_is_missing(catalog: SqlCatalog, column: str) -> None:
+def test_a_required_column_that_is_missing(catalog: Catalog, column: str) -> None:
     rows = pa.table({"user": ["ann"], "event_time_ms": [1]}).drop_columns([column])
 
     with pytest.raises(OutputError, match="required column is missing") as caught:
@@ -305,7 +305,7 @@ def test_a_required_column_that_is_missing(catalog: SqlCatalog, column: str) -> 
     assert repr(column) in str(caught.value)
 
 
-def test_after_a_failed_write_only_abort_is_left(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_after_a_failed_write_only_abort_is_left(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
     sink.write(pa.table({"user": ["ann"], "event_time_ms": [1]}))
     with pytest.raises(OutputError):
@@ -332,7 +332,7 @@ def files_limited_to(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_no_more_loses_nothing_that_was_there(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_loses_nothing_that_was_there(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
     write_all(sink, pa.table({"user": ["ann"], "event_time_ms": [1]}))
     before = data_files(catalog, tmp_path)
@@ -349,7 +349,7 @@ def test_a_disk_that_takes_no_more_loses_nothing_that_was_there(catalog: SqlCata
 class LostAnswer:
     """Lets a catalog's commit through and then loses its answer, as often as told."""
 
-    def __init__(self, catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, *, times: int, land: bool) -> None:
+    def __init__(self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, *, times: int, land: bool) -> None:
         self.left = times
         commit = catalog.commit_table
 
@@ -366,7 +366,7 @@ class LostAnswer:
 
 @pytest.mark.parametrize("land", [True, False])
 def test_a_lost_answer_neither_doubles_nor_loses_rows(
-    catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, land: bool
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, land: bool
 ) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     sink.write(sessions(10))
@@ -379,7 +379,7 @@ def test_a_lost_answer_neither_doubles_nor_loses_rows(
 
 
 def test_a_commit_that_never_succeeds_can_be_repeated_or_aborted(
-    catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
@@ -402,7 +402,7 @@ def test_a_commit_that_never_succeeds_can_be_repeated_or_aborted(
 
 
 def test_abort_after_an_interrupted_commit_that_went_through_keeps_its_files(
-    catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     sink.write(sessions(10))
@@ -432,7 +432,7 @@ def test_abort_after_an_interrupted_commit_that_went_through_keeps_its_files(
     buffer_bytes_max=st.sampled_from([1, 500, 1 << 20]),
 )
 def test_any_events_in_any_batches_come_back_once(
-    catalog: SqlCatalog, rows: list[tuple[str, int, str | None]], cut: int, buffer_bytes_max: int
+    catalog: Catalog, rows: list[tuple[str, int, str | None]], cut: int, buffer_bytes_max: int
 ) -> None:
     users, times, pages = zip(*rows, strict=True)
     table = pa.table({"user": users, "event_time_ms": times, "page": pa.array(pages, pa.string())})

@@ -9,8 +9,8 @@ from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
 from sessionize.connectors.iceberg import (
+    Catalog,
     IcebergSink,
-    SqlCatalog,
     TableLayout,
     events,
     open_catalog,
@@ -24,7 +24,7 @@ from sessionize.session.ids import user_hash_buckets
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> SqlCatalog:
+def catalog(tmp_path: Path) -> Catalog:
     return open_catalog(tmp_path)
 
 
@@ -35,7 +35,7 @@ def test_buckets_are_those_of_the_iceberg_transform(users: list[str]) -> None:
     assert user_hash_buckets(pa.array(users)).to_pylist() == [bucket(user) for user in users]
 
 
-def test_user_sessions_has_every_session_column_and_two_partition_columns(catalog: SqlCatalog) -> None:
+def test_user_sessions_has_every_session_column_and_two_partition_columns(catalog: Catalog) -> None:
     table = open_table(catalog, "sessions", "user_sessions", user_sessions("uuid"))
 
     assert tuple(f.name for f in table.schema().fields) == ("uuid", *SESSION_COLUMNS[1:], "revision")
@@ -46,7 +46,7 @@ def test_user_sessions_has_every_session_column_and_two_partition_columns(catalo
     ]
 
 
-def test_events_are_partitioned_by_date_and_sorted_by_bucket(catalog: SqlCatalog) -> None:
+def test_events_are_partitioned_by_date_and_sorted_by_bucket(catalog: Catalog) -> None:
     table = open_table(catalog, "sessions", "events", events())
 
     assert [f.name for f in table.spec().fields] == ["event_date"]
@@ -54,7 +54,7 @@ def test_events_are_partitioned_by_date_and_sorted_by_bucket(catalog: SqlCatalog
     assert [f.name for f in table.schema().fields if f.required] == ["user", "event_time_ms"]
 
 
-def test_rejected_events_are_stored_as_they_are(catalog: SqlCatalog) -> None:
+def test_rejected_events_are_stored_as_they_are(catalog: Catalog) -> None:
     table = open_table(catalog, "sessions", "rejected_events", rejected_events())
 
     assert [f.name for f in table.schema().fields] == REJECTED_SCHEMA.names
@@ -62,7 +62,7 @@ def test_rejected_events_are_stored_as_they_are(catalog: SqlCatalog) -> None:
 
 
 @pytest.mark.parametrize("layout", [user_sessions(), events(), rejected_events()])
-def test_properties_of_the_tables(catalog: SqlCatalog, layout: TableLayout) -> None:
+def test_properties_of_the_tables(catalog: Catalog, layout: TableLayout) -> None:
     table = open_table(catalog, "sessions", "t", layout)
 
     assert table.metadata.format_version == 2
@@ -72,7 +72,7 @@ def test_properties_of_the_tables(catalog: SqlCatalog, layout: TableLayout) -> N
     assert table.properties["write.distribution-mode"] == "hash"
 
 
-def test_derived_columns_of_events_before_and_after_1970(catalog: SqlCatalog) -> None:
+def test_derived_columns_of_events_before_and_after_1970(catalog: Catalog) -> None:
     sink = IcebergSink(catalog, events("uuid"), table="events")
     sink.write(
         pa.table(
@@ -98,7 +98,7 @@ def test_derived_columns_of_events_before_and_after_1970(catalog: SqlCatalog) ->
 
 
 @pytest.mark.parametrize("time_ms", [253_402_300_800_000, 2**62, -(2**62), -62_135_596_800_001])
-def test_a_date_outside_the_calendar_is_an_error(catalog: SqlCatalog, time_ms: int) -> None:
+def test_a_date_outside_the_calendar_is_an_error(catalog: Catalog, time_ms: int) -> None:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
 
     with pytest.raises(OutputError, match=r"date cannot name a partition|cannot be derived"):
@@ -111,7 +111,7 @@ def test_a_user_column_called_like_another_column() -> None:
             layout("USER_HASH_BUCKET")
 
 
-def test_a_table_made_with_another_user_column(catalog: SqlCatalog) -> None:
+def test_a_table_made_with_another_user_column(catalog: Catalog) -> None:
     open_table(catalog, "sessions", "user_sessions", user_sessions("uuid"))
 
     with pytest.raises(OutputError, match="another user column") as caught:

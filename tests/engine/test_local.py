@@ -119,7 +119,14 @@ def check(sink: KeptEpochs, made: LocalEngine, partitions: Any, policy: Policy, 
     assert made.totals.sessions == sink.count("sessions")
 
 
-some_events = st.lists(st.one_of(events(max_size=1).filter(bool).map(lambda rows: rows[0]), st.just(BROKEN)), max_size=80)
+def with_broken(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:
+    mixed = list(rows)
+    for place in places:
+        mixed.insert(place, BROKEN)
+    return mixed
+
+
+some_events = st.builds(with_broken, events(), st.lists(st.integers(0, 60), max_size=5))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

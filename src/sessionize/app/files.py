@@ -1,17 +1,16 @@
 """Files in, sessions or labelled events out: what `batch` and `label` do, as a plan that can be printed and run.
 
-This road needs no pipeline file, so it loads none of the configuration machinery.
+This road needs no pipeline file, so it loads none of the configuration machinery; and the engine only once the input is
+being read.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
-from sessionize.engine.batch import MEMORY_BYTES_MAX, Job, run_batch
-from sessionize.engine.label import run_label
 from sessionize.engine.outputs import Outputs, abort_all
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.errors import ConfigError
@@ -20,6 +19,9 @@ from sessionize.ports import Sink
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
+
+if TYPE_CHECKING:
+    from sessionize.engine.batch import Job
 
 ICEBERG_PREFIX = "iceberg:"
 
@@ -30,7 +32,8 @@ class FilePlan:
 
     what: "sessions" or "labels". output: a file by its ending, or iceberg:database.table. columns: the session columns
     to make, None for all that the input can fill. rejects: a file for the records that could not be used, None to count
-    them only. max_future_ms, now_ms: events later than now + max_future are rejected; None accepts any time.
+    them only. memory_bytes_max: None for the engine's own limit. max_future_ms, now_ms: events later than now +
+    max_future are rejected; None accepts any time.
     """
 
     what: Literal["sessions", "labels"]
@@ -42,7 +45,7 @@ class FilePlan:
     home: Path
     columns: tuple[str, ...] | None = None
     rejects: Path | None = None
-    memory_bytes_max: int = MEMORY_BYTES_MAX
+    memory_bytes_max: int | None = None
     max_future_ms: int | None = None
     now_ms: int | None = None
     overwrite: bool = False
@@ -70,22 +73,16 @@ class FilePlan:
             extras=labels or self.rules.boundary is not None,
             max_future_ms=self.max_future_ms,
             now_ms=self.now_ms,
+            plain_users=True,
         )
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
-        job = Job(
-            policy=self.policy,
-            rules=self.rules,
-            columns=wanted,
-            user_name=source.user_name,
-            memory_bytes_max=self.memory_bytes_max,
-        )
-        sink = self._sink(job)
+        sink = self._sink(wanted, source.user_name)
         try:
             rejects = None if self.rejects is None else FileSink(self.rejects, col.REJECTED_SCHEMA)
         except BaseException as error:
             abort_all([sink], error)
             raise
-        return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), job)
+        return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), wanted)
 
     def _check_places(self) -> None:
         """No output may be another output or lie where the input is read from."""
@@ -114,9 +111,9 @@ class FilePlan:
             needs.add(col.EVENT_TYPE)
         return frozenset(needs) & has
 
-    def _sink(self, job: Job) -> Sink:
+    def _sink(self, columns: col.SessionColumns, user_name: str) -> Sink:
         if not self.output.startswith(ICEBERG_PREFIX):
-            schema = job.columns.schema(job.user_name) if self.what == "sessions" else None
+            schema = columns.schema(user_name) if self.what == "sessions" else None
             return FileSink(Path(self.output), schema)
         from sessionize.connectors.iceberg import IcebergSink, open_catalog, user_sessions
         from sessionize.connectors.iceberg import events as event_layout
@@ -128,7 +125,7 @@ class FilePlan:
                 detail=self.output,
                 hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
             )
-        layout = user_sessions(job.user_name) if self.what == "sessions" else event_layout(job.user_name)
+        layout = user_sessions(user_name) if self.what == "sessions" else event_layout(user_name)
         catalog = open_catalog(self.home)
         return IcebergSink(catalog, layout, table=table, database=database, overwrite=self.overwrite)
 
@@ -140,9 +137,25 @@ class FileRun:
     plan: FilePlan
     source: FileSource
     outputs: Outputs
-    job: Job
+    columns: col.SessionColumns
 
     def run(self, progress: Progress = ignore) -> Totals:
         """Do it. On an error no output shows anything."""
-        engine = run_batch if self.plan.what == "sessions" else run_label
-        return engine(self.source, self.outputs, self.job, progress=progress)
+        with self.source.begun():
+            from sessionize.engine.batch import run_batch
+            from sessionize.engine.label import run_label
+
+            engine = run_batch if self.plan.what == "sessions" else run_label
+            return engine(self.source, self.outputs, self._job(), progress=progress)
+
+    def _job(self) -> "Job":
+        from sessionize.engine.batch import MEMORY_BYTES_MAX, Job
+
+        limit = self.plan.memory_bytes_max
+        return Job(
+            policy=self.plan.policy,
+            rules=self.plan.rules,
+            columns=self.columns,
+            user_name=self.source.user_name,
+            memory_bytes_max=MEMORY_BYTES_MAX if limit is None else limit,
+        )

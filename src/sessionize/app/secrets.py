@@ -13,7 +13,7 @@ _SECRET_BYTES_MAX = 1 << 16
 
 
 def resolved(settings: Iterable[str], *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """{name: value} of settings. Errors: ConfigError for a variable or file that is not there; values are never shown."""
+    """{name: value} of settings. Errors: ConfigError for a variable or file that is not there, without any value."""
     found = {}
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -25,13 +25,6 @@ def resolved(settings: Iterable[str], *, environ: Mapping[str, str] | None = Non
             value = from_file(place, needed_for=name)
         found[name] = value
     return found
-
-
-def secret(env: str | None, file: str | None, *, needed_for: str) -> str | None:
-    """The secret in an environment variable or else in a file; None where neither is named."""
-    if env is not None:
-        return from_environment(env, needed_for=needed_for)
-    return None if file is None else from_file(file, needed_for=needed_for)
 
 
 def from_environment(variable: str, *, needed_for: str, environ: Mapping[str, str] | None = None) -> str:

@@ -24,6 +24,14 @@ Pipeline = Annotated[str, typer.Argument(help="A preset's name, or a .toml file.
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", help="Files to read in place of the pipeline's input; repeatable.")
 ]
+Servers = Annotated[
+    str | None,
+    typer.Option("--kafka-servers", help="Brokers, with commas between.", rich_help_panel="Kafka"),
+]
+Topic = Annotated[str | None, typer.Option("--kafka-topic", help="The topic to read.", rich_help_panel="Kafka")]
+Partitions = Annotated[
+    str | None, typer.Option(help="The share of the topic: 0-3,7. Default: all of it.", rich_help_panel="Kafka")
+]
 Once = Annotated[bool, typer.Option("--once", help="Process what is there, finish every session, and end.")]
 TestMode = Annotated[
     bool, typer.Option("--test-mode", help="Sample data, once, into a temporary folder: does it all work here?")
@@ -50,6 +58,9 @@ def run(
     inputs: Inputs = None,
     once: Once = False,
     test_mode: TestMode = False,
+    kafka_servers: Servers = None,
+    kafka_topic: Topic = None,
+    partitions: Partitions = None,
     iceberg_database: Database = None,
     iceberg_table: TableName = None,
     inactivity_timeout: Inactivity = None,
@@ -70,6 +81,13 @@ def run(
     overrides: dict[str, object] = {}
     if inputs:
         overrides |= {"input.kind": "files", "input.paths": list(inputs)}
+    if kafka_servers is not None or kafka_topic is not None or partitions is not None:
+        overrides |= {
+            "input.kind": "kafka",
+            "input.kafka.servers": kafka_servers,
+            "input.kafka.topic": kafka_topic,
+            "input.kafka.partitions": partitions,
+        }
     if test_mode:
         overrides |= TEST_MODE
     if once:
@@ -115,20 +133,25 @@ def init(
 
 
 def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, temporary: bool = False) -> None:
+    from sessionize.app.config import explain_config
     from sessionize.app.pipelines import plan_pipeline
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
 
-    plan = plan_pipeline(config)
     if dry_run:
-        lines = plan.lines()
+        lines = explain_config(config)
         if as_json:
             out.print_json({key: {"value": value, "from": origin} for key, value, origin in lines})
         else:
             out.print_table(f"pipeline {config.name}", ["key", "value", "from"], lines)
         return
+    if config.input.kind in ("kafka", "directory"):
+        from sessionize.cli.streaming import run_stream
+
+        run_stream(config, as_json=as_json)
+        return
     started = time.perf_counter()
-    opened = plan.open()
+    opened = plan_pipeline(config).open()
     with Interruptible() as interrupted, shown(opened.source.size_bytes, enabled=not as_json) as progress:
         totals = opened.run(progress, stop=interrupted)
     seconds = time.perf_counter() - started

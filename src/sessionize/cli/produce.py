@@ -1,12 +1,16 @@
-"""`produce`: made-up clickstreams in the record formats of the five dialects, to stdout or into a file."""
+"""`produce`: made-up clickstreams in the record formats of the five dialects, to stdout, a file or Kafka."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sessionize.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sessionize.connectors.generator import GeneratedTotals
 
 Profile = Annotated[str, typer.Option(help="clickstream, user-events, user_activity, clicks or ecommerce.")]
 Sample = Annotated[bool, typer.Option("--sample", help="Print a few records and end.")]
@@ -15,6 +19,14 @@ Events = Annotated[int | None, typer.Option(help="How many events.")]
 Rate = Annotated[float | None, typer.Option(help="Events a second. Without --events this is kept in real time.")]
 Duration = Annotated[str | None, typer.Option(help="How long: minutes, or with a unit (90s, 2h).")]
 Out = Annotated[Path | None, typer.Option("-o", "--output", help="A file, .gz to compress; stdout when left out.")]
+Servers = Annotated[str | None, typer.Option("--kafka-servers", help="Send to Kafka: host:port, joined by commas.")]
+Topic = Annotated[str | None, typer.Option(help="The Kafka topic; it is made when it is not there.")]
+Format = Annotated[str, typer.Option("--format", help="What Kafka records are: json or avro.")]
+AvroSchema = Annotated[Path | None, typer.Option(help="With avro: a file to write the schema to, for readers.")]
+Registry = Annotated[str | None, typer.Option("--schema-registry", help="With avro: where to register the schema.")]
+KafkaSettings = Annotated[
+    Path | None, typer.Option(help="A file of librdkafka's settings, a line name=value for each; passwords go here.")
+]
 Skew = Annotated[float, typer.Option(help="How much more the busiest users do: 0 for all alike, 1 for Zipf's law.")]
 Late = Annotated[float, typer.Option(help="Share of events written late.")]
 LateBy = Annotated[str, typer.Option(help="How late they are.")]
@@ -24,6 +36,8 @@ Broken = Annotated[float, typer.Option(help="Share of records that cannot be rea
 Seed = Annotated[int, typer.Option(help="The same seed makes the same bytes.")]
 Start = Annotated[str | None, typer.Option(help="When the first event happens, ISO 8601 or ms; real time starts now.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No LATE lines and no summary on stderr.")]
+
+_SHOW_EVERY_S = 0.2
 
 
 def produce(
@@ -42,6 +56,12 @@ def produce(
     broken_fraction: Broken = 0.0,
     seed: Seed = 0,
     start: Start = None,
+    kafka_servers: Servers = None,
+    topic: Topic = None,
+    record_format: Format = "json",
+    avro_schema: AvroSchema = None,
+    schema_registry: Registry = None,
+    kafka_settings: KafkaSettings = None,
     quiet: Quiet = False,
 ) -> None:
     """Write made-up events: people who visit, look around, buy or leave, pause and come back.
@@ -63,32 +83,58 @@ def produce(
     if events is None and rate is None:
         rate, realtime = 5.0, True
     started = time.perf_counter()
+    settings = producing.settings_of(
+        profile=profile,
+        users=num_users,
+        events=events,
+        rate_per_s=rate,
+        duration_ms=None if duration is None else parse_duration_ms(duration, name="--duration", bare_unit="m"),
+        start_ms=time.time_ns() // 1_000_000 if realtime and start is None else _instant(start),
+        seed=seed,
+        skew=skew,
+        late_fraction=late_fraction,
+        late_by_ms=parse_duration_ms(late_by, name="--late-by"),
+        out_of_order_ms=parse_duration_ms(out_of_order, name="--out-of-order"),
+        duplicate_fraction=duplicate_fraction,
+        broken_fraction=broken_fraction,
+    )
+    places = {"schema_file": avro_schema, "registry_url": schema_registry, "settings_file": kafka_settings}
+    kafka = producing.KafkaTarget.of(servers=kafka_servers, topic=topic, record_format=record_format, **places)
     totals = producing.produce(
-        producing.settings_of(
-            profile=profile,
-            users=num_users,
-            events=events,
-            rate_per_s=rate,
-            duration_ms=None if duration is None else parse_duration_ms(duration, name="--duration", bare_unit="m"),
-            start_ms=time.time_ns() // 1_000_000 if realtime and start is None else _instant(start),
-            seed=seed,
-            skew=skew,
-            late_fraction=late_fraction,
-            late_by_ms=parse_duration_ms(late_by, name="--late-by"),
-            out_of_order_ms=parse_duration_ms(out_of_order, name="--out-of-order"),
-            duplicate_fraction=duplicate_fraction,
-            broken_fraction=broken_fraction,
-        ),
+        settings,
         output,
+        kafka=kafka,
         realtime=realtime,
+        progress=None if quiet or kafka is None else _counter(),
         on_late=None if quiet or not realtime else _say_late,
     )
     if not quiet:
-        seconds = time.perf_counter() - started
-        sys.stderr.write(
-            f"{totals.records:,} records of {totals.users:,} users in {seconds:.1f} s"
-            f" ({totals.late:,} late, {totals.duplicates:,} duplicate, {totals.broken:,} broken)\n"
-        )
+        _say_totals(totals, time.perf_counter() - started)
+
+
+def _say_totals(totals: "GeneratedTotals", seconds: float) -> None:
+    sys.stderr.write(
+        f"{totals.records:,} records of {totals.users:,} users in {seconds:.1f} s"
+        f" ({totals.late:,} late, {totals.duplicates:,} duplicate, {totals.broken:,} broken)\n"
+    )
+
+
+def _counter() -> Callable[[int], None] | None:
+    """Shows how many events have gone out, where somebody looks."""
+    if not sys.stderr.isatty():
+        return None
+    import time
+
+    shown_s = 0.0
+
+    def show(count: int) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s > _SHOW_EVERY_S:
+            shown_s = time.monotonic()
+            sys.stderr.write(f"\r{count:,} events\r")
+            sys.stderr.flush()
+
+    return show
 
 
 def _say_late(user: str, behind_ms: int) -> None:

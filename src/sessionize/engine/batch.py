@@ -4,7 +4,7 @@ Input beyond the memory limit goes to disk by user (engine/spill.py) and comes b
 same either way, only their order differs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.engine.alignment import Columns
+from sessionize.engine.held import Held
 from sessionize.engine.outputs import Outputs, keep
 from sessionize.engine.shards import Shards, in_order
 from sessionize.engine.spill import Spill
@@ -97,41 +98,37 @@ def sessions_of(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterato
         yield from _sessions_of_group(group, job, totals, max(latest, default=0))
 
 
-def grouped_by_user(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterator[list[pa.Table]]:
+def grouped_by_user(tables: Iterable[pa.Table], job: Job, totals: Totals) -> Iterator[Held]:
     """The tables in groups that fit in memory, all events of a user in one: a single group, or parts of a spill.
 
     The first group comes when all the tables have been read, so all groups have the columns of all of them.
     """
-    held: list[pa.Table] = []
-    held_bytes = 0
+    held = Held()
     spill: Spill | None = None
     columns = Columns()
     try:
         for table in tables:
-            columns.learn(table)
-            held.append(table)
-            held_bytes += table.nbytes
-            if held_bytes > job.memory_bytes_max:
+            columns.learn(held.add(table))
+            if held.size_bytes > job.memory_bytes_max:
                 spill = spill or Spill(job.spill_directory)
                 spill.add(held)
-                held, held_bytes = [], 0
+                held = Held()
         if spill is None:
-            yield columns.aligned(held)
+            held.align(columns)
+            yield held
             return
         spill.add(held)
-        held = []
         totals.spilled = spill.rows
-        for part in spill.parts():
-            yield columns.aligned(part)
+        for held in spill.parts():
+            held.align(columns)
+            yield held
     finally:
         if spill is not None:
             spill.close()
 
 
-def _sessions_of_group(
-    tables: Sequence[pa.Table], job: Job, totals: Totals, end_ms: int
-) -> Iterator[tuple[pa.Table, int]]:
-    shards = Shards(tables)
+def _sessions_of_group(held: Held, job: Job, totals: Totals, end_ms: int) -> Iterator[tuple[pa.Table, int]]:
+    shards = Shards(held)
 
     def work(part: int) -> tuple[Sessionizer, pa.Table]:
         events = shards.part(part)

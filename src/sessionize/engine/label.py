@@ -23,8 +23,8 @@ def run_label(source: Source, outputs: Outputs, job: Job, *, progress: Progress 
     totals = Totals()
     with outputs.committed():
         for group in grouped_by_user(read(source, outputs, job, totals, progress), job, totals):
-            if group:
-                _label(group, outputs.sessions, job, totals, progress)
+            if len(group):
+                _label(list(group.tables()), outputs.sessions, job, totals, progress)
         refuse_if_nothing_is_usable(totals, outputs)
     return totals
 

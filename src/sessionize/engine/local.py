@@ -321,10 +321,10 @@ class LocalEngine:
             self._live.restart(self._sessionizer, now_ms=self._clock.now_ms())
 
     def _restore(self, found: Recovered) -> None:
-        if found.header is not None:
-            header = found.header
+        if found.header is not None and found.state is not None:
+            header, state = found.header, found.state
             self._sessionizer = Sessionizer.restore_tables(
-                header["kernel"], found.tables, self._job.policy, rules=self._job.rules, track_changes=True
+                state.header, state.tables, self._job.policy, rules=self._job.rules, track_changes=True
             )
             there, here = self._sessionizer.columns.names, self._job.columns.names
             if there != here:
@@ -380,4 +380,3 @@ class LocalEngine:
             rejected=self._totals.rejected,
         )
         self._on_status(self._status)
-

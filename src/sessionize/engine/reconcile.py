@@ -94,8 +94,7 @@ class Runs:
 
 def taking_part(events: pa.Table, job: Job) -> pa.Table:
     """The events without those of excluded types, in plain text: what runs and sessions are made of."""
-    plain = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in events.schema]
-    events = events.cast(pa.schema(plain))
+    events = events.cast(pa.schema([f.with_type(_plain(f.type)) for f in events.schema]))
     if not job.rules.excluded_events or col.EVENT_TYPE not in events.column_names:
         return events
     dropped = pc.is_in(events[col.EVENT_TYPE], pa.array(sorted(job.rules.excluded_events)))
@@ -288,7 +287,12 @@ def _repeated(keys: pa.Array) -> pa.Array:
     return counted.field("values").filter(pc.greater(counted.field("counts"), 1))
 
 
+def _plain(kind: pa.DataType) -> pa.DataType:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+
+
 def _codes(users: pa.ChunkedArray, known: pa.Array) -> Ints:
     """The position of each user in `known`, -1 for none."""
-    codes = pc.index_in(users.cast(pa.string()), value_set=known).fill_null(-1)
-    return codes.to_numpy().astype(np.int64)
+    codes: Ints = pc.index_in(users.cast(pa.string()), value_set=known).fill_null(-1).to_numpy().astype(np.int64)
+    return codes

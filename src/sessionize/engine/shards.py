@@ -4,7 +4,7 @@ All of a user's events are in one part, and a part's users are numbered densely,
 the kernel. In which part a user falls decides nothing but the order of the rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -13,61 +13,67 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.kernel.interner import dictionary_of
+from sessionize.engine.held import Held
 from sessionize.session import columns as col
 
 ROWS_PER_SHARD = 1_000_000
+SHARDS_MAX = 1 << 16  # part numbers of at most 16 bits are sorted by radix
 WORKERS = 2
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
+# A table by part: its rows sorted by part, and where each part begins.
+_Piece = tuple[pa.Table, npt.NDArray[np.int64]]
 
 
 class Shards:
-    """Tables of events, cut by user into len(shards) parts."""
+    """Held events, cut by user into len(shards) parts. What was held is taken over."""
 
-    def __init__(self, tables: Sequence[pa.Table], *, rows_per_shard: int = ROWS_PER_SHARD) -> None:
-        rows: int = sum(t.num_rows for t in tables)
-        self._bits = (rows // rows_per_shard).bit_length()
-        # codes of the users, the part each row is in, and the other columns, table by table
-        self._pieces: list[tuple[npt.NDArray[np.int32], npt.NDArray[Any], pa.Table]] = []
-        self._names = pa.array([], pa.string())
-        if not tables:
-            return
-        # one dictionary for each text column here, so that no part has to merge them again
-        whole = _unified(tables)
-        codes, self._names = dictionary_of(whole[col.USER])
-        rest = whole.drop_columns([col.USER])
-        at = 0
-        for table in tables:
-            piece = rest.slice(at, table.num_rows).combine_chunks()
-            users = codes[at : at + table.num_rows]
-            # one byte a row where it will do: each part looks through all of it
-            part = (users & np.int32(len(self) - 1)).astype(np.uint8 if self._bits <= 8 else np.uint32)
-            self._pieces.append((users, part, piece))
-            at += table.num_rows
+    def __init__(self, held: Held, *, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+        self._bits = min((held.rows // rows_per_shard).bit_length(), SHARDS_MAX.bit_length() - 1)
+        self._names = held.names()
+        self._pieces: list[_Piece] = list(in_order(self._by_part, _unified(held)))
 
     def __len__(self) -> int:
         return 1 << self._bits
 
     def part(self, number: int) -> pa.Table:
         """The events of the users of one part, in the order of the tables."""
-        parts, codes_of_part = [], [np.zeros(0, np.int32)]
-        for codes, part, table in self._pieces:
-            at = np.flatnonzero(part == number)
-            codes_of_part.append(codes[at] >> self._bits)
-            parts.append(table if len(at) == table.num_rows else table.take(pa.array(at)))
+        parts = [table.slice(start[number], start[number + 1] - start[number]) for table, start in self._pieces]
+        if not parts:
+            return pa.table({col.USER: pa.array([], pa.string())})
+        events = pa.concat_tables(parts)
+        codes = events[col.USER].to_numpy() >> self._bits
         names = self._names.take(pa.array(np.arange(number, len(self._names), len(self))))
-        users = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(codes_of_part)), names)
-        return pa.concat_tables(parts).append_column(col.USER, users) if parts else pa.table({col.USER: users})
+        users = pa.DictionaryArray.from_arrays(pa.array(codes), names)
+        return events.set_column(events.schema.get_field_index(col.USER), col.USER, users)
+
+    def _by_part(self, table: pa.Table) -> _Piece:
+        """The rows of a table sorted by part, those of a part in the order they came."""
+        if len(self) == 1:
+            return table, np.array([0, table.num_rows])
+        part = table[col.USER].to_numpy() & np.int32(len(self) - 1)
+        # radix sort: linear in the rows
+        order = part.astype(np.uint8 if len(self) <= 256 else np.uint16).argsort(kind="stable")
+        start = np.append(0, np.cumsum(np.bincount(part, minlength=len(self))))
+        return pa.table([_taken(c, order) for c in table.columns], schema=table.schema), start
 
 
-def _unified(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table in which each text column has one dictionary; the two halves are merged side by side first."""
-    half = len(tables) // 2
-    parts = [pa.concat_tables(part) for part in (tables[:half], tables[half:]) if part]
-    merged = in_order(pa.Table.unify_dictionaries, parts)
-    return pa.concat_tables(merged).unify_dictionaries()
+def _taken(column: pa.ChunkedArray, order: npt.NDArray[np.int64]) -> pa.ChunkedArray | pa.Array:
+    """The rows of a column in this order; numbers go through numpy, which is quicker."""
+    if column.null_count == 0 and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        return pa.array(column.to_numpy().take(order), column.type)
+    return column.take(pa.array(order))
+
+
+def _unified(held: Held) -> Iterable[pa.Table]:
+    """The tables, with one dictionary for each text column here, so that no part has to merge them again."""
+    if not held.has_dictionaries:
+        return held.release()
+    tables = list(held.release())
+    whole = pa.concat_tables(tables).unify_dictionaries()
+    ends: list[Any] = np.cumsum([t.num_rows for t in tables]).tolist()
+    return [whole.slice(end - t.num_rows, t.num_rows) for end, t in zip(ends, tables, strict=True)]
 
 
 def in_order(work: Callable[[Part], Result], parts: Iterable[Part], *, workers: int = WORKERS) -> Iterator[Result]:

@@ -6,15 +6,16 @@ largest input is about SPILL_PARTS times the memory, unless one user alone is la
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from sessionize.engine.held import Held
 from sessionize.errors import OutputError
-from sessionize.kernel.interner import dictionary_of
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
 
@@ -39,11 +40,12 @@ class Spill:
     ) -> None:
         self.close()
 
-    def add(self, tables: Sequence[pa.Table]) -> None:
-        """Append the tables' events to the files of their users. Errors: OutputError when the disk is full."""
+    def add(self, held: Held) -> None:
+        """Append the events to the files of their users. Errors: OutputError when the disk is full."""
+        part_of_user = (user_hash_buckets(held.names()).to_numpy() % SPILL_PARTS).astype(np.uint8)
         try:
-            for table in tables:
-                self._add(table)
+            for table in held.tables():
+                self._add(table, part_of_user)
         except OSError as error:
             raise OutputError(
                 "the input does not fit in memory, and spilling it to disk failed",
@@ -51,30 +53,27 @@ class Spill:
                 hint="free some space there, point TMPDIR to a larger disk, or raise --memory",
             ) from error
 
-    def parts(self) -> Iterator[list[pa.Table]]:
-        """The tables of each file that has any."""
+    def parts(self) -> Iterator[Held]:
+        """The events of each file that has any."""
         for _, writer in self._writers.values():
             writer.close()
         for part in sorted(self._files):
-            tables = []
+            held = Held()
             for path in self._files[part]:
                 with pa.OSFile(str(path)) as file:
-                    tables += [pa.Table.from_batches([batch]) for batch in pa.ipc.open_stream(file)]
+                    for batch in pa.ipc.open_stream(file):
+                        held.add(pa.Table.from_batches([batch]))
                 path.unlink()
-            yield tables
+            yield held
 
     def close(self) -> None:
         """Remove every file."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _add(self, table: pa.Table) -> None:
-        codes, names = dictionary_of(table[col.USER])
-        part_of_user = user_hash_buckets(names).to_numpy() % SPILL_PARTS
-        part = part_of_user[codes]
-        table = table.set_column(
-            table.schema.get_field_index(col.USER), col.USER, pa.DictionaryArray.from_arrays(pa.array(codes), names)
-        ).combine_chunks()
-        by_part = np.argsort(part.astype(np.uint8), kind="stable")
+    def _add(self, table: pa.Table, part_of_user: npt.NDArray[np.uint8]) -> None:
+        table = table.combine_chunks()
+        part = part_of_user[table[col.USER].chunk(0).indices.to_numpy()]
+        by_part = part.argsort(kind="stable")
         bounds = np.searchsorted(part[by_part], np.arange(SPILL_PARTS + 1))
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             rows = table.take(pa.array(by_part[bounds[number] : bounds[number + 1]])).combine_chunks()

@@ -16,6 +16,7 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, shown, without
 from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
 from sessionize.formats.scalars import value_column, within_limit
+from sessionize.formats.sizes import common_size_bytes
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
@@ -42,10 +43,12 @@ class Tabular:
         source: str,
         line_number: Callable[[int], int],
         raw: Callable[[int], bytes] | None = None,
+        plain_users: bool = False,
     ) -> Decoded:
         """The events and the rejects of a table that has the layout's columns.
 
         source, line_number (of a row, from 0) and raw (its own bytes; None renders it as JSON) serve the rejects.
+        plain_users: users that are plain text of one length stay so, as there are quicker ways than a dictionary then.
         """
         arrays: dict[str, pa.Array] = {}
         faults: Faults = {}
@@ -71,7 +74,9 @@ class Tabular:
         if keep is not None:
             columns = {column: array.filter(keep) for column, array in columns.items()}
         # Encoded only now, so that dictionaries of text hold no values of rejected rows.
-        events = pa.table({column: _in_decoded_form(column, array) for column, array in columns.items()})
+        if not (plain_users and pa.types.is_string(arrays[USER].type) and common_size_bytes(columns[USER]) is not None):
+            columns[USER] = _in_decoded_form(USER, columns[USER])
+        events = pa.table({n: a if n == USER else _in_decoded_form(n, a) for n, a in columns.items()})
         rejects = Rejects()
         if faults:
             for row in sorted(faults):

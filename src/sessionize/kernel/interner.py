@@ -96,10 +96,16 @@ class Interner:
 
     def find(self, value: str) -> int | None:
         """The code of a string, None when it is not held."""
-        self._thaw()
-        place = int(self._texts.find(pa.array([value], pa.large_string()))[0])
-        code = -1 if place < 0 else int(self._codes[place])
+        code = int(self.find_many(pa.array([value], pa.string()))[0])
         return None if code < 0 else code
+
+    def find_many(self, column: pa.Array) -> CodeArray:
+        """int32[n]: the code of each string, -1 for one that is not held. column: no nulls."""
+        self._thaw()
+        places = self._texts.find(_large(column))
+        known = places >= 0
+        places[known] = self._codes[places[known]]
+        return places
 
     def values(self, codes: npt.NDArray[np.integer]) -> pa.Array:
         """The strings behind codes (null for -1), plain or dictionary-encoded, whichever is at hand."""

@@ -293,8 +293,8 @@ class Sessionizer:
         users: text. open_only: leave out sessions that pending events have ended already, so that each user has at
         most one.
         """
-        found = (self._users.find(user) for user in pc.unique(users).to_pylist() if user is not None)
-        slots = np.unique(np.fromiter((slot for slot in found if slot is not None), np.int32))
+        slots = np.unique(self._users.find_many(pc.drop_null(users)))
+        slots = slots[slots >= 0]
         tables = [self._emitter.empty()] if not len(slots) else sessions_as_they_stand(self, slots, open_only=open_only)
         return self._one_table(tables)
 

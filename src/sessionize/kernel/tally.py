@@ -18,6 +18,7 @@ SlotArray = npt.NDArray[np.int32]
 RUNS_MAX = 16
 GARBAGE_ROWS_MIN = 1 << 20
 MERGED_ROWS_MIN = 32
+NARROW_ROWS_MAX = (1 << 31) - 1
 COUNT_MAX = 65_535  # a row of the arena can count no more; a larger count takes several rows
 
 
@@ -109,6 +110,16 @@ class Tally:
 
         rows: in the order they were seen; a code may come several times.
         """
+        self._add(slots, rows)
+        deep = slots[self._depth[slots] > RUNS_MAX]
+        if len(deep):
+            merged = self.take(deep)
+            self.drop(deep)
+            self._add(deep, merged)
+        if self._rows > 2 * self._rows_before + GARBAGE_ROWS_MIN:
+            self._rewrite()
+
+    def _add(self, slots: SlotArray, rows: Codes) -> None:
         owner, code, count = rows.owner, rows.code, rows.count
         if len(count) and int(count.max()) > COUNT_MAX:
             times = (count - 1) // COUNT_MAX + 1
@@ -122,19 +133,14 @@ class Tally:
         self._code = grown(self._code, self._rows, code)
         self._count = grown(self._count, self._rows, count.astype(np.uint16, copy=False))
         run = np.arange(self._runs, self._runs + len(slots), dtype=np.int32)
+        if self._rows + len(code) > NARROW_ROWS_MAX:
+            self._run_start = self._run_start.astype(np.int64, copy=False)
         self._run_start = grown(self._run_start, self._runs + 1, self._rows + np.cumsum(length))
         self._run_prev = grown(self._run_prev, self._runs, self._head[slots])
         self._head[slots] = run
         self._depth[slots] += 1
         self._rows += len(code)
         self._runs += len(slots)
-        deep = slots[self._depth[slots] > RUNS_MAX]
-        if len(deep):
-            merged = self.take(deep)
-            self.drop(deep)
-            self.append(deep, merged)
-        if self._rows > 2 * self._rows_before + GARBAGE_ROWS_MIN:
-            self._rewrite()
 
     def take(self, slots: SlotArray) -> Codes:
         """The codes of these slots (owner: position in slots); nothing is removed."""
@@ -181,7 +187,7 @@ class Tally:
             key = (np.concatenate(owners) << 32) | np.concatenate(runs)
             key.sort()
             owner, run = key >> 32, key & 0xFFFFFFFF
-        start = self._run_start[run]
+        start = self._run_start[run].astype(np.int64, copy=False)
         length = self._run_start[run + 1] - start
         return np.repeat(owner, length), ranges(start, length)
 
@@ -197,8 +203,7 @@ class Tally:
         self._head[slots] = -1
         self._depth[slots] = 0
         self._reset()
-        self._rows_before = len(rows.code)
-        self.append(slots, rows)
+        self._add(slots, rows)
         self._rows_before = self._rows
 
 

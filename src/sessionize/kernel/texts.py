@@ -162,9 +162,11 @@ def text_hashes(strings: pa.LargeStringArray, keys: npt.NDArray[np.uint64] = _KE
                 short = np.flatnonzero(length < 8)
                 word[short] = _short_words(words, begin[short], length[short])
         total[rows] += (word & _LOW) * keys[at // 4] + (word >> _HALF) * keys[at // 4 + 1]
-    for row in long.tolist():
-        part = hashlib.blake2b(data[offsets[row] : offsets[row + 1]].tobytes(), key=keys.tobytes()[:64], digest_size=8)
-        total[row] = (np.frombuffer(part.digest(), np.uint64)[0] >> _HALF) * keys[0]
+    if len(long):
+        secret = keys.tobytes()[:64]
+        each = (data[offsets[row] : offsets[row + 1]].tobytes() for row in long.tolist())
+        digests = b"".join(hashlib.blake2b(part, key=secret, digest_size=4).digest() for part in each)
+        total[long] = np.frombuffer(digests, "<u4").astype(np.uint64) * keys[0]
     hashes: HashArray = (total >> _HALF).astype(np.uint32)
     return hashes
 

@@ -38,14 +38,22 @@ _NOTHING = {"entry": -1, "exit": -1}  # what an unused slot holds; 0 for all oth
 
 
 class OpenSessions:
-    """State of all users by slot; grows by doubling, never shrinks below what is in use."""
+    """State of all users by slot; grows by a half, never shrinks."""
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_blank", "_columns")
 
     def __init__(self, capacity: int = 0) -> None:
-        self._columns = {name: np.full(capacity, _NOTHING.get(name, 0), dtype) for name, dtype in STATE_TYPES.items()}
+        # columns that are zero throughout, as many are in most runs, are one zero seen many times
+        self._blank = {name for name in STATE_TYPES if name not in _NOTHING}
+        self._columns = {name: self._unused(name, capacity) for name in STATE_TYPES}
+
+    def _unused(self, name: str, capacity: int) -> npt.NDArray[Any]:
+        if name in self._blank:
+            return np.broadcast_to(np.zeros(1, STATE_TYPES[name]), (capacity,))
+        return np.full(capacity, _NOTHING.get(name, 0), STATE_TYPES[name])
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """A column by slot, to be read: `put` writes."""
         return self._columns[name]
 
     @property
@@ -58,19 +66,28 @@ class OpenSessions:
         have = self.capacity
         if capacity <= have:
             return
-        room = max(capacity, 2 * have)
+        room = max(capacity, have + have // 2)
         for name, old in self._columns.items():
-            new = np.full(room, _NOTHING.get(name, 0), old.dtype)
-            new[:have] = old
+            new = self._unused(name, room)
+            if name not in self._blank:
+                new[:have] = old
             self._columns[name] = new
 
     def take(self, slots: SlotArray) -> dict[str, npt.NDArray[Any]]:
         """The columns of these slots, in their order."""
-        return {name: column[slots] for name, column in self._columns.items()}
+        return {
+            name: np.zeros(len(slots), column.dtype) if name in self._blank else column[slots]
+            for name, column in self._columns.items()
+        }
 
     def put(self, slots: SlotArray, values: dict[str, npt.NDArray[Any]]) -> None:
         """Overwrite the named columns of these slots; each slot at most once."""
         for name, value in values.items():
+            if name in self._blank:
+                if not value.any():
+                    continue
+                self._blank.discard(name)
+                self._columns[name] = self._unused(name, self.capacity)
             self._columns[name][slots] = value
 
     def live_slots(self) -> SlotArray:
@@ -86,5 +103,5 @@ class OpenSessions:
     def free(self, slots: SlotArray, *, keep_numbers: bool) -> None:
         """Forget these slots; with keep_numbers the chain and session numbers stay."""
         for name, column in self._columns.items():
-            if not (keep_numbers and name in ("chain", "number")):
+            if name not in self._blank and not (keep_numbers and name in ("chain", "number")):
                 column[slots] = _NOTHING.get(name, 0)

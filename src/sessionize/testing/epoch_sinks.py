@@ -246,7 +246,9 @@ def check_nulls_and_encodings(place: SinkUnderTest) -> None:
         pieces = pieces.set_column(pieces.schema.get_field_index(name), name, pieces[name].dictionary_encode())
     with closing(place.make()) as sink:
         sink.write_epoch(epoch_id(1), _with_sessions(plain, pieces))
-    place.shows(_with_sessions(plain, changed))
+        more = epoch_rows(2, ["e", "f", "g"])
+        sink.write_epoch(epoch_id(2), _with_sessions(more, more.sessions.slice(1, 1)))
+    place.shows(_with_sessions(plain, changed), _with_sessions(more, more.sessions.slice(1, 1)))
 
 
 def check_huge_lists(place: SinkUnderTest) -> None:

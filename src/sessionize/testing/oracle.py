@@ -44,7 +44,9 @@ class Oracle:
         latest_ms: int | None = None,
     ) -> "Oracle":
         """Of the records of each partition, in the order of their offsets. latest_ms: what is later is rejected."""
-        on_time, late, rejected = [], [], 0
+        on_time: list[Row] = []
+        late: list[Row] = []
+        rejected = 0
         for records in partitions:
             latest: int | None = None
             rows, bad = decoded(records, dialect, latest_ms=latest_ms)

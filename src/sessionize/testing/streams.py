@@ -27,7 +27,7 @@ class RecordedStream:
     event_columns = frozenset(col.EVENT_TYPES)
     user_name = col.USER
 
-    def __init__(self, partitions: Sequence[list[Row]], *, cut: int = 0, piece_max: int = 20) -> None:
+    def __init__(self, partitions: Sequence[Sequence[Row]], *, cut: int = 0, piece_max: int = 20) -> None:
         self._rows = {str(number): rows for number, rows in enumerate(partitions)}
         self._at = dict.fromkeys(self._rows, 0)
         self._random = random.Random(cut)

@@ -77,17 +77,23 @@ class _Writer(Protocol):
 
 
 class _Parquet:
-    """zstd level 1; dictionary-encoded columns are written as they are."""
+    """zstd level 1; dictionary-encoded columns are written as they are, whole numbers as differences.
+
+    Lists and maps have no statistics: theirs would be of single elements, and cost as much as writing them.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
-        coded = [f.name for f in schema if not pa.types.is_integer(f.type) and not pa.types.is_floating(f.type)]
+        whole = [f.name for f in schema if pa.types.is_integer(f.type)]
+        coded = [f.name for f in schema if f.name not in whole and not pa.types.is_floating(f.type)]
         self._file = pq.ParquetWriter(
             path,
             schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=[name for name in coded if name != "session_id"],
+            use_dictionary=[_leaf(schema.field(name)) for name in coded if name != "session_id"],
+            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            write_statistics=[f.name for f in schema if not pa.types.is_nested(f.type)],
             store_schema=False,
         )
 
@@ -99,6 +105,13 @@ class _Parquet:
 
     def abandon(self) -> None:
         self._file.close()
+
+
+def _leaf(field: pa.Field) -> str:
+    """What Parquet calls the column that holds a field's text."""
+    if pa.types.is_map(field.type):
+        return f"{field.name}.key_value.key"
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
 class _Text:

@@ -7,7 +7,9 @@ number of processes.
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from itertools import groupby
 from typing import cast
 
@@ -45,6 +47,7 @@ class FileSource:
         batch_bytes: int = _BATCH_BYTES,
         max_future_ms: int | None = None,
         now_ms: int | None = None,
+        plain_users: bool = False,
     ) -> None:
         """Look for the files; nothing is read yet.
 
@@ -52,7 +55,8 @@ class FileSource:
         columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
         processes: how many decode large plain NDJSON files, this one included; None for up to four.
         batch_bytes: about how much text makes a batch; large means at least four batches.
-        max_future_ms: reject events later than now_ms (None: the clock) plus this.
+        max_future_ms: reject events later than now_ms (None: the clock) plus this. plain_users: users from Parquet may
+        come as plain text where that is quicker, otherwise they always come as dictionaries.
         Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
         """
         for name, number in (("processes", processes), ("batch_bytes", batch_bytes)):
@@ -68,6 +72,8 @@ class FileSource:
         self._extras = extras
         self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
         self._batch_bytes = batch_bytes
+        self._plain_users = plain_users
+        self._begun: tuple[Iterator[EventBatch], Future[EventBatch | None]] | None = None
         self._latest_ms: int | None = None
         if max_future_ms is not None:
             self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
@@ -90,11 +96,36 @@ class FileSource:
         """What the input calls the user."""
         return self._dialect.user_name
 
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """In this block the first call of batches() finds its first batch read already, or about to be.
+
+        For whoever has something else to do before, like loading an engine.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="sessionize-first") as pool, closing(self._batches()) as batches:
+            first = pool.submit(next, batches, None)
+            self._begun = batches, first
+            try:
+                yield
+            finally:
+                wait([first])
+                self._begun = None
+
     def batches(self) -> Iterator[EventBatch]:
         """The events in the order of the files, about 16 MB of text or a row group of Parquet at a time.
 
         Errors: InputError for a file that cannot be read, or a table that lacks a mapped column.
         """
+        if self._begun is None:
+            yield from self._batches()
+            return
+        (batches, waiting), self._begun = self._begun, None
+        first = waiting.result()
+        if first is not None:
+            yield first
+            yield from batches
+
+    def _batches(self) -> Generator[EventBatch, None, None]:
         for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
             group = list(files)
             found = self._ranges(group) if in_ranges else self._one_by_one(group)
@@ -129,7 +160,11 @@ class FileSource:
         from sessionize.connectors.files.source_parquet import ParquetReader
 
         reader = ParquetReader(
-            dialect=self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms
+            dialect=self._dialect,
+            columns=self._columns,
+            extras=self._extras,
+            latest_ms=self._latest_ms,
+            plain_users=self._plain_users,
         )
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
             yield EventBatch(decoded.events, decoded.rejected, read_bytes)

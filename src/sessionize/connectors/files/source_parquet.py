@@ -1,7 +1,8 @@
 """Parquet to decoded batches, a row group at a time, two of them at once in threads.
 
-Text columns are read as dictionaries, which is both the fast and the lean way. A very large row group is read in
-slices. A row group that cannot be read is one rejected record; a file without a footer cannot be read at all.
+Text columns are read as dictionaries, which is both the fast and the lean way; users that the file does not hold in a
+dictionary are left as they are. A very large row group is read in slices. A row group that cannot be read is one
+rejected record; a file without a footer cannot be read at all.
 """
 
 from collections import deque
@@ -19,21 +20,27 @@ from sessionize.formats.faults import CORRUPT_PARQUET, Fault, Rejects
 from sessionize.formats.judging import DECODED_TYPES, Decoded
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
+from sessionize.session.columns import USER
 
 _THREADS = 2
 _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
+_PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
 _UNREADABLE = (pa.ArrowException, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParquetReader:
-    """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices."""
+    """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices.
+
+    plain_users: users that a file holds one by one, and that are all of one length, may come as plain text.
+    """
 
     dialect: Dialect
     columns: frozenset[str] | None
     extras: bool
     latest_ms: int | None
+    plain_users: bool = False
     group_rows_max: int = _GROUP_ROWS_MAX
     slice_rows: int = _SLICE_ROWS
 
@@ -46,7 +53,7 @@ class ParquetReader:
         with file:
             layout = Layout.of(file.schema_arrow, self.dialect, source=path, columns=self.columns, extras=self.extras)
             tabular = Tabular(layout, self.dialect, latest_ms=self.latest_ms)
-            read = _Groups(path, file, layout, tabular)
+            read = _Groups(path, file, layout, tabular, plain_users=self.plain_users)
             rows = max(file.metadata.num_rows, 1)
             small = all(n <= self.group_rows_max for n in read.row_counts)
             for decoded, row_count in read.two_at_once() if small else read.in_slices(self.slice_rows):
@@ -56,12 +63,13 @@ class ParquetReader:
 class _Groups:
     """The row groups of one file."""
 
-    def __init__(self, path: str, file: pq.ParquetFile, layout: Layout, tabular: Tabular) -> None:
+    def __init__(self, path: str, file: pq.ParquetFile, layout: Layout, tabular: Tabular, *, plain_users: bool) -> None:
         self._path = path
         self._metadata = file.metadata
         self._schema = file.schema_arrow
         self._layout = layout
         self._tabular = tabular
+        self._user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
         self.row_counts = [self._metadata.row_group(n).num_rows for n in range(self._metadata.num_row_groups)]
         self._rows_before = [sum(self.row_counts[:n]) for n in range(len(self.row_counts))]
 
@@ -96,25 +104,38 @@ class _Groups:
     def _whole(self, number: int) -> tuple[Decoded, int]:
         row_count = self.row_counts[number]
         try:
-            with self._opened() as file:
+            plain_users = self._plain_users(number)
+            with self._opened(plain_users=plain_users) as file:
                 table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
         except _UNREADABLE as error:
             return self._torn(number, 0, error), row_count
-        return self._decoded(table, self._rows_before[number]), row_count
+        return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
 
-    def _opened(self) -> pq.ParquetFile:
+    def _plain_users(self, number: int) -> bool:
+        """Whether the users of a row group are stored one by one, being too many for a dictionary."""
+        group = self._metadata.row_group(number)
+        chunks = [group.column(place) for place in range(group.num_columns)]
+        return any(
+            chunk.path_in_schema in self._user_paths
+            and chunk.total_uncompressed_size > _PLAIN_BYTES_MIN * chunk.num_values
+            for chunk in chunks
+        )
+
+    def _opened(self, *, plain_users: bool = False) -> pq.ParquetFile:
         dictionaries = [
             path[0]
             for column, paths in self._layout.paths.items()
             for path in paths
-            if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column])
+            if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column]) and not (plain_users and column == USER)
         ]
         return pq.ParquetFile(
             self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
         )
 
-    def _decoded(self, table: pa.Table, rows_before: int) -> Decoded:
-        return self._tabular.decode(table, source=self._path, line_number=lambda row: rows_before + row + 1)
+    def _decoded(self, table: pa.Table, rows_before: int, *, plain_users: bool = False) -> Decoded:
+        return self._tabular.decode(
+            table, source=self._path, line_number=lambda row: rows_before + row + 1, plain_users=plain_users
+        )
 
     def _torn(self, number: int, done: int, error: Exception) -> Decoded:
         rejects = Rejects()

@@ -10,6 +10,7 @@ from sessionize.connectors.iceberg.catalog import (
     table_names,
 )
 from sessionize.connectors.iceberg.epochs import EpochRecord, EpochTables, IcebergEpochSink, epoch_records
+from sessionize.connectors.iceberg.maintenance import TableUpkeep, UpkeepSettings, maintain_table
 from sessionize.connectors.iceberg.pruning import (
     BucketSpread,
     PruningRow,
@@ -52,10 +53,13 @@ __all__ = [
     "PruningRow",
     "SqlCatalog",
     "TableLayout",
+    "TableUpkeep",
+    "UpkeepSettings",
     "bucket_spread",
     "epoch_records",
     "events",
     "load_table",
+    "maintain_table",
     "open_catalog",
     "open_table",
     "planned",

@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
@@ -94,20 +93,28 @@ class IcebergEpochSink:
         }
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
-        """Commit the rows to every table that does not have the epoch yet; a table without rows is left alone.
+        """Commit the rows to every table that does not have the epoch yet. A table without rows is left alone; an
+        epoch without any rows is only noted, in the last table.
 
         Errors: StateError when a table has the epoch from another plan; UnavailableError when the same call may
         succeed later; OutputError for rows that do not fit.
         """
         tables = {"rejected": rows.rejected, "late": rows.late, "events": rows.events, "sessions": rows.sessions}
         try:
-            todo = [sink for kind, sink in self._sinks.items() if self._stage(sink, epoch, tables[kind])]
-            for sink in todo:
+            # All tables are asked before any of them changes.
+            todo = [(sink, tables[kind]) for kind, sink in self._sinks.items() if not _has(sink.refresh(), epoch)]
+            with_rows = [(sink, its) for sink, its in todo if its.num_rows]
+            for sink, its in with_rows:
+                sink.write(its)
+                sink.finish()
+            for sink, _ in with_rows:
                 sink.commit(
                     snapshot_properties=_summary(epoch, rows.watermark_ms),
                     table_properties=_record(epoch, rows.watermark_ms),
                     unless=lambda table: _has(table, epoch),
                 )
+            if todo and not any(its.num_rows for its in tables.values()):
+                todo[-1][0].note(_record(epoch, rows.watermark_ms))
         except BaseException:
             self._drop()
             raise
@@ -115,15 +122,6 @@ class IcebergEpochSink:
     def close(self) -> None:
         """Remove what is staged and not committed."""
         self._drop()
-
-    @staticmethod
-    def _stage(sink: IcebergSink, epoch: EpochId, rows: pa.Table) -> bool:
-        """Whether there is something to commit, now in finished files."""
-        if rows.num_rows == 0 or _has(sink.refresh(), epoch):
-            return False
-        sink.write(rows)
-        sink.finish()
-        return True
 
     def _drop(self) -> None:
         for sink in self._sinks.values():

@@ -131,6 +131,15 @@ class IcebergSink:
         else:
             self.abort()
 
+    def note(self, table_properties: Mapping[str, str]) -> None:
+        """Set properties of the table as it was refreshed last; no rows, no snapshot. Errors: UnavailableError."""
+        transaction = one_try(self._table)
+        transaction.set_properties(dict(table_properties))
+        try:
+            self._table = transaction.commit_transaction()
+        except (CommitFailedException, *STORAGE_ERRORS) as error:
+            raise storage_failure("a table cannot be changed", self._name, error) from error
+
     def abort(self) -> None:
         """Remove what was written since the last commit. Errors: OutputError for files that would not go."""
         staging = None if self._tried and self._may_have_landed() else self._staging

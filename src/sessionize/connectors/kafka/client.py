@@ -114,10 +114,19 @@ def unavailable(servers: str, why: str) -> UnavailableError:
     )
 
 
-def topic_partitions(client: Any, log: Log, servers: str, topic: str, *, timeout_s: float) -> frozenset[int]:
-    """The numbers of a topic's partitions. client: a Consumer or an AdminClient.
+def topic_partitions(
+    client: Any,
+    log: Log,
+    servers: str,
+    topic: str,
+    *,
+    timeout_s: float,
+    kind: type[SessionizeError] = InputError,
+    wait: bool = False,
+) -> frozenset[int]:
+    """The numbers of a topic's partitions. client: a Consumer or an AdminClient. wait: until there is such a topic.
 
-    Errors: InputError when there is no such topic, or access is denied; UnavailableError after timeout_s.
+    Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s.
     """
     until = time.monotonic() + timeout_s
     why = ""
@@ -128,15 +137,15 @@ def topic_partitions(client: Any, log: Log, servers: str, topic: str, *, timeout
         except KafkaException as error:
             why = error.args[0].str()
             if error.args[0].code() in AUTH_ERRORS:
-                raise denied(servers, error.args[0], InputError) from None
+                raise denied(servers, error.args[0], kind) from None
         else:
             if told.error is None:
                 log.up()
                 return frozenset(told.partitions)
             if told.error.code() in AUTH_ERRORS:
-                raise denied(servers, told.error, InputError)
-            if told.error.code() in UNKNOWN_ERRORS or told.error.code() == _BAD_TOPIC:
-                raise InputError(
+                raise denied(servers, told.error, kind)
+            if not wait and told.error.code() in UNKNOWN_ERRORS | {_BAD_TOPIC}:
+                raise kind(
                     "there is no such Kafka topic",
                     detail=f"topic {topic!r} on {servers}",
                     hint="check the name, or create the topic",
@@ -144,7 +153,7 @@ def topic_partitions(client: Any, log: Log, servers: str, topic: str, *, timeout
             why = told.error.str()
         client.poll(0)  # lets the client report
         if log.denied is not None:
-            raise denied(servers, log.denied, InputError)
+            raise denied(servers, log.denied, kind)
         if time.monotonic() >= until:
             raise unavailable(servers, log.last or why)
         time.sleep(0.05)

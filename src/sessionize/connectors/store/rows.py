@@ -6,7 +6,6 @@ Everything is done by whole columns; only distinct texts are looked at one by on
 import json
 from collections.abc import Iterable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -94,13 +93,10 @@ def _plain_column(rows: pa.Table, column: Column, *, is_key: bool) -> pa.Array:
 
 
 def _whole(values: pa.ChunkedArray) -> pa.Array:
-    """One array that begins at its own first value, without dictionaries."""
+    """One array without dictionaries."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(array, pa.ChunkedArray):  # no chunk at all, in some versions
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    return array.take(pa.array(np.arange(len(array)))) if array.offset else array
+    return values.combine_chunks()
 
 
 def json_texts(values: pa.Array) -> pa.Array:

@@ -10,10 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import LiteralString
 
-import psycopg
 import pyarrow as pa
 import pyarrow.csv as pcsv
-from psycopg.sql import SQL, Composed, Identifier
+
+from sessionize.errors import MissingExtraError, OutputError, UnavailableError
+from sessionize.ports import EpochId
+
+try:
+    import psycopg
+    from psycopg.sql import SQL, Composed, Identifier
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("psycopg", "postgres", "writing to PostgreSQL") from missing
 
 from sessionize.connectors.store.postgres.failures import failure_of
 from sessionize.connectors.store.postgres.login import Login
@@ -26,8 +33,6 @@ from sessionize.connectors.store.tables import (
     Index,
     TableShape,
 )
-from sessionize.errors import OutputError, UnavailableError
-from sessionize.ports import EpochId
 
 # All writers make tables under this lock: two that make the same one at once would fail, IF NOT EXISTS or not.
 _MAKING_LOCK = 0x5E55_1012

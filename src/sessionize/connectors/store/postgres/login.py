@@ -3,7 +3,6 @@
 PostgreSQL's own ways to give one (PGPASSWORD, PGPASSFILE, ~/.pgpass) work as ever.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from sessionize.connectors.passwords import PasswordPlace
 from sessionize.errors import ConfigError
 
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
@@ -56,12 +56,7 @@ class Login:
                 detail=f"dsn for {self}",
                 hint="take it out, and name an environment variable (password_env) or a file (password_file) with it",
             )
-        if self.password_env is not None and self.password_file is not None:
-            raise ConfigError(
-                "there are two places for one password",
-                detail=f"password_env {self.password_env} and password_file {self.password_file}",
-                hint="give one of them",
-            )
+        self._password_place()
 
     def __str__(self) -> str:
         parts = conninfo_to_dict(self.dsn)
@@ -74,27 +69,10 @@ class Login:
         """
         given = conninfo_to_dict(self.dsn)
         options = {name: value for name, value in _DEFAULTS.items() if name not in given}
-        password = self._password()
+        password = self._password_place().read()
         if password is not None:
             options["password"] = password
         return psycopg.connect(self.dsn, autocommit=True, client_encoding="UTF8", **options)
 
-    def _password(self) -> str | None:
-        if self.password_env is not None:
-            if self.password_env not in os.environ:
-                raise ConfigError(
-                    "the password for PostgreSQL is not there",
-                    detail=f"environment variable {self.password_env}",
-                    hint="set it, or name a file with password_file",
-                )
-            return os.environ[self.password_env]
-        if self.password_file is None:
-            return None
-        try:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                "the password for PostgreSQL cannot be read",
-                detail=f"{self.password_file}: {type(error).__name__}",
-                hint="check the file and its permissions",
-            ) from None
+    def _password_place(self) -> PasswordPlace:
+        return PasswordPlace(env=self.password_env, file=self.password_file, server="PostgreSQL")

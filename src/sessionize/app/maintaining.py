@@ -1,0 +1,31 @@
+"""Upkeep of the project's tables: which there are, and each in turn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sessionize.connectors.iceberg import CatalogSettings, load_table, open_catalog, table_names
+from sessionize.connectors.iceberg.maintenance import (
+    TableUpkeep,
+    UpkeepProgress,
+    UpkeepSettings,
+    maintain_table,
+)
+
+__all__ = ["TableUpkeep", "UpkeepProgress", "UpkeepSettings", "maintain"]
+
+
+def maintain(
+    home: Path,
+    settings: UpkeepSettings,
+    *,
+    database: str,
+    tables: Sequence[str] = (),
+    catalog: CatalogSettings | None = None,
+    progress: UpkeepProgress | None = None,
+) -> list[TableUpkeep]:
+    """Pack, expire and clean up these tables, or all of the database. Errors: those of maintain_table."""
+    opened = open_catalog(home, settings=catalog, create=False)
+    names = list(tables) or table_names(opened, database)
+    for name in tables:
+        load_table(opened, database, name)  # a name that is wrong stops before anything is done
+    return [maintain_table(opened, database, name, settings, progress=progress) for name in names]

@@ -1,0 +1,232 @@
+"""Rejected records: what there is, and those that the pipeline can read by now brought back as late events.
+
+A retry makes two commits: the events into late_events, from where reconciling takes them into the sessions, then the
+records out of rejected_events. Which records these are is written down before the first one, under a token that both
+commits carry, so that a retry that was killed in between is finished by the next one: nothing lost, nothing doubled.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from sessionize.app.alone import alone
+from sessionize.app.config import PipelineConfig
+from sessionize.errors import ConfigError, StateError
+from sessionize.formats.json_lines import JsonLines
+from sessionize.session import columns as col
+
+RETRY = "sessionize.retry"
+BYTES_MAX = 256 << 20  # of records in one pair of commits
+_FOLDER = "rejected-retry"
+_KEY = ("raw", "source", "line_number", "reason")
+_BATCH_ROWS = 16_384
+
+
+@dataclass(slots=True)
+class ReasonCount:
+    """A reason, how many records have it, and the first of them."""
+
+    reason: str
+    count: int
+    source: str
+    line_number: int
+    detail: str
+    raw: bytes | None
+
+
+@dataclass(slots=True)
+class Retried:
+    """What a retry looked at and did; with dry_run: what it would do.
+
+    usable: records that are events now. unusable: records that stay, by what is wrong with them now; `no_bytes` are
+    those of which nothing was kept. finished: records of a retry that had been interrupted, removed first.
+    """
+
+    dry_run: bool = False
+    looked_at: int = 0
+    usable: int = 0
+    unusable: dict[str, int] = field(default_factory=dict)
+    finished: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers by name."""
+        return asdict(self)
+
+
+def rejected_reasons(home: Path, *, database: str = "sessions") -> list[ReasonCount]:
+    """Every reason with its count and an example, the most frequent first. Errors: ConfigError without a table."""
+    found: dict[str, ReasonCount] = {}
+    for rows in _records(home, database, reason=None):
+        for value in pc.value_counts(rows["reason"]).to_pylist():
+            reason, count = value["values"], value["counts"]
+            if reason in found:
+                found[reason].count += count
+                continue
+            first = rows.filter(pc.equal(rows["reason"], reason)).slice(0, 1).to_pylist()[0]
+            found[reason] = ReasonCount(**{**first, "count": count})
+    return sorted(found.values(), key=lambda each: (-each.count, each.reason))
+
+
+def retry_rejected(
+    home: Path,
+    config: PipelineConfig,
+    *,
+    reason: str | None = None,
+    dry_run: bool = False,
+    now_ms: int | None = None,
+    bytes_max: int = BYTES_MAX,
+) -> Retried:
+    """Decode rejected records again, by the pipeline as it is now; what is good joins late_events.
+
+    reason: only these. now_ms: the present for rules.max_future, default the clock. Records are taken as JSON, so rows
+    of CSV files stay. Errors: ConfigError without tables; UnavailableError while another retry runs.
+    """
+    if config.output.kind != "iceberg":
+        raise ConfigError(
+            "only records in tables can be tried again",
+            detail=f"output.kind = {config.output.kind}",
+            hint="rejected records of files are in the .rejected.ndjson beside the output",
+        )
+    done = Retried(dry_run=dry_run)
+    database = config.output.database
+    if dry_run:
+        for rows in _records(home, database, reason):
+            _decoded(rows, config, now_ms, done)
+        return done
+    with alone(home, "rejected", "retry of rejected records"):
+        done.finished = _finish_interrupted(home, config)
+        held: list[tuple[pa.Table, pa.Table]] = []
+        for rows in _records(home, database, reason):
+            events, records = _decoded(rows, config, now_ms, done)
+            if records.num_rows:
+                held.append((events, records))
+            if sum(part.nbytes for pair in held for part in pair) > bytes_max:
+                _move(home, config, held)
+                held = []
+        if held:
+            _move(home, config, held)
+    return done
+
+
+def _records(home: Path, database: str, reason: str | None) -> Iterator[pa.Table]:
+    """The rejected records as they are now, some thousand at a time."""
+    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, open_catalog, readable
+
+    seen = readable(load_table(open_catalog(home, create=False), database, REJECTED_EVENTS))
+    data = ds.dataset(seen.data) if isinstance(seen.data, pa.Table) else seen.data
+    keep = None if reason is None else ds.field("reason") == reason
+    for batch in data.to_batches(columns=col.REJECTED_SCHEMA.names, filter=keep, batch_size=_BATCH_ROWS):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch]).cast(col.REJECTED_SCHEMA)
+
+
+def _decoded(rows: pa.Table, config: PipelineConfig, now_ms: int | None, done: Retried) -> tuple[pa.Table, pa.Table]:
+    """The events that the records are now, and those records."""
+    present_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    future_ms = config.rules.max_future_ms
+    latest_ms = None if future_ms is None else present_ms + future_ms
+    # a line break in JSON can only stand between two values, where a blank means the same
+    lines = [(raw or b"").replace(b"\n", b" ").replace(b"\r", b" ") for raw in rows["raw"].to_pylist()]
+    there = np.array([bool(line.strip(b" \t")) for line in lines], bool)
+    decoder = JsonLines(config.dialect(), extras=True, latest_ms=latest_ms)
+    decoder.add(b"\n".join(line for line, has in zip(lines, there, strict=True) if has), source="", first_line=0)
+    decoded = decoder.take()
+    tried = np.flatnonzero(there)
+    bad = tried[decoded.rejected["line_number"].to_numpy()]
+    good = np.setdiff1d(tried, bad)
+    if len(good) != decoded.events.num_rows:
+        raise StateError(
+            "rejected records cannot be told apart", detail=f"{len(good)} records gave {decoded.events.num_rows} events"
+        )
+    done.looked_at += rows.num_rows
+    done.usable += len(good)
+    reasons = [*decoded.rejected["reason"].to_pylist(), *["no_bytes"] * (rows.num_rows - len(tried))]
+    for why in reasons:
+        done.unusable[why] = done.unusable.get(why, 0) + 1
+    return decoded.events, rows.take(pa.array(good))
+
+
+def _move(home: Path, config: PipelineConfig, parts: list[tuple[pa.Table, pa.Table]]) -> None:
+    """Events into late_events, then their records out of rejected_events."""
+    from sessionize.connectors.iceberg import LATE_EVENTS, IcebergSink, events, open_catalog
+
+    user_name = config.dialect().user_name
+    token = uuid.uuid4().hex
+    records = pa.concat_tables([part[1] for part in parts]).select(list(_KEY))
+    path = _written_down(home, token, records)
+    catalog = open_catalog(home, create=False)
+    sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=config.output.database)
+    try:
+        for decoded, _ in parts:
+            names = [user_name if name == col.USER else name for name in decoded.column_names]
+            sink.write(decoded.rename_columns(names))
+    except BaseException:
+        sink.abort()
+        path.unlink()
+        raise
+    try:
+        sink.commit(snapshot_properties={RETRY: token})
+    except BaseException:
+        # only the table can tell whether it happened: the next retry asks it
+        sink.abort()
+        raise
+    _remove(home, config, token, records)
+    path.unlink()
+
+
+def _remove(home: Path, config: PipelineConfig, token: str, records: pa.Table) -> None:
+    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, open_catalog, rejected_events
+    from sessionize.connectors.iceberg.replacing import RowReplacer
+
+    table = load_table(open_catalog(home, create=False), config.output.database, REJECTED_EVENTS)
+    nothing = col.REJECTED_SCHEMA.empty_table()
+    RowReplacer(table, rejected_events(), key=_KEY, missing_ok=True).replace(
+        records, nothing, token=token, snapshot_properties={RETRY: token}
+    )
+
+
+def _finish_interrupted(home: Path, config: PipelineConfig) -> int:
+    """Remove the records whose events are in late_events already; the others were never taken up."""
+    from sessionize.connectors.iceberg import LATE_EVENTS, load_table, open_catalog, table_names
+
+    removed = 0
+    for path in sorted((home / _FOLDER).glob("*.arrow")):
+        catalog, database, token = open_catalog(home, create=False), config.output.database, path.stem
+        landed = False
+        if LATE_EVENTS in table_names(catalog, database):
+            snapshots = load_table(catalog, database, LATE_EVENTS).snapshots()
+            landed = any(each.summary is not None and each.summary[RETRY] == token for each in snapshots)
+        if landed:
+            with pa.memory_map(str(path)) as file:
+                records = pa.ipc.open_file(file).read_all()
+            _remove(home, config, token, records)
+            removed += records.num_rows
+        path.unlink()
+    return removed
+
+
+def _written_down(home: Path, token: str, records: pa.Table) -> Path:
+    """The records of a retry, on disk for certain."""
+    path = home / _FOLDER / f"{token}.arrow"
+    path.parent.mkdir(exist_ok=True)
+    with open(path.with_suffix(".tmp"), "wb") as file:
+        with pa.ipc.new_file(file, records.schema) as writer:
+            writer.write_table(records)
+        file.flush()
+        os.fsync(file.fileno())
+    path.with_suffix(".tmp").rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return path

@@ -1,0 +1,201 @@
+"""The parts of a stream, each opened as the pipeline file says: the source, the sinks, the live view.
+
+What a part needs to be installed is said when it is asked for.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sessionize.app.config import PipelineConfig
+from sessionize.app.config_streams import KafkaOutputSection, PostgresSection
+from sessionize.app.secrets import resolved
+from sessionize.engine.batch import Job
+from sessionize.errors import MissingExtraError
+from sessionize.ports import EpochSink, StreamSource
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+    from sessionize.connectors.redis import RedisLiveView
+
+POLL_RECORDS_MAX = 100_000
+
+
+def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
+    """(i, n) when the topic is split between n processes, of which this is number i; None for a whole topic."""
+    from sessionize.connectors.kafka.partitions import instance_of as told_by_host
+
+    kafka = config.input.kafka
+    if config.input.kind != "kafka" or kafka.instances == 1:
+        return None
+    if kafka.instance is not None:
+        return (kafka.instance, kafka.instances)
+    return told_by_host(os.uname().nodename, kafka.instances)
+
+
+def state_folder(config: PipelineConfig, writer: str) -> Path:
+    """Where a writer keeps its checkpoints."""
+    return config.home / "state" / writer
+
+
+def open_source(config: PipelineConfig, writer: str) -> StreamSource:
+    """The input. Errors: ConfigError, MissingExtraError, InputError, UnavailableError."""
+    if config.input.kind == "directory":
+        from sessionize.connectors.files.follow import DirectorySource
+
+        return DirectorySource(
+            list(config.input_paths()),
+            dialect=config.dialect(),
+            book=state_folder(config, writer) / "files.book",
+            extras=config.output.events,
+            max_future_ms=config.rules.max_future_ms,
+        )
+    with needing("kafka", "reading from Kafka"):
+        from sessionize.connectors.kafka.source import KafkaSource
+    kafka = config.input.kafka
+    return KafkaSource(
+        kafka.servers,
+        kafka.topic,
+        config.dialect(),
+        extras=config.output.events,
+        partitions=kafka.partitions,
+        instance=instance_of(config),
+        security=resolved(kafka.settings),
+        max_future_ms=config.rules.max_future_ms,
+        start=kafka.start,
+        on_expired=kafka.on_expired,
+        batch_records=min(config.stream.epoch_rows, POLL_RECORDS_MAX),
+    )
+
+
+def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
+    """Name -> how to open it, in the order of writing: tables first, what others listen to last."""
+    output, makers = config.output, dict[str, Callable[[], EpochSink]]()
+    makers["iceberg"] = lambda: _iceberg(config, job)
+    if (lake := output.lake) is not None:
+        makers["lake"] = lambda: _lake(config, lake.path)
+    if (sqlite := output.sqlite) is not None:
+        makers["sqlite"] = lambda: _sqlite(config, job, sqlite.path)
+    if (postgres := output.postgres) is not None:
+        makers["postgres"] = lambda: _postgres(job, postgres)
+    if (kafka := output.kafka) is not None:
+        makers["kafka"] = lambda: _kafka(config, writer, job, kafka)
+    if output.console:
+        makers["console"] = _console
+    return makers
+
+
+@contextmanager
+def needing(extra: str, purpose: str) -> Iterator[None]:
+    """An optional package that is not installed is said in one sentence."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("sessionize"):
+            raise
+        raise MissingExtraError(error.name or "?", extra, purpose) from error
+
+
+def open_catalog_of(config: PipelineConfig) -> "Catalog":
+    """The catalog of the pipeline's tables. Errors: ConfigError, OutputError, UnavailableError."""
+    with needing("iceberg", "writing Iceberg tables"):
+        from sessionize.connectors import iceberg
+    chosen = config.output.catalog
+    settings = iceberg.CatalogSettings(
+        kind=chosen.kind, uri=chosen.uri, warehouse=chosen.warehouse, options=_with_secrets_named(chosen.settings)
+    )
+    return iceberg.open_catalog(config.home, settings=settings)
+
+
+def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView | None":
+    """What shows open sessions, if anything does."""
+    redis = config.output.redis
+    if redis is None:
+        return None
+    with needing("redis", "showing open sessions in Redis"):
+        from sessionize.connectors.redis import Login, RedisLiveView
+    login = Login(url=redis.url, password_env=redis.password_env, password_file=_path(redis.password_file))
+    # the keys of one process are cleared when it starts, so several must not share them
+    prefix = redis.prefix if instance_of(config) is None else f"{redis.prefix}{writer}:"
+    return RedisLiveView(login, gap_ms=job.policy.gap_ms, prefix=prefix, user_name=job.user_name)
+
+
+def _iceberg(config: PipelineConfig, job: Job) -> EpochSink:
+    catalog = open_catalog_of(config)
+    from sessionize.connectors import iceberg
+
+    output = config.output
+    return iceberg.IcebergEpochSink(
+        catalog,
+        user_name=job.user_name,
+        database=output.database,
+        tables=iceberg.EpochTables(
+            sessions=output.table,
+            events=iceberg.EVENTS if output.events else None,
+            late=iceberg.LATE_EVENTS if output.events else None,
+            rejected=iceberg.REJECTED_EVENTS if output.rejected else None,
+        ),
+    )
+
+
+def _lake(config: PipelineConfig, path: str) -> EpochSink:
+    from sessionize.connectors.lake import ParquetLakeSink
+
+    return ParquetLakeSink(config.home / Path(path).expanduser())
+
+
+def _sqlite(config: PipelineConfig, job: Job, path: str) -> EpochSink:
+    from sessionize.connectors.store import StoreSink
+    from sessionize.connectors.store.sqlite import SqliteDatabase
+
+    return StoreSink(SqliteDatabase(config.home / Path(path).expanduser()), user_name=job.user_name)
+
+
+def _postgres(job: Job, section: PostgresSection) -> EpochSink:
+    with needing("postgres", "writing to PostgreSQL"):
+        from sessionize.connectors.store import StoreSink
+        from sessionize.connectors.store.postgres import Login, PostgresDatabase
+
+    login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
+    return StoreSink(PostgresDatabase(login), user_name=job.user_name)
+
+
+def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection) -> EpochSink:
+    with needing("kafka", "writing to Kafka"):
+        from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
+
+    same = section.servers is None
+    return KafkaEpochSink(
+        config.input.kafka.servers if section.servers is None else section.servers,
+        OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
+        writer=writer,
+        user_name=job.user_name,
+        security=resolved(section.settings or (config.input.kafka.settings if same else ())),
+    )
+
+
+def _console() -> EpochSink:
+    from sessionize.connectors.console import ConsoleSink
+
+    return ConsoleSink(sys.stdout)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()
+
+
+def _with_secrets_named(settings: Iterable[str]) -> dict[str, str]:
+    """The catalog's way to say where a secret is: `name=env:VARIABLE` is `name-env` = VARIABLE there."""
+    found = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        kind, colon, place = value.partition(":")
+        if colon and kind in ("env", "file"):
+            found[f"{name.strip()}-{kind}"] = place
+        else:
+            found[name.strip()] = value
+    return found

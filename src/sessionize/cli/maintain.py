@@ -1,0 +1,99 @@
+"""`maintain`: pack the tables' small files, expire snapshots, remove files that nobody needs."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sessionize.cli import options as opt
+
+if TYPE_CHECKING:
+    from sessionize.app.maintaining import TableUpkeep, UpkeepProgress
+
+_MIB = 1 << 20
+
+
+def maintain(
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables to look after; all when none is named.")
+    ] = None,
+    home: opt.Home = opt.HOME,
+    database: Annotated[
+        str, typer.Option("--iceberg-database", help="Iceberg database.", rich_help_panel="Run")
+    ] = "sessions",
+    target_size: Annotated[
+        float | None, typer.Option(help="Size of a file to pack toward, in MiB; else the table's own.")
+    ] = None,
+    keep_days: Annotated[float, typer.Option(help="Keep every snapshot of so many days.")] = 7.0,
+    keep_snapshots: Annotated[int, typer.Option(help="Keep so many of the newest snapshots, however old.")] = 10,
+    orphan_age: Annotated[
+        float, typer.Option(help="Remove files that no snapshot needs after so many hours, at least 1.")
+    ] = 72.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Allow --orphan-age below an hour: only while nothing writes.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Pack small files, expire old snapshots, remove orphan files; safe beside a running engine.
+
+    Packed files are compared with the old ones row by row before they take their place.
+    """
+    from dataclasses import asdict
+
+    from sessionize.app.maintaining import UpkeepSettings
+    from sessionize.app.maintaining import maintain as look_after
+    from sessionize.cli import output as out
+
+    settings = UpkeepSettings(
+        target_bytes=None if target_size is None else int(target_size * _MIB),
+        keep_days=keep_days,
+        keep_snapshots=keep_snapshots,
+        orphan_age_h=orphan_age,
+        force=force,
+        dry_run=dry_run,
+    )
+    with _shown() as progress:
+        done = look_after(home, settings, database=database, tables=tables or (), progress=progress)
+    if as_json:
+        out.print_json({"dry_run": dry_run, "tables": [asdict(table) for table in done]})
+        return
+    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "orphans removed")
+    title = "What would be done" if dry_run else ""
+    out.print_table(title, columns, [_cells(table) for table in done], right=range(1, len(columns)))
+
+
+def _cells(table: "TableUpkeep") -> tuple[str, ...]:
+    return (
+        table.table,
+        f"{table.rows:,}",
+        f"{table.files_before:,} → {table.files_after:,}",
+        f"{table.bytes_before / _MIB:,.1f} → {table.bytes_after / _MIB:,.1f}",
+        f"{table.packed:,} → {table.packed_into:,}",
+        f"{table.snapshots_expired:,} of {table.snapshots_before:,}",
+        f"{table.orphans:,} ({table.orphan_bytes / _MIB:,.1f} MiB)",
+    )
+
+
+@contextmanager
+def _shown() -> "Iterator[UpkeepProgress | None]":
+    """A bar for each table on a terminal; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress as bars
+
+    from sessionize.cli.output import console, escaped
+
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TextColumn("{task.fields[doing]}"))
+    with bars.Progress(*columns, console=console(stderr=True), transient=True) as display:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def update(table: str, doing: str, done: int, total: int) -> None:
+            if table not in tasks:
+                tasks[table] = display.add_task(escaped(table), total=None, doing="")
+            display.update(tasks[table], doing=doing, total=total or None, advance=done)
+
+        yield update

@@ -1,0 +1,86 @@
+"""`reconcile`: what came late goes into the sessions, until they equal a batch over everything."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sessionize.cli import options as opt
+from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
+
+if TYPE_CHECKING:
+    from sessionize.app.reconciling import Reconciled, ReconcileProgress
+
+Pipeline = Annotated[str, typer.Argument(help="The preset or .toml file that made the sessions.")]
+Window = Annotated[str | None, typer.Option(help="How far back to look at late events: 1h, 24h; all when left out.")]
+Drained = Annotated[
+    bool, typer.Option("--drained", help="No engine runs and none will go on: take no session for open.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
+
+
+def reconcile(
+    pipeline: Pipeline = DEFAULT_PIPELINE,
+    window: Window = None,
+    drained: Drained = False,
+    settings: Set = None,
+    home: HomeOrNone = None,
+    dry_run: DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Bring late events into the sessions: afterwards they equal a batch over all archived events.
+
+    Only sessions that are final are touched; late events of others wait for the next time.
+    """
+    from sessionize.app.config import load_pipeline
+    from sessionize.app.options import parse_set_option
+    from sessionize.app.reconciling import reconcile_tables
+    from sessionize.cli import output as out
+    from sessionize.session.durations import parse_duration_ms
+
+    overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
+    overrides |= dict(parse_set_option(text) for text in settings or ())
+    config = load_pipeline(pipeline, overrides=overrides)
+    window_ms = None if window is None else parse_duration_ms(window, name="--window")
+    with _progress(enabled=not as_json) as progress:
+        done = reconcile_tables(
+            config.home, config, window_ms=window_ms, drained=drained, dry_run=dry_run, progress=progress
+        )
+    if as_json:
+        out.print_json(done.as_dict())
+    else:
+        _print_summary(done)
+
+
+@contextmanager
+def _progress(*, enabled: bool) -> "Iterator[ReconcileProgress]":
+    """A bar of users on stderr; nothing where nobody looks."""
+    if not enabled or not sys.stderr.isatty():
+        yield lambda done, total, so_far: None
+        return
+    from rich.progress import Progress
+
+    from sessionize.cli.output import console
+
+    with Progress(console=console(stderr=True)) as bar:
+        task = bar.add_task("users", total=None)
+        yield lambda done, total, so_far: bar.update(task, completed=done, total=total)
+
+
+def _print_summary(done: "Reconciled") -> None:
+    from sessionize.cli import output as out
+
+    rows = [
+        ("late events looked at", done.late_events, ""),
+        ("users affected", done.users, ""),
+        ("sessions replaced", done.replaced, ""),
+        ("sessions added", done.added, "in their place, or new"),
+        ("sessions unchanged", done.unchanged, ""),
+        ("late events waiting", done.waiting, "their sessions are not final yet" if done.waiting else ""),
+    ]
+    if done.incomplete_users:
+        rows.append(("users left alone", done.incomplete_users, "their archived events are not complete"))
+    title = "what would change" if done.dry_run else "reconciled"
+    out.print_table(title, ["", "number", ""], [(name, f"{n:,}", note) for name, n, note in rows], right=(1,))

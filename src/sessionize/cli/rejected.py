@@ -1,0 +1,88 @@
+"""`rejected show` and `rejected retry`: what could not be used, and bringing it back once it can be."""
+
+from typing import Annotated
+
+import typer
+
+from sessionize.cli import options as opt
+from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
+from sessionize.cli.tables import Database
+
+app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
+_RAW_SHOWN = 200
+
+Pipeline = Annotated[str, typer.Argument(help="The preset or .toml file whose dialect reads them now.")]
+Reason = Annotated[str | None, typer.Option(help="Only records with this reason.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
+
+
+@app.callback(invoke_without_command=True)
+def rejected(context: typer.Context) -> None:
+    """Rejected records: show them, or try them again."""
+    if context.invoked_subcommand is None:
+        show()
+
+
+@app.command("show")
+def show(home: opt.Home = opt.HOME, database: Database = "sessions", as_json: opt.Json = False) -> None:
+    """Every reason with its count and an example."""
+    from sessionize.app.rejected import rejected_reasons
+    from sessionize.cli import output as out
+
+    found = rejected_reasons(home, database=database)
+    if as_json:
+        texts = [(each, None if each.raw is None else each.raw.decode("utf-8", "backslashreplace")) for each in found]
+        out.print_json(
+            [
+                {
+                    "reason": each.reason,
+                    "count": each.count,
+                    "example": {
+                        "source": each.source, "line_number": each.line_number, "detail": each.detail, "raw": text
+                    },
+                }
+                for each, text in texts
+            ]
+        )  # fmt: skip
+        return
+    rows = [
+        (each.reason, f"{each.count:,}", f"{each.source}:{each.line_number}", each.detail, _cut(each.raw))
+        for each in found
+    ]
+    title = f"{sum(each.count for each in found):,} rejected records"
+    out.print_table(title, ["reason", "records", "for example", "what is wrong", "record"], rows, right=(1,))
+
+
+@app.command("retry")
+def retry(
+    pipeline: Pipeline = DEFAULT_PIPELINE,
+    reason: Reason = None,
+    settings: Set = None,
+    home: HomeOrNone = None,
+    dry_run: DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Decode rejected records again; what is good now joins the late events, and `reconcile` takes it from there."""
+    from sessionize.app.config import load_pipeline
+    from sessionize.app.options import parse_set_option
+    from sessionize.app.rejected import retry_rejected
+    from sessionize.cli import output as out
+
+    overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
+    overrides |= dict(parse_set_option(text) for text in settings or ())
+    config = load_pipeline(pipeline, overrides=overrides)
+    done = retry_rejected(config.home, config, reason=reason, dry_run=dry_run)
+    if as_json:
+        out.print_json(done.as_dict())
+        return
+    rows = [("looked at", f"{done.looked_at:,}", "")]
+    if done.finished:
+        rows.append(("finished", f"{done.finished:,}", "of a retry that was interrupted"))
+    rows.append(("usable now", f"{done.usable:,}", "would join late_events" if dry_run else "joined late_events"))
+    rows += [(f"still {why}", f"{count:,}", "") for why, count in sorted(done.unusable.items())]
+    out.print_table("what would change" if dry_run else "tried again", ["", "records", ""], rows, right=(1,))
+
+
+def _cut(raw: bytes | None) -> str:
+    text = "" if raw is None else raw[: _RAW_SHOWN + 1].decode("utf-8", "backslashreplace")
+    return text if len(text) <= _RAW_SHOWN else f"{text[:_RAW_SHOWN]}…"

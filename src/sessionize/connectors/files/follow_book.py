@@ -1,0 +1,68 @@
+"""The book of a followed directory: which files were taken up, in which order, and what they were then.
+
+Positions are numbers only, so what a repetition needs beside them is kept here: the order of the files, how to tell
+whether a file is still the same, and the present its events were judged by. One JSON object a line, synced before the
+file's first record is handed out; a torn last line means that nothing of its file ever was.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sessionize.errors import StateError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file as it was when it was taken up. batch_bytes: how it was cut into batches. now_ms: what was the present."""
+
+    place: str
+    size_bytes: int
+    mtime_ns: int
+    now_ms: int
+    batch_bytes: int
+
+
+class Book:
+    """Entries in the order in which files were taken up; a file taken up again counts from its last entry."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: dict[str, Entry] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes() if path.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                entry = Entry(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise StateError(
+                    "the book of followed files is damaged",
+                    detail=f"{path}, line {number}: {error}",
+                    hint="put it back from a copy; without it a repetition could not be exact",
+                ) from error
+            self._put(entry)
+        if whole < len(data):
+            os.truncate(path, whole)
+
+    def add(self, entry: Entry) -> None:
+        """Take up a file, durably. Errors: OSError."""
+        with open(self._path, "ab") as file:
+            file.write(json.dumps(asdict(entry)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if len(self.entries) == 0:
+            self._sync_folder()
+        self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        self.entries.pop(entry.place, None)
+        self.entries[entry.place] = entry
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

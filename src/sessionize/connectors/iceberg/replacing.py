@@ -1,0 +1,304 @@
+"""Rows taken out of a table and others put in, in one snapshot, beside writers that append.
+
+Files that hold a removed row are written again without it (copy on write); only files of the partitions concerned are
+looked into. A commit that loses is tried again on the table as it is then: what was written is used again as long as
+the files it stands for are still there, and made anew otherwise. The token is in the snapshot, and a token that is
+there already is never written twice.
+"""
+
+import contextlib
+import datetime as dt
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema, index_by_name
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.types import IcebergType, LongType
+from sqlalchemy.exc import DBAPIError
+
+from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
+from sessionize.connectors.iceberg.failures import storage_failure
+from sessionize.connectors.iceberg.sink import COMMIT_ID
+from sessionize.connectors.iceberg.staging import Staging
+from sessionize.connectors.iceberg.tables import TableLayout
+from sessionize.errors import OutputError, UnavailableError
+from sessionize.session.columns import SESSION_DATE, SESSION_ID, SESSION_START, USER_HASH_BUCKET
+from sessionize.session.ids import user_hash_buckets
+
+_ATTEMPTS_MAX = 10
+_WAIT_MIN_S = 0.05
+_WAIT_MAX_S = 2.0
+_DAY_MS = 86_400_000
+_LOST = (CommitFailedException, ValidationException, DBAPIError, OSError)
+
+
+@dataclass(slots=True)
+class _Rewrite:
+    """Files that go and the new ones that take their place. seen: every file that was looked into."""
+
+    old: list[DataFile] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    new: list[DataFile] = field(default_factory=list)
+    staging: Staging | None = None
+
+    def discard(self) -> None:
+        """Remove the new files. One that would not go is no reason to fail: no snapshot names it."""
+        if self.staging is not None:
+            with contextlib.suppress(OutputError):
+                self.staging.discard()
+
+
+class RowReplacer:
+    """Replaces rows of one table by their key. Fits engine.reconcile.Replacer for sessions.
+
+    table: the table, whose rows are found by the columns of `key`. layout: what its rows are made of. Partitions by
+    session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be gone already. Not for
+    several threads. Errors: OutputError.
+    """
+
+    def __init__(
+        self, table: Table, layout: TableLayout, *, key: tuple[str, ...] | None = None, missing_ok: bool = False
+    ) -> None:
+        self._missing_ok = missing_ok
+        self._table = table
+        self._layout = layout
+        self._key = key or (str(layout.user_name), SESSION_ID)
+        self._name = ".".join(table.name())
+        self._rewrite: _Rewrite | None = None
+
+    @property
+    def table(self) -> Table:
+        """The table as it was seen last."""
+        return self._table
+
+    def landed(self, token: str) -> bool:
+        """Whether a snapshot carries this token."""
+        summaries = (snapshot.summary for snapshot in self._table.metadata.snapshots)
+        return any(summary is not None and summary[COMMIT_ID] == token for summary in summaries)
+
+    def replace(
+        self,
+        removed: pa.Table,
+        added: pa.Table,
+        *,
+        token: str,
+        start_ms: pa.Array | None = None,
+        snapshot_properties: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take out every row with a key of `removed` and put in `added`, at once; nothing when the token is there.
+
+        start_ms: session_start_time_ms of each removed row, so that only files of these times are opened.
+        Errors: OutputError when a row to be removed is not there, or when other writers were always faster; then
+        nothing has changed.
+        """
+        properties = {**(snapshot_properties or {}), COMMIT_ID: token}
+        problem: Exception | None = None
+        self._rewrite = None
+        try:
+            for attempt in range(_ATTEMPTS_MAX):
+                _wait(attempt)
+                try:
+                    self._table = self._table.refresh()
+                    if self.landed(token):
+                        return
+                    self._commit(self._ready(removed, added, start_ms), added, properties)
+                    return
+                except _LOST as error:
+                    problem = error
+            raise self._gave_up(problem) from problem
+        except BaseException:
+            if self._surely_absent(token):
+                self._forget()
+            raise
+
+    def set_properties(self, properties: Mapping[str, str]) -> None:
+        """Set table properties. Errors: OutputError."""
+        problem: Exception | None = None
+        for attempt in range(_ATTEMPTS_MAX):
+            _wait(attempt)
+            try:
+                self._table = self._table.refresh()
+                transaction = self._table.transaction()
+                transaction.set_properties(dict(properties))
+                self._table = transaction.commit_transaction()
+                return
+            except _LOST as error:
+                problem = error
+        raise self._gave_up(problem) from problem
+
+    def _gave_up(self, problem: Exception | None) -> OutputError | UnavailableError:
+        if isinstance(problem, (OSError, DBAPIError)):
+            return storage_failure("a commit did not succeed", self._name, problem)
+        return OutputError(
+            "a commit did not succeed",
+            detail=f"table {self._name}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
+            hint="other writers were faster; nothing was changed, run it again",
+        )
+
+    def _surely_absent(self, token: str) -> bool:
+        """Whether no snapshot names the new files; unsure means no."""
+        try:
+            self._table = self._table.refresh()
+        except _LOST:
+            return False
+        return not self.landed(token)
+
+    def _ready(self, removed: pa.Table, added: pa.Table, start_ms: pa.Array | None) -> _Rewrite:
+        """The rewrite for the table as it is right now; planning takes long, so the table is looked at once more."""
+        for _ in range(2):
+            rewrite = self._rewrite
+            if rewrite is not None and self._holds(rewrite, removed, added, start_ms):
+                return rewrite
+            self._forget()
+            made = self._rewrite = self._planned(removed, added, start_ms)
+            self._table = self._table.refresh()
+        return made
+
+    def _forget(self) -> None:
+        if self._rewrite is not None:
+            self._rewrite.discard()
+        self._rewrite = None
+
+    def _holds(self, rewrite: _Rewrite, removed: pa.Table, added: pa.Table, start_ms: pa.Array | None) -> bool:
+        """Whether its old files are all there, its new ones fit the table, and no file came that matters too."""
+        staging = rewrite.staging
+        if staging is not None:
+            ids = index_by_name(self._evolved(added))
+            same_ids = all(ids.get(name) == number for name, number in index_by_name(staging.schema).items())
+            if not same_ids or staging.metadata.default_spec_id != self._table.metadata.default_spec_id:
+                return False
+        tasks = self._candidates(removed, start_ms)
+        if not {file.file_path for file in rewrite.old} <= {task.file.file_path for task in tasks}:
+            return False
+        keys = self._keys(removed)
+        for task in tasks:
+            if task.file.file_path not in rewrite.seen and self._matches(task, keys).any():
+                return False
+            rewrite.seen.add(task.file.file_path)
+        return True
+
+    def _planned(self, removed: pa.Table, added: pa.Table, start_ms: pa.Array | None) -> _Rewrite:
+        rewrite = _Rewrite()
+        schema = self._evolved(added)
+        keys = self._keys(removed)
+        found: list[pa.Array] = []
+        staging = rewrite.staging = Staging(self._table.io, self._table.metadata, schema)
+        try:
+            for task in self._candidates(removed, start_ms):
+                rewrite.seen.add(task.file.file_path)
+                hit = self._matches(task, keys)
+                if hit.any():
+                    rows = self._scan(task, self._table.schema())
+                    rewrite.old.append(task.file)
+                    found.append(self._keys(rows).filter(pa.array(hit)))
+                    self._stage(staging, rows.filter(pa.array(~hit)), schema)
+            self._stage(staging, added, schema)
+            rewrite.new = staging.finish()
+            self._check_found(keys, found)
+        except BaseException:
+            rewrite.discard()
+            raise
+        return rewrite
+
+    def _stage(self, staging: Staging, rows: pa.Table, schema: Schema) -> None:
+        if rows.num_rows:
+            staging.add(aligned(complete(rows, self._layout), schema))
+
+    def _check_found(self, keys: pa.Array, found: list[pa.Array]) -> None:
+        if self._missing_ok:
+            return
+        there = pa.concat_arrays([pa.array([], pa.binary()), *found])
+        missing = pc.invert(pc.is_in(keys, value_set=there))
+        count = pc.sum(missing).as_py() or 0
+        if count:
+            raise OutputError(
+                "rows that are to be replaced are not in the table any more",
+                detail=f"table {self._name}: {count} of {len(keys)}, for example {keys.filter(missing)[0]}",
+                hint="somebody else replaced them meanwhile; nothing was changed, run it again",
+            )
+
+    def _candidates(self, removed: pa.Table, start_ms: pa.Array | None) -> list[FileScanTask]:
+        """Files that can hold a removed row, by partition and by the bounds of the start."""
+        if not removed.num_rows:
+            return []
+        partitions = {partition.name for partition in self._table.spec().fields}
+        filters: list[str] = []
+        if USER_HASH_BUCKET in partitions and self._layout.user_name in removed.column_names:
+            users = pc.unique(removed[self._layout.user_name].cast(pa.string()))
+            buckets = pc.unique(user_hash_buckets(users)).to_pylist()
+            filters.append(f"{USER_HASH_BUCKET} in ({', '.join(str(bucket) for bucket in sorted(buckets))})")
+        if SESSION_DATE in partitions and start_ms is not None:
+            days = np.unique(np.floor_divide(start_ms.to_numpy(), _DAY_MS)).tolist()
+            epoch = dt.date(1970, 1, 1)
+            dates = (f"'{epoch + dt.timedelta(days=day)}'" for day in days)
+            filters.append(f"{SESSION_DATE} in ({', '.join(dates)})")
+        tasks = self._table.scan(row_filter=" and ".join(filters) or AlwaysTrue()).plan_files()
+        return [task for task in tasks if self._spans(task.file, start_ms)]
+
+    def _spans(self, file: DataFile, start_ms: pa.Array | None) -> bool:
+        """Whether one of the starts lies within the file's bounds, as far as it says."""
+        if start_ms is None:
+            return True
+        start = self._table.schema().find_field(SESSION_START)
+        low, high = ((bounds or {}).get(start.field_id) for bounds in (file.lower_bounds, file.upper_bounds))
+        if low is None or high is None or not isinstance(start.field_type, LongType):
+            return True
+        starts = start_ms.to_numpy()
+        inside = (starts >= from_bytes(start.field_type, low)) & (starts <= from_bytes(start.field_type, high))
+        return bool(inside.any())
+
+    def _matches(self, task: FileScanTask, keys: pa.Array) -> npt.NDArray[np.bool_]:
+        rows = self._scan(task, self._table.schema().select(*self._key))
+        hit: npt.NDArray[np.bool_] = pc.is_in(self._keys(rows), value_set=keys).to_numpy(zero_copy_only=False)
+        return hit
+
+    def _scan(self, task: FileScanTask, columns: Schema) -> pa.Table:
+        return ArrowScan(self._table.metadata, self._table.io, columns, AlwaysTrue()).to_table([task])
+
+    def _keys(self, rows: pa.Table) -> pa.Array:
+        """The key columns in one value, each with its length in front, so that no two keys look the same."""
+        parts: list[pa.Array] = []
+        for name in self._key:
+            column = rows[name].combine_chunks()
+            text = column if _is_binary(column.type) else column.cast(pa.string())
+            value = text.cast(pa.binary())
+            parts += [pc.binary_length(value).cast(pa.string()).cast(pa.binary()), value]
+        return pc.binary_join_element_wise(*parts, b":", null_handling="replace", null_replacement=b"-")
+
+    def _evolved(self, added: pa.Table) -> Schema:
+        return apply_changes(self._table.transaction(), self._changes(added))
+
+    def _changes(self, added: pa.Table) -> dict[str, IcebergType]:
+        schema = self._table.schema()
+        fixed = frozenset(schema.find_field(f.source_id).name for f in self._table.spec().fields)
+        return changes_needed(schema, complete(added, self._layout).schema, fixed)
+
+    def _commit(self, rewrite: _Rewrite, added: pa.Table, properties: Mapping[str, str]) -> None:
+        transaction = self._table.transaction()
+        apply_changes(transaction, self._changes(added))
+        with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as replacing:
+            for old in rewrite.old:
+                replacing.delete_data_file(old)
+            for new in rewrite.new:
+                replacing.append_data_file(new)
+        self._table = transaction.commit_transaction()
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _wait(attempt: int) -> None:
+    if attempt:
+        time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))

@@ -1,0 +1,122 @@
+"""Which epoch each writer has written last: a compacted topic with one partition, the writer as the key.
+
+The note is part of the transaction that writes the epoch's rows, so it is there if and only if they are.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # its own way
+
+from sessionize.connectors.kafka.client import (
+    UNKNOWN_ERRORS,
+    Log,
+    Settings,
+    client_settings,
+    made,
+    output_error,
+    topic_partitions,
+    unavailable,
+)
+from sessionize.errors import OutputError
+
+_COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.01"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The last epoch of a writer."""
+
+    number: int
+    plan: str
+
+    def note(self) -> bytes:
+        """As it stands in the topic."""
+        return json.dumps({"epoch": self.number, "plan": self.plan}).encode()
+
+
+def ensure_topics(
+    servers: str, security: Settings, names: tuple[str, ...], *, epochs_topic: str | None = None, timeout_s: float
+) -> None:
+    """Make the topics that are missing, with the server's defaults. Errors: OutputError, UnavailableError."""
+    log = Log()
+    admin = made(AdminClient, client_settings(servers, security, {}), log)
+    for name in (*names, *((epochs_topic,) if epochs_topic is not None else ())):
+        try:
+            topic_partitions(admin, log, servers, name, timeout_s=timeout_s, kind=OutputError)
+        except OutputError as error:
+            if error.hint is None or "create the topic" not in error.hint:
+                raise
+            config = _COMPACTED if name == epochs_topic else {}
+            partitions = 1 if name == epochs_topic else -1
+            _create(admin, servers, NewTopic(name, partitions, config=config), timeout_s)
+            topic_partitions(admin, log, servers, name, timeout_s=timeout_s, kind=OutputError, wait=True)
+
+
+def _create(admin: AdminClient, servers: str, topic: Any, timeout_s: float) -> None:
+    try:
+        admin.create_topics([topic], request_timeout=timeout_s)[topic.topic].result(timeout_s + 1)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise output_error(servers, error.args[0], f"the topic {topic.topic}") from None
+    except TimeoutError:
+        raise unavailable(servers, "the topic was not made in time") from None
+
+
+def last_written(
+    servers: str, security: Settings, epochs_topic: str, writer: str, *, timeout_s: float
+) -> Written | None:
+    """The writer's last epoch. To be called when no transaction of this writer is open.
+
+    An open transaction of another writer hides what comes after it: then this waits, up to timeout_s.
+    Errors: UnavailableError, OutputError.
+    """
+    log = Log()
+    until = time.monotonic() + timeout_s
+    target = _end(servers, security, epochs_topic, timeout_s, log)
+    fixed: Settings = {
+        "group.id": f"sessionize-epochs-{writer}",
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+    }
+    consumer = made(Consumer, client_settings(servers, security, fixed), log)
+    found: Written | None = None
+    try:
+        consumer.assign([TopicPartition(epochs_topic, 0, OFFSET_BEGINNING)])
+        while True:
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is None:
+                    if message.key() == writer.encode():
+                        told = json.loads(message.value() or b"{}")
+                        found = Written(int(told["epoch"]), str(told["plan"]))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    if (message.offset() or 0) >= target:
+                        return found
+                elif not error.retriable() and error.code() not in UNKNOWN_ERRORS:
+                    raise output_error(servers, error, "the log of epochs")
+            if time.monotonic() > until:
+                raise unavailable(servers, f"{epochs_topic} could not be read to its end within {timeout_s:.0f} s")
+    finally:
+        consumer.close()
+
+
+def _end(servers: str, security: Settings, topic: str, timeout_s: float, log: Log) -> int:
+    """The offset after everything that is in the topic, open transactions included."""
+    admin = made(AdminClient, client_settings(servers, security, {}), log)
+    place = TopicPartition(topic, 0)
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = admin.list_offsets(
+        {place: latest}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
+    )
+    try:
+        return int(asked[place].result(timeout_s + 1).offset)
+    except KafkaException as error:
+        raise output_error(servers, error.args[0], "the log of epochs") from None
+    except TimeoutError:
+        raise unavailable(servers, "the end of the log of epochs is not told in time") from None

@@ -1,0 +1,229 @@
+"""Topics as an EpochSink (ports.py): one transaction for each epoch, with the epoch's own note in it.
+
+The transactional id is the writer's, so whoever opens it shuts out an older process that still thinks it writes.
+After any failure the producer is thrown away: opening it again ends what was begun, and the log of epochs tells whether
+that was written.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+
+import pyarrow as pa
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
+from sessionize.connectors.kafka.epoch_log import Written, ensure_topics, last_written
+from sessionize.errors import ConfigError, OutputError, SessionizeError, StateError
+from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.ports import EpochId, EpochRows
+
+_PIECE_ROWS = 50_000
+_FULL_WAIT_S = 0.05
+# The server says what is too large; this is only the client's own limit.
+_MESSAGE_BYTES_MAX = 100_000_000
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputTopics:
+    """Where the rows of an epoch go; None leaves them out. Errors: ConfigError when there is none at all."""
+
+    sessions: str | None = None
+    events: str | None = None
+    late: str | None = None
+    rejected: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ConfigError("no Kafka topic is given to write to", hint="name at least one: sessions, events, late …")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics, each once."""
+        return tuple(dict.fromkeys(name for name in astuple(self) if name is not None))
+
+
+class KafkaEpochSink:
+    """Writes epochs to topics, keyed by user, as JSON objects; rejected records are keyed by their source.
+
+    Topics that are missing are made with the server's defaults.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        topics: OutputTopics,
+        *,
+        writer: str,
+        user_name: str,
+        epochs_topic: str | None = None,
+        security: Settings | None = None,
+        timeout_s: float = 30.0,
+        transaction_timeout_s: float = 300.0,
+    ) -> None:
+        """writer: the only name that epochs may come under. user_name: the user's column in the rows.
+
+        epochs_topic: "<first topic>.epochs" by default. timeout_s: how long the server may take for one call.
+        transaction_timeout_s: how long an epoch may take. Errors: UnavailableError, OutputError, ConfigError.
+        """
+        self._servers, self._topics, self._writer, self._user_name = servers, topics, writer, user_name
+        self._epochs_topic = epochs_topic or f"{topics.names[0]}.epochs"
+        self._security = dict(security or {})
+        self._timeout_s = timeout_s
+        self._fixed: Settings = {
+            "transactional.id": f"sessionize-{writer}",
+            "enable.idempotence": True,
+            "acks": "all",
+            "transaction.timeout.ms": int(1_000 * transaction_timeout_s),
+        }
+        self._log = Log()
+        self._producer: Producer | None = None
+        self._written: Written | None = None
+        self._shut_out: OutputError | None = None
+        self._failure: tuple[KafkaError, str] | None = None
+        ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
+        self._open()
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The number of the last epoch that is written, as known now; None before the first."""
+        return None if self._written is None else self._written.number
+
+    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+        """As EpochSink says."""
+        if epoch.writer != self._writer:
+            raise ConfigError("an epoch comes under another name", detail=f"{epoch.writer!r}, not {self._writer!r}")
+        if self._shut_out is not None:
+            raise self._shut_out
+        producer = self._producer or self._open()
+        if self._has(epoch):
+            return
+        written = Written(epoch.number, epoch.plan)
+        try:
+            producer.begin_transaction()
+            for topic, keys, values in self._messages(rows):
+                self._send(producer, topic, keys, values)
+            self._send(producer, self._epochs_topic, [self._writer], [written.note()])
+            producer.commit_transaction(self._timeout_s)
+        except KafkaException as error:
+            raise self._failed(error.args[0], epoch) from None
+        except BaseException:
+            self._throw_away()
+            raise
+        self._written = written
+
+    def close(self) -> None:
+        """Release everything."""
+        self._throw_away()
+
+    def _has(self, epoch: EpochId) -> bool:
+        """Whether the epoch is written already. Errors: StateError when that was by another plan."""
+        last = self._written
+        if last is None or epoch.number > last.number:
+            return False
+        if epoch.number == last.number and epoch.plan != last.plan:
+            raise StateError(
+                "Kafka has this epoch from another plan",
+                detail=f"epoch {epoch.number} of {epoch.writer!r}, noted in {self._epochs_topic}",
+                hint="do two runs have the same name, or was the state folder thrown away? Use another name",
+            )
+        return True
+
+    def _open(self) -> Producer:
+        """A producer that has shut out others of this name, after ending what they had begun."""
+        settings: Settings = {
+            "message.max.bytes": _MESSAGE_BYTES_MAX,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",  # as Java's clients do
+            "delivery.report.only.error": True,
+            **self._security,
+        }
+        log = Log()
+        producer = made(
+            Producer, {**client_settings(self._servers, settings, self._fixed), "on_delivery": self._note}, log
+        )
+        try:
+            producer.init_transactions(self._timeout_s)
+        except KafkaException as error:
+            if log.denied is not None:
+                raise denied(self._servers, log.denied, OutputError) from None
+            raise output_error(self._servers, error.args[0], "the first transaction") from None
+        self._written = last_written(
+            self._servers, self._security, self._epochs_topic, self._writer, timeout_s=self._timeout_s
+        )
+        self._failure = None
+        self._producer, self._log = producer, log
+        return producer
+
+    def _messages(self, rows: EpochRows) -> Iterator[tuple[str, list[str], list[bytes]]]:
+        """(topic, keys, values), a piece at a time."""
+        tables = (
+            (self._topics.events, rows.events if rows.enriched is None else rows.enriched),
+            (self._topics.sessions, rows.sessions),
+            (self._topics.late, rows.late),
+        )
+        for topic, table in tables:
+            for start in range(0, len(table) if topic is not None else 0, _PIECE_ROWS):
+                piece = table.slice(start, _PIECE_ROWS)
+                yield str(topic), piece[self._user_name].cast(pa.string()).to_pylist(), json_rows(piece)
+        if self._topics.rejected is not None and len(rows.rejected):
+            yield self._topics.rejected, rows.rejected["source"].to_pylist(), json_rejected(rows.rejected)
+
+    def _send(self, producer: Producer, topic: str, keys: Sequence[str], values: Sequence[bytes]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            try:
+                producer.produce(topic, value, key)
+            except BufferError:
+                self._wait_for_room(producer)
+                producer.produce(topic, value, key)
+        producer.poll(0)
+
+    def _wait_for_room(self, producer: Producer) -> None:
+        """Until half of what waits in the client is with the server, so that waiting is rare."""
+        waiting = len(producer)
+        until = time.monotonic() + self._timeout_s
+        while len(producer) > waiting // 2 and self._failure is None:
+            producer.poll(_FULL_WAIT_S)
+            if time.monotonic() > until:
+                raise unavailable(self._servers, self._log.last or "records are not taken in time")
+
+    def _note(self, error: KafkaError | None, message: Message) -> None:
+        """Called for each record that was not delivered."""
+        if error is not None and (self._failure is None or self._failure[0].code() == KafkaError._PURGE_QUEUE):
+            key = (message.key() or b"").decode("utf-8", "replace")
+            size_bytes = len(message.value() or b"")
+            self._failure = (error, f"topic {message.topic()}, the row of {key!r} with {size_bytes:,} bytes")
+
+    def _failed(self, error: KafkaError, epoch: EpochId) -> SessionizeError:
+        failure, refused = self._failure, self._log.denied
+        self._throw_away()
+        if error.code() in _FENCED or (failure is not None and failure[0].code() in _FENCED):
+            self._shut_out = OutputError(
+                "another process writes to Kafka under this name",
+                detail=f"writer {self._writer!r}, at epoch {epoch.number}",
+                hint="let only one process run with this name and these partitions",
+            )
+            return self._shut_out
+        if refused is not None:
+            return denied(self._servers, refused, OutputError)
+        if failure is not None and failure[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return OutputError(
+                "a row is too large for Kafka",
+                detail=failure[1],
+                hint="raise max.message.bytes of the topic, or leave out columns",
+            )
+        if failure is not None:
+            return output_error(self._servers, failure[0], f"epoch {epoch.number} ({failure[1]})")
+        return output_error(self._servers, error, f"epoch {epoch.number}")
+
+    def _throw_away(self) -> None:
+        """Abort what is open, as far as the server can be reached; opening again does the rest."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        with contextlib.suppress(KafkaException):
+            producer.purge()
+            producer.abort_transaction(min(self._timeout_s, 5.0))

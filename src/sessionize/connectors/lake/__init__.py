@@ -1,0 +1,5 @@
+"""A lake of Parquet files: events by date, in files that any tool can read."""
+
+from sessionize.connectors.lake.sink import EPOCHS_FOLDER, EVENT_DATE, ParquetLakeSink
+
+__all__ = ["EPOCHS_FOLDER", "EVENT_DATE", "ParquetLakeSink"]

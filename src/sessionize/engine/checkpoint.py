@@ -1,0 +1,340 @@
+"""Where a stream stands, on disk: plans before an epoch, a checkpoint of what changed after it (docs/adr/0009).
+
+    plan-<epoch>.a, plan-<epoch>.b    what the epoch will do, twice
+    base-<epoch>.ckpt                 the whole state after the epoch
+    delta-<epoch>.ckpt                what the epoch changed
+
+The newest chain of a base and the deltas behind it is the state; the plans behind its end are what may have been begun.
+Each delta names the state it builds on, so files of another course of events never join a chain. When the deltas weigh
+too much, base and deltas are merged into a new base as files, by a thread that touches nothing else. The base before
+the newest one stays, with all that came after it.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sessionize.engine.checkpoint_files import TMP, DurableFolder, FileOperations
+from sessionize.engine.checkpoint_format import (
+    DamagedError,
+    Plan,
+    Stored,
+    checkpoint_bytes,
+    plan_bytes,
+    read_checkpoint,
+    read_plan,
+)
+from sessionize.errors import SessionizeError, StateError, UnavailableError
+from sessionize.kernel.changes import Changes, merge_changes
+
+__all__ = ["Checkpoints", "Plan", "Recovered"]
+
+DELTAS_MAX = 200
+DELTAS_BYTES_MIN = 16 << 20  # deltas lighter than this are never merged for their weight
+_NAME = re.compile(r"(plan|base|delta)-(\d+)\.(a|b|ckpt)(\.damaged)?")
+_DAMAGED = ".damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """Where to go on. epoch: the last one that is done, 0 when none is, and then header and state are None.
+
+    header: the engine's, of that epoch. state: the whole state, for Sessionizer.restore_tables(state.header,
+    state.tables, …). plans: of the epochs after it that were begun; they must be repeated as they are, and given to
+    begin_plan again, which mends a damaged copy. damaged: what was found to be so, for the log.
+    """
+
+    epoch: int
+    header: dict[str, Any] | None
+    state: Changes | None
+    plans: tuple[Plan, ...]
+    damaged: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What the newest base and its deltas are.
+
+    epoch, token: of the state at the end. base: its epoch, 0 for none. delta_bytes: of each delta behind it, by epoch.
+    """
+
+    epoch: int = 0
+    token: str = ""
+    base: int = 0
+    base_bytes: int = 0
+    delta_bytes: dict[int, int] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The store of one writer in a folder of its own. Not for several threads.
+
+    deltas_max, deltas_bytes_min: a new base is merged when there are more deltas than the one, or when they weigh more
+    than the other and than the base. Errors of all methods: StateError for a folder that is in use, damaged beyond
+    recovery or another writer's; UnavailableError (the same call may succeed later) or OutputError when the disk
+    refuses, and then everything that was there stays valid.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        writer: str,
+        files: FileOperations | None = None,
+        deltas_max: int = DELTAS_MAX,
+        deltas_bytes_min: int = DELTAS_BYTES_MIN,
+        merge_in_background: bool = True,
+    ) -> None:
+        self._writer = writer
+        self._deltas_max, self._deltas_bytes_min = deltas_max, deltas_bytes_min
+        self._in_background = merge_in_background
+        self._folder = DurableFolder(Path(folder), files or FileOperations())
+        self._chain: _Chain | None = None  # None until recovered
+        self._guard = threading.Lock()  # of _chain, which a merge shortens
+        self._merging: threading.Thread | None = None
+        self._merge_again_at = 0  # after a merge has failed: so many deltas
+        self.merge_error: SessionizeError | None = None  # why the last merge failed, for the log; it is tried again
+
+    # ---- writing ----
+
+    def begin_plan(self, plan: Plan) -> None:
+        """Fix what the next epoch will do; durable when this returns. The same plan may be given again.
+
+        Errors: StateError for an epoch that is not the next one, or that has another plan already.
+        """
+        chain = self._known_chain()
+        if plan.epoch != chain.epoch + 1:
+            raise StateError("an epoch is planned out of turn", detail=f"epoch {plan.epoch} after {chain.epoch}")
+        names = [f"plan-{plan.epoch}.{copy}" for copy in "ab"]
+        there = self._plan(names, [], set(self._folder.names()))
+        if there is not None and there.digest != plan.digest:
+            raise StateError(
+                "an epoch has another plan already",
+                detail=f"epoch {plan.epoch}: {there.digest} is planned, {plan.digest} was given",
+                hint="repeat the plans that recover() returns before planning anew",
+            )
+        self._folder.put({name: plan_bytes(plan) for name in names})
+
+    def commit(self, epoch: int, header: Mapping[str, Any], changes: Changes) -> None:
+        """Make an epoch done; when this returns nothing takes it back. After an error the same call may be repeated.
+
+        epoch: the one after the last. header: JSON-able (positions, latest times, totals). changes: since the commit
+        before, or since the beginning.
+        """
+        chain = self._known_chain()
+        if epoch != chain.epoch + 1:
+            raise StateError("an epoch is committed out of turn", detail=f"epoch {epoch} after {chain.epoch}")
+        first = chain.base == 0
+        stored = Stored(
+            writer=self._writer,
+            epoch=epoch,
+            token=os.urandom(8).hex(),
+            after="" if first else chain.token,
+            header=dict(header),
+            changes=merge_changes([changes], whole=True) if first else changes,
+        )
+        name = f"{'base' if first else 'delta'}-{epoch}.ckpt"
+        size = self._folder.put({name: checkpoint_bytes(stored)})
+        with self._guard:
+            chain.epoch, chain.token = epoch, stored.token
+            if first:
+                chain.base, chain.base_bytes = epoch, size
+            else:
+                chain.delta_bytes[epoch] = size
+        self._merge_when_heavy(chain)
+
+    def wait(self) -> None:
+        """Until a merge that is under way is over."""
+        if self._merging is not None:
+            self._merging.join()
+            self._merging = None
+
+    def close(self) -> None:
+        """Finish a merge that is under way and let others have the folder."""
+        self.wait()
+        self._folder.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- a new base ----
+
+    def _merge_when_heavy(self, chain: _Chain) -> None:
+        if self._merging is not None and not self._merging.is_alive():
+            self.wait()
+        with self._guard:
+            sizes = dict(chain.delta_bytes)
+            heavy = sum(sizes.values()) > max(chain.base_bytes, self._deltas_bytes_min) or len(sizes) > self._deltas_max
+        if not heavy or self._merging is not None or len(sizes) < self._merge_again_at:
+            return
+        names = [f"base-{chain.base}.ckpt", *(f"delta-{epoch}.ckpt" for epoch in sorted(sizes))]
+        if not self._in_background:
+            self._merge(chain, names, max(sizes))
+            return
+        self._merging = threading.Thread(target=self._merge, args=(chain, names, max(sizes)), name="checkpoint-merge")
+        self._merging.start()
+
+    def _merge(self, chain: _Chain, names: list[str], epoch: int) -> None:
+        """Base and deltas, from their files, into the base of an epoch; then remove what is no longer needed."""
+        previous = chain.base
+        try:
+            parts = [self._read(name) for name in names]
+            for before, part in pairwise(parts):
+                if part.after != before.token:
+                    raise DamagedError(f"epoch {part.epoch} does not build on epoch {before.epoch}")
+            whole = merge_changes([part.changes for part in parts], whole=True)
+            last = parts[-1]
+            base = Stored(
+                writer=self._writer, epoch=epoch, token=last.token, after="", header=last.header, changes=whole
+            )
+            del parts
+            size = self._folder.put({f"base-{epoch}.ckpt": checkpoint_bytes(base)})
+            with self._guard:
+                chain.base, chain.base_bytes = epoch, size
+                chain.delta_bytes = {at: n for at, n in chain.delta_bytes.items() if at > epoch}
+            self._merge_again_at, self.merge_error = 0, None
+            self._remove_before(previous)
+        except (SessionizeError, DamagedError, MemoryError, pa.ArrowException) as error:
+            self._merge_again_at = len(chain.delta_bytes) + 20
+            self.merge_error = (
+                error
+                if isinstance(error, SessionizeError)
+                else StateError("checkpoints could not be merged", detail=str(error) or type(error).__name__)
+            )
+
+    def _remove_before(self, base: int) -> None:
+        """All that only bases older than this one need."""
+        old = []
+        for name in self._folder.names():
+            match = _NAME.fullmatch(name)
+            if match and (int(match[2]) < base or (int(match[2]) == base and match[1] != "base")):
+                old.append(name)
+        self._folder.remove(old)
+        self._folder.sync()
+
+    # ---- reading ----
+
+    def recover(self) -> Recovered | None:
+        """Find where to go on; None in a folder where nothing was ever begun. Call it before anything else.
+
+        Errors: StateError when files are damaged or missing so that nothing whole is left, saying which.
+        """
+        self.wait()
+        names = self._folder.names()
+        self._folder.remove(name for name in names if name.endswith(TMP) and _NAME.fullmatch(name.removesuffix(TMP)))
+        there = {match[0]: match for name in names if (match := _NAME.fullmatch(name)) and not match[4]}
+        damaged: list[str] = []
+        aside: list[str] = []
+        parts = self._newest_chain(set(there), damaged, aside)
+        chain = _Chain()
+        if parts:
+            sizes = {part.epoch: part.size_bytes for part in parts[1:]}
+            chain = _Chain(parts[-1].epoch, parts[-1].token, parts[0].epoch, parts[0].size_bytes, sizes)
+        newest = max((int(match[2]) for match in there.values()), default=0)
+        plans = self._plans(chain.epoch, newest, set(there), damaged)
+        for name in aside if parts else ():
+            self._folder.move_aside(name, name + _DAMAGED)
+        self._chain = chain
+        if not there:
+            return None
+        state = merge_changes([part.changes for part in parts], whole=True) if parts else None
+        return Recovered(
+            epoch=chain.epoch,
+            header=parts[-1].header if parts else None,
+            state=state,
+            plans=tuple(plans),
+            damaged=tuple(damaged),
+        )
+
+    def _known_chain(self) -> _Chain:
+        if self._chain is None:
+            self.recover()
+        assert self._chain is not None
+        return self._chain
+
+    def _newest_chain(self, there: set[str], damaged: list[str], aside: list[str]) -> list[Stored]:
+        """The newest base that verifies and the deltas behind it, as far as they verify and follow each other."""
+        bases = [int(match[2]) for name in there if (match := _NAME.fullmatch(name)) and match[1] == "base"]
+        for epoch in sorted(bases, reverse=True):
+            parts: list[Stored] = []
+            name = f"base-{epoch}.ckpt"
+            while name in there:
+                try:
+                    part = self._read(name)
+                except DamagedError as error:
+                    damaged.append(f"{name}: {error}")
+                    aside.append(name)
+                    break
+                if parts and part.after != parts[-1].token:
+                    damaged.append(f"{name}: it does not build on the state before it")
+                    aside.append(name)
+                    break
+                parts.append(part)
+                name = f"delta-{part.epoch + 1}.ckpt"
+            if parts:
+                return parts
+        return []
+
+    def _read(self, name: str) -> Stored:
+        stored = read_checkpoint(self._bytes(name))
+        if stored.writer != self._writer:
+            raise StateError(
+                "the checkpoints belong to another writer",
+                detail=f"{self._folder.path / name} is of {stored.writer!r}, this is {self._writer!r}",
+                hint="give each writer a folder of its own",
+            )
+        if f"-{stored.epoch}." not in name:
+            raise DamagedError(f"it holds epoch {stored.epoch}")
+        return stored
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            return self._folder.read(name)
+        except UnavailableError as error:  # a sector that cannot be read is as good as a damaged one
+            raise DamagedError(error.detail) from error
+
+    def _plans(self, epoch: int, newest: int, there: set[str], damaged: list[str]) -> list[Plan]:
+        """The plans of the epochs after this one. Errors: StateError when one that was begun cannot be repeated."""
+        plans = []
+        for at in range(epoch + 1, newest + 1):
+            plan = self._plan([f"plan-{at}.{copy}" for copy in "ab"], damaged, there)
+            if plan is None:
+                raise StateError(
+                    "the checkpoints are damaged beyond recovery",
+                    detail=f"{self._folder.path}: epoch {at} is neither whole as a checkpoint nor as a plan; "
+                    + ("; ".join(damaged) or "its files are missing"),
+                    hint="put the files back from a copy, or begin with an empty folder, another writer name and "
+                    "tables that do not hold this writer's epochs",
+                )
+            plans.append(plan)
+        return plans
+
+    def _plan(self, names: list[str], damaged: list[str], there: set[str]) -> Plan | None:
+        """The plan in whichever copy verifies."""
+        plans = []
+        for name in names:
+            if name not in there:
+                continue
+            try:
+                plan = read_plan(self._bytes(name))
+                if f"-{plan.epoch}." not in name:
+                    raise DamagedError(f"it holds epoch {plan.epoch}")
+                plans.append(plan)
+            except DamagedError as error:
+                damaged.append(f"{name}: {error}")
+        if len({plan.digest for plan in plans}) > 1:
+            raise StateError(
+                "the two copies of a plan differ",
+                detail=f"{self._folder.path}: {' and '.join(names)}",
+                hint="were files of another run copied here?",
+            )
+        return plans[0] if plans else None

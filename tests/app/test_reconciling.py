@@ -1,0 +1,280 @@
+"""Tables after reconciling, against a batch over everything that was archived; beside an engine that goes on."""
+
+import fcntl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.queries import run_query
+from sessionize.app.reconciling import Reconciled, reconcile_tables
+from sessionize.connectors.iceberg import (
+    EVENTS,
+    LATE_EVENTS,
+    USER_SESSIONS,
+    IcebergSink,
+    TableLayout,
+    events,
+    load_table,
+    open_catalog,
+    user_sessions,
+)
+from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.engine.batch import Job
+from sessionize.errors import ConfigError, OutputError, UnavailableError
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.session import columns as col
+from sessionize.testing.comparison import sorted_rows
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+# the days around a midnight, so that chains lie on both sides of it
+NOON = 20_000 * DAY + DAY // 2
+NOW_MS = NOON + 30 * DAY
+
+
+def pipeline(home: Path, **settings: object) -> PipelineConfig:
+    overrides = {"run.home": str(home), "input.dialect": "user-events", **settings}
+    return load_pipeline("user_sessionization_pipeline", overrides=overrides)
+
+
+def job_of(config: PipelineConfig) -> Job:
+    dialect = config.dialect()
+    return Job(
+        policy=config.policy(),
+        rules=config.event_rules(),
+        columns=col.SessionColumns.made_of(dialect.columns),
+        user_name=dialect.user_name,
+    )
+
+
+def stored(config: PipelineConfig) -> pa.Table:
+    return load_table(open_catalog(config.home), "sessions", USER_SESSIONS).scan().to_arrow()
+
+
+def rows_in(config: PipelineConfig, table: pa.Table) -> list[Any]:
+    job = job_of(config)
+    return sorted_rows(table.select(job.columns.schema(job.user_name).names), job.user_name)
+
+
+def batch_of(config: PipelineConfig) -> list[Any]:
+    """The sessions of all events that the tables have."""
+    job, catalog = job_of(config), open_catalog(config.home)
+    tables = [load_table(catalog, "sessions", name).scan().to_arrow() for name in (EVENTS, LATE_EVENTS)]
+    everything = pa.concat_tables(tables, promote_options="permissive")
+    names = [col.USER if name == job.user_name else name for name in everything.column_names]
+    sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+    canonical = {name: everything.rename_columns(names)[name].cast(kind) for name, kind in col.EVENT_TYPES.items()}
+    sessionizer.push(pa.table(canonical))
+    return rows_in(config, sessionizer.flush())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rules.gap": "36h", "rules.max_duration": "none"},
+        {"rules.session_ids": "sequential"},
+        {"rules.end_events": ["LOGOUT"], "rules.max_duration_mode": "rolling"},
+    ],
+    ids=["as it is", "chains over days", "numbered", "rules"],
+)
+def test_tables_of_a_run_equal_a_batch_afterwards(tmp_path: Path, settings: dict[str, object]) -> None:
+    generated = {"events": 1_500, "users": 30, "duration": "30h", "late_fraction": 0.05}
+    made = {f"input.generator.{name}": value for name, value in generated.items()}
+    config = pipeline(tmp_path, **{"input.kind": "generator", **made, **settings})
+    totals = plan_pipeline(config, now_ms=NOW_MS).open().run()
+    assert totals.late > 30
+    assert rows_in(config, stored(config)) != batch_of(config)
+    would = reconcile_tables(tmp_path, config, dry_run=True)
+    done = reconcile_tables(tmp_path, config, users_max=15, rows_max=400)
+    assert (would.late_events, would.users, would.replaced, would.added, would.unchanged) == (
+        done.late_events,
+        done.users,
+        done.replaced,
+        done.added,
+        done.unchanged,
+    )
+    assert rows_in(config, stored(config)) == batch_of(config)
+    assert done.late_events == totals.late
+    assert (done.waiting, done.incomplete_users) == (0, 0)
+    assert done.commits > 2
+    again = reconcile_tables(tmp_path, config)
+    assert (again.replaced, again.added, again.commits) == (0, 0, 0)
+    assert again.late_events == (totals.late if "rules.session_ids" in settings else 0)
+
+
+class Engine:
+    """The tables as an engine writes them: an epoch's rows, sessions last, with the watermark."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self._job = job_of(config)
+        self._sessionizer = self._new()
+        self._mark = 0
+
+    def epoch(self, on_time: Sequence[tuple[str, float]], late: Sequence[tuple[str, float]], mark: float) -> None:
+        """Events as (user, minutes after noon); the watermark in the same unit."""
+        self._mark = NOON + round(mark * MINUTE)
+        accepted = self._events(on_time)
+        self._sessionizer.push(accepted)
+        self._write(events(self._job.user_name), EVENTS, accepted)
+        self._write(events(self._job.user_name), LATE_EVENTS, self._events(late))
+        self._write(user_sessions(self._job.user_name), USER_SESSIONS, self._sessionizer.advance(self._mark))
+
+    def drain(self) -> None:
+        final = self._sessionizer.flush()
+        self._sessionizer = self._new()
+        self._write(user_sessions(self._job.user_name), USER_SESSIONS, final, {"sessionize.drained": "true"})
+
+    def _new(self) -> Sessionizer:
+        job = self._job
+        return Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+
+    def _events(self, rows: Sequence[tuple[str, float]]) -> pa.Table:
+        columns = {name: pa.nulls(len(rows), kind) for name, kind in col.EVENT_TYPES.items()}
+        columns[col.USER] = pa.array([user for user, _ in rows], pa.string())
+        columns[col.EVENT_TIME] = pa.array([NOON + round(at * MINUTE) for _, at in rows], pa.int64())
+        return pa.table(columns)
+
+    def _write(self, layout: TableLayout, name: str, rows: pa.Table, more: dict[str, str] | None = None) -> None:
+        sink = IcebergSink(open_catalog(self.config.home), layout, table=name)
+        sink.write(rows)
+        sink.commit(snapshot_properties=more or {"sessionize.watermark-ms": str(self._mark)})
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return Engine(pipeline(tmp_path))
+
+
+def reconciled(engine: Engine, **options: Any) -> Reconciled:
+    return reconcile_tables(engine.config.home, engine.config, **options)
+
+
+def test_late_events_of_open_sessions_wait_until_they_are_final(engine: Engine) -> None:
+    engine.epoch([("a", 0), ("b", 0), ("b", 190), ("a", 190)], [], 185)
+    engine.epoch([], [("a", 20), ("b", 170)], 190)
+    done = reconciled(engine)
+    assert (done.late_events, done.users, done.replaced, done.added, done.waiting) == (2, 2, 1, 1, 1)
+    assert done.horizon_ms == NOON + 185 * MINUTE
+    engine.epoch([("c", 400)], [], 390)
+    done = reconciled(engine)
+    assert (done.late_events, done.replaced, done.added, done.unchanged, done.waiting) == (2, 1, 1, 1, 0)
+    assert reconciled(engine).late_events == 0
+    engine.drain()
+    assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)
+
+
+def test_a_chain_over_many_days_is_read_as_a_whole(engine: Engine) -> None:
+    marathon = [("a", float(at)) for at in range(0, 6 * 24 * 60, 25)]
+    engine.epoch([*marathon, ("b", 20_000)], [], 19_000)
+    engine.epoch([], [("a", 3 * 24 * 60 + 7), ("a", -20)], 19_000)
+    assert reconciled(engine).replaced > 60
+    engine.drain()
+    assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)
+
+
+def test_a_drained_stream_that_goes_on_gets_other_ends(engine: Engine) -> None:
+    engine.epoch([("a", 0), ("b", 5)], [], 0)
+    engine.drain()
+    assert reconciled(engine).users == 0
+    engine.epoch([("c", 90)], [("a", 20)], 80)
+    done = reconciled(engine)
+    assert (done.users, done.replaced, done.added, done.waiting) == (2, 2, 2, 0)
+    engine.drain()
+    assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)
+
+
+def test_a_window_looks_at_the_newest_alone_and_forgets_none(engine: Engine) -> None:
+    engine.epoch([("a", 0), ("b", 600), ("c", 700)], [], 690)
+    engine.epoch([], [("a", 10), ("b", 610)], 690)
+    done = reconciled(engine, window_ms=3 * HOUR)
+    assert (done.late_events, done.users, done.replaced) == (1, 1, 1)
+    assert reconciled(engine).replaced == 1
+    engine.drain()
+    assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)
+
+
+def test_a_kill_between_two_groups_is_made_up_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = [f"u{i}" for i in range(6)]
+    engine.epoch([*[(user, 0.0) for user in users], ("z", 600)], [], 590)
+    engine.epoch([], [(user, 10.0) for user in users], 590)
+    real = RowReplacer.replace
+    calls = []
+
+    def dies(self: RowReplacer, *arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(RowReplacer, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        reconciled(engine, users_max=2)
+    assert sorted(stored(engine.config)[col.EVENT_COUNT].to_pylist()) == [1, 1, 1, 1, 2, 2]
+    done = reconciled(engine, users_max=2)
+    assert (done.late_events, done.replaced, done.unchanged) == (6, 4, 2)
+
+
+def test_other_stores_get_the_same_replacements(engine: Engine) -> None:
+    class Kept:
+        def __init__(self) -> None:
+            self.calls: list[tuple[Any, Any, str]] = []
+
+        def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
+            self.calls.append((removed.to_pylist(), added[col.EVENT_COUNT].to_pylist(), token))
+
+    engine.epoch([("a", 0), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 10)], 590)
+    store = Kept()
+    reconciled(engine, stores=[store])
+    (removed, counts, token) = store.calls[0]
+    assert removed == [{engine.config.dialect().user_name: "a", "session_id": f"a_{NOON}"}]
+    assert counts == [2]
+    table = load_table(open_catalog(engine.config.home), "sessions", USER_SESSIONS)
+    assert RowReplacer(table, user_sessions(engine.config.dialect().user_name)).landed(token)
+    summary = table.current_snapshot().summary
+    assert summary is not None
+    assert summary["sessionize.operation"] == "reconcile"
+
+
+def test_one_at_a_time(engine: Engine) -> None:
+    engine.epoch([("a", 0)], [], 0)
+    with open(engine.config.home / "reconcile.lock", "ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UnavailableError, match="another reconciliation is running"):
+            reconciled(engine)
+    assert reconciled(engine).users == 0
+
+
+def test_a_row_lost_to_somebody_else_changes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.epoch([("a", 0), ("a", 40), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 20)], 590)
+    real = RowReplacer.replace
+
+    def late(self: RowReplacer, removed: pa.Table, added: pa.Table, **options: Any) -> None:
+        monkeypatch.setattr(RowReplacer, "replace", real)
+        real(self, removed, added, **{**options, "token": "somebody else"})
+        real(self, removed, added, **options)
+
+    monkeypatch.setattr(RowReplacer, "replace", late)
+    with pytest.raises(OutputError, match="not in the table any more"):
+        reconciled(engine)
+    assert stored(engine.config)[col.EVENT_COUNT].to_pylist() == [3]
+
+
+def test_what_cannot_be_reconciled_says_why(tmp_path: Path, engine: Engine) -> None:
+    with pytest.raises(ConfigError, match="no tables yet"):
+        reconciled(engine)
+    files = pipeline(tmp_path, **{"output.kind": "parquet", "output.path": "o.parquet"})
+    with pytest.raises(ConfigError, match="only tables can be reconciled"):
+        reconcile_tables(tmp_path, files)
+    engine.epoch([("a", 0)], [], 0)
+    other = load_pipeline("user_sessionization_pipeline", overrides={"run.home": str(tmp_path)})
+    with pytest.raises(ConfigError, match="not made by this pipeline"):
+        reconcile_tables(tmp_path, other)
+    assert run_query(tmp_path, "SELECT count(*) AS n FROM events")["n"].to_pylist() == [1]

@@ -1,0 +1,84 @@
+"""`reconcile`, `rejected show` and `rejected retry` as commands: what they print, and how they end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sessionize.app.config import load_pipeline
+from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.queries import run_query
+from sessionize.cli import rejected
+from sessionize.cli.reconcile import reconcile
+from sessionize.errors import ConfigError
+
+commands = typer.Typer()
+commands.command("reconcile")(reconcile)
+commands.add_typer(rejected.app, name="rejected")
+SETTINGS = {
+    "input.generator.duration": "3h",
+    "input.generator.events": 800,
+    "input.generator.users": 20,
+    "input.generator.late_fraction": 0.05,
+    "input.generator.broken_fraction": 0.02,
+}
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(commands, [str(each) for each in arguments], env={"COLUMNS": "160"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("home")
+    config = load_pipeline("user_sessionization_pipeline", overrides={**SETTINGS, "run.home": str(made)})
+    totals = plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
+    assert totals.late > 10
+    assert totals.rejected > 5
+    return made
+
+
+def test_reconcile_in_json_dry_in_a_window_and_for_real(home: Path) -> None:
+    sql = "SELECT sum(event_count) AS n FROM user_sessions"
+    before = run_query(home, sql)["n"].to_pylist()
+    dry: dict[str, Any] = json.loads(run("reconcile", "--home", home, "--dry-run", "--json"))
+    window = json.loads(run("reconcile", "--home", home, "--dry-run", "--json", "--window", "1h"))
+    assert dry["added"] > 0
+    assert window["late_events"] < dry["late_events"]
+    assert run_query(home, sql)["n"].to_pylist() == before
+    printed = run("reconcile", "--home", home)
+    assert "reconciled" in printed
+    assert f"{dry['replaced']:,}" in printed
+    assert run_query(home, sql)["n"].to_pylist() > before
+    again = json.loads(run("reconcile", "--home", home, "--json", "--drained"))
+    assert (again["late_events"], again["added"]) == (0, 0)
+
+
+def test_rejected_show_and_retry(home: Path) -> None:
+    reasons = json.loads(run("rejected", "show", "--home", home, "--json"))
+    total = sum(each["count"] for each in reasons)
+    assert set(reasons[0]) == {"reason", "count", "example"}
+    assert f"{total:,} rejected records" in run("rejected", "show", "--home", home)
+    done = json.loads(run("rejected", "retry", "--home", home, "--dry-run", "--json"))
+    assert done["looked_at"] == total
+    assert done["usable"] + sum(done["unusable"].values()) == total
+    one = reasons[0]["reason"]
+    printed = run("rejected", "retry", "--home", home, "--reason", one)
+    assert "usable now" in printed
+    assert f"still {one}" in printed
+
+
+def test_errors_reach_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no tables yet"):
+        run("reconcile", "--home", tmp_path)
+    with pytest.raises(ConfigError, match="no tables yet"):
+        run("rejected", "retry", "--home", tmp_path)
+    with pytest.raises(ConfigError, match="--window"):
+        run("reconcile", "--home", tmp_path, "--window", "soon")

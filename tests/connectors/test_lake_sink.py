@@ -1,0 +1,214 @@
+import datetime as dt
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from sessionize.connectors.console import ConsoleSink
+from sessionize.connectors.lake import ParquetLakeSink
+from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
+from sessionize.ports import EpochRows
+from sessionize.testing.epoch_sinks import empty_rows, epoch_id, epoch_rows
+
+DAY_MS = 86_400_000
+
+
+def with_times(*times_ms: int) -> EpochRows:
+    events = pa.table({"user": [f"u{i}" for i in range(len(times_ms))], "event_time_ms": list(times_ms)})
+    return replace(empty_rows(), events=events, watermark_ms=5)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_one_file_for_each_date_and_the_marker_that_lists_them(tmp_path: Path) -> None:
+    ParquetLakeSink(tmp_path / "lake").write_epoch(epoch_id(3, writer="w"), with_times(DAY_MS, -1, 0, DAY_MS - 1, 5))
+
+    assert set(files(tmp_path / "lake")) == {
+        "_epochs/w-3.json",
+        "event_date=1969-12-31/w-3.parquet",
+        "event_date=1970-01-01/w-3.parquet",
+        "event_date=1970-01-02/w-3.parquet",
+    }
+    times = pq.read_table(tmp_path / "lake/event_date=1970-01-01/w-3.parquet", partitioning=None)["event_time_ms"]
+    assert times.to_pylist() == [0, DAY_MS - 1, 5]
+    assert json.loads((tmp_path / "lake/_epochs/w-3.json").read_bytes()) == {
+        "writer": "w",
+        "epoch": 3,
+        "plan": "plan-3",
+        "watermark_ms": 5,
+        "rows": 5,
+        "files": [
+            {"file": "event_date=1969-12-31/w-3.parquet", "rows": 1},
+            {"file": "event_date=1970-01-01/w-3.parquet", "rows": 3},
+            {"file": "event_date=1970-01-02/w-3.parquet", "rows": 1},
+        ],
+    }
+
+
+def test_the_lake_is_a_dataset_by_date(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    sink.write_epoch(epoch_id(1), with_times(0, DAY_MS))
+    sink.write_epoch(epoch_id(2), with_times(1))
+
+    lake = ds.dataset(tmp_path, partitioning=ds.partitioning(pa.schema([("event_date", pa.date32())]), flavor="hive"))
+    on_day = lake.to_table(filter=ds.field("event_date") == dt.date(1970, 1, 1))
+    assert sorted(on_day["event_time_ms"].to_pylist()) == [0, 1]
+
+
+def test_an_epoch_that_is_repeated_changes_nothing(tmp_path: Path) -> None:
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), epoch_rows(1))
+    before = files(tmp_path)
+    (tmp_path / "_epochs/writer-1.json").unlink()  # as when the process died just before the marker
+
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), epoch_rows(1))
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), epoch_rows(9))
+
+    assert files(tmp_path) == before
+
+
+def test_another_plan_is_refused(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    before = files(tmp_path)
+
+    with pytest.raises(StateError, match="another plan"):
+        sink.write_epoch(epoch_id(1, plan="other"), epoch_rows(2))
+    assert files(tmp_path) == before
+
+
+def test_an_epoch_without_events_is_marked(tmp_path: Path) -> None:
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), empty_rows())
+
+    assert set(files(tmp_path)) == {"_epochs/writer-1.json"}
+
+
+def test_encoded_columns_are_stored_as_their_values(tmp_path: Path) -> None:
+    rows = epoch_rows(1)
+    encoded = rows.events.set_column(0, "user", rows.events["user"].dictionary_encode())
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), replace(rows, events=encoded))
+
+    (path,) = tmp_path.rglob("*.parquet")
+    assert pq.read_schema(path).field("user").type == pa.string()
+    assert pq.read_table(path, partitioning=None).equals(rows.events)
+
+
+@pytest.mark.parametrize("writer", ["", "../x", "a/b", "a b", "x" * 101])
+def test_a_writer_that_cannot_name_a_file(writer: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot name files"):
+        ParquetLakeSink(tmp_path).write_epoch(epoch_id(1, writer=writer), epoch_rows(1))
+
+
+def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    noise = [np.random.default_rng(i).bytes(400_000).hex() for i in range(4)]
+    events = pa.table({"user": ["bob"] * 4, "event_time_ms": [2] * 4, "properties": noise})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(UnavailableError, match="full"):
+            sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(tmp_path) == {}
+
+    sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
+    assert set(files(tmp_path)) == {"_epochs/writer-1.json", "event_date=1970-01-01/writer-1.parquet"}
+
+
+def test_a_place_that_cannot_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        ParquetLakeSink(tmp_path / "file")
+
+
+def test_who_reads_meanwhile_sees_whole_files(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    rows = with_times(*range(20_000))
+    failures: list[str] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for path in tmp_path.glob("event_date=*/*.parquet"):
+                if (found := pq.read_metadata(path).num_rows) != 20_000:
+                    failures.append(f"{path}: {found}")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, 30):
+            sink.write_epoch(epoch_id(number), rows)
+    finally:
+        done.set()
+        reader.join()
+    assert failures == []
+
+
+KILLED = """
+import sys
+from sessionize.connectors.lake import ParquetLakeSink
+from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
+sink = ParquetLakeSink(sys.argv[1])
+for number in range(int(sys.argv[2]), 100_000):
+    sink.write_epoch(epoch_id(number), epoch_rows(number))
+    print(number, flush=True)
+"""
+
+
+def test_killed_while_writing(tmp_path: Path) -> None:
+    number = 1
+    for kill in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), str(number)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        with writer.stdout as said:
+            for _ in range(3 + kill):
+                said.readline()
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.wait()
+            number += 3 + kill + len(said.readlines())
+    sink = ParquetLakeSink(tmp_path)
+    for again in range(1, number + 1):
+        sink.write_epoch(epoch_id(again), epoch_rows(again))
+
+    seen = pa.concat_tables([pq.read_table(p, partitioning=None) for p in tmp_path.glob("event_date=*/*.parquet")])
+    expected = pa.concat_tables([epoch_rows(n).events for n in range(1, number + 1)])
+    assert sorted(seen["event_id"].to_pylist()) == sorted(expected["event_id"].to_pylist())
+
+
+# ---- console ----
+
+
+def test_sessions_as_lines_of_json() -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    sink.write_epoch(epoch_id(1), epoch_rows(1, ["ann", "zoë"]))
+    sink.write_epoch(epoch_id(1), epoch_rows(1, ["ann", "zoë"]))
+
+    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [row["user"] for row in rows] == ["ann", "zoë"]
+    assert rows[0]["events_by_type"] == {"purchase": 1, "view": 2}
+    assert rows[0]["session_date"] == "2023-11-14"
+
+
+def test_a_reader_that_is_gone() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    with pytest.raises(OutputError, match="cannot be printed"):
+        ConsoleSink(stream).write_epoch(epoch_id(1), epoch_rows(1))
+    with pytest.raises(BrokenPipeError):
+        stream.close()

@@ -1,0 +1,237 @@
+"""A pipeline over a real topic: whatever the partitions and the cut, the rows of the reference, and all books balanced.
+
+What goes in is made up by the generator, or hostile by hand; what comes out is read from the tables, as a user would.
+"""
+
+import json
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.queries import run_query
+from sessionize.app.streaming import open_stream
+from sessionize.connectors.generator.settings import GeneratorSettings
+from sessionize.connectors.generator.writer import write_lines
+from sessionize.engine.status import EpochReport
+from sessionize.engine.totals import Totals
+from sessionize.testing.oracle import Oracle
+from sessionize.testing.services.kafka import KafkaServers
+
+FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
+COLUMNS = (
+    "session_id",
+    "session_start_time_ms",
+    "session_end_time_ms",
+    "event_count",
+    "pages_visited",
+    "entry_page",
+    "exit_page",
+    "has_conversion",
+    "start_reason",
+    "end_reason",
+)
+
+
+def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **overrides: object) -> PipelineConfig:
+    path = folder / "p.toml"
+    path.write_text('[input]\nkind = "kafka"\ndialect = "clickstream"\n' + text)
+    keys = {key.replace("__", "."): value for key, value in overrides.items()}
+    fixed = {
+        "input.kafka.servers": kafka.servers,
+        "input.kafka.topic": topic,
+        "run.once": True,
+        "run.home": str(folder / "home"),
+        "rules.lateness": "5m",
+        "stream.poll": "20ms",
+    }
+    return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
+
+
+def run(config: PipelineConfig) -> tuple[Totals, list[EpochReport]]:
+    reports: list[EpochReport] = []
+    with open_stream(config, stopping=threading.Event(), on_epoch=reports.append) as opened:
+        totals = opened.run()
+    assert all(report.totals.balanced for report in reports)
+    return totals, reports
+
+
+def filled_topic(kafka: KafkaServers, parts: list[list[bytes]]) -> str:
+    topic = kafka.create_topic(f"stream-{uuid.uuid4().hex[:8]}", len(parts))
+    for number, part in enumerate(parts):
+        kafka.send(topic, part, partition=number)
+    return topic
+
+
+def dealt(records: Iterable[bytes], partitions: int) -> list[list[bytes]]:
+    """By user where there is one, as a producer with keys does."""
+    parts: list[list[bytes]] = [[] for _ in range(partitions)]
+    for record in records:
+        at = record.find(b'"uuid":"')
+        parts[crc32(record[at : at + 44] if at >= 0 else record) % partitions].append(record)
+    return parts
+
+
+def generated(count: int, **settings: Any) -> list[bytes]:
+    out = BytesIO()
+    write_lines(GeneratorSettings(profile="clickstream", events=count, **settings), out)
+    return out.getvalue().splitlines()
+
+
+def event(user: str, time_ms: int, **more: Any) -> bytes:
+    record = {"uuid": user, "event_timestamp": str(time_ms), "event_id": uuid.uuid4().hex, "page_name": "home", **more}
+    return json.dumps(record).encode()
+
+
+def session_rows(config: PipelineConfig) -> Counter[str]:
+    found = run_query(config.home, f"SELECT uuid, {', '.join(COLUMNS)} FROM user_sessions").to_pylist()
+    return Counter(repr([row["uuid"], *(row[name] for name in COLUMNS)]) for row in found)
+
+
+def expected_rows(oracle: Oracle, config: PipelineConfig, *, late_too: bool = False) -> Counter[str]:
+    made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
+    return Counter(repr([row["user"], *(row[name] for name in COLUMNS)]) for row in made)
+
+
+def count(config: PipelineConfig, table: str) -> int:
+    (row,) = run_query(config.home, f"SELECT count(*) AS n FROM {table}").to_pylist()
+    return int(row["n"])
+
+
+@pytest.mark.parametrize(("partitions", "epoch_rows"), [(1, 10_000), (2, 200), (3, 700), (16, 400)])
+def test_stream_batch_and_replay_are_the_same(
+    tmp_path: Path, kafka: KafkaServers, partitions: int, epoch_rows: int
+) -> None:
+    records = generated(
+        3_000,
+        users=60,
+        duration_ms=8 * 3_600_000,
+        seed=partitions,
+        out_of_order_ms=200_000,
+        late_fraction=0.02,
+        late_by_ms=1_000_000,
+        duplicate_fraction=0.02,
+        broken_fraction=0.01,
+    )
+    parts = dealt(records, partitions)
+    topic = filled_topic(kafka, parts)
+    config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=epoch_rows)
+    totals, _ = run(config)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    assert oracle.late
+    assert session_rows(config) == expected_rows(oracle, config)
+    assert (count(config, "events"), count(config, "late_events")) == (len(oracle.on_time), len(oracle.late))
+    assert (count(config, "rejected_events"), totals.rejected) == (oracle.rejected, oracle.rejected)
+    assert totals.consumed == sum(map(len, parts))
+    # the same topic once more, into a new home: a replay
+    again = pipeline(tmp_path, kafka, topic, stream__epoch_rows=777, run__home=str(tmp_path / "again"))
+    run(again)
+    assert session_rows(again) == session_rows(config)
+
+
+def test_the_next_run_reads_only_what_is_new(tmp_path: Path, kafka: KafkaServers) -> None:
+    start = 1_700_000_000_000
+    first = [event(f"u{i % 5}", start + i * 1_000) for i in range(100)]
+    topic = filled_topic(kafka, [first])
+    config = pipeline(tmp_path, kafka, topic, stream__drain=False)
+    assert run(config)[0].consumed == 100
+    second = [event(f"u{i % 5}", start + 100_000 + i * 1_000) for i in range(50)]
+    kafka.send(topic, second)
+    totals, reports = run(pipeline(tmp_path, kafka, topic))
+    assert (totals.consumed, sum(report.consumed for report in reports)) == (150, 50)
+    oracle = Oracle.of_json([first + second], config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    assert session_rows(config) == expected_rows(oracle, config)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5])
+def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, share: float) -> None:
+    records = generated(2_000, users=30, seed=3, broken_fraction=share)
+    parts = dealt(records, 2)
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=500)
+    totals, _ = run(config)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    assert totals.rejected == count(config, "rejected_events") == oracle.rejected > 0
+    assert session_rows(config) == expected_rows(oracle, config)
+    raw = run_query(config.home, "SELECT raw, source, line_number FROM rejected_events").to_pylist()
+    for row in raw:  # each can be found again where it came from
+        partition = int(row["source"].rpartition("[")[2].rstrip("]"))
+        assert parts[partition][row["line_number"]].startswith(bytes(row["raw"]))
+
+
+def test_the_year_2099_moves_no_watermark(tmp_path: Path, kafka: KafkaServers) -> None:
+    start = 1_700_000_000_000
+    records = [event("a", start + i * 60_000) for i in range(20)]
+    records.insert(5, event("b", 4_070_908_800_000))
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, [records]))
+    totals, _ = run(config)
+    assert (totals.rejected, totals.late) == (1, 0)
+    assert totals.rejected_by_reason == {"future_timestamp": 1}
+    (row,) = run_query(config.home, "SELECT uuid, event_count FROM user_sessions").to_pylist()
+    assert row == {"uuid": "a", "event_count": 20}
+
+
+def test_an_empty_partition_does_not_hold_the_others(tmp_path: Path, kafka: KafkaServers) -> None:
+    start = 1_700_000_000_000
+    records = [event("a", start), event("a", start + 3_600_000), event("b", start + 7_200_000)]
+    config = pipeline(
+        tmp_path,
+        kafka,
+        filled_topic(kafka, [records, []]),
+        run__once=False,
+        stream__epoch="50ms",
+        stream__idle_after="100ms",
+    )
+    stopping = threading.Event()
+    seen: list[EpochReport] = []
+
+    def told(report: EpochReport) -> None:
+        seen.append(report)
+        if report.totals.sessions:
+            stopping.set()
+
+    guard = threading.Timer(60, stopping.set)
+    guard.start()
+    with open_stream(config, stopping=stopping, on_epoch=told) as opened:
+        opened.run()
+    guard.cancel()
+    assert count(config, "user_sessions") >= 1
+    assert seen[-1].totals.sessions >= 1
+
+
+def test_one_user_with_very_many_events(tmp_path: Path, kafka: KafkaServers) -> None:
+    start = 1_700_000_000_000
+    records = [event("bot", start + i * 100) for i in range(30_000)]
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, [records]), stream__epoch_rows=4_000)
+    totals, _ = run(config)
+    assert totals.settled == 30_000
+    found = run_query(
+        config.home, "SELECT sum(event_count) AS n, max(session_duration_seconds) AS s FROM user_sessions"
+    )
+    (row,) = found.to_pylist()
+    assert row["n"] == 30_000
+    assert row["s"] < 2 * 3_600
+
+
+def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServers) -> None:
+    records = generated(4_000, users=40, seed=9, duration_ms=6 * 3_600_000)
+    parts = dealt(records, 2)
+    topic = filled_topic(kafka, parts)
+    config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=200)
+    stopping = threading.Event()
+    with open_stream(
+        config, stopping=stopping, on_epoch=lambda report: stopping.set() if report.epoch == 3 else None
+    ) as opened:
+        part = opened.run()
+    assert 0 < part.consumed < len(records)
+    assert count(config, "events") + count(config, "late_events") == part.consumed - part.rejected
+    totals, _ = run(config)
+    assert totals.consumed == len(records)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    assert session_rows(config) == expected_rows(oracle, config)
