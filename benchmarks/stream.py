@@ -10,6 +10,7 @@ code 1 when something failed or was wrong.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -94,10 +95,15 @@ def measured(command: Sequence[str], wall_s_max: float) -> measure.Run:
     """measure.run in a process of its own."""
     asked = json.dumps({"command": list(command), "wall_s_max": wall_s_max})
     meter = [sys.executable, str(HERE / "stream_measure.py")]
-    done = subprocess.run(meter, input=asked, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{command[0]} could not be run: {done.stderr.strip()}")
-    return measure.Run(**json.loads(done.stdout))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(meter, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as running:
+        try:
+            told, problem = running.communicate(asked)
+        finally:  # interrupted: it ends what it started, which killing it would not
+            running.terminate()
+    if running.returncode:
+        sys.exit(f"{command[0]} could not be run: {problem.strip()}")
+    return measure.Run(**json.loads(told))
 
 
 def cpu_s(pid: int) -> float:
@@ -188,6 +194,7 @@ def compare(bench: Bench, contenders: Sequence[Contender], count: int) -> None:
 
 def main(given: Sequence[str] | None = None) -> int:
     args = arguments(given)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: broker and contenders end with it
     contenders = line_up(args.peers, args.sessionize, ours=args.ours)
     facts = machine()
     print(machine_lines(facts, {}))

@@ -45,6 +45,7 @@ FLINK_JAVA = tuple(
         "sun.nio.ch",
     )
 )
+CAP, NO_CAP = 'max_duration = "2h"\nmax_duration_mode = "rolling"', 'max_duration = "none"'
 PIPELINE = """\
 name = "bench"
 
@@ -58,8 +59,7 @@ topic = {topic}
 
 [rules]
 gap = "30m"
-max_duration = {cap}
-max_duration_mode = "rolling"
+{cap}
 lateness = "61s"
 
 [output]
@@ -106,7 +106,7 @@ def sessionize(name: str, command: Path, *, cap: bool, events: bool) -> Contende
         text = PIPELINE.format(
             servers=json.dumps(task.servers.servers),
             topic=json.dumps(task.topic.name),
-            cap=json.dumps("2h" if cap else "none"),
+            cap=CAP if cap else NO_CAP,
             events=json.dumps(events),
             home=json.dumps(str(task.scratch / "home")),
         )
