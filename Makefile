@@ -39,6 +39,10 @@ bench: setup ## measure speed and memory side by side with other tools (ARGS is 
 mutants: setup ## break every comparison in the rules, one at a time, and see a test fail (some minutes)
 	@$(BIN)/python tests/mutants.py
 
+.PHONY: chaos
+chaos: setup ## kill a running pipeline 1,000 times and compare every table (ARGS="--kills 100"; long)
+	@$(BIN)/python tests/system/chaos.py $(ARGS)
+
 .PHONY: lock
 lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to the newest versions)
 	@$(LOCK) --all-extras --group dev --output-file requirements.lock pyproject.toml

@@ -18,8 +18,7 @@ from sessionize.errors import MissingExtraError
 from sessionize.ports import EpochSink, StreamSource
 
 if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-
+    from sessionize.connectors.iceberg import Catalog
     from sessionize.connectors.redis import RedisLiveView
 
 POLL_RECORDS_MAX = 100_000

@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from sessionize.cli import demo, files, pipelines, produce, tables
+from sessionize.cli import demo, files, maintain, pipelines, produce, reconcile, rejected, tables
 from sessionize.cli.output import print_error
 from sessionize.errors import ConfigError, SessionizeError
 
@@ -26,6 +26,9 @@ app.command("produce")(produce.produce)
 app.command("query")(tables.query)
 app.command("explain")(tables.explain)
 app.command("pruning")(tables.pruning)
+app.command("reconcile")(reconcile.reconcile)
+app.add_typer(rejected.app, name="rejected")
+app.command("maintain")(maintain.maintain)
 app.command("init")(pipelines.init)
 app.command("demo")(demo.demo)
 
