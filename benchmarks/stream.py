@@ -129,7 +129,7 @@ def run_one(bench: Bench, line: Line, topic: FilledTopic, number: int) -> None:
         line.broker_cpu_s.append(round(cpu_s(bench.broker_pid) - before, 2))
         line.row.keep(done)
         bench.progress(f"{contender.name}: {done.wall_s:.1f} s, {done.cpu_s:.1f} s CPU {done.failure or ''}")
-        if line.row.problem is None:
+        if line.row.problem is None and contender.found is not None:
             line.found, verdict = judged(
                 contender.found(task), contender.user_name, topic.events, contender.answers, Path(scratch)
             )

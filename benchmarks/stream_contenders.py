@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """answers: which of the reference's answers its sessions must equal; missing: why it cannot take part."""
+    """found: its sessions, None when it makes none; answers: what they must equal; missing: why it cannot take part."""
 
     name: str
     command: Callable[[Task], Sequence[str]]
-    found: Callable[[Task], pa.Table]
+    found: Callable[[Task], pa.Table] | None
     answers: str = "A"
     user_name: str = "user"
     missing: str | None = None
@@ -172,6 +173,16 @@ def bytewax(name: str, *, recovery: bool) -> Contender:
     return Contender(name, prepared, _sessions_in_kafka, missing=missing)
 
 
+def floor(name: str, *, columns: bool) -> Contender:
+    """Reading the topic alone, in this environment: no sessions."""
+
+    def prepared(task: Task) -> Sequence[str]:
+        script = [sys.executable, str(HERE / "stream_floor.py"), task.servers.servers, task.topic.name]
+        return [*script, "--columns"] if columns else script
+
+    return Contender(name, prepared, None)
+
+
 def built(project: str) -> tuple[str, str | None]:
     """The class path of a Java peer, built when its source is newer; or why it cannot be built."""
     source, target = PEERS / project, BUILT / project
@@ -203,6 +214,8 @@ OURS: dict[str, tuple[bool, bool]] = {  # name -> (2 h cap, archive of events)
     "sessionize, 2 h cap": (True, True),
 }
 OTHERS: dict[str, Callable[[str], Contender]] = {
+    "floor-consume": lambda name: floor(name, columns=False),
+    "floor-columns": lambda name: floor(name, columns=True),
     "flink-heap": lambda name: flink(name, "hashmap"),
     "flink-rocksdb": lambda name: flink(name, "rocksdb"),
     "kstreams-exact": lambda name: kafka_streams(name, "exactly_once_v2"),
