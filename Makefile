@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## list the targets (this)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make or update .venv with the locked packages and the command .venv/bin/sessionize
@@ -35,6 +35,11 @@ bench: setup ## measure speed and memory side by side with other tools (ARGS is 
 	@scripts/setup bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
+.PHONY: bench-stream
+bench-stream: setup ## the same for a Kafka topic: Flink, Kafka Streams, bytewax (ARGS is passed on; Java, Maven)
+	@scripts/setup bench-stream || echo "bench-stream: going on without bytewax" >&2
+	@$(BIN)/python benchmarks/stream.py $(ARGS)
+
 .PHONY: mutants
 mutants: setup ## break every comparison in the rules, one at a time, and see a test fail (some minutes)
 	@$(BIN)/python tests/mutants.py
@@ -47,7 +52,9 @@ chaos: setup ## kill a running pipeline 1,000 times and compare every table (ARG
 lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to the newest versions)
 	@$(LOCK) --all-extras --group dev --output-file requirements.lock pyproject.toml
 	@$(LOCK) --constraint requirements.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
-	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock || \
+	@$(LOCK) --constraint requirements.lock --output-file benchmarks/stream_peers/requirements.lock \
+		benchmarks/stream_peers/requirements.in
+	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock benchmarks/stream_peers/requirements.lock || \
 		{ echo "a lock file names an address, which would tie it to one machine"; exit 1; }
 
 # One version of each package for every supported Python and platform, wheels only, no index address.
