@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 _END_S = 30.0
+_PAUSE_MIN_S = 0.02
 
 
 class MovingClock(Protocol):
@@ -97,5 +98,5 @@ class Periodic:
         return max(0.0, self._next_s - self._clock.monotonic_s())
 
     def _run(self) -> None:
-        while not self._closed.wait(self.step() or 0.001):
+        while not self._closed.wait(max(_PAUSE_MIN_S, self.step())):
             pass
