@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from sessionize.connectors.kafka.source import KafkaSource
 from sessionize.errors import ConfigError, InputError, UnavailableError
 from sessionize.formats.dialects import DIALECTS
+from sessionize.formats.records import JsonRecords
 from sessionize.ports import StreamBatch
 from sessionize.testing.services.kafka import KafkaServers
 
@@ -148,6 +149,36 @@ def test_seek_and_read_give_the_same_records_again(kafka):
         assert ranges(to_end(source)) == {f"{topic}[0]": (65, 66), f"{topic}[1]": (0, 66)}
         with pytest.raises(ConfigError, match=r"elsewhere\[0\]"):
             source.seek({"elsewhere[0]": 1})
+
+
+class Interrupted(JsonRecords):
+    """Fails once at a chosen call, as when a schema registry is away."""
+
+    calls_left = -1
+
+    def decode(self, values, offsets, **more):
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            raise UnavailableError("the registry is away")
+        return super().decode(values, offsets, **more)
+
+
+def test_reading_again_that_failed_half_way_can_be_repeated(kafka):
+    topic = kafka.create_topic(f"t-{uuid.uuid4().hex[:12]}", 2)
+    for p in range(2):
+        kafka.send(topic, clicks(0, 60), partition=p)
+    decoder = Interrupted(CLICKS)
+    with source_of(kafka.servers, topic, decoder=decoder, batch_records=10) as source:
+        source.seek({f"{topic}[0]": 30, f"{topic}[1]": 50})
+        decoder.calls_left = 3
+        wanted = {f"{topic}[0]": (30, 60)}
+        with pytest.raises(UnavailableError):
+            list(source.read(wanted, now_ms=NOW_MS))
+        assert ranges(source.read(wanted, now_ms=NOW_MS)) == wanted
+        decoder.calls_left = 1
+        with pytest.raises(UnavailableError):
+            to_end(source)
+        assert ranges(to_end(source)) == {f"{topic}[1]": (50, 60)}
 
 
 def test_half_of_the_records_are_poison(kafka, topic):

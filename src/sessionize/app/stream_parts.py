@@ -5,16 +5,16 @@ What a part needs to be installed is said when it is asked for.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sessionize.app.avro_input import avro_decoder, client_settings
 from sessionize.app.config import PipelineConfig
 from sessionize.app.config_streams import KafkaOutputSection, PostgresSection
+from sessionize.app.missing import needing
 from sessionize.app.secrets import resolved
 from sessionize.engine.batch import Job
-from sessionize.errors import MissingExtraError
 from sessionize.ports import EpochSink, StreamSource
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         kafka.servers,
         kafka.topic,
         config.dialect(),
+        decoder=avro_decoder(config, extras=config.output.events),
         extras=config.output.events,
         partitions=kafka.partitions,
         instance=instance_of(config),
-        security=resolved(kafka.settings),
+        security=client_settings(resolved(kafka.settings)),
         max_future_ms=config.rules.max_future_ms,
         start=kafka.start,
         on_expired=kafka.on_expired,
@@ -86,17 +87,6 @@ def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callabl
     if output.console:
         makers["console"] = _console
     return makers
-
-
-@contextmanager
-def needing(extra: str, purpose: str) -> Iterator[None]:
-    """An optional package that is not installed is said in one sentence."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("sessionize"):
-            raise
-        raise MissingExtraError(error.name or "?", extra, purpose) from error
 
 
 def open_catalog_of(config: PipelineConfig) -> "Catalog":
@@ -173,7 +163,7 @@ def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSe
         OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
         writer=writer,
         user_name=job.user_name,
-        security=resolved(section.settings or (config.input.kafka.settings if same else ())),
+        security=client_settings(resolved(section.settings or (config.input.kafka.settings if same else ()))),
     )
 
 

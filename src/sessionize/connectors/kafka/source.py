@@ -149,10 +149,22 @@ class KafkaSource:
         return self._batches(messages, self._latest_ms(now_ms))
 
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
-        """The records of these ranges again. Errors: InputError when some are gone, UnavailableError."""
+        """The records of these ranges again. Errors: InputError when some are gone, UnavailableError.
+
+        When it ends early, by an error or because nobody asks for more, the positions are what they were.
+        """
         ends = {self._partition(place): end for place, (_, end) in ranges.items()}
+        before = self._positions
+        try:
+            yield from self._read(ranges, ends, now_ms)
+        except BaseException:
+            self._positions, self._assigned = before, False
+            raise
+        self._positions = before | ends
+        self._assign()
+
+    def _read(self, ranges: Ranges, ends: dict[int, int], now_ms: int) -> Iterator[StreamBatch]:
         starts = {self._partition(place): start for place, (start, _) in ranges.items()}
-        before = {p: offset for p, offset in self._positions.items() if p not in ends}
         self._latest = {}
         self._positions = {p: start for p, start in starts.items() if start < ends[p]}
         self._assign(frozenset(self._positions))
@@ -169,8 +181,6 @@ class KafkaSource:
             done = {p for p in missing if self._positions[p] >= ends[p]}
             missing -= done
             self._consumer.pause([TopicPartition(self._topic, p) for p in done])
-        self._positions = before | ends
-        self._assign()
 
     def read_to_end(self) -> frozenset[str]:
         """Places that were read up to what was there; none while the server is away."""
