@@ -236,6 +236,55 @@ def test_aborted_transactions_leave_gaps_and_no_records(kafka, topic):
         assert times(source.read({f"{topic}[0]": (9, 23)}, now_ms=NOW_MS)) == {f"{topic}[0]": [9, 20]}
 
 
+def test_what_is_there_now_and_no_more(kafka):
+    """Behind the last records lie marks of transactions, one that is open, and what comes while it is read."""
+    topic = kafka.create_topic(f"t-{uuid.uuid4().hex[:12]}", 4)
+    producer = Producer({"bootstrap.servers": kafka.servers, "transactional.id": topic, "log_level": 0})
+    producer.init_transactions(20)
+    for commits in (True, False):  # partition 0 ends with an aborted transaction
+        producer.begin_transaction()
+        for value in clicks(0, 20):
+            producer.produce(topic, value, partition=0)
+        producer.flush(10)
+        producer.commit_transaction(20) if commits else producer.abort_transaction(20)
+    kafka.send(topic, clicks(0, 30), partition=1)
+    kafka.send(topic, clicks(0, 10), partition=3)
+    kafka.delete_records(topic, {3: 10})  # and nothing is left of partition 3
+    producer.begin_transaction()
+    producer.produce(topic, click(30), partition=1)
+    producer.flush(10)
+    with source_of(kafka.servers, topic, until_now=True, refresh_s=0.1, batch_records=7) as source:
+        assert source.behind() == 72
+        producer.commit_transaction(20)
+        for p in range(4):
+            kafka.send(topic, clicks(100, 200), partition=p)
+        kafka.add_partitions(topic, 5)
+        kafka.send(topic, clicks(0, 5), partition=4)
+        batches = until(source, lambda _: source.partitions() <= source.read_to_end())
+        assert times(batches) == {f"{topic}[0]": list(range(20)), f"{topic}[1]": list(range(30))}
+        assert ranges(batches) == {f"{topic}[0]": (0, 42), f"{topic}[1]": (0, 30)}
+        assert source.partitions() == {f"{topic}[{p}]" for p in range(4)}
+        assert source.poll(timeout_s=5, now_ms=NOW_MS) == []
+        assert source.behind() == 0
+        again = list(source.read(ranges(batches), now_ms=NOW_MS))
+        assert table(again) == table(batches)
+        assert source.poll(timeout_s=5, now_ms=NOW_MS) == []
+        source.seek({f"{topic}[0]": 19, f"{topic}[1]": 30})
+        assert times(until(source, lambda _: source.partitions() <= source.read_to_end())) == {f"{topic}[0]": [19]}
+        with pytest.raises(InputError, match="no longer in Kafka"):
+            source.seek({f"{topic}[1]": 31})
+    with source_of(kafka.servers, topic, until_now=True) as source:
+        source.seek({f"{topic}[0]": 42, f"{topic}[1]": 30})
+        batches = until(source, lambda _: source.partitions() <= source.read_to_end())
+        assert {place: len(found) for place, found in times(batches).items()} == {
+            f"{topic}[0]": 100,
+            f"{topic}[1]": 101,
+            f"{topic}[2]": 100,
+            f"{topic}[3]": 100,
+            f"{topic}[4]": 5,
+        }
+
+
 def test_a_first_run_may_begin_at_the_latest_record(kafka, topic):
     kafka.send(topic, clicks(0, 10))
     with source_of(kafka.servers, topic, start="latest") as source:

@@ -52,6 +52,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             book=state_folder(config, writer) / "files.book",
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,
+            until_now=config.run.once,
         )
     with needing("kafka", "reading from Kafka"):
         from sessionize.connectors.kafka.source import KafkaSource
@@ -67,6 +68,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         security=client_settings(resolved(kafka.settings)),
         max_future_ms=config.rules.max_future_ms,
         start=kafka.start,
+        until_now=config.run.once,
         on_expired=kafka.on_expired,
         batch_records=min(config.stream.epoch_rows, POLL_RECORDS_MAX),
     )
