@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.missing import needing
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Catalog, CatalogSettings
@@ -27,8 +28,8 @@ class TablesPlace:
 
 def catalog_settings_of(config: PipelineConfig) -> "CatalogSettings":
     """What [output.catalog] says. Errors: ConfigError."""
-    from sessionize.connectors.iceberg import CatalogSettings
-
+    with needing("iceberg", "tables"):
+        from sessionize.connectors.iceberg import CatalogSettings
     chosen = config.output.catalog
     return CatalogSettings(
         kind=chosen.kind, uri=chosen.uri, warehouse=chosen.warehouse, options=_with_secrets_named(chosen.settings)
@@ -40,9 +41,10 @@ def open_catalog_of(config: PipelineConfig, *, home: Path | None = None, create:
 
     Errors: ConfigError, OutputError, UnavailableError, MissingExtraError.
     """
+    settings = catalog_settings_of(config)
     from sessionize.connectors.iceberg import open_catalog
 
-    return open_catalog(home or config.home, settings=catalog_settings_of(config), create=create)
+    return open_catalog(home or config.home, settings=settings, create=create)
 
 
 def has_local_catalog(config: PipelineConfig) -> bool:

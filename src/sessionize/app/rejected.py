@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from sessionize.app.alone import alone
+from sessionize.app.avro_input import avro_decoder
 from sessionize.app.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.pending import Pending
 from sessionize.errors import ConfigError, StateError
-from sessionize.formats.json_lines import JsonLines
+from sessionize.formats.records import JsonRecords
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ def retry_rejected(
 ) -> Retried:
     """Decode rejected records again, by the pipeline as it is now; what is good joins late_events.
 
-    reason: only these. now_ms: the present for rules.max_future, default the clock. Records are taken as JSON, so rows
-    of CSV files stay. Errors: ConfigError without tables; UnavailableError while another retry runs.
+    reason: only these. now_ms: the present for rules.max_future, default the clock. Records are taken as Avro where
+    the pipeline reads Avro, else as JSON, so rows of CSV files stay. Errors: ConfigError without tables;
+    UnavailableError while another retry runs, or when the schema registry is away.
     """
     if config.output.kind != "iceberg":
         raise ConfigError(
@@ -144,13 +146,11 @@ def _decoded(rows: pa.Table, config: PipelineConfig, now_ms: int | None, done: R
     present_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     future_ms = config.rules.max_future_ms
     latest_ms = None if future_ms is None else present_ms + future_ms
-    # a line break in JSON can only stand between two values, where a blank means the same
-    lines = [(raw or b"").replace(b"\n", b" ").replace(b"\r", b" ") for raw in rows["raw"].to_pylist()]
-    there = np.array([bool(line.strip(b" \t")) for line in lines], bool)
-    decoder = JsonLines(config.dialect(), extras=True, latest_ms=latest_ms)
-    decoder.add(b"\n".join(line for line, has in zip(lines, there, strict=True) if has), source="", first_line=0)
-    decoded = decoder.take()
+    raws = rows["raw"].to_pylist()
+    there = np.array([bool((raw or b"").strip(b" \t\r\n")) for raw in raws], bool)
     tried = np.flatnonzero(there)
+    decoder = avro_decoder(config, extras=True) or JsonRecords(config.dialect(), extras=True)
+    decoded = decoder.decode([raws[at] for at in tried], np.arange(len(tried)), source="", latest_ms=latest_ms)
     bad = tried[decoded.rejected["line_number"].to_numpy()]
     good = np.setdiff1d(tried, bad)
     if len(good) != decoded.events.num_rows:

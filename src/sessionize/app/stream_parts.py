@@ -10,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sessionize.app.avro_input import avro_decoder, client_settings
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.config_streams import KafkaOutputSection, PostgresSection
+from sessionize.app.missing import needing
 from sessionize.app.secrets import resolved
 from sessionize.engine.batch import Job
-from sessionize.errors import MissingExtraError
 from sessionize.ports import EpochSink, StreamSource
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             book=state_folder(config, writer) / "files.book",
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,
+            until_now=config.run.once,
         )
     with needing("kafka", "reading from Kafka"):
         from sessionize.connectors.kafka.source import KafkaSource
@@ -61,12 +63,14 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         kafka.servers,
         kafka.topic,
         config.dialect(),
+        decoder=avro_decoder(config, extras=config.output.events),
         extras=config.output.events,
         partitions=kafka.partitions,
         instance=instance_of(config),
-        security=resolved(kafka.settings),
+        security=client_settings(resolved(kafka.settings)),
         max_future_ms=config.rules.max_future_ms,
         start=kafka.start,
+        until_now=config.run.once,
         on_expired=kafka.on_expired,
         batch_records=min(config.stream.epoch_rows, POLL_RECORDS_MAX),
     )
@@ -96,17 +100,6 @@ def open_stores(config: PipelineConfig) -> "Iterator[list[StoreSink]]":
             stores.append(make())
             opened.callback(stores[-1].close)
         yield stores
-
-
-@contextmanager
-def needing(extra: str, purpose: str) -> Iterator[None]:
-    """An optional package that is not installed is said in one sentence."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("sessionize"):
-            raise
-        raise MissingExtraError(error.name or "?", extra, purpose) from error
 
 
 def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView | None":
@@ -184,7 +177,7 @@ def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSe
         OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
         writer=writer,
         user_name=job.user_name,
-        security=resolved(section.settings or (config.input.kafka.settings if same else ())),
+        security=client_settings(resolved(section.settings or (config.input.kafka.settings if same else ()))),
     )
 
 

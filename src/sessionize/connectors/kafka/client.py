@@ -32,6 +32,7 @@ AUTH_ERRORS = frozenset(
     }
 )
 UNKNOWN_ERRORS = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+_CALL_TIMEOUT_S = 10.0
 _BAD_TOPIC = KafkaError.TOPIC_EXCEPTION
 
 
@@ -157,6 +158,20 @@ def topic_partitions(
         if time.monotonic() >= until:
             raise unavailable(servers, log.last or why)
         time.sleep(0.05)
+
+
+def offsets_there(client: Any, servers: str, place: Any) -> tuple[int, int]:
+    """The offset of a partition's first record, and the one after its last; transactions that are open are left out.
+
+    client: a Consumer. place: a TopicPartition. Errors: UnavailableError.
+    """
+    try:
+        found = client.get_watermark_offsets(place, timeout=_CALL_TIMEOUT_S, cached=False)
+    except KafkaException as error:
+        raise unavailable(servers, error.args[0].str()) from None
+    if found is None:
+        raise unavailable(servers, f"the offsets of {place.topic}[{place.partition}] are not told in time")
+    return int(found[0]), int(found[1])
 
 
 def output_error(servers: str, error: KafkaError, what: str) -> SessionizeError:
