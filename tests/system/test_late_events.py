@@ -185,13 +185,13 @@ def pushed(user: str, time_ms: int) -> bytes:
     return json.dumps(record).encode()
 
 
-def until(true: Callable[[], bool], *, seconds: float = 60) -> bool:
+def until(true: Callable[[], bool], *, seconds: float = 180) -> bool:
     """Whether it became true in time."""
     end, tick = time.monotonic() + seconds, threading.Event()
     while not true():
         if time.monotonic() > end:
             return False
-        tick.wait(0.1)
+        tick.wait(0.5)
     return True
 
 
@@ -204,8 +204,9 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
         topic,
         run__once=False,
         stream__epoch="100ms",
+        stream__epoch_rows=200,
         stream__idle_after="100ms",
-        stream__reconcile="300ms",
+        stream__reconcile="200ms",
         stream__reconcile_tiers=["30d"],
     )
     outages = [UnavailableError("the disk is asleep"), ValueError("a mistake")]
