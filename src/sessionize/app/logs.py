@@ -37,6 +37,10 @@ class StreamLog:
             self._log.warning("back", server=who)
         self._away = dict(away)
 
+    def trouble(self, what: str, which: str) -> None:
+        """Something of the state that the run does without: damaged files, a merge that is tried again later."""
+        self._log.warning(f"state-{what}", problem=which)
+
     def note(self, event: str, **fields: object) -> None:
         """Anything else worth a line."""
         self._log.info(event, **fields)
