@@ -70,6 +70,10 @@ def open_stream(
             log.epoch(report)
         on_epoch(report)
 
+    def trouble(what: str, which: str) -> None:
+        if log is not None:
+            log.trouble(what, which)
+
     def live_away(error: UnavailableError | None) -> None:
         if log is not None:
             log.away({} if error is None else {"redis": error.message})
@@ -111,6 +115,7 @@ def open_stream(
             on_status=status,
             on_epoch=committed,
             on_step=on_step,
+            on_trouble=trouble,
         )
         yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
 

@@ -24,14 +24,11 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
 
     started = time.perf_counter()
     drawn = sys.stderr.isatty() and not as_json
-    # a terminal shows the line; everybody else gets the log
-    log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level)
-    with (
-        stopped_by_signals() as stopping,
-        status_line(enabled=drawn) as show,
-        open_stream(config, stopping=stopping, on_status=show, log=log) as opened,
-    ):
-        totals = opened.run()
+    with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
+        # a terminal shows the line, and warnings above it; everybody else gets the log
+        log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level)
+        with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
+            totals = opened.run()
     seconds = time.perf_counter() - started
     if as_json:
         out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
