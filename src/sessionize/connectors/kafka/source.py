@@ -103,6 +103,7 @@ class KafkaSource:
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
         self._assigned = False
+        self._paused: list[TopicPartition] = []
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
         self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
@@ -254,13 +255,18 @@ class KafkaSource:
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
             for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)
         ]
+        # A pause outlives an assignment. Resuming afterwards may meet the assignment under way in the client, and then
+        # the partition is never fetched again.
+        self._consumer.resume(self._paused)
+        self._paused = []
         self._consumer.assign(partitions)
-        self._consumer.resume(partitions)  # a pause outlives an assignment
 
     def _pause(self, partitions: Collection[int]) -> None:
         """Fetch no more of these; what waits in the client may still be handed out."""
-        if partitions:
-            self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+        over = [TopicPartition(self._topic, p) for p in partitions]
+        self._paused += over
+        if over:
+            self._consumer.pause(over)
 
     def _begin_at_latest(self) -> list[StreamBatch]:
         """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
