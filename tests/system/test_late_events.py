@@ -15,6 +15,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from typer.testing import CliRunner
 
 from sessionize.app import stream_reconciling
@@ -229,3 +230,67 @@ def test_sessions_that_cannot_be_reconciled_are_told_at_the_start(tmp_path: Path
     config = pipeline(tmp_path, kafka, topic, stream__reconcile="1h", output__columns=["event_count"])
     with pytest.raises(ConfigError, match="cannot be reconciled"):
         run(config)
+
+
+def sent_to(kafka: KafkaServers, topic: str) -> list[dict[str, Any]]:
+    """What a reader of committed records finds in a topic of one partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.servers,
+            "group.id": topic,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found: list[dict[str, Any]] = []
+    try:
+        while True:
+            message = consumer.poll(30)
+            assert message is not None, f"topic {topic} does not end"
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                return found
+            found.append(json.loads(message.value() or b""))
+    finally:
+        consumer.close()
+
+
+def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(2_000, partitions=2, seed=4)
+    topic = filled_topic(kafka, parts)
+    names = {kind: kafka.create_topic(f"{topic}-{kind}", 1) for kind in ("late", "rejected")}
+    text = f'[output.kafka]\nlate = "{names["late"]}"\nrejected = "{names["rejected"]}"\n'
+    config = pipeline(tmp_path, kafka, topic, text, stream__epoch_rows=300)
+
+    class KilledError(Exception):
+        pass
+
+    def dies_before(step: str, times: int) -> Callable[[str], None]:
+        left = [times]
+
+        def told(now: str) -> None:
+            left[0] -= now == step
+            if left[0] == 0:
+                raise KilledError
+
+        return told
+
+    # the second epoch fails before its topics are written, the fourth after that; each is repeated
+    for step, times in (("write kafka", 2), ("commit", 3)):
+        with pytest.raises(KilledError):
+            run(config, on_step=dies_before(step, times))
+    totals = run(config)
+    assert totals.consumed == sum(map(len, parts))
+    oracle = oracle_of(config, parts)
+    late = sent_to(kafka, names["late"])
+    seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in late)
+    assert seen == Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
+    rejected = sent_to(kafka, names["rejected"])
+    assert len(rejected) == oracle.rejected == totals.rejected > 10
+    assert len({(row["source"], row["line_number"]) for row in rejected}) == oracle.rejected
+    in_table = run_query(config.home, "SELECT source, line_number, reason FROM rejected_events").to_pylist()
+    assert Counter((row["source"], row["line_number"], row["reason"]) for row in rejected) == Counter(
+        tuple(row.values()) for row in in_table
+    )
