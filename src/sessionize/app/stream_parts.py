@@ -152,7 +152,9 @@ def _postgres(job: Job, section: PostgresSection) -> EpochSink:
         from sessionize.connectors.store.postgres import Login, PostgresDatabase
 
     login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
-    return StoreSink(PostgresDatabase(login), user_name=job.user_name)
+    sink = StoreSink(PostgresDatabase(login), user_name=job.user_name)
+    sink.prepare(job.columns.schema(job.user_name))  # wrong credentials are told now, not after the first epoch
+    return sink
 
 
 def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection) -> EpochSink:
