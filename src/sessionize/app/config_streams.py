@@ -253,10 +253,13 @@ class StreamSection(Section):
         example="web-0",
     )
     reconcile: kinds.PositiveLengthOrNone = key(
-        "none", "How often late events are worked into the sessions while running.", example="1h"
+        "none",
+        "How often late events are worked into the sessions while running; with run.once: once, at the end.",
+        example="1h",
     )
-    reconcile_tiers: tuple[kinds.PositiveLength, ...] = key(
+    reconcile_tiers: Annotated[tuple[kinds.PositiveLength, ...], Field(min_length=1)] = key(
         ("1h", "24h"),
-        "How far back late events are looked at: the first each time, a longer one each time it has passed.",
+        "How far back late events are looked at: the shortest each time, a longer one each time it has passed. What "
+        "is older than all of them is left to `sessionize reconcile`.",
         example=["1h", "24h"],
     )

@@ -6,6 +6,7 @@ from typing import TextIO
 import structlog
 
 from sessionize.engine.status import EpochReport
+from sessionize.errors import SessionizeError
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
@@ -36,6 +37,13 @@ class StreamLog:
         for who in self._away.keys() - away.keys():
             self._log.warning("back", server=who)
         self._away = dict(away)
+
+    def problem(self, event: str, error: Exception) -> None:
+        """Something beside the stream failed, which goes on."""
+        if isinstance(error, SessionizeError):
+            self._log.warning(event, problem=error.message, detail=error.detail, hint=error.hint)
+        else:
+            self._log.error(event, problem=f"{type(error).__name__}: {error}")
 
     def note(self, event: str, **fields: object) -> None:
         """Anything else worth a line."""

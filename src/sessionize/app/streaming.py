@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Opening, Outages
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
+from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.delivery import Patience
@@ -35,10 +36,11 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
+    reconciler: StreamReconciler | None = None
 
     def run(self) -> Totals:
-        """Go on where the last run stopped (LocalEngine.run)."""
-        return self.engine.run()
+        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says."""
+        return self.engine.run() if self.reconciler is None else self.reconciler.around(self.engine.run)
 
     def describe(self) -> str:
         """Where the sessions go."""
@@ -112,7 +114,7 @@ def open_stream(
             on_epoch=committed,
             on_step=on_step,
         )
-        yield StreamRun(config, engine)
+        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
 
 
 def writer_name(config: PipelineConfig) -> str:
