@@ -33,7 +33,7 @@ class StreamLog:
     def away(self, away: dict[str, str]) -> None:
         """Which servers are away now, and what they said; logged when it changes."""
         for who in away.keys() - self._away.keys():
-            self._log.warning("away", server=who, problem=away[who])
+            self._log.warning("away", server=who, problem=away[who], then="trying again")
         for who in self._away.keys() - away.keys():
             self._log.warning("back", server=who)
         self._away = dict(away)
