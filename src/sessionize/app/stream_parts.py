@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Catalog
     from sessionize.connectors.redis import RedisLiveView
 
-POLL_RECORDS_MAX = 100_000
+POLL_RECORDS_MAX = 50_000
 
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
