@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sessionize.connectors.redis import RedisLiveView
     from sessionize.connectors.store import StoreSink
 
-POLL_RECORDS_MAX = 100_000
+POLL_RECORDS_MAX = 50_000
 
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
@@ -80,6 +80,8 @@ def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callabl
     """Name -> how to open it, in the order of writing: tables first, what others listen to last."""
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, job.user_name)
+    if (postgres := output.postgres) is not None:
+        makers["postgres"] = lambda: _prepared(_postgres(job.user_name, postgres), job)
     # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
     makers["iceberg"] = lambda: _iceberg(config, job)
     if (lake := output.lake) is not None:
@@ -165,6 +167,16 @@ def _postgres(user_name: str, section: PostgresSection) -> "StoreSink":
 
     login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
     return StoreSink(PostgresDatabase(login), user_name=user_name)
+
+
+def _prepared(sink: "StoreSink", job: Job) -> EpochSink:
+    """Connected, with its tables made: wrong credentials are told now, not after the first epoch."""
+    try:
+        sink.prepare(job.columns.schema(job.user_name))
+    except BaseException:
+        sink.close()
+        raise
+    return sink
 
 
 def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection) -> EpochSink:

@@ -33,6 +33,7 @@ AUTH_ERRORS = frozenset(
 )
 UNKNOWN_ERRORS = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _CALL_TIMEOUT_S = 10.0
+_DOWN_S = 1.0  # that all servers refuse for so long is enough to call them away: a name may stand for several addresses
 _BAD_TOPIC = KafkaError.TOPIC_EXCEPTION
 
 
@@ -127,7 +128,8 @@ def topic_partitions(
 ) -> frozenset[int]:
     """The numbers of a topic's partitions. client: a Consumer or an AdminClient. wait: until there is such a topic.
 
-    Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s.
+    Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s, or when
+    no server has let us connect for a second.
     """
     until = time.monotonic() + timeout_s
     why = ""
@@ -155,7 +157,7 @@ def topic_partitions(
         client.poll(0)  # lets the client report
         if log.denied is not None:
             raise denied(servers, log.denied, kind)
-        if time.monotonic() >= until:
+        if time.monotonic() >= until or log.down_s > _DOWN_S:
             raise unavailable(servers, log.last or why)
         time.sleep(0.05)
 
