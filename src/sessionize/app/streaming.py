@@ -6,7 +6,7 @@ What a part needs to be installed is said when it is asked for; what was opened 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig
@@ -14,7 +14,7 @@ from sessionize.app.stream_parts import instance_of, live_view, open_source, sin
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import Clock, LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
 from sessionize.errors import UnavailableError
@@ -54,24 +54,13 @@ def open_stream(
     on_status: Callable[[Status], None] = lambda status: None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     on_step: Callable[[str], None] = lambda step: None,
+    clock: Clock | None = None,
 ) -> Iterator[StreamRun]:
-    """Everything that the pipeline names, opened. Errors: ConfigError, MissingExtraError, and those of the parts."""
-    writer = writer_name(config)
+    """Everything that the pipeline names, opened. clock: None for the machine's.
 
-    def status(now: Status) -> None:
-        if log is not None:
-            log.away(now.away)
-        on_status(now)
-
-    def committed(report: EpochReport) -> None:
-        if log is not None:
-            log.epoch(report)
-        on_epoch(report)
-
-    def live_away(error: UnavailableError | None) -> None:
-        if log is not None:
-            log.away({} if error is None else {"redis": error.message})
-
+    Errors: ConfigError, MissingExtraError, and those of the parts.
+    """
+    writer, telling = writer_name(config), _Telling(log, on_status, on_epoch)
     with ExitStack() as opened:
         checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
         opened.callback(checkpoints.close)
@@ -94,7 +83,7 @@ def open_stream(
         if view is not None:
             opened.callback(view.close)
             every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
-            feed = LiveFeed(view, every_s=every_s, on_outage=live_away)
+            feed = LiveFeed(view, every_s=every_s, on_outage=telling.view)
         engine = LocalEngine(
             source,
             sinks,
@@ -105,12 +94,41 @@ def open_stream(
             writer=writer,
             live=feed,
             enrich=config.output.kafka is not None and config.output.kafka.enriched is not None,
+            clock=clock,
             stopping=stopping,
-            on_status=status,
-            on_epoch=committed,
+            on_status=telling.status,
+            on_epoch=telling.epoch,
             on_step=on_step,
         )
         yield StreamRun(config, engine)
+
+
+class _Telling:
+    """Passes on what the engine tells, with the servers that it does not wait for: those of live views."""
+
+    def __init__(
+        self,
+        log: "StreamLog | None",
+        on_status: Callable[[Status], None],
+        on_epoch: Callable[[EpochReport], None],
+    ) -> None:
+        self._log, self._on_status, self._on_epoch = log, on_status, on_epoch
+        self._views: dict[str, str] = {}
+
+    def status(self, now: Status) -> None:
+        whole = replace(now, away={**now.away, **self._views})
+        if self._log is not None:
+            self._log.away(whole.away)
+        self._on_status(whole)
+
+    def epoch(self, report: EpochReport) -> None:
+        if self._log is not None:
+            self._log.epoch(report)
+        self._on_epoch(report)
+
+    def view(self, error: UnavailableError | None) -> None:
+        """The view is away, or (None) back; told with the next status."""
+        self._views = {} if error is None else {"redis": error.message}
 
 
 def writer_name(config: PipelineConfig) -> str:

@@ -9,6 +9,7 @@ After a crash the last checkpoint is loaded and planned epochs are repeated. Eve
 the plan or in the checkpoint: offsets, watermark, the present.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -120,7 +121,7 @@ class LocalEngine:
         self._totals = Totals()
         self._positions: dict[str, int] = {}
         self._last_epoch = 0
-        self._status = Status()
+        self._status, self._telling = Status(), threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch-writer")
         self._sessionizer = Sessionizer(
             job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
@@ -157,6 +158,8 @@ class LocalEngine:
                 drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
             self._await_writing()
+            if self._live is not None:  # what the last epoch ended is no longer open
+                self._live.refresh(self._sessionizer, at_s=math.inf, now_ms=self._clock.now_ms())
         finally:
             self._thread.shutdown(wait=True)
         return self._totals
@@ -294,7 +297,8 @@ class LocalEngine:
         )
         self._on_step("committed")
         report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
-        self._status = replace(self._status, last_epoch=report)
+        with self._telling:
+            self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)
 
     def _await_writing(self) -> None:
@@ -360,23 +364,26 @@ class LocalEngine:
         self._totals.latest_ms = self._sessionizer.latest_ms
 
     def _note_outage(self, who: str, error: UnavailableError | None) -> None:
-        away = {name: text for name, text in self._status.away.items() if name != who}
-        if error is not None:
-            away[who] = error.message
-        self._status = replace(self._status, away=away)
-        self._on_status(self._status)
+        # the writer's thread tells too; without the lock one's word could undo the other's
+        with self._telling:
+            away = {name: text for name, text in self._status.away.items() if name != who}
+            if error is not None:
+                away[who] = error.message
+            self._status = replace(self._status, away=away)
+            self._on_status(self._status)
 
     def _tell_status(self, epoch: Epoch) -> None:
         elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
-        self._status = replace(
-            self._status,
-            consumed=self._totals.consumed,
-            rate=epoch.consumed / elapsed_s,
-            behind=self._source.behind(),
-            watermark_ms=self._sessionizer.watermark_ms,
-            open_sessions=self._sessionizer.open_sessions,
-            pending=self._totals.pending,
-            late=self._totals.late,
-            rejected=self._totals.rejected,
-        )
-        self._on_status(self._status)
+        with self._telling:
+            self._status = replace(
+                self._status,
+                consumed=self._totals.consumed,
+                rate=epoch.consumed / elapsed_s,
+                behind=self._source.behind(),
+                watermark_ms=self._sessionizer.watermark_ms,
+                open_sessions=self._sessionizer.open_sessions,
+                pending=self._totals.pending,
+                late=self._totals.late,
+                rejected=self._totals.rejected,
+            )
+            self._on_status(self._status)
