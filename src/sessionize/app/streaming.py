@@ -6,18 +6,21 @@ What a part needs to be installed is said when it is asked for; what was opened 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig
+from sessionize.app.opening import Opening, Outages
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
+from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.clocks import Clock
+from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import Clock, LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
-from sessionize.errors import UnavailableError
 from sessionize.ports import EpochSink
 from sessionize.session import columns as col
 from sessionize.session.durations import parse_duration_ms
@@ -34,10 +37,11 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
+    reconciler: StreamReconciler | None = None
 
     def run(self) -> Totals:
-        """Go on where the last run stopped (LocalEngine.run)."""
-        return self.engine.run()
+        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says."""
+        return self.engine.run() if self.reconciler is None else self.reconciler.around(self.engine.run)
 
     def describe(self) -> str:
         """Where the sessions go."""
@@ -56,15 +60,33 @@ def open_stream(
     on_step: Callable[[str], None] = lambda step: None,
     clock: Clock | None = None,
 ) -> Iterator[StreamRun]:
-    """Everything that the pipeline names, opened. clock: None for the machine's.
+    """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
+    clock: None for the machine's.
 
-    Errors: ConfigError, MissingExtraError, and those of the parts.
+    Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
     """
-    writer, telling = writer_name(config), _Telling(log, on_status, on_epoch)
+    writer, tempo = writer_name(config), tempo_of(config)
+    outages = Outages(
+        source="kafka input" if config.output.kafka is not None else config.input.kind,
+        on_status=on_status,
+        on_away=(lambda away: None) if log is None else log.away,
+    )
+    patience = Patience(tempo.outage_s_max, stopping=stopping, on_outage=outages.note)
+    opening = Opening(patience, outages, stopping=stopping)
+
+    def committed(report: EpochReport) -> None:
+        if log is not None:
+            log.epoch(report)
+        on_epoch(report)
+
+    def trouble(what: str, which: str) -> None:
+        if log is not None:
+            log.trouble(what, which)
+
     with ExitStack() as opened:
         checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
         opened.callback(checkpoints.close)
-        source = open_source(config, writer)
+        source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
         job = Job(
             policy=config.policy(),
@@ -76,59 +98,32 @@ def open_stream(
         )
         sinks: dict[str, EpochSink] = {}
         for name, make in sinks_of(config, writer, job).items():
-            sinks[name] = make()
+            sinks[name] = opening.call(name, make)
             opened.callback(sinks[name].close)
         view = live_view(config, writer, job)
         feed = None
         if view is not None:
             opened.callback(view.close)
             every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
-            feed = LiveFeed(view, every_s=every_s, on_outage=telling.view)
+            feed = LiveFeed(view, every_s=every_s, on_outage=lambda error: outages.note("redis", error))
         engine = LocalEngine(
             source,
             sinks,
             job,
             checkpoints,
             lateness_ms=config.rules.lateness_ms,
-            tempo=tempo_of(config),
+            tempo=tempo,
             writer=writer,
             live=feed,
             enrich=config.output.kafka is not None and config.output.kafka.enriched is not None,
             clock=clock,
             stopping=stopping,
-            on_status=telling.status,
-            on_epoch=telling.epoch,
+            on_status=outages.status,
+            on_epoch=committed,
             on_step=on_step,
+            on_trouble=trouble,
         )
-        yield StreamRun(config, engine)
-
-
-class _Telling:
-    """Passes on what the engine tells, with the servers that it does not wait for: those of live views."""
-
-    def __init__(
-        self,
-        log: "StreamLog | None",
-        on_status: Callable[[Status], None],
-        on_epoch: Callable[[EpochReport], None],
-    ) -> None:
-        self._log, self._on_status, self._on_epoch = log, on_status, on_epoch
-        self._views: dict[str, str] = {}
-
-    def status(self, now: Status) -> None:
-        whole = replace(now, away={**now.away, **self._views})
-        if self._log is not None:
-            self._log.away(whole.away)
-        self._on_status(whole)
-
-    def epoch(self, report: EpochReport) -> None:
-        if self._log is not None:
-            self._log.epoch(report)
-        self._on_epoch(report)
-
-    def view(self, error: UnavailableError | None) -> None:
-        """The view is away, or (None) back; told with the next status."""
-        self._views = {} if error is None else {"redis": error.message}
+        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
 
 
 def writer_name(config: PipelineConfig) -> str:
