@@ -36,8 +36,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
             with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
                 totals = opened.run()
     except StoppedError as stopped:
-        sys.stderr.write(f"{stopped.message}; nothing was read or written
-")
+        sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
         return
     seconds = time.perf_counter() - started
     if as_json:
