@@ -1,4 +1,4 @@
-"""A followed directory as the input of a whole pipeline: every file once, whatever is killed, broken or half written."""
+"""A followed directory as the input of a pipeline: every file once, whatever is killed, broken or half written."""
 
 import csv
 import gzip
