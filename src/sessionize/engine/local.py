@@ -87,8 +87,9 @@ class LocalEngine:
     """Runs one pipeline. sinks: name -> sink, in the order in which they are written. Not for several threads.
 
     on_epoch: hears of every committed epoch. on_status: hears how things stand, some times a second. on_step: hears
-    the name of every step of an epoch before it begins, from whichever thread does it. enrich: give the sinks the
-    events with their sessions so far.
+    the name of every step of an epoch before it begins, from whichever thread does it. on_trouble: hears (what, which)
+    of checkpoint files that were found damaged or could not be merged, and that the run does without. enrich: give the
+    sinks the events with their sessions so far.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class LocalEngine:
         on_epoch: Callable[[EpochReport], None] = lambda report: None,
         on_status: Callable[[Status], None] = lambda status: None,
         on_step: Callable[[str], None] = lambda step: None,
+        on_trouble: Callable[[str, str], None] = lambda what, which: None,
     ) -> None:
         self._source, self._sinks, self._job, self._checkpoints = source, sinks, job, checkpoints
         self._tempo, self._writer, self._live, self._enrich = tempo, writer, live, enrich
@@ -115,6 +117,7 @@ class LocalEngine:
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
         self._on_epoch, self._on_status, self._on_step = on_epoch, on_status, on_step
+        self._on_trouble, self._told_error = on_trouble, checkpoints.merge_error
         self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
         self._writing: Future[None] | None = None
         self._totals = Totals()
@@ -293,6 +296,7 @@ class LocalEngine:
             "state", lambda: self._checkpoints.commit(written.plan.epoch, written.header, written.changes)
         )
         self._on_step("committed")
+        self._tell_merge_error()
         report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
         self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)
@@ -311,8 +315,11 @@ class LocalEngine:
     # ---- recover ----
 
     def _recover(self) -> None:
+        self._on_step("recover")
         found = self._checkpoints.recover()
         if found is not None:
+            for which in found.damaged:
+                self._on_trouble("damaged", which)
             self._restore(found)
         self._patience.call("source", lambda: self._source.seek(self._positions))
         for plan in found.plans if found is not None else ():
@@ -346,12 +353,20 @@ class LocalEngine:
     def _repeat(self, plan: Plan) -> None:
         """The same offsets, watermark and present give the same rows."""
         self._on_step("repeat")
+        self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))  # mends a damaged copy
         epoch = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s())
         batches = self._patience.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
         self._take(epoch, batches)
         self._write(self._advance(epoch, plan))
 
     # ---- how things stand ----
+
+    def _tell_merge_error(self) -> None:
+        """Once for each merge that failed; the next ones try again."""
+        error = self._checkpoints.merge_error
+        if error is not None and error is not self._told_error:
+            self._on_trouble("merge-failed", str(error))
+        self._told_error = error
 
     def _book(self) -> None:
         counts = self._sessionizer.counts

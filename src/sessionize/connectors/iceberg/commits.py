@@ -4,41 +4,37 @@ pyiceberg repeats a commit that lost by itself, on a table nobody has looked at.
 loaded and for no other: it fails when another snapshot came between, and whoever asked looks again.
 """
 
+from typing import Any
+
 from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableUpdate, update_table_metadata
 
 _RETRIES = "commit.retry.num-retries"
 
 
-class _LightTransaction(Transaction):
-    """A transaction that works out the table's metadata once for each change to it.
-
-    pyiceberg does so, with a deep copy of all snapshots, each of the twenty times that a commit looks at it: a
-    millisecond for each snapshot of the table, of which a day of epochs leaves thousands.
+class _OneTry(Transaction):
+    """pyiceberg copies all of the metadata, with every snapshot in it, each time that it looks at it: some twenty times
+    for a commit. Here it is copied when it has changed.
     """
 
-    def __init__(self, table: Table) -> None:
-        super().__init__(table)
-        self._known_for: tuple[TableUpdate, ...] = ()
-        self._known: TableMetadata = table.metadata
+    _known: tuple[Any, Any, TableMetadata] | None = None
 
     @property
     def table_metadata(self) -> TableMetadata:
-        """The metadata with the updates so far; nobody changes it in place."""
+        """The table's metadata with what has been staged so far; nobody changes it in place."""
         if not self._updates:
             return self._table.metadata
-        if self._known_for is not self._updates:
-            self._known_for, self._known = self._updates, update_table_metadata(self._table.metadata, self._updates)
-        return self._known
+        known = self._known
+        if known is None or known[0] is not self._table.metadata or known[1] is not self._updates:
+            self._known = known = (self._table.metadata, self._updates, super().table_metadata)
+        return known[2]
 
 
 def one_try(table: Table) -> Transaction:
     """A transaction on the table as it was loaded, committed at most once. The table itself stays as it is."""
     metadata = table.metadata.model_copy(update={"properties": {**table.metadata.properties, _RETRIES: "0"}})
-    base = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)
-    return _LightTransaction(base)
+    return _OneTry(Table(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config))
 
 
 def data_files(table: Table) -> list[DataFile]:
