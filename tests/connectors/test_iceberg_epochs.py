@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy.exc import OperationalError
 
@@ -152,6 +153,28 @@ def test_events_and_sessions_come_with_one_snapshot_each_and_sessions_last(
     IcebergEpochSink(catalog).write_epoch(epoch_id(1), epoch_rows(1))
 
     assert order == ["rejected_events", "late_events", "events", "user_sessions"]
+
+
+def test_a_commit_copies_the_table_s_history_no_more_than_twice(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = IcebergEpochSink(catalog, tables=EpochTables(events=None, late=None, rejected=None))
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    copies: list[bool] = []
+    copy = BaseModel.model_copy
+
+    def counted(model: BaseModel, **how: Any) -> BaseModel:
+        if how.get("deep"):
+            copies.append(True)
+        return copy(model, **how)
+
+    monkeypatch.setattr(BaseModel, "model_copy", counted)
+    sink.write_epoch(epoch_id(2), epoch_rows(2))
+    table = load_table(catalog, "sessions", "user_sessions")
+    assert len(table.snapshots()) == 2
+    assert epoch_records(table)["writer"].number == 2
+    # each copies every snapshot there is: one for the catalog, one for what the new snapshot makes of the table
+    assert 1 <= len(copies) <= 2
 
 
 def test_a_lost_answer_does_not_double(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

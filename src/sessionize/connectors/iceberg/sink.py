@@ -200,7 +200,7 @@ class IcebergSink:
         return Staging(table.io, table.metadata, schema, self._buffer_bytes_max)
 
     def _evolved(self, table: Table) -> Schema:
-        transaction = table.transaction()
+        transaction = one_try(table)
         return apply_changes(transaction, self._changes(table))
 
     def _changes(self, table: Table) -> dict[str, IcebergType]:
@@ -259,8 +259,6 @@ class IcebergSink:
     ) -> None:
         transaction = one_try(self._table)
         apply_changes(transaction, self._changes(self._table))
-        if table_properties:
-            transaction.set_properties(dict(table_properties))
         update = transaction.update_snapshot(snapshot_properties=properties)
         if self._overwrite:
             with update.overwrite() as replacing:
@@ -272,6 +270,8 @@ class IcebergSink:
             with update.merge_append() as appending:
                 for file in files:
                     appending.append_data_file(file)
+        if table_properties:  # last: every change before the snapshot makes working that out dearer
+            transaction.set_properties(dict(table_properties))
         self._table = transaction.commit_transaction()
 
     def _rewritten_if_outdated(self, files: list[DataFile]) -> list[DataFile]:
