@@ -79,9 +79,8 @@ def produce(
         for record in producing.sample(profile, seed=seed):  # type: ignore[arg-type]  # checked there
             print_json(record)
         return
-    realtime = rate is not None and events is None
-    if events is None and rate is None:
-        rate, realtime = 5.0, True
+    realtime = events is None
+    rate = 5.0 if realtime and rate is None else rate
     started = time.perf_counter()
     settings = producing.settings_of(
         profile=profile,
