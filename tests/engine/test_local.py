@@ -1,5 +1,7 @@
 """The local engine: however the stream is cut, wherever it crashes, the tables are those of one uninterrupted run."""
 
+import io
+import json
 import random
 import threading
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
+from sessionize.app.logs import StreamLog
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.local import LocalEngine, Tempo
@@ -187,7 +190,7 @@ VISITS = [{"user": f"u{i % 7}", "time": i * 1000, "id": str(i)} for i in range(2
 def test_every_named_step_can_be_the_last_one(tmp_path: Path) -> None:
     steps = Steps()
     run(lambda: engine(tmp_path / "whole", RecordedStream([VISITS]), {"kept": KeptEpochs()}, on_step=steps))
-    assert set(steps.seen) == {"plan", "planned", "write kept", "commit", "committed"}
+    assert set(steps.seen) == {"recover", "plan", "planned", "write kept", "commit", "committed"}
     for at in range(1, len(steps.seen) + 1):
         sink, todo = KeptEpochs(), [at]
 
@@ -197,6 +200,102 @@ def test_every_named_step_can_be_the_last_one(tmp_path: Path) -> None:
 
         made = run(make, crashes=True)
         check(sink, made, [VISITS], Policy(), Rules(), 0)
+
+
+def half_way(folder: Path, sink: KeptEpochs, crash_at: str) -> None:
+    """Three epochs, and a crash in the fourth before a step."""
+    seen = list[str]()
+
+    def step(name: str) -> None:
+        seen.append(name)
+        if name == crash_at and seen.count("plan") == 4:
+            raise Crash(name)
+
+    made = engine(folder, RecordedStream([VISITS]), {"kept": sink}, on_step=step)
+    with pytest.raises(Crash):
+        made.run()
+    made.close()
+
+
+def damage(path: Path) -> bytes:
+    """Flip a bit in the middle; the bytes that were there."""
+    whole = path.read_bytes()
+    torn = bytearray(whole)
+    torn[len(torn) // 2] ^= 1
+    path.write_bytes(torn)
+    return whole
+
+
+@pytest.mark.parametrize("copy", ["a", "b"])
+def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeated(tmp_path: Path, copy: str) -> None:
+    sink, told = KeptEpochs(), list[tuple[str, str]]()
+    half_way(tmp_path, sink, "write kept")
+    path = tmp_path / f"plan-4.{copy}"
+    whole = damage(path)
+
+    def step(name: str) -> None:
+        if name == "write kept":
+            raise Crash(name)
+
+    made = engine(
+        tmp_path,
+        RecordedStream([VISITS]),
+        {"kept": sink},
+        on_step=step,
+        on_trouble=lambda what, which: told.append((what, which)),
+    )
+    with pytest.raises(Crash):
+        made.run()
+    made.close()
+    assert path.read_bytes() == whole
+    ((what, which),) = told
+    assert (what, which.split(":")[0]) == ("damaged", path.name)
+    made = run(
+        lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_trouble=lambda *more: told.append(more))
+    )
+    check(sink, made, [VISITS], Policy(), Rules(), 0)
+    assert len(told) == 1
+
+
+def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_used(tmp_path: Path) -> None:
+    sink, told = KeptEpochs(), list[tuple[str, str]]()
+    half_way(tmp_path, sink, "write kept")
+    damage(tmp_path / "delta-3.ckpt")
+    steps = Steps()
+    made = run(
+        lambda: engine(
+            tmp_path,
+            RecordedStream([VISITS], cut=3),
+            {"kept": sink},
+            on_step=steps,
+            on_trouble=lambda what, which: told.append((what, which)),
+        )
+    )
+    check(sink, made, [VISITS], Policy(), Rules(), 0)
+    assert steps.seen.count("repeat") == 2  # epochs 3 and 4
+    assert sink.repeated == 1  # the sink has epoch 3 already
+    assert [(what, which.split(":")[0]) for what, which in told] == [("damaged", "delta-3.ckpt")]
+
+
+def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "base-3.ckpt").mkdir()  # nothing can be renamed to it
+    sink, log = KeptEpochs(), io.StringIO()
+    made = LocalEngine(
+        RecordedStream([VISITS]),
+        {"kept": sink},
+        Job(policy=Policy(), rules=Rules()),
+        Checkpoints(tmp_path, writer="w", deltas_max=1, merge_in_background=False),
+        lateness_ms=0,
+        tempo=Tempo(epoch_rows_max=15, poll_s=0, once=True),
+        writer="w",
+        on_trouble=StreamLog("visits", to=log).trouble,
+    )
+    made.run()
+    made.close()
+    check(sink, made, [VISITS], Policy(), Rules(), 0)
+    (line,) = map(json.loads, log.getvalue().splitlines())
+    assert (line["event"], line["level"], line["pipeline"]) == ("state-merge-failed", "warning", "visits")
+    assert "base-3.ckpt" in line["problem"]
 
 
 def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:

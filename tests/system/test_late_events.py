@@ -15,6 +15,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from typer.testing import CliRunner
 
 from sessionize.app import stream_reconciling
@@ -22,6 +23,7 @@ from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.logs import StreamLog
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.cli.app import app
 from sessionize.connectors.generator.settings import GeneratorSettings
@@ -148,18 +150,48 @@ def test_a_run_that_ends_by_itself_reconciles_at_its_end(tmp_path: Path, kafka: 
     assert in_tables(config) == in_store(config) == batch_of(config, parts)
 
 
+class KilledError(Exception):
+    pass
+
+
+def dies_before(step: str, times: int) -> Callable[[str], None]:
+    """An on_step that ends the run before the step comes so many times."""
+    left = [times]
+
+    def told(now: str) -> None:
+        left[0] -= now == step
+        if left[0] == 0:
+            raise KilledError
+
+    return told
+
+
+def test_reconciling_between_the_writes_of_an_epoch(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(3_000, partitions=2, seed=5)
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=250)
+    replaced = 0
+    for step in ("write sqlite", "write iceberg", "commit") * 2:
+        with pytest.raises(KilledError):
+            run(config, on_step=dies_before(step, 2))
+        with open_stores(config) as stores:
+            replaced += reconcile_tables(config.home, config, stores=stores).replaced
+    assert replaced > 10
+    run(pipeline(tmp_path, kafka, config.input.kafka.topic, stream__reconcile="1h"))
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+
+
 def pushed(user: str, time_ms: int) -> bytes:
     record = {"uuid": user, "event_timestamp": str(time_ms), "event_id": uuid.uuid4().hex, "page_name": "home"}
     return json.dumps(record).encode()
 
 
-def until(true: Callable[[], bool], *, seconds: float = 60) -> bool:
+def until(true: Callable[[], bool], *, seconds: float = 180) -> bool:
     """Whether it became true in time."""
     end, tick = time.monotonic() + seconds, threading.Event()
     while not true():
         if time.monotonic() > end:
             return False
-        tick.wait(0.1)
+        tick.wait(0.5)
     return True
 
 
@@ -172,8 +204,9 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
         topic,
         run__once=False,
         stream__epoch="100ms",
+        stream__epoch_rows=200,
         stream__idle_after="100ms",
-        stream__reconcile="300ms",
+        stream__reconcile="200ms",
         stream__reconcile_tiers=["30d"],
     )
     outages = [UnavailableError("the disk is asleep"), ValueError("a mistake")]
@@ -229,3 +262,54 @@ def test_sessions_that_cannot_be_reconciled_are_told_at_the_start(tmp_path: Path
     config = pipeline(tmp_path, kafka, topic, stream__reconcile="1h", output__columns=["event_count"])
     with pytest.raises(ConfigError, match="cannot be reconciled"):
         run(config)
+
+
+def sent_to(kafka: KafkaServers, topic: str) -> list[dict[str, Any]]:
+    """What a reader of committed records finds in a topic of one partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.servers,
+            "group.id": topic,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found: list[dict[str, Any]] = []
+    try:
+        while True:
+            message = consumer.poll(30)
+            assert message is not None, f"topic {topic} does not end"
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                return found
+            found.append(json.loads(message.value() or b""))
+    finally:
+        consumer.close()
+
+
+def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(2_000, partitions=2, seed=4)
+    topic = filled_topic(kafka, parts)
+    names = {kind: kafka.create_topic(f"{topic}-{kind}", 1) for kind in ("late", "rejected")}
+    text = f'[output.kafka]\nlate = "{names["late"]}"\nrejected = "{names["rejected"]}"\n'
+    config = pipeline(tmp_path, kafka, topic, text, stream__epoch_rows=300)
+
+    # the second epoch fails before its topics are written, the fourth after that; each is repeated
+    for step, times in (("write kafka", 2), ("commit", 3)):
+        with pytest.raises(KilledError):
+            run(config, on_step=dies_before(step, times))
+    totals = run(config)
+    assert totals.consumed == sum(map(len, parts))
+    oracle = oracle_of(config, parts)
+    late = sent_to(kafka, names["late"])
+    seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in late)
+    assert seen == Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
+    rejected = sent_to(kafka, names["rejected"])
+    assert len(rejected) == oracle.rejected == totals.rejected > 10
+    assert len({(row["source"], row["line_number"]) for row in rejected}) == oracle.rejected
+    in_table = run_query(config.home, "SELECT source, line_number, reason FROM rejected_events").to_pylist()
+    assert Counter((row["source"], row["line_number"], row["reason"]) for row in rejected) == Counter(
+        tuple(row.values()) for row in in_table
+    )

@@ -51,6 +51,10 @@ class StreamLog:
         else:
             self._log.error(event, problem=f"{type(error).__name__}: {error}")
 
+    def trouble(self, what: str, which: str) -> None:
+        """Something of the state that the run does without: damaged files, a merge that is tried again later."""
+        self._log.warning(f"state-{what}", problem=which)
+
     def note(self, event: str, **fields: object) -> None:
         """Anything else worth a line."""
         self._log.info(event, **fields)

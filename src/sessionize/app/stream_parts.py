@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sessionize.connectors.redis import RedisLiveView
     from sessionize.connectors.store import StoreSink
 
-POLL_RECORDS_MAX = 100_000
+POLL_RECORDS_MAX = 50_000
 
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:

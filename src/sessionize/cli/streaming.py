@@ -18,22 +18,23 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     """Run a pipeline whose input has no end, until it is told to stop (or, with run.once, all is read)."""
     import time
 
+    import pyarrow as pa
+
     from sessionize.app.logs import StreamLog
     from sessionize.app.opening import StoppedError
     from sessionize.app.streaming import open_stream
     from sessionize.cli import output as out
 
+    # Arrow's own allocator gives memory back between polls and has it cleared again: half of a stream's system time.
+    pa.set_memory_pool(pa.system_memory_pool())
     started = time.perf_counter()
     drawn = sys.stderr.isatty() and not as_json
-    # a terminal shows the line; everybody else gets the log
-    log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level, outages=not drawn)
     try:
-        with (
-            stopped_by_signals() as stopping,
-            status_line(enabled=drawn) as show,
-            open_stream(config, stopping=stopping, on_status=show, log=log) as opened,
-        ):
-            totals = opened.run()
+        with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
+            # a terminal shows the line, and warnings above it; everybody else gets the log
+            log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level, outages=not drawn)
+            with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
+                totals = opened.run()
     except StoppedError as stopped:
         sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
         return

@@ -9,15 +9,16 @@ After a crash the last checkpoint is loaded and planned epochs are repeated. Eve
 the plan or in the checkpoint: offsets, watermark, the present.
 """
 
+import math
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
+from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
 from sessionize.engine.lateness import Watermarks
@@ -29,28 +30,6 @@ from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows, EpochSink, StreamBatch, StreamSource
 from sessionize.session import columns as col
-
-
-class Clock(Protocol):
-    """The two clocks an engine looks at."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970 UTC; may jump."""
-
-    def monotonic_s(self) -> float:
-        """Seconds since some moment; only moves forward."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now_ms(self) -> int:
-        """The wall clock."""
-        return time.time_ns() // 1_000_000
-
-    def monotonic_s(self) -> float:
-        """The time since the machine started."""
-        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +66,9 @@ class LocalEngine:
     """Runs one pipeline. sinks: name -> sink, in the order in which they are written. Not for several threads.
 
     on_epoch: hears of every committed epoch. on_status: hears how things stand, some times a second. on_step: hears
-    the name of every step of an epoch before it begins, from whichever thread does it. enrich: give the sinks the
-    events with their sessions so far.
+    the name of every step of an epoch before it begins, from whichever thread does it. on_trouble: hears (what, which)
+    of checkpoint files that were found damaged or could not be merged, and that the run does without. enrich: give the
+    sinks the events with their sessions so far.
     """
 
     def __init__(
@@ -108,6 +88,7 @@ class LocalEngine:
         on_epoch: Callable[[EpochReport], None] = lambda report: None,
         on_status: Callable[[Status], None] = lambda status: None,
         on_step: Callable[[str], None] = lambda step: None,
+        on_trouble: Callable[[str, str], None] = lambda what, which: None,
     ) -> None:
         self._source, self._sinks, self._job, self._checkpoints = source, sinks, job, checkpoints
         self._tempo, self._writer, self._live, self._enrich = tempo, writer, live, enrich
@@ -115,12 +96,13 @@ class LocalEngine:
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
         self._on_epoch, self._on_status, self._on_step = on_epoch, on_status, on_step
+        self._on_trouble, self._told_error = on_trouble, checkpoints.merge_error
         self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
         self._writing: Future[None] | None = None
         self._totals = Totals()
         self._positions: dict[str, int] = {}
         self._last_epoch = 0
-        self._status = Status()
+        self._status, self._telling = Status(), threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch-writer")
         self._sessionizer = Sessionizer(
             job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
@@ -157,6 +139,8 @@ class LocalEngine:
                 drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
             self._await_writing()
+            if self._live is not None:  # what the last epoch ended is no longer open
+                self._live.refresh(self._sessionizer, at_s=math.inf, now_ms=self._clock.now_ms())
         finally:
             self._thread.shutdown(wait=True)
         return self._totals
@@ -293,8 +277,10 @@ class LocalEngine:
             "state", lambda: self._checkpoints.commit(written.plan.epoch, written.header, written.changes)
         )
         self._on_step("committed")
+        self._tell_merge_error()
         report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
-        self._status = replace(self._status, last_epoch=report)
+        with self._telling:
+            self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)
 
     def _await_writing(self) -> None:
@@ -311,8 +297,11 @@ class LocalEngine:
     # ---- recover ----
 
     def _recover(self) -> None:
+        self._on_step("recover")
         found = self._checkpoints.recover()
         if found is not None:
+            for which in found.damaged:
+                self._on_trouble("damaged", which)
             self._restore(found)
         self._patience.call("source", lambda: self._source.seek(self._positions))
         for plan in found.plans if found is not None else ():
@@ -346,12 +335,20 @@ class LocalEngine:
     def _repeat(self, plan: Plan) -> None:
         """The same offsets, watermark and present give the same rows."""
         self._on_step("repeat")
+        self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))  # mends a damaged copy
         epoch = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s())
         batches = self._patience.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
         self._take(epoch, batches)
         self._write(self._advance(epoch, plan))
 
     # ---- how things stand ----
+
+    def _tell_merge_error(self) -> None:
+        """Once for each merge that failed; the next ones try again."""
+        error = self._checkpoints.merge_error
+        if error is not None and error is not self._told_error:
+            self._on_trouble("merge-failed", str(error))
+        self._told_error = error
 
     def _book(self) -> None:
         counts = self._sessionizer.counts
@@ -360,23 +357,26 @@ class LocalEngine:
         self._totals.latest_ms = self._sessionizer.latest_ms
 
     def _note_outage(self, who: str, error: UnavailableError | None) -> None:
-        away = {name: text for name, text in self._status.away.items() if name != who}
-        if error is not None:
-            away[who] = error.message
-        self._status = replace(self._status, away=away)
-        self._on_status(self._status)
+        # the writer's thread tells too; without the lock one's word could undo the other's
+        with self._telling:
+            away = {name: text for name, text in self._status.away.items() if name != who}
+            if error is not None:
+                away[who] = error.message
+            self._status = replace(self._status, away=away)
+            self._on_status(self._status)
 
     def _tell_status(self, epoch: Epoch) -> None:
         elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
-        self._status = replace(
-            self._status,
-            consumed=self._totals.consumed,
-            rate=epoch.consumed / elapsed_s,
-            behind=self._source.behind(),
-            watermark_ms=self._sessionizer.watermark_ms,
-            open_sessions=self._sessionizer.open_sessions,
-            pending=self._totals.pending,
-            late=self._totals.late,
-            rejected=self._totals.rejected,
-        )
-        self._on_status(self._status)
+        with self._telling:
+            self._status = replace(
+                self._status,
+                consumed=self._totals.consumed,
+                rate=epoch.consumed / elapsed_s,
+                behind=self._source.behind(),
+                watermark_ms=self._sessionizer.watermark_ms,
+                open_sessions=self._sessionizer.open_sessions,
+                pending=self._totals.pending,
+                late=self._totals.late,
+                rejected=self._totals.rejected,
+            )
+            self._on_status(self._status)

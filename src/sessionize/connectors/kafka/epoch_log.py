@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # its own way
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its own way
 
 from sessionize.connectors.kafka.client import (
     UNKNOWN_ERRORS,
@@ -24,6 +24,7 @@ from sessionize.connectors.kafka.client import (
 from sessionize.errors import OutputError
 
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.01"}
+_WAIT_MS = 10  # the end of a log that nobody writes to is told after this, which every start waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,15 @@ def last_written(
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": _WAIT_MS,
     }
     consumer = made(Consumer, client_settings(servers, security, fixed), log)
     found: Written | None = None
     try:
-        consumer.assign([TopicPartition(epochs_topic, 0, OFFSET_BEGINNING)])
+        # compaction leaves the first offset where it is; asking for "the beginning" takes librdkafka half a second
+        consumer.assign([TopicPartition(epochs_topic, 0, 0)])
         while True:
-            for message in consumer.consume(10_000, 0.2):
+            for message in consumer.consume(10_000, 0) or consumer.consume(1, 0.2):
                 error = message.error()
                 if error is None:
                     if message.key() == writer.encode():
@@ -108,15 +111,15 @@ def last_written(
 
 def _end(servers: str, security: Settings, topic: str, timeout_s: float, log: Log) -> int:
     """The offset after everything that is in the topic, open transactions included."""
-    admin = made(AdminClient, client_settings(servers, security, {}), log)
-    place = TopicPartition(topic, 0)
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    asked = admin.list_offsets(
-        {place: latest}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
-    )
+    fixed: Settings = {"group.id": "sessionize-epochs", "isolation.level": "read_uncommitted"}
+    # not an AdminClient: librdkafka's lets this call wait for three seconds now and then
+    consumer = made(Consumer, client_settings(servers, security, fixed), log)
     try:
-        return int(asked[place].result(timeout_s + 1).offset)
+        told = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=timeout_s, cached=False)
     except KafkaException as error:
         raise output_error(servers, error.args[0], "the log of epochs") from None
-    except TimeoutError:
-        raise unavailable(servers, "the end of the log of epochs is not told in time") from None
+    finally:
+        consumer.close()
+    if told is None:
+        raise unavailable(servers, "the end of the log of epochs is not told in time")
+    return told[1]

@@ -146,6 +146,9 @@ class KafkaEpochSink:
             Producer, {**client_settings(self._servers, settings, self._fixed), "on_delivery": self._note}, log
         )
         try:
+            for _ in range(2):  # connects, first to any server, then to one it was told of; else it waits half a second
+                with contextlib.suppress(KafkaException):
+                    producer.list_topics(self._epochs_topic, timeout=min(self._timeout_s, 1.0))
             producer.init_transactions(self._timeout_s)
         except KafkaException as error:
             if log.denied is not None:

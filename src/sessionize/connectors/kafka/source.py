@@ -14,7 +14,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
-    Message,
     TopicPartition,
 )
 
@@ -38,7 +37,10 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.records import JsonRecords, RecordDecoder
 from sessionize.ports import Positions, Ranges, StreamBatch
 
-_BATCH_RECORDS = 100_000
+_BATCH_RECORDS = 50_000
+# Of the client, in one call: messages are large objects, and more of them would outgrow the processor's cache before
+# they are taken apart (two fifths of the cost of consuming).
+_CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
 _LOG = logging.getLogger("sessionize.kafka")
 _FIXED: Settings = {
@@ -102,7 +104,8 @@ class KafkaSource:
         self._positions: dict[int, int] = {}
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
-        self._assigned = False
+        self._assigned = self._reads = False  # _reads: the client has records to hand out
+        self._paused: list[TopicPartition] = []
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
         self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
@@ -155,8 +158,7 @@ class KafkaSource:
         if self._bounds.there and before >= self._mine:
             return []
         self._look_after_servers()
-        messages = self._consume(self._batch_records, timeout_s)
-        batches = self._batches(messages, self._latest_ms(now_ms), self._bounds.ends)
+        batches = self._batches(timeout_s, self._latest_ms(now_ms), self._bounds.ends)
         self._pause(self._bounds.reached(self._positions) - before)
         return batches
 
@@ -184,12 +186,12 @@ class KafkaSource:
         came_s = time.monotonic()
         while missing:
             self._look_after_servers()
-            messages = self._consume(self._batch_records, 1.0)
-            if messages:
+            moved_from = dict(self._positions)
+            yield from self._batches(1.0, self._latest_ms(now_ms), ends)
+            if self._positions != moved_from:
                 came_s = time.monotonic()
             elif time.monotonic() - came_s > self._unavailable_after_s:
                 raise self._not_read(missing, ends)
-            yield from self._batches(messages, self._latest_ms(now_ms), ends)
             done = {p for p in missing if self._positions[p] >= ends[p]}
             missing -= done
             self._pause(done)
@@ -236,7 +238,9 @@ class KafkaSource:
         )
 
     def _find_partitions(self, timeout_s: float) -> frozenset[int]:
-        there = topic_partitions(self._consumer, self._log, self._servers, self._topic, timeout_s=timeout_s)
+        there = topic_partitions(
+            self._consumer, self._log, self._servers, self._topic, timeout_s=timeout_s, reports=not self._reads
+        )
         missing = sorted((self._wanted or frozenset()) - there)
         if missing:
             raise InputError(
@@ -249,18 +253,23 @@ class KafkaSource:
     def _assign(self, only: frozenset[int] | None = None) -> None:
         """Begin to fetch from our positions; whatever waits in the client from before is dropped."""
         self._at_end = set()
-        self._assigned = only is None
+        self._assigned, self._reads = only is None, True
         partitions = [
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
             for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)
         ]
+        # A pause outlives an assignment. Resuming afterwards may meet the assignment under way in the client, and then
+        # the partition is never fetched again.
+        self._consumer.resume(self._paused)
+        self._paused = []
         self._consumer.assign(partitions)
-        self._consumer.resume(partitions)  # a pause outlives an assignment
 
     def _pause(self, partitions: Collection[int]) -> None:
         """Fetch no more of these; what waits in the client may still be handed out."""
-        if partitions:
-            self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+        over = [TopicPartition(self._topic, p) for p in partitions]
+        self._paused += over
+        if over:
+            self._consumer.pause(over)
 
     def _begin_at_latest(self) -> list[StreamBatch]:
         """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
@@ -299,14 +308,18 @@ class KafkaSource:
             if self._assigned:
                 self._assign()
 
-    def _consume(self, most: int, timeout_s: float) -> list[Message]:
-        """Records and events of the client, waiting for the first."""
-        messages = self._consumer.consume(most, 0)
+    def _fetch(self, timeout_s: float) -> dict[int, Fetched]:
+        """At most batch_records of what the client has, waiting for the first."""
+        found: dict[int, Fetched] = {}
+        left = self._batch_records
+        messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0)
         if not messages and timeout_s > 0:
             messages = self._consumer.consume(1, timeout_s)
-            if messages and messages[0].error() is None and most > 1:
-                messages += self._consumer.consume(most - 1, 0)
-        return messages
+        while messages:
+            fetched(messages, found)
+            left -= len(messages)
+            messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0) if left > 0 else []
+        return found
 
     # ---- records ----
 
@@ -314,12 +327,12 @@ class KafkaSource:
         return None if self._max_future_ms is None else now_ms + self._max_future_ms
 
     def _batches(
-        self, messages: list[Message], latest_ms: int | None, ends: dict[int, int] | None = None
+        self, timeout_s: float, latest_ms: int | None, ends: dict[int, int] | None = None
     ) -> list[StreamBatch]:
         """By partition, in the order of offsets; only records below ends. Nothing has moved when it raises."""
         before = dict(self._positions)
         try:
-            parts = fetched(messages)
+            parts = self._fetch(timeout_s)
             for p, part in parts.items():
                 for error in part.errors:
                     self._judge(p, error)
