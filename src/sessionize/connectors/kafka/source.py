@@ -138,9 +138,7 @@ class KafkaSource:
         self._positions = {self._partition(place): offset for place, offset in positions.items()}
         if positions:
             self._latest = {}
-        for p, end in self._bounds.ends.items():
-            if self._positions.get(p, 0) > end:
-                raise truncated(self._place(p), self._positions[p])
+        self._bounds.check(self._positions, self._place)
         self._assign()
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
