@@ -21,7 +21,7 @@ from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
-from sessionize.ports import EpochSink
+from sessionize.ports import EpochSink, StreamSource
 from sessionize.session import columns as col
 from sessionize.session.durations import parse_duration_ms
 
@@ -88,14 +88,7 @@ def open_stream(
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
-        job = Job(
-            policy=config.policy(),
-            rules=config.event_rules(),
-            columns=col.SessionColumns.made_of(
-                source.event_columns, only=None if config.output.columns is None else tuple(config.output.columns)
-            ),
-            user_name=source.user_name,
-        )
+        job = _job_of(config, source)
         sinks: dict[str, EpochSink] = {}
         for name, make in sinks_of(config, writer, job).items():
             sinks[name] = opening.call(name, make)
@@ -124,6 +117,16 @@ def open_stream(
             on_trouble=trouble,
         )
         yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
+
+
+def _job_of(config: PipelineConfig, source: StreamSource) -> Job:
+    only = None if config.output.columns is None else tuple(config.output.columns)
+    return Job(
+        policy=config.policy(),
+        rules=config.event_rules(),
+        columns=col.SessionColumns.made_of(source.event_columns, only=only),
+        user_name=source.user_name,
+    )
 
 
 def writer_name(config: PipelineConfig) -> str:
