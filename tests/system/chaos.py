@@ -39,7 +39,7 @@ from sessionize.connectors.generator.writer import write_lines
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
-from tests.system.kills import Killer, points, run_killed
+from tests.system.kills import Killer, points, start
 
 PASSWORD = "CHAOS_PASSWORD"
 FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
@@ -139,7 +139,7 @@ def run_once(config: PipelineConfig, kill: Killer | None) -> tuple[int, str]:
             totals = opened.run()
         return 0 if totals.balanced and totals.pending == 0 else 3
 
-    return run_killed(run, kill)
+    return start(run, kill).wait()
 
 
 def campaign(
@@ -206,24 +206,15 @@ def _killed(result: Campaign, config: PipelineConfig, kill: Killer | None) -> st
 def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None) -> None:
     """Every table that there is against what the oracle says, row for row."""
     rules = config.event_rules()
-    expected = Counter(_session(row["user"], row) for row in oracle.sessions(config.policy(), rules))
+    expected = Counter(session_row(row["user"], row) for row in oracle.sessions(config.policy(), rules))
     columns = ", ".join(COMPARED)
 
     check = result.check
 
     home = config.home
     sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
-    check("iceberg user_sessions", Counter(_session(row["uuid"], row) for row in sessions), expected)
-    on_time = Counter((row["user"], row["time"], row["id"]) for row in oracle.on_time)
-    late = Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
-    for table, wanted in (("events", on_time), ("late_events", late)):
-        rows = run_query(home, f"SELECT uuid, event_time_ms, event_id FROM {table}").to_pylist()
-        check(f"iceberg {table}", Counter(tuple(row.values()) for row in rows), wanted)
-    (rejected,) = run_query(home, "SELECT count(*) AS n FROM rejected_events").to_pylist()
-    check("iceberg rejected_events", Counter(n=rejected["n"]), Counter(n=oracle.rejected))
-    lake = ds.dataset(str(home / "lake"), format="parquet", partitioning="hive", exclude_invalid_files=True)
-    lake_rows = lake.to_table(columns=["uuid", "event_time_ms", "event_id"]).to_pylist()
-    check("lake", Counter(tuple(row.values()) for row in lake_rows), on_time)
+    check("iceberg user_sessions", Counter(session_row(row["uuid"], row) for row in sessions), expected)
+    compare_events(result, oracle, config)
     with sqlite3.connect(home / "store.sqlite") as store:
         rows = store.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
         check("sqlite", Counter(rows), expected)
@@ -235,13 +226,28 @@ def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str |
             check("postgres", Counter(rows), expected)
 
 
+def compare_events(result: Campaign, oracle: Oracle, config: PipelineConfig) -> None:
+    """The events, wherever they are kept, and how many records were rejected."""
+    check, home = result.check, config.home
+    on_time = Counter((row["user"], row["time"], row["id"]) for row in oracle.on_time)
+    late = Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
+    for table, wanted in (("events", on_time), ("late_events", late)):
+        rows = run_query(home, f"SELECT uuid, event_time_ms, event_id FROM {table}").to_pylist()
+        check(f"iceberg {table}", Counter(tuple(row.values()) for row in rows), wanted)
+    (rejected,) = run_query(home, "SELECT count(*) AS n FROM rejected_events").to_pylist()
+    check("iceberg rejected_events", Counter(n=rejected["n"]), Counter(n=oracle.rejected))
+    lake = ds.dataset(str(home / "lake"), format="parquet", partitioning="hive", exclude_invalid_files=True)
+    lake_rows = lake.to_table(columns=["uuid", "event_time_ms", "event_id"]).to_pylist()
+    check("lake", Counter(tuple(row.values()) for row in lake_rows), on_time)
+
+
 def compare_topics(result: Campaign, oracle: Oracle, config: PipelineConfig, kafka: KafkaServers, topic: str) -> None:
     """The topics that were written, as who reads committed records only sees them."""
-    expected = Counter(_session(row["user"], row) for row in oracle.sessions(config.policy(), config.event_rules()))
+    expected = Counter(session_row(row["user"], row) for row in oracle.sessions(config.policy(), config.event_rules()))
     on_time = Counter((row["user"], row["time"], row["id"]) for row in oracle.on_time)
     check = result.check
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-sessions")]
-    check("kafka sessions", Counter(_session(row["uuid"], row) for row in sent), expected)
+    check("kafka sessions", Counter(session_row(row["uuid"], row) for row in sent), expected)
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-enriched")]
     check("kafka enriched", Counter((r["uuid"], r["event_time_ms"], r["event_id"]) for r in sent), on_time)
 
@@ -265,7 +271,7 @@ def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:
         consumer.close()
 
 
-def _session(user: str, row: Any) -> tuple[Any, ...]:
+def session_row(user: str, row: Any) -> tuple[Any, ...]:
     return (user, *(row[name] for name in COMPARED))
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sessionize.engine.checkpoint import Checkpoints
@@ -98,11 +99,24 @@ class Killer:
         signal.pause()  # nothing of this thread runs on before the signal is there
 
 
-def run_killed(what: Callable[[Callable[[str], None]], int], kill: Killer | None) -> tuple[int, str]:
-    """Do it in a process of its own; the exit status, negative for a signal, and where it was killed.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process that was started, and what it tells."""
 
-    what: is given what to call at each step; its result becomes the exit status. A process that is stuck says where,
-    and ends with 1.
+    child: int
+    told: int
+
+    def wait(self) -> tuple[int, str]:
+        """Until it ends: its exit status, negative for a signal, and where it was killed."""
+        with os.fdopen(self.told, "rb") as told:
+            status = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+            return status, told.read().decode()
+
+
+def start(what: Callable[[Callable[[str], None]], int], kill: Killer | None) -> Running:
+    """Do it in a process of its own. One that is stuck says where, and ends with 1.
+
+    what: is given what to call at each step; its result becomes the exit status.
     """
     out, into = os.pipe()
     child = os.fork()
@@ -120,9 +134,7 @@ def run_killed(what: Callable[[Callable[[str], None]], int], kill: Killer | None
         finally:
             os._exit(code)
     os.close(into)
-    with os.fdopen(out, "rb") as told:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return status, told.read().decode()
+    return Running(child, out)
 
 
 def _watch_disk(seen: Callable[[str, Callable[[], object]], None]) -> None:
