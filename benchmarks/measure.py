@@ -90,10 +90,13 @@ def run(command: Sequence[str], limits: Limits, env: Mapping[str, str] | None = 
 
 
 def rounds(things: Sequence[T], count: int) -> Iterator[Sequence[T]]:
-    """All things once, then all again: each round is led by another, so that none always follows the same."""
+    """All things once, then all again, in the orders of a Williams square: each round is led by another thing, and
+    each thing follows another one. What a run leaves behind (memory to be reclaimed, dirty pages) hits all alike.
+    """
+    size = len(things)
+    zigzag = [(step + 1) // 2 if step % 2 else size - step // 2 for step in range(size)]  # 0 1 -1 2 -2 ...
     for turn in range(count):
-        lead = turn % max(1, len(things))
-        yield (*things[lead:], *things[:lead])
+        yield [things[(place + turn) % size] for place in zigzag]
 
 
 def warm(path: Path) -> None:

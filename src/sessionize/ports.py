@@ -92,6 +92,7 @@ class StreamBatch:
 class StreamSource(Protocol):
     """Input without end, in partitions, that can be read again from any offset it still keeps.
 
+    A source that was opened to read only what is there reaches the end of each partition however much comes meanwhile.
     Not for several threads. Errors: UnavailableError when it is not there now; InputError when records that were asked
     for are gone for good.
     """

@@ -78,6 +78,10 @@ def test_the_documented_default_and_example_are_true(tmp_path: Path, dotted: str
     }.get(".".join(tables), "output.kind = 'parquet'\n" if dotted == "output.path" else "")
     if dotted == "input.kafka.partitions":
         needed = "input.kind = 'kafka'\n"
+    if dotted == "input.kafka.format":
+        needed += "input.kafka.schema_file = 'x.avsc'\n"
+    if dotted in ("input.kafka.schema_file", "input.kafka.schema_registry"):
+        needed += "input.kafka.format = 'avro'\n"
     lines = [line for line in needed.splitlines() if not line.startswith(f"{dotted} ")]
     path = tmp_path / "my.toml"
     path.write_text("\n".join([*lines, f"{dotted} = {example.strip('| `')}"]), encoding="utf-8")

@@ -110,6 +110,25 @@ REFUSED = [
         ["late_fraction is not usable", "at most 1"],
     ),
     ("input.kind='generator'\ninput.generator.users = 0", ["users is not usable: it takes 1 or more"]),
+    # Avro needs one schema, and JSON none
+    ("input.kind='kafka'\ninput.kafka.format='avro'", ["input.kafka.format is not usable: Avro needs a schema"]),
+    (
+        "input.kind='kafka'\n[input.kafka]\nformat='avro'\nschema_file='x.avsc'\nschema_registry='http://x:1'",
+        ["input.kafka.schema_file is not usable: schema_registry says the schema too", "keep one"],
+    ),
+    (
+        "input.kind='kafka'\n[input.kafka]\nschema_registry='http://x:1'",
+        ["input.kafka.schema_registry is not usable: json records need no schema", 'format = "avro"'],
+    ),
+    ("input.kind='kafka'\n[input.kafka]\nschema_file='x'", ["input.kafka.schema_file is not usable: json records"]),
+    (
+        "input.kind='kafka'\n[input.kafka]\nformat='avro'\nschema_registry='x:8081'",
+        ["input.kafka.schema_registry is not usable: it is not the address", "https://registry:8081"],
+    ),
+    (
+        "input.kind='kafka'\n[input.kafka]\nsettings=['schema.registry.ssl.ca.location=x']",
+        ["schema.registry.ssl.ca.location is for a schema registry", "give schema_registry"],
+    ),
     # options of a mode that is not selected, and contradictions
     (
         "input.kind = 'generator'\ninput.paths = ['a']",
@@ -252,3 +271,17 @@ def test_a_hostile_key_or_value_is_shown_short_and_without_control_characters(tm
     assert '= "\\u001b[31mvvv' in str(error)
     assert "\x1b" not in str(error)
     assert len(str(error)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "settings = ['sasl.password=hunter2']",
+        "settings = ['client.id=x', 'schema.registry.basic.auth.user.info=me:hunter2']",
+        "format = 'avro'\nschema_registry = 'http://me:hunter2@127.0.0.1:8081'",
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
+    told = str(refusal(tmp_path, f"[input]\nkind = 'kafka'\n[input.kafka]\n{text}"))
+    assert "is not usable" in told
+    assert "hunter2" not in told

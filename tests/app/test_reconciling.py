@@ -327,3 +327,50 @@ def test_what_cannot_be_reconciled_says_why(tmp_path: Path, engine: Engine) -> N
     with pytest.raises(ConfigError, match="not made by this pipeline"):
         reconcile_tables(tmp_path, other)
     assert run_query(tmp_path, "SELECT count(*) AS n FROM events")["n"].to_pylist() == [1]
+
+
+def test_a_window_that_holds_everything_is_remembered(engine: Engine) -> None:
+    engine.epoch([("a", 0), ("b", 600), ("c", 700)], [], 690)
+    engine.epoch([], [("a", 10), ("b", 610)], 690)
+    assert reconciled(engine, window_ms=3 * HOUR).late_events == 1
+    assert reconciled(engine, window_ms=3 * HOUR).late_events == 1  # one is outside, so both stay in sight
+    assert reconciled(engine, window_ms=24 * HOUR).late_events == 2
+    assert reconciled(engine, window_ms=24 * HOUR).late_events == 0
+
+
+def test_told_to_stop_it_ends_early_and_forgets_nothing(engine: Engine) -> None:
+    users = [f"u{i}" for i in range(6)]
+    engine.epoch([*[(user, 0.0) for user in users], ("z", 600)], [], 590)
+    engine.epoch([], [(user, 10.0) for user in users], 590)
+    asked: list[int] = []
+
+    def after_two_groups() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    done = reconciled(engine, users_max=1, stop=after_two_groups)
+    assert (done.stopped, done.replaced) == (True, 2)
+    done = reconciled(engine)
+    assert (done.stopped, done.late_events, done.replaced, done.unchanged) == (False, 6, 4, 2)
+
+
+def test_a_writer_that_holds_nothing_open_holds_nothing_back(engine: Engine) -> None:
+    engine.epoch([("a", 0)], [("b", -90)], -5)
+    assert reconciled(engine, closed={"somebody else"}).waiting == 1
+    assert reconciled(engine, closed={"w"}, dry_run=True).horizon_ms is None
+    assert reconciled(engine, closed={"w"}).waiting == 0
+
+
+def test_a_replacement_is_known_after_its_snapshot_is_gone(engine: Engine) -> None:
+    engine.epoch([("a", 0), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 10)], 590)
+    store = Store(failures=1)
+    with pytest.raises(UnavailableError):
+        reconciled(engine, stores=[store])
+    replaced = load_table(open_catalog(engine.config.home), "sessions", USER_SESSIONS).current_snapshot()
+    assert replaced is not None
+    engine.epoch([("y", 1200)], [], 1190)
+    table = load_table(open_catalog(engine.config.home), "sessions", USER_SESSIONS)
+    table.maintenance.expire_snapshots().by_id(replaced.snapshot_id).commit()
+    reconciled(engine, stores=[store])
+    assert [counts for _, counts, _ in store.calls] == [[2]]

@@ -1,6 +1,7 @@
 """The benchmarks as a user starts them, with 100,000 events: all is measured and checked, or says why not."""
 
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -159,6 +160,10 @@ def test_a_run_beyond_its_limits_is_ended_with_all_its_children(limits, says):
     assert time.perf_counter() - began < 30
 
 
-def test_rounds_are_led_by_another_each_time():
-    code = "import measure; print([''.join(order) for order in measure.rounds('abc', 4)])"
-    assert in_benchmarks(code).stdout.strip() == "['abc', 'bca', 'cab', 'abc']"
+def test_rounds_are_led_by_another_each_time_and_nobody_follows_the_same_twice():
+    code = "import measure; print(*[''.join(order) for order in measure.rounds('abcd', 5)])"
+    orders = in_benchmarks(code).stdout.split()
+    assert [order[0] for order in orders] == ["a", "b", "c", "d", "a"]
+    assert all(sorted(order) == list("abcd") for order in orders)
+    pairs = [pair for order in orders[:4] for pair in itertools.pairwise(order)]
+    assert len(set(pairs)) == len(pairs) == 12

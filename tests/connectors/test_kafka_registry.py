@@ -1,14 +1,10 @@
-"""The registry's client against a real HTTP server: there is no schema registry in Python to test with, so this one
-speaks the two calls as Confluent documents them.
+"""The registry's client against a real HTTP server: there is no schema registry in Python to test with, so
+sessionize.testing has one.
 """
 
-import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +13,7 @@ from sessionize.connectors.kafka.registry import SchemaRegistry
 from sessionize.errors import ConfigError, InputError, UnavailableError
 from sessionize.formats.avro import AvroRecords, AvroWriter
 from sessionize.formats.dialects import DIALECTS
+from sessionize.testing.services.registry import SchemaRegistryServer
 
 SCHEMA = json.dumps(
     {
@@ -31,59 +28,10 @@ SCHEMA = json.dumps(
 )
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Schemas by number and by subject; 403 without the right user, 5xx and other answers on demand."""
-
-    schemas: ClassVar[dict[int, dict[str, object]]] = {}
-    subjects: ClassVar[dict[str, int]] = {}
-    answer_with: ClassVar[tuple[int, bytes] | None] = None
-    calls: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.calls.append(self.path)
-        _, kind, *rest = self.path.split("/")
-        found = self.schemas.get(int(rest[1])) if kind == "schemas" else self.schemas.get(self.subjects[rest[0]])
-        self.reply(200 if found else 404, found or {"error_code": 40403, "message": "Schema not found"})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        number = len(self.schemas) + 1
-        self.schemas[number] = body
-        self.subjects[self.path.split("/")[2]] = number
-        self.reply(200, {"id": number})
-
-    def reply(self, status: int, value: object) -> None:
-        data = json.dumps(value).encode()
-        if self.headers["Authorization"] != "Basic " + base64.b64encode(b"me:hunter2hunter2").decode():
-            status = 401
-        elif self.answer_with is not None:
-            status, data = self.answer_with
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @contextmanager
-def running() -> Iterator[tuple[str, type[Handler]]]:
-    class Own(Handler):
-        schemas: ClassVar[dict[int, dict[str, object]]] = {}
-        subjects: ClassVar[dict[str, int]] = {}
-        calls: ClassVar[list[str]] = []
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", Own
-        finally:
-            server.shutdown()
-            thread.join()
+def running() -> Iterator[tuple[str, SchemaRegistryServer]]:
+    with SchemaRegistryServer(login="me:hunter2hunter2") as server:
+        yield server.url, server
 
 
 def registry(url: str, password: str = "hunter2hunter2") -> SchemaRegistry:

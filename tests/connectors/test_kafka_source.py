@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from sessionize.connectors.kafka.source import KafkaSource
 from sessionize.errors import ConfigError, InputError, UnavailableError
 from sessionize.formats.dialects import DIALECTS
+from sessionize.formats.records import JsonRecords
 from sessionize.ports import StreamBatch
 from sessionize.testing.services.kafka import KafkaServers
 
@@ -150,6 +151,36 @@ def test_seek_and_read_give_the_same_records_again(kafka):
             source.seek({"elsewhere[0]": 1})
 
 
+class Interrupted(JsonRecords):
+    """Fails once at a chosen call, as when a schema registry is away."""
+
+    calls_left = -1
+
+    def decode(self, values, offsets, **more):
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            raise UnavailableError("the registry is away")
+        return super().decode(values, offsets, **more)
+
+
+def test_reading_again_that_failed_half_way_can_be_repeated(kafka):
+    topic = kafka.create_topic(f"t-{uuid.uuid4().hex[:12]}", 2)
+    for p in range(2):
+        kafka.send(topic, clicks(0, 60), partition=p)
+    decoder = Interrupted(CLICKS)
+    with source_of(kafka.servers, topic, decoder=decoder, batch_records=10) as source:
+        source.seek({f"{topic}[0]": 30, f"{topic}[1]": 50})
+        decoder.calls_left = 3
+        wanted = {f"{topic}[0]": (30, 60)}
+        with pytest.raises(UnavailableError):
+            list(source.read(wanted, now_ms=NOW_MS))
+        assert ranges(source.read(wanted, now_ms=NOW_MS)) == wanted
+        decoder.calls_left = 1
+        with pytest.raises(UnavailableError):
+            to_end(source)
+        assert ranges(to_end(source)) == {f"{topic}[1]": (50, 60)}
+
+
 def test_half_of_the_records_are_poison(kafka, topic):
     values = [click(n) if n % 2 else b"\xff" * (n % 7) for n in range(2_000)]
     kafka.send(topic, values)
@@ -203,6 +234,55 @@ def test_aborted_transactions_leave_gaps_and_no_records(kafka, topic):
         only_aborted = list(source.read({f"{topic}[0]": (11, 22)}, now_ms=NOW_MS))
         assert consumed(only_aborted) == 0
         assert times(source.read({f"{topic}[0]": (9, 23)}, now_ms=NOW_MS)) == {f"{topic}[0]": [9, 20]}
+
+
+def test_what_is_there_now_and_no_more(kafka):
+    """Behind the last records lie marks of transactions, one that is open, and what comes while it is read."""
+    topic = kafka.create_topic(f"t-{uuid.uuid4().hex[:12]}", 4)
+    producer = Producer({"bootstrap.servers": kafka.servers, "transactional.id": topic, "log_level": 0})
+    producer.init_transactions(20)
+    for commits in (True, False):  # partition 0 ends with an aborted transaction
+        producer.begin_transaction()
+        for value in clicks(0, 20):
+            producer.produce(topic, value, partition=0)
+        producer.flush(10)
+        producer.commit_transaction(20) if commits else producer.abort_transaction(20)
+    kafka.send(topic, clicks(0, 30), partition=1)
+    kafka.send(topic, clicks(0, 10), partition=3)
+    kafka.delete_records(topic, {3: 10})  # and nothing is left of partition 3
+    producer.begin_transaction()
+    producer.produce(topic, click(30), partition=1)
+    producer.flush(10)
+    with source_of(kafka.servers, topic, until_now=True, refresh_s=0.1, batch_records=7) as source:
+        assert source.behind() == 72
+        producer.commit_transaction(20)
+        for p in range(4):
+            kafka.send(topic, clicks(100, 200), partition=p)
+        kafka.add_partitions(topic, 5)
+        kafka.send(topic, clicks(0, 5), partition=4)
+        batches = until(source, lambda _: source.partitions() <= source.read_to_end())
+        assert times(batches) == {f"{topic}[0]": list(range(20)), f"{topic}[1]": list(range(30))}
+        assert ranges(batches) == {f"{topic}[0]": (0, 42), f"{topic}[1]": (0, 30)}
+        assert source.partitions() == {f"{topic}[{p}]" for p in range(4)}
+        assert source.poll(timeout_s=5, now_ms=NOW_MS) == []
+        assert source.behind() == 0
+        again = list(source.read(ranges(batches), now_ms=NOW_MS))
+        assert table(again) == table(batches)
+        assert source.poll(timeout_s=5, now_ms=NOW_MS) == []
+        source.seek({f"{topic}[0]": 19, f"{topic}[1]": 30})
+        assert times(until(source, lambda _: source.partitions() <= source.read_to_end())) == {f"{topic}[0]": [19]}
+        with pytest.raises(InputError, match="no longer in Kafka"):
+            source.seek({f"{topic}[1]": 31})
+    with source_of(kafka.servers, topic, until_now=True) as source:
+        source.seek({f"{topic}[0]": 42, f"{topic}[1]": 30})
+        batches = until(source, lambda _: source.partitions() <= source.read_to_end())
+        assert {place: len(found) for place, found in times(batches).items()} == {
+            f"{topic}[0]": 100,
+            f"{topic}[1]": 101,
+            f"{topic}[2]": 100,
+            f"{topic}[3]": 100,
+            f"{topic}[4]": 5,
+        }
 
 
 def test_a_first_run_may_begin_at_the_latest_record(kafka, topic):

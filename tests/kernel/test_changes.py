@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer, StateError
-from sessionize.kernel import sessionizer as kernel
+from sessionize.kernel import holdings
 from sessionize.kernel.changes import Changes, merge_changes
 from sessionize.kernel.snapshot import dump_tables
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -44,17 +44,17 @@ def resumed(parts: list[Changes], policy: Policy, rule: Rules | None = None) -> 
 @contextmanager
 def names_tidied_at_once():
     """Codes of users and pages are given back as soon as possible, and given to others."""
-    before = kernel.USERS_MIN, kernel.NAMES_MIN
-    kernel.USERS_MIN, kernel.NAMES_MIN = 0, 0
+    before = holdings.USERS_MIN, holdings.NAMES_MIN
+    holdings.USERS_MIN, holdings.NAMES_MIN = 0, 0
     try:
         yield
     finally:
-        kernel.USERS_MIN, kernel.NAMES_MIN = before
+        holdings.USERS_MIN, holdings.NAMES_MIN = before
 
 
 def plain(core: Sessionizer) -> Any:
     """The state as rows in an order of its own."""
-    tables = dump_tables(core)
+    tables = dump_tables(core._held)
     return {name: sorted(map(repr, table.to_pylist())) for name, table in tables.items()}
 
 
@@ -72,7 +72,7 @@ def test_base_and_deltas_go_on_like_the_stream(
     delays = data.draw(st.lists(st.integers(0, lateness), min_size=len(rows), max_size=len(rows)), label="delays")
     arriving = [r for _, r in sorted(zip(delays, rows, strict=True), key=lambda p: p[0] + p[1]["time"])]
     core = Sessionizer(policy, rules=rule, track_changes=True)
-    core._names_limit = 0 if tidy else core._names_limit
+    core._held.names_limit = 0 if tidy else core._held.names_limit
     parts, made, at, latest = [core.changes()], [], 0, None
     while at < len(arriving):
         size = data.draw(st.integers(1, 12), label="batch")
@@ -96,7 +96,7 @@ def test_base_and_deltas_go_on_like_the_stream(
                     parts.append(core.changes())
                     before = plain(core)
                     core = resumed(parts, policy, rule)
-                    core._names_limit = 0 if tidy else core._names_limit
+                    core._held.names_limit = 0 if tidy else core._held.names_limit
                     assert plain(core) == before
                     nothing = core.changes()
                     assert nothing.users.num_rows + nothing.pending.num_rows + len(nothing.gone) == 0

@@ -83,21 +83,21 @@ def test_memory_follows_open_sessions_not_users_ever_seen():
             )
         )
         core.advance(step * 1000 + 500)
-        most = max(most, len(core._users), core._state.capacity)
+        most = max(most, len(core._held.users), core._held.state.capacity)
     assert core.open_sessions == 0
     assert most < 20_000  # of 60,000 users ever seen
-    assert len(core._users) < 20_000
-    assert len(core._page_names) <= 65_536 + 1000
+    assert len(core._held.users) < 20_000
+    assert len(core._held.page_names) <= 65_536 + 1000
 
 
 def test_pages_survive_the_tidying_of_names():
     core = Sessionizer(Policy(gap_ms=10_000_000, max_duration_ms=None))
-    core._names_limit = 10
+    core._held.names_limit = 10
     core.push(events_table([{"user": "keeper", "time": 0, "page": "first", "type": "t0"}]))
     for step in range(1, 40):
         core.push(events_table([{"user": f"u{step}", "time": step, "page": f"p{step}", "type": f"t{step}"}]))
         core.advance(step)
-        core._names_limit = 10
+        core._held.names_limit = 10
     core.push(events_table([{"user": "keeper", "time": 100, "page": "last", "type": "t1"}]))
     kept = [row for row in sorted_rows(core.flush()) if row["user"] == "keeper"]
     assert kept[0]["pages_visited"] == ["first", "last"]

@@ -46,8 +46,11 @@ FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be
 TOPICS = """[output.kafka]
 sessions = "{topic}-sessions"
 enriched = "{topic}-enriched"
+late = "{topic}-late"
+rejected = "{topic}-rejected"
 """
 EPOCH_ROWS = 100
+KINDS = ("sessions", "enriched", "late", "rejected")
 PARTITIONS = 4
 LATENESS = "5m"
 COMPARED = ("session_id", "session_start_time_ms", "session_end_time_ms", "event_count", "start_reason", "end_reason")
@@ -151,8 +154,8 @@ def campaign(
     records = make_records(3 * EPOCH_ROWS * (len(todo) + 10), seed)
     parts = partitioned(records)
     topic = kafka.create_topic(f"chaos-{seed}-{os.getpid()}", PARTITIONS)
-    for name in (f"{topic}-sessions", f"{topic}-enriched"):
-        kafka.create_topic(name, 1)
+    for kind in KINDS:
+        kafka.create_topic(f"{topic}-{kind}", 1)
     for number, part in enumerate(parts):
         kafka.send(topic, part, partition=number)
     path = folder / "chaos.toml"
@@ -250,6 +253,13 @@ def compare_topics(result: Campaign, oracle: Oracle, config: PipelineConfig, kaf
     check("kafka sessions", Counter(session_row(row["uuid"], row) for row in sent), expected)
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-enriched")]
     check("kafka enriched", Counter((r["uuid"], r["event_time_ms"], r["event_id"]) for r in sent), on_time)
+    sent = [json.loads(value) for value in values_of(kafka, f"{topic}-late")]
+    late = Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
+    check("kafka late", Counter((r["uuid"], r["event_time_ms"], r["event_id"]) for r in sent), late)
+    sent = [json.loads(value) for value in values_of(kafka, f"{topic}-rejected")]
+    check("kafka rejected", Counter(n=len(sent)), Counter(n=oracle.rejected))
+    places = Counter((r["source"], r["line_number"]) for r in sent)
+    check("kafka rejected, each once", places, Counter(places.keys()))
 
 
 def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:

@@ -7,13 +7,15 @@ import json
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
@@ -235,3 +237,91 @@ def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServ
     assert totals.consumed == len(records)
     oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
     assert session_rows(config) == expected_rows(oracle, config)
+
+
+@contextmanager
+def steady_traffic(kafka: KafkaServers, topic: str, partitions: int) -> Iterator[list[int]]:
+    """Somebody who keeps writing, from another thread; yields how many records so far."""
+    ending = threading.Event()
+    written = [0]
+    begun = threading.Event()
+
+    def write() -> None:
+        producer = Producer({"bootstrap.servers": kafka.servers, "linger.ms": 1})
+        while not ending.is_set():
+            for partition in range(partitions):
+                producer.produce(topic, event(f"later{written[0] % 9}", 1_700_100_000_000), partition=partition)
+                written[0] += 1
+            producer.flush(10)
+            begun.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert begun.wait(20)
+        yield written
+    finally:
+        ending.set()
+        thread.join()
+
+
+class Killed(BaseException):
+    """The end of a run at some step, as by a kill."""
+
+
+def test_once_ends_under_steady_traffic_and_replays_exactly(tmp_path: Path, kafka: KafkaServers) -> None:
+    start = 1_700_000_000_000
+    parts = [[event(f"u{i % 7}", start + i * 1_000) for i in range(200)] for _ in range(3)]
+    topic = filled_topic(kafka, parts)
+    config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=100, stream__drain=False, stream__epoch="1h")
+    guard = threading.Event()
+    stop_hanging = threading.Timer(60, guard.set)
+    stop_hanging.start()
+
+    def killed(step: str) -> None:
+        steps.append(step)
+        if steps.count("write iceberg") == 2 and step == "write iceberg":
+            raise Killed
+
+    steps: list[str] = []
+    with (
+        open_stream(config, stopping=guard, on_step=killed) as opened,
+        steady_traffic(kafka, topic, 3),
+        pytest.raises(Killed),
+    ):
+        opened.run()
+    # the next run: what was planned again, then what was there when it began
+    there = sum(1 for _ in records_of(kafka, topic, 3))
+    with open_stream(config, stopping=guard) as opened, steady_traffic(kafka, topic, 3) as written:
+        totals = opened.run()
+        assert written[0]
+    stop_hanging.cancel()
+    assert not guard.is_set()
+    assert totals.consumed == there > 600
+    assert count(config, "events") + count(config, "late_events") == there
+    final, _ = run(pipeline(tmp_path, kafka, topic))
+    assert final.consumed == sum(1 for _ in records_of(kafka, topic, 3)) == there + written[0]
+
+
+def records_of(kafka: KafkaServers, topic: str, partitions: int) -> Iterator[int]:
+    """The offsets of a topic that nobody writes to now."""
+    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "count"})
+    for partition in range(partitions):
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10, cached=False)
+        yield from range(end)
+    consumer.close()
+
+
+def test_once_takes_the_files_that_are_there_at_the_start(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.ndjson").write_bytes(event(f"u{number}", 1_700_000_000_000) + b"\n")
+    path = tmp_path / "p.toml"
+    path.write_text(f'[input]\nkind = "directory"\npaths = ["{folder}"]\ndialect = "clickstream"\n')
+    fixed = {"run.once": True, "run.home": str(tmp_path / "home"), "stream.poll": "20ms"}
+    config = load_pipeline(str(path), overrides=fixed, environ={})
+    with open_stream(config, stopping=threading.Event()) as opened:
+        (folder / "later.ndjson").write_bytes(event("u9", 1_700_000_000_000) + b"\n")
+        assert opened.run().consumed == 3
+    assert run(config)[0].consumed == 4

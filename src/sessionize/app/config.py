@@ -90,6 +90,16 @@ class PipelineConfig(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _keeps_what_it_reconciles(self) -> Self:
+        if self.stream.reconcile != "none" and not (self.output.kind == "iceberg" and self.output.events):
+            refuse(
+                "late events are not kept, so they cannot be worked into the sessions later",
+                "set output.kind = iceberg and output.events = true, or take this out",
+                key="stream.reconcile",
+            )
+        return self
+
     def policy(self) -> Policy:
         """The numbers that decide where a session ends."""
         return self.rules.policy()

@@ -68,7 +68,7 @@ def _problem(item: Mapping[str, Any], layer: Layer, model: type[BaseModel]) -> C
     if isinstance(refused, RefusedError):
         key = refused.key or _dotted(location)
         at = tuple(key.split(".")) if refused.key else location
-        where = _where(at, layer, None if refused.key else item["input"])
+        where = _where(at, layer, None if refused.key else item["input"], secret=refused.secret)
         return ConfigError(f"{key} is not usable: {refused.why}", detail=where, hint=refused.hint)
     if kind == "extra_forbidden":
         return _unknown_key(location, item["input"], layer, model)
@@ -106,12 +106,12 @@ def _unknown_key(location: Location, value: object, layer: Layer, model: type[Ba
     )
 
 
-def _where(location: Location, layer: Layer, value: object = None) -> str:
+def _where(location: Location, layer: Layer, value: object = None, *, secret: bool = False) -> str:
     """`file my.toml: rules.gap = 30`, with the value as it was written there, not as pydantic saw it."""
     path = tuple(str(part) for part in _names(location))
     shown = layer.values.get(path, value) if path == location else value
     origin = layer.origin_of(path) or layer.origin_of(path[:-1]) or "default"
-    return f"{origin}: {_dotted(location)}{_equals(shown)}"
+    return f"{origin}: {_dotted(location)}{' = …' if secret else _equals(shown)}"
 
 
 def _equals(value: object) -> str:

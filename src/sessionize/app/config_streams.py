@@ -4,12 +4,16 @@ Nothing secret stands in the file: a setting `name=env:VARIABLE` or `name=file:P
 """
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictInt, model_validator
 
 from sessionize.app import config_types as kinds
 from sessionize.app.config_section import Section, key
 from sessionize.app.config_types import refuse
+
+# What the names of settings begin with that are for the schema registry.
+REGISTRY_PREFIX = "schema.registry."
 
 
 def _setting(value: str) -> str:
@@ -18,14 +22,29 @@ def _setting(value: str) -> str:
         refuse("it is not a setting", 'write "name=value", "name=env:VARIABLE" or "name=file:PATH"')
     if _is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
         refuse(
-            "a secret may not stand in the file", f'write "{name.strip()}=env:VARIABLE" or "{name.strip()}=file:PATH"'
+            "a secret may not stand in the file",
+            f'write "{name.strip()}=env:VARIABLE" or "{name.strip()}=file:PATH"',
+            secret=True,
         )
     return value
 
 
 def _is_secret(name: str) -> bool:
     lower = name.lower()
-    return any(word in lower for word in ("password", "secret", "token", "credential", "passphrase"))
+    return any(word in lower for word in ("password", "secret", "token", "credential", "passphrase", "user.info"))
+
+
+def _registry_address(value: str) -> str:
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        refuse(
+            "it has a user or password in it",
+            f'write them as a setting: "{REGISTRY_PREFIX}basic.auth.user.info=env:VARIABLE"',
+            secret=True,
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        refuse("it is not the address of a schema registry", 'write for example "https://registry:8081"')
+    return value
 
 
 Setting = Annotated[kinds.Text, AfterValidator(_setting)]
@@ -42,11 +61,13 @@ class KafkaInputSection(Section):
     servers: kinds.Text = key("127.0.0.1:9092", "Brokers, with commas between.", example="broker-1:9092,broker-2:9092")
     topic: TopicName = key("user-events", "The topic to read.", example="clicks")
     format: Literal["json", "avro"] = key("json", "How the records are written.", example="avro")
-    schema_registry: kinds.Text | None = key(
-        None, "Address of the schema registry, for Avro.", example="http://127.0.0.1:8081"
+    schema_registry: Annotated[kinds.Text, AfterValidator(_registry_address)] | None = key(
+        None,
+        "Address of the schema registry that knows the schemas which the records name, for Avro.",
+        example="http://127.0.0.1:8081",
     )
     schema_file: kinds.Text | None = key(
-        None, "File with the Avro schema, where there is no registry.", example="event.avsc"
+        None, "File with the Avro schema of all records, where there is no registry.", example="event.avsc"
     )
     partitions: Partitions | None = key(
         None, "Which partitions this process reads; all when left out.", example="0-3,7"
@@ -67,9 +88,37 @@ class KafkaInputSection(Section):
     )
     settings: Settings = key(
         (),
-        "Further settings of the Kafka client, such as those for security, as name=value.",
+        "Further settings of the Kafka client, such as those for security, as name=value; those of the registry begin "
+        "with `schema.registry.`: `basic.auth.user.info` (user:password) and `ssl.ca.location`.",
         example=["security.protocol=SASL_SSL", "sasl.password=env:KAFKA_PASSWORD"],
     )
+
+    @model_validator(mode="after")
+    def _schema_from_one_place(self) -> Self:
+        named = [name for name in ("schema_registry", "schema_file") if getattr(self, name) is not None]
+        if self.format == "avro" and not named:
+            refuse(
+                "Avro needs a schema",
+                "give schema_registry, the address of a registry, or schema_file, a file with the schema",
+                key="input.kafka.format",
+            )
+        if self.format == "avro" and len(named) == 2:
+            refuse("schema_registry says the schema too", "keep one of them", key="input.kafka.schema_file")
+        if self.format != "avro" and named:
+            refuse(
+                f"{self.format} records need no schema",
+                'take it out, or set format = "avro"',
+                key=f"input.kafka.{named[0]}",
+            )
+        for_registry = [each for each in self.settings if each.strip().startswith(REGISTRY_PREFIX)]
+        if for_registry and self.schema_registry is None:
+            refuse(
+                f"{for_registry[0].partition('=')[0].strip()} is for a schema registry, and none is named",
+                "take it out, or give schema_registry",
+                key="input.kafka.settings",
+                secret=True,
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_share(self) -> Self:
@@ -204,10 +253,13 @@ class StreamSection(Section):
         example="web-0",
     )
     reconcile: kinds.PositiveLengthOrNone = key(
-        "none", "How often late events are worked into the sessions while running.", example="1h"
+        "none",
+        "How often late events are worked into the sessions while running; with run.once: once, at the end.",
+        example="1h",
     )
-    reconcile_tiers: tuple[kinds.PositiveLength, ...] = key(
+    reconcile_tiers: Annotated[tuple[kinds.PositiveLength, ...], Field(min_length=1)] = key(
         ("1h", "24h"),
-        "How far back late events are looked at: the first each time, a longer one each time it has passed.",
+        "How far back late events are looked at: the shortest each time, a longer one each time it has passed. What "
+        "is older than all of them is left to `sessionize reconcile`.",
         example=["1h", "24h"],
     )

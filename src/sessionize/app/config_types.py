@@ -25,16 +25,20 @@ _BYTES_MIN = 16 * 1000**2
 class RefusedError(ValueError):
     """Why a value is refused, and what to write instead; pydantic carries it to config_errors.py."""
 
-    def __init__(self, why: str, hint: str, key: str | None) -> None:
+    def __init__(self, why: str, hint: str, key: str | None, *, secret: bool) -> None:
         super().__init__(why)
         self.why = why
         self.hint = hint
         self.key = key
+        self.secret = secret
 
 
-def refuse(why: str, hint: str, *, key: str | None = None) -> NoReturn:
-    """Fail a validation: "KEY is not usable: <why>"; key is given where it is not the field itself."""
-    raise RefusedError(why, hint, key)
+def refuse(why: str, hint: str, *, key: str | None = None, secret: bool = False) -> NoReturn:
+    """Fail a validation: "KEY is not usable: <why>"; key is given where it is not the field itself.
+
+    secret: the value may hold a password, so it is not shown.
+    """
+    raise RefusedError(why, hint, key, secret=secret)
 
 
 def _duration(value: object, *, zero: bool) -> str:

@@ -1,6 +1,7 @@
 """The events of one user, from files or from the project's tables, for `explain`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,9 @@ from sessionize.formats.dialects import Dialect
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
+
+if TYPE_CHECKING:
+    from sessionize.connectors.iceberg import CatalogSettings
 
 
 def explain_from_files(
@@ -31,12 +35,18 @@ def explain_from_files(
 
 
 def explain_from_tables(
-    home: Path, user: str, policy: Policy, rules: Rules | None = None, *, database: str = "sessions"
+    home: Path,
+    user: str,
+    policy: Policy,
+    rules: Rules | None = None,
+    *,
+    database: str = "sessions",
+    catalog: "CatalogSettings | None" = None,
 ) -> Explanation:
-    """Explain a user by the archived events in the project's tables."""
+    """Explain a user by the archived events in the project's tables. catalog: the one that they are in."""
     from sessionize.connectors.iceberg import EVENTS, load_table, open_catalog, readable
 
-    table = readable(load_table(open_catalog(home, create=False), database, EVENTS))
+    table = readable(load_table(open_catalog(home, settings=catalog, create=False), database, EVENTS))
     data = table.data if isinstance(table.data, ds.Dataset) else ds.dataset(table.data)
     # the table's first column is the user, under whatever name the input had for it
     name = data.schema.names[0]

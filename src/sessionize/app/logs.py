@@ -6,6 +6,7 @@ from typing import TextIO
 import structlog
 
 from sessionize.engine.status import EpochReport
+from sessionize.errors import SessionizeError
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
@@ -32,10 +33,17 @@ class StreamLog:
     def away(self, away: dict[str, str]) -> None:
         """Which servers are away now, and what they said; logged when it changes."""
         for who in away.keys() - self._away.keys():
-            self._log.warning("away", server=who, problem=away[who])
+            self._log.warning("away", server=who, problem=away[who], then="trying again")
         for who in self._away.keys() - away.keys():
             self._log.warning("back", server=who)
         self._away = dict(away)
+
+    def problem(self, event: str, error: Exception) -> None:
+        """Something beside the stream failed, which goes on."""
+        if isinstance(error, SessionizeError):
+            self._log.warning(event, problem=error.message, detail=error.detail, hint=error.hint)
+        else:
+            self._log.error(event, problem=f"{type(error).__name__}: {error}")
 
     def trouble(self, what: str, which: str) -> None:
         """Something of the state that the run does without: damaged files, a merge that is tried again later."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig, explain_config
 from sessionize.engine.batch import Job, run_batch
 from sessionize.engine.bounded import run_stream
@@ -70,7 +71,7 @@ class PipelinePlan:
             )
         from sessionize.connectors import iceberg
 
-        catalog = iceberg.open_catalog(self.config.home)
+        catalog = open_catalog_of(self.config)
 
         def sink(layout: iceberg.TableLayout, table: str) -> Sink:
             overwrite = output.mode == "overwrite"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sessionize.app.avro_input import client_settings, registry_options
 from sessionize.connectors.generator import (
     GeneratedTotals,
     GeneratorSettings,
@@ -31,7 +32,7 @@ class KafkaTarget:
 
     Avro takes the profile's own schema; it is written to schema_file or registered, so that readers know it. The user
     and password of servers and registry are in settings_file, a line `name=value` for each of librdkafka's settings,
-    and schema.registry.basic.auth.user.info=user:password.
+    and schema.registry.basic.auth.user.info=user:password, schema.registry.ssl.ca.location=PATH.
     """
 
     servers: str
@@ -107,13 +108,16 @@ def _to_kafka(
 ) -> GeneratedTotals:
     try:
         from sessionize.connectors.kafka.producer import avro_writer, produce_events
+        from sessionize.connectors.kafka.registry import SchemaRegistry
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "confluent-kafka", "kafka", "Kafka") from None
     security = {} if kafka.settings_file is None else _client_settings(kafka.settings_file)
-    user, _, password = security.pop("schema.registry.basic.auth.user.info", "").partition(":")
     avro = None
     if kafka.record_format == "avro":
-        avro = avro_writer(settings, kafka.topic, registry_url=kafka.registry_url, user=user or None, password=password)
+        registry = (
+            None if kafka.registry_url is None else SchemaRegistry(kafka.registry_url, **registry_options(security))
+        )
+        avro = avro_writer(settings, kafka.topic, registry=registry)
         if kafka.schema_file is not None:
             try:
                 kafka.schema_file.write_text(f"{avro.text}\n", encoding="utf-8")
@@ -126,7 +130,7 @@ def _to_kafka(
         kafka.servers,
         kafka.topic,
         avro=avro,
-        security=security,
+        security=client_settings(security),
         realtime=realtime,
         progress=progress,
         on_late=on_late,

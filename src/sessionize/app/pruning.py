@@ -3,11 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from sessionize.connectors.iceberg import PruningRow, bucket_spread, load_table, open_catalog, pruning_report
+from sessionize.connectors.iceberg import (
+    CatalogSettings,
+    PruningRow,
+    bucket_spread,
+    load_table,
+    open_catalog,
+    pruning_report,
+)
 
 
-def check_pruning(home: Path, *, database: str, table: str) -> tuple[list[PruningRow], Any]:
+def check_pruning(
+    home: Path, *, database: str, table: str, catalog: CatalogSettings | None = None
+) -> tuple[list[PruningRow], Any]:
     """Files and rows planned for a filter on date, bucket and both; users per bucket. Errors: InputError."""
-    found = load_table(open_catalog(home, create=False), database, table)
+    found = load_table(open_catalog(home, settings=catalog, create=False), database, table)
     user_name = found.schema().fields[0].name
     return pruning_report(found), bucket_spread(found, user_name=user_name)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from sessionize.connectors.iceberg import (
     DATABASE,
     USER_SESSIONS,
+    CatalogSettings,
     load_table,
     open_catalog,
     readable,
@@ -31,15 +32,16 @@ _COLUMNS_SHOWN_MAX = 40
 _FILES_GONE = "were they moved or removed?"
 
 
-def run_query(home: Path, sql: str, *, database: str = DATABASE) -> pa.Table:
+def run_query(home: Path, sql: str, *, database: str = DATABASE, catalog: CatalogSettings | None = None) -> pa.Table:
     """The result of one SELECT (also FROM, VALUES, WITH, SHOW, DESCRIBE, SUMMARIZE) over the tables of
     `database`.
 
-    Tables are known by their name and by `<database>.<name>`, as they are at this moment. Errors: ConfigError
-    for a home without tables or SQL that cannot be run; InputError for files that can't be read.
+    Tables are known by their name and by `<database>.<name>`, as they are at this moment. catalog: the one that they
+    are in; None: the file in the home. Errors: ConfigError for a home without tables or SQL that cannot be run;
+    InputError for files that can't be read.
     """
-    catalog = open_catalog(home, create=False)
-    names = table_names(catalog, database)
+    opened = open_catalog(home, settings=catalog, create=False)
+    names = table_names(opened, database)
     with (
         tempfile.TemporaryDirectory(prefix="sessionize-query-") as spill,
         _closed_database(spill) as connection,
@@ -50,7 +52,7 @@ def run_query(home: Path, sql: str, *, database: str = DATABASE) -> pa.Table:
         connection.execute(f"USE {schema}")
         columns: dict[str, tuple[str, ...]] = {}
         for name in _wanted(connection, sql, names):
-            table = readable(load_table(catalog, database, name))
+            table = readable(load_table(opened, database, name))
             columns[name] = table.names
             _add_view(connection, name, table.data, table.names)
         for alias, name in _ALIASES.items():

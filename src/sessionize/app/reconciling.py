@@ -8,10 +8,10 @@ moved on only past those that are settled; the others are looked at again.
 import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.app.alone import alone
+from sessionize.app.archived import ArchivedTables
+from sessionize.app.catalogs import has_local_catalog
 from sessionize.app.config import PipelineConfig
 from sessionize.app.pending import Pending
-from sessionize.engine.batch import Job
 from sessionize.engine.reconcile import Replacement, Replacer, reconcile, runs_of, taking_part
-from sessionize.errors import ConfigError
 from sessionize.session import columns as col
-
-if TYPE_CHECKING:
-    from sessionize.connectors.iceberg.archive import IcebergTable
 
 USERS_MAX = 20_000  # users of one group, and so of one commit
 ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is divided
@@ -44,6 +41,7 @@ class Reconciled:
     late_events: looked at. users: whose sessions were computed again. replaced: stored sessions taken out, for which
     `added` came in. unchanged: computed again and equal. waiting: late events whose sessions are not final yet, or
     whose users' archive is incomplete. commits: snapshots made. horizon_ms: sessions below it are final, None: all are.
+    stopped: told to end before all users were looked at.
     """
 
     dry_run: bool = False
@@ -56,6 +54,7 @@ class Reconciled:
     incomplete_users: int = 0
     commits: int = 0
     horizon_ms: int | None = None
+    stopped: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers by name."""
@@ -76,102 +75,62 @@ def reconcile_tables(
     *,
     window_ms: int | None = None,
     drained: bool = False,
+    closed: Set[str] = frozenset(),
     dry_run: bool = False,
     stores: Sequence[Replacer] = (),
     progress: ReconcileProgress = _quiet,
+    stop: Callable[[], bool] = lambda: False,
     users_max: int = USERS_MAX,
     rows_max: int = ROWS_MAX,
 ) -> Reconciled:
     """Reconcile the tables of a pipeline; safe beside running engines, one reconciliation at a time.
 
     window_ms: look only at late events this far before the newest event; they are all looked at again by a call
-    without it. drained: nothing is open, whatever the tables say. stores: get the same replacements after Iceberg, also
-    those of a call that was interrupted in between.
-    Errors: ConfigError where there is nothing that could be reconciled; UnavailableError while another one runs.
+    without it. drained: nothing is open, whatever the tables say; closed: nothing of these writers is. stores: get the
+    same replacements after Iceberg, also those of a call that was interrupted in between; each has to hold what the
+    tables hold. stop: asked from time to time whether to end early, which loses nothing.
+    Errors: ConfigError where there is nothing that could be reconciled; UnavailableError while another one runs, or
+    when something is not there now; OutputError.
     """
-    with contextlib.nullcontext() if dry_run else alone(home, "reconcile", "reconciliation"):
-        tables = _Tables.of(home, config)
-        work = _Work(tables, Reconciled(dry_run=dry_run), stores, rows_max, Pending(home / "reconcile-pending"))
+    from sessionize.connectors.iceberg.failures import failures_told
+
+    with (
+        contextlib.nullcontext()
+        if dry_run
+        else alone(home, "reconcile", "reconciliation", local=has_local_catalog(config)),
+        failures_told("the tables cannot be reconciled", config.output.database),
+    ):
+        tables = ArchivedTables.of(home, config)
+        pending = Pending(home / "reconcile-pending")
+        work = _Work(tables, Reconciled(dry_run=dry_run), stores, rows_max, pending, stop)
         if not dry_run:
             work.finish_interrupted()
-        work.done.horizon_ms = work.horizon_ms = None if drained else tables.horizon_ms()
+        work.done.horizon_ms = work.horizon_ms = None if drained else tables.horizon_ms(closed=closed)
         causes = work.causes(window_ms)
         total = len(pc.unique(causes[col.USER]))
-        waiting: list[pa.Table] = []
+        waiting = [causes.slice(0, 0)]
         seen = 0
         for group in _groups(causes, users_max):
             waiting.append(work.settle(group))
             seen += len(pc.unique(group[col.USER]))
             progress(seen, total, work.done)
-        if window_ms is None and not dry_run:
-            work.move_on(pa.concat_tables(waiting) if waiting else causes.slice(0, 0))
+        if not dry_run and not work.done.stopped:
+            work.move_on(pa.concat_tables(waiting))
     return work.done
 
 
 @dataclass(slots=True)
-class _Tables:
-    """The tables of a pipeline as they were when it began; sessions first, so that all their events are in the rest."""
-
-    job: Job
-    sessions: "IcebergTable"
-    events: "IcebergTable"
-    late: "IcebergTable | None"
-
-    @classmethod
-    def of(cls, home: Path, config: PipelineConfig) -> "_Tables":
-        from sessionize.connectors import iceberg
-
-        if config.output.kind != "iceberg":
-            raise ConfigError(
-                "only tables can be reconciled",
-                detail=f"output.kind = {config.output.kind}",
-                hint="events that came late are archived with output.kind = iceberg alone",
-            )
-        catalog, database = iceberg.open_catalog(home, create=False), config.output.database
-        sessions = iceberg.load_table(catalog, database, config.output.table)
-        names = iceberg.table_names(catalog, database)
-        if iceberg.EVENTS not in names:
-            raise ConfigError(
-                "the events were not archived",
-                detail=f"there is no table {database}.{iceberg.EVENTS}",
-                hint="run the pipeline with output.events = true",
-            )
-        late = iceberg.load_table(catalog, database, iceberg.LATE_EVENTS) if iceberg.LATE_EVENTS in names else None
-        events = iceberg.load_table(catalog, database, iceberg.EVENTS)
-        dialect = config.dialect()
-        only = None if config.output.columns is None else tuple(config.output.columns)
-        job = Job(
-            policy=config.policy(),
-            rules=config.event_rules(),
-            columns=col.SessionColumns.made_of(dialect.columns, only=only),
-            user_name=dialect.user_name,
-        )
-        for table in (sessions, events):
-            if job.user_name not in table.schema().column_names:
-                raise ConfigError(
-                    "the tables were not made by this pipeline",
-                    detail=f"{'.'.join(table.name())} has no user column {job.user_name!r}",
-                    hint="give the pipeline that made them",
-                )
-        return cls(job, sessions, events, late)
-
-    def horizon_ms(self) -> int | None:
-        """Up to where the sessions are final. An epoch writes them last, so all their events are in the archive."""
-        from sessionize.connectors.iceberg import archive
-
-        return archive.horizon_of(self.sessions, [t for t in (self.events, self.late) if t is not None])
-
-
-@dataclass(slots=True)
 class _Work:
-    tables: _Tables
+    tables: ArchivedTables
     done: Reconciled
     stores: Sequence[Replacer]
     rows_max: int
     pending: Pending
+    stop: Callable[[], bool]
     horizon_ms: int | None = None
     end_ms: int | None = None
     newest: int = 0
+    _outside_from: int | None = field(default=None, init=False)
     _sequence: int = field(default=0, init=False)
 
     def causes(self, window_ms: int | None) -> pa.Table:
@@ -203,7 +162,9 @@ class _Work:
             ]
         )
         if window_ms is not None:
-            causes = causes.filter(pc.greater_equal(causes[col.EVENT_TIME], self.end_ms - window_ms))
+            inside = pc.greater_equal(causes[col.EVENT_TIME], self.end_ms - window_ms)
+            self._outside_from = pc.min(causes.filter(pc.invert(inside))["sequence"]).as_py()
+            causes = causes.filter(inside)
             self.done.late_events = len(causes["sequence"].drop_null())
         return causes
 
@@ -211,6 +172,9 @@ class _Work:
         """Compute and replace the sessions of these users; the causes that have to wait."""
         from sessionize.connectors.iceberg.archive import TooManyRowsError
 
+        if self.stop():
+            self.done.stopped = True
+            return causes
         users = pc.unique(causes[col.USER])
         try:
             replacement = self._replacement(causes, users, self.rows_max if len(users) > 1 else None)
@@ -235,8 +199,8 @@ class _Work:
         late = self.tables.late
         if late is None or self.tables.job.policy.remembers_users:
             return
-        open_from = pc.min(waiting["sequence"]).as_py()
-        to = self.newest if open_from is None else open_from - 1
+        left = [first for first in (pc.min(waiting["sequence"]).as_py(), self._outside_from) if first is not None]
+        to = min(left) - 1 if left else self.newest
         if to > self._sequence:
             replacer = RowReplacer(self.tables.sessions, user_sessions(self.tables.job.user_name))
             replacer.set_properties(archive.bookmark(late, to))

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from sessionize.app.alone import alone
+from sessionize.app.avro_input import avro_decoder
+from sessionize.app.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.pending import Pending
 from sessionize.errors import ConfigError, StateError
-from sessionize.formats.json_lines import JsonLines
+from sessionize.formats.records import JsonRecords
 from sessionize.session import columns as col
+
+if TYPE_CHECKING:
+    from sessionize.connectors.iceberg import Catalog, CatalogSettings
 
 RETRY = "sessionize.retry"
 BYTES_MAX = 256 << 20  # of records in one pair of commits
@@ -62,10 +67,15 @@ class Retried:
         return asdict(self)
 
 
-def rejected_reasons(home: Path, *, database: str = "sessions") -> list[ReasonCount]:
+def rejected_reasons(
+    home: Path, *, database: str = "sessions", catalog: "CatalogSettings | None" = None
+) -> list[ReasonCount]:
     """Every reason with its count and an example, the most frequent first. Errors: ConfigError without a table."""
+    from sessionize.connectors.iceberg import open_catalog
+
+    opened = open_catalog(home, settings=catalog, create=False)
     found: dict[str, ReasonCount] = {}
-    for rows in _records(home, database, reason=None):
+    for rows in _records(opened, database, reason=None):
         for value in pc.value_counts(rows["reason"]).to_pylist():
             reason, count = value["values"], value["counts"]
             if reason in found:
@@ -87,8 +97,9 @@ def retry_rejected(
 ) -> Retried:
     """Decode rejected records again, by the pipeline as it is now; what is good joins late_events.
 
-    reason: only these. now_ms: the present for rules.max_future, default the clock. Records are taken as JSON, so rows
-    of CSV files stay. Errors: ConfigError without tables; UnavailableError while another retry runs.
+    reason: only these. now_ms: the present for rules.max_future, default the clock. Records are taken as Avro where
+    the pipeline reads Avro, else as JSON, so rows of CSV files stay. Errors: ConfigError without tables;
+    UnavailableError while another retry runs, or when the schema registry is away.
     """
     if config.output.kind != "iceberg":
         raise ConfigError(
@@ -99,29 +110,30 @@ def retry_rejected(
     done = Retried(dry_run=dry_run)
     database = config.output.database
     if dry_run:
-        for rows in _records(home, database, reason):
+        for rows in _records(open_catalog_of(config, home=home, create=False), database, reason):
             _decoded(rows, config, now_ms, done)
         return done
-    with alone(home, "rejected", "retry of rejected records"):
-        done.finished = _finish_interrupted(home, config)
+    with alone(home, "rejected", "retry of rejected records", local=has_local_catalog(config)):
+        catalog = open_catalog_of(config, home=home, create=False)
+        done.finished = _finish_interrupted(home, catalog, config)
         held: list[tuple[pa.Table, pa.Table]] = []
-        for rows in _records(home, database, reason):
+        for rows in _records(catalog, database, reason):
             events, records = _decoded(rows, config, now_ms, done)
             if records.num_rows:
                 held.append((events, records))
             if sum(part.nbytes for pair in held for part in pair) > bytes_max:
-                _move(home, config, held)
+                _move(home, catalog, config, held)
                 held = []
         if held:
-            _move(home, config, held)
+            _move(home, catalog, config, held)
     return done
 
 
-def _records(home: Path, database: str, reason: str | None) -> Iterator[pa.Table]:
+def _records(catalog: "Catalog", database: str, reason: str | None) -> Iterator[pa.Table]:
     """The rejected records as they are now, some thousand at a time."""
-    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, open_catalog, readable
+    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, readable
 
-    seen = readable(load_table(open_catalog(home, create=False), database, REJECTED_EVENTS))
+    seen = readable(load_table(catalog, database, REJECTED_EVENTS))
     data = ds.dataset(seen.data) if isinstance(seen.data, pa.Table) else seen.data
     keep = None if reason is None else ds.field("reason") == reason
     for batch in data.to_batches(columns=col.REJECTED_SCHEMA.names, filter=keep, batch_size=_BATCH_ROWS):
@@ -134,13 +146,11 @@ def _decoded(rows: pa.Table, config: PipelineConfig, now_ms: int | None, done: R
     present_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     future_ms = config.rules.max_future_ms
     latest_ms = None if future_ms is None else present_ms + future_ms
-    # a line break in JSON can only stand between two values, where a blank means the same
-    lines = [(raw or b"").replace(b"\n", b" ").replace(b"\r", b" ") for raw in rows["raw"].to_pylist()]
-    there = np.array([bool(line.strip(b" \t")) for line in lines], bool)
-    decoder = JsonLines(config.dialect(), extras=True, latest_ms=latest_ms)
-    decoder.add(b"\n".join(line for line, has in zip(lines, there, strict=True) if has), source="", first_line=0)
-    decoded = decoder.take()
+    raws = rows["raw"].to_pylist()
+    there = np.array([bool((raw or b"").strip(b" \t\r\n")) for raw in raws], bool)
     tried = np.flatnonzero(there)
+    decoder = avro_decoder(config, extras=True) or JsonRecords(config.dialect(), extras=True)
+    decoded = decoder.decode([raws[at] for at in tried], np.arange(len(tried)), source="", latest_ms=latest_ms)
     bad = tried[decoded.rejected["line_number"].to_numpy()]
     good = np.setdiff1d(tried, bad)
     if len(good) != decoded.events.num_rows:
@@ -155,16 +165,15 @@ def _decoded(rows: pa.Table, config: PipelineConfig, now_ms: int | None, done: R
     return decoded.events, rows.take(pa.array(good))
 
 
-def _move(home: Path, config: PipelineConfig, parts: list[tuple[pa.Table, pa.Table]]) -> None:
+def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tuple[pa.Table, pa.Table]]) -> None:
     """Events into late_events, then their records out of rejected_events."""
-    from sessionize.connectors.iceberg import LATE_EVENTS, IcebergSink, events, open_catalog
+    from sessionize.connectors.iceberg import LATE_EVENTS, IcebergSink, events
 
     user_name = config.dialect().user_name
     token = uuid.uuid4().hex
     records = pa.concat_tables([part[1] for part in parts]).select(list(_KEY))
     pending = Pending(home / _FOLDER)
     pending.write(token, {"records": records})
-    catalog = open_catalog(home, create=False)
     sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=config.output.database)
     try:
         for decoded, _ in parts:
@@ -180,36 +189,35 @@ def _move(home: Path, config: PipelineConfig, parts: list[tuple[pa.Table, pa.Tab
         # only the table can tell whether it happened: the next retry asks it
         sink.abort()
         raise
-    _remove(home, config, token, records)
+    _remove(catalog, config, token, records)
     pending.drop(token)
 
 
-def _remove(home: Path, config: PipelineConfig, token: str, records: pa.Table) -> None:
-    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, open_catalog, rejected_events
+def _remove(catalog: "Catalog", config: PipelineConfig, token: str, records: pa.Table) -> None:
+    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, rejected_events
     from sessionize.connectors.iceberg.replacing import RowReplacer
 
-    table = load_table(open_catalog(home, create=False), config.output.database, REJECTED_EVENTS)
+    table = load_table(catalog, config.output.database, REJECTED_EVENTS)
     nothing = col.REJECTED_SCHEMA.empty_table()
     RowReplacer(table, rejected_events(), key=_KEY, missing_ok=True).replace(
         records, nothing, token=token, snapshot_properties={RETRY: token}
     )
 
 
-def _finish_interrupted(home: Path, config: PipelineConfig) -> int:
+def _finish_interrupted(home: Path, catalog: "Catalog", config: PipelineConfig) -> int:
     """Remove the records whose events are in late_events already; the others were never taken up."""
-    from sessionize.connectors.iceberg import LATE_EVENTS, load_table, open_catalog, table_names
+    from sessionize.connectors.iceberg import LATE_EVENTS, load_table, table_names
 
     removed = 0
     pending, database = Pending(home / _FOLDER), config.output.database
     for token in pending.tokens():
-        catalog = open_catalog(home, create=False)
         landed = False
         if LATE_EVENTS in table_names(catalog, database):
             snapshots = load_table(catalog, database, LATE_EVENTS).snapshots()
             landed = any(each.summary is not None and each.summary[RETRY] == token for each in snapshots)
         if landed:
             records = pending.read(token)["records"]
-            _remove(home, config, token, records)
+            _remove(catalog, config, token, records)
             removed += records.num_rows
         pending.drop(token)
     return removed

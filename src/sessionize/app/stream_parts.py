@@ -5,23 +5,25 @@ What a part needs to be installed is said when it is asked for.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sessionize.app.avro_input import avro_decoder, client_settings
+from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.config_streams import KafkaOutputSection, PostgresSection
+from sessionize.app.missing import needing
 from sessionize.app.secrets import resolved
 from sessionize.engine.batch import Job
-from sessionize.errors import MissingExtraError
 from sessionize.ports import EpochSink, StreamSource
 
 if TYPE_CHECKING:
-    from sessionize.connectors.iceberg import Catalog
     from sessionize.connectors.redis import RedisLiveView
+    from sessionize.connectors.store import StoreSink
 
-POLL_RECORDS_MAX = 100_000
+POLL_RECORDS_MAX = 50_000
 
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
@@ -52,6 +54,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             book=state_folder(config, writer) / "files.book",
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,
+            until_now=config.run.once,
         )
     with needing("kafka", "reading from Kafka"):
         from sessionize.connectors.kafka.source import KafkaSource
@@ -60,12 +63,14 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         kafka.servers,
         kafka.topic,
         config.dialect(),
+        decoder=avro_decoder(config, extras=config.output.events),
         extras=config.output.events,
         partitions=kafka.partitions,
         instance=instance_of(config),
-        security=resolved(kafka.settings),
+        security=client_settings(resolved(kafka.settings)),
         max_future_ms=config.rules.max_future_ms,
         start=kafka.start,
+        until_now=config.run.once,
         on_expired=kafka.on_expired,
         batch_records=min(config.stream.epoch_rows, POLL_RECORDS_MAX),
     )
@@ -74,13 +79,13 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
 def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
     """Name -> how to open it, in the order of writing: tables first, what others listen to last."""
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
+    makers |= _stores(config, job.user_name)
+    if (postgres := output.postgres) is not None:
+        makers["postgres"] = lambda: _prepared(_postgres(job.user_name, postgres), job)
+    # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
     makers["iceberg"] = lambda: _iceberg(config, job)
     if (lake := output.lake) is not None:
         makers["lake"] = lambda: _lake(config, lake.path)
-    if (sqlite := output.sqlite) is not None:
-        makers["sqlite"] = lambda: _sqlite(config, job, sqlite.path)
-    if (postgres := output.postgres) is not None:
-        makers["postgres"] = lambda: _postgres(job, postgres)
     if (kafka := output.kafka) is not None:
         makers["kafka"] = lambda: _kafka(config, writer, job, kafka)
     if output.console:
@@ -89,25 +94,14 @@ def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callabl
 
 
 @contextmanager
-def needing(extra: str, purpose: str) -> Iterator[None]:
-    """An optional package that is not installed is said in one sentence."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("sessionize"):
-            raise
-        raise MissingExtraError(error.name or "?", extra, purpose) from error
-
-
-def open_catalog_of(config: PipelineConfig) -> "Catalog":
-    """The catalog of the pipeline's tables. Errors: ConfigError, OutputError, UnavailableError."""
-    with needing("iceberg", "writing Iceberg tables"):
-        from sessionize.connectors import iceberg
-    chosen = config.output.catalog
-    settings = iceberg.CatalogSettings(
-        kind=chosen.kind, uri=chosen.uri, warehouse=chosen.warehouse, options=_with_secrets_named(chosen.settings)
-    )
-    return iceberg.open_catalog(config.home, settings=settings)
+def open_stores(config: PipelineConfig) -> "Iterator[list[StoreSink]]":
+    """The stores that a stream writes its sessions to beside the tables, for replacing some of them."""
+    with ExitStack() as opened:
+        stores = []
+        for make in _stores(config, config.dialect().user_name).values():
+            stores.append(make())
+            opened.callback(stores[-1].close)
+        yield stores
 
 
 def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView | None":
@@ -147,20 +141,42 @@ def _lake(config: PipelineConfig, path: str) -> EpochSink:
     return ParquetLakeSink(config.home / Path(path).expanduser())
 
 
-def _sqlite(config: PipelineConfig, job: Job, path: str) -> EpochSink:
+def _stores(config: PipelineConfig, user_name: str) -> "dict[str, Callable[[], StoreSink]]":
+    """Name -> how to open it. Runs that end by themselves write to no store."""
+    makers = dict[str, Callable[[], "StoreSink"]]()
+    if config.input.kind not in ("kafka", "directory"):
+        return makers
+    if (sqlite := config.output.sqlite) is not None:
+        makers["sqlite"] = lambda: _sqlite(config, user_name, sqlite.path)
+    if (postgres := config.output.postgres) is not None:
+        makers["postgres"] = lambda: _postgres(user_name, postgres)
+    return makers
+
+
+def _sqlite(config: PipelineConfig, user_name: str, path: str) -> "StoreSink":
     from sessionize.connectors.store import StoreSink
     from sessionize.connectors.store.sqlite import SqliteDatabase
 
-    return StoreSink(SqliteDatabase(config.home / Path(path).expanduser()), user_name=job.user_name)
+    return StoreSink(SqliteDatabase(config.home / Path(path).expanduser()), user_name=user_name)
 
 
-def _postgres(job: Job, section: PostgresSection) -> EpochSink:
+def _postgres(user_name: str, section: PostgresSection) -> "StoreSink":
     with needing("postgres", "writing to PostgreSQL"):
         from sessionize.connectors.store import StoreSink
         from sessionize.connectors.store.postgres import Login, PostgresDatabase
 
     login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
-    return StoreSink(PostgresDatabase(login), user_name=job.user_name)
+    return StoreSink(PostgresDatabase(login), user_name=user_name)
+
+
+def _prepared(sink: "StoreSink", job: Job) -> EpochSink:
+    """Connected, with its tables made: wrong credentials are told now, not after the first epoch."""
+    try:
+        sink.prepare(job.columns.schema(job.user_name))
+    except BaseException:
+        sink.close()
+        raise
+    return sink
 
 
 def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection) -> EpochSink:
@@ -173,7 +189,7 @@ def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSe
         OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
         writer=writer,
         user_name=job.user_name,
-        security=resolved(section.settings or (config.input.kafka.settings if same else ())),
+        security=client_settings(resolved(section.settings or (config.input.kafka.settings if same else ()))),
     )
 
 
@@ -185,16 +201,3 @@ def _console() -> EpochSink:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text).expanduser()
-
-
-def _with_secrets_named(settings: Iterable[str]) -> dict[str, str]:
-    """The catalog's way to say where a secret is: `name=env:VARIABLE` is `name-env` = VARIABLE there."""
-    found = {}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        kind, colon, place = value.partition(":")
-        if colon and kind in ("env", "file"):
-            found[f"{name.strip()}-{kind}"] = place
-        else:
-            found[name.strip()] = value
-    return found

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig
+from sessionize.app.opening import Opening, Outages
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
+from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
-from sessionize.errors import UnavailableError
 from sessionize.ports import EpochSink
 from sessionize.session import columns as col
 from sessionize.session.durations import parse_duration_ms
@@ -34,10 +36,11 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
+    reconciler: StreamReconciler | None = None
 
     def run(self) -> Totals:
-        """Go on where the last run stopped (LocalEngine.run)."""
-        return self.engine.run()
+        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says."""
+        return self.engine.run() if self.reconciler is None else self.reconciler.around(self.engine.run)
 
     def describe(self) -> str:
         """Where the sessions go."""
@@ -55,13 +58,18 @@ def open_stream(
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Iterator[StreamRun]:
-    """Everything that the pipeline names, opened. Errors: ConfigError, MissingExtraError, and those of the parts."""
-    writer = writer_name(config)
+    """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
 
-    def status(now: Status) -> None:
-        if log is not None:
-            log.away(now.away)
-        on_status(now)
+    Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
+    """
+    writer, tempo = writer_name(config), tempo_of(config)
+    outages = Outages(
+        source="kafka input" if config.output.kafka is not None else config.input.kind,
+        on_status=on_status,
+        on_away=(lambda away: None) if log is None else log.away,
+    )
+    patience = Patience(tempo.outage_s_max, stopping=stopping, on_outage=outages.note)
+    opening = Opening(patience, outages, stopping=stopping)
 
     def committed(report: EpochReport) -> None:
         if log is not None:
@@ -72,14 +80,10 @@ def open_stream(
         if log is not None:
             log.trouble(what, which)
 
-    def live_away(error: UnavailableError | None) -> None:
-        if log is not None:
-            log.away({} if error is None else {"redis": error.message})
-
     with ExitStack() as opened:
         checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
         opened.callback(checkpoints.close)
-        source = open_source(config, writer)
+        source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
         job = Job(
             policy=config.policy(),
@@ -91,31 +95,31 @@ def open_stream(
         )
         sinks: dict[str, EpochSink] = {}
         for name, make in sinks_of(config, writer, job).items():
-            sinks[name] = make()
+            sinks[name] = opening.call(name, make)
             opened.callback(sinks[name].close)
         view = live_view(config, writer, job)
         feed = None
         if view is not None:
             opened.callback(view.close)
             every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
-            feed = LiveFeed(view, every_s=every_s, on_outage=live_away)
+            feed = LiveFeed(view, every_s=every_s, on_outage=lambda error: outages.note("redis", error))
         engine = LocalEngine(
             source,
             sinks,
             job,
             checkpoints,
             lateness_ms=config.rules.lateness_ms,
-            tempo=tempo_of(config),
+            tempo=tempo,
             writer=writer,
             live=feed,
             enrich=config.output.kafka is not None and config.output.kafka.enriched is not None,
             stopping=stopping,
-            on_status=status,
+            on_status=outages.status,
             on_epoch=committed,
             on_step=on_step,
             on_trouble=trouble,
         )
-        yield StreamRun(config, engine)
+        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
 
 
 def writer_name(config: PipelineConfig) -> str:

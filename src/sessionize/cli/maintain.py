@@ -19,10 +19,9 @@ def maintain(
     tables: Annotated[
         list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables to look after; all when none is named.")
     ] = None,
-    home: opt.Home = opt.HOME,
-    database: Annotated[
-        str, typer.Option("--iceberg-database", help="Iceberg database.", rich_help_panel="Run")
-    ] = "sessions",
+    pipeline: opt.PipelineOrNone = None,
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
     target_size: Annotated[
         float | None, typer.Option(help="Size of a file to pack toward, in MiB; else the table's own.")
     ] = None,
@@ -55,8 +54,16 @@ def maintain(
         force=force,
         dry_run=dry_run,
     )
+    place = opt.place_of(pipeline, home, database)
     with _shown() as progress:
-        done = look_after(home, settings, database=database, tables=tables or (), progress=progress)
+        done = look_after(
+            place.home,
+            settings,
+            database=place.database,
+            tables=tables or (),
+            catalog=place.catalog,
+            progress=progress,
+        )
     if as_json:
         out.print_json({"dry_run": dry_run, "tables": [asdict(table) for table in done]})
         return

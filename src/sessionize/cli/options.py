@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once: its name, its help, and how its text is understood."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import typer
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sessionize.app.catalogs import TablesPlace
     from sessionize.formats.dialects import Dialect
     from sessionize.session.policy import Policy
 
@@ -17,6 +19,27 @@ HOME = Path("./sessionize-data")
 
 Home = Annotated[
     Path, typer.Option(envvar="SESSIONIZE_HOME", help="Folder for tables, catalog and state.", rich_help_panel="Run")
+]
+# The commands that look at tables: what is left out is as the pipeline says.
+HomeOrNone = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SESSIONIZE_HOME",
+        help="Folder for tables, catalog and state; that of --pipeline when left out, or ./sessionize-data.",
+        rich_help_panel="Run",
+    ),
+]
+DatabaseOrNone = Annotated[
+    str | None,
+    typer.Option(
+        "--iceberg-database",
+        help="Iceberg database; that of --pipeline when left out, or sessions.",
+        rich_help_panel="Run",
+    ),
+]
+PipelineOrNone = Annotated[
+    str | None,
+    typer.Option("--pipeline", help="The preset or file that made the tables: its home, database and catalog."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Run")]
 DialectName = Annotated[
@@ -72,6 +95,13 @@ ExcludeEvents = Annotated[
     list[str] | None,
     typer.Option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
 ]
+
+
+def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "TablesPlace":
+    """Where the tables are that a command is to look at. Errors: ConfigError."""
+    from sessionize.app.catalogs import tables_place
+
+    return tables_place(pipeline, home, database, otherwise=Path(os.environ.get("SESSIONIZE_HOME") or HOME))
 
 
 def policy_of(

@@ -11,6 +11,7 @@ from sessionize.cli import options as opt
 
 if TYPE_CHECKING:
     from sessionize.app.config import PipelineConfig
+    from sessionize.connectors.iceberg import CatalogSettings
 
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
@@ -166,17 +167,21 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     if config.run.log_level in ("DEBUG", "INFO"):
         out.print_totals(totals, seconds, where)
     if show and config.output.kind == "iceberg":
-        print_sessions(config.home, config.output.database, config.output.table)
+        from sessionize.app.catalogs import catalog_settings_of
+
+        print_sessions(config.home, config.output.database, config.output.table, catalog=catalog_settings_of(config))
 
 
-def print_sessions(home: Path, database: str, table: str, *, limit: int = 8) -> None:
+def print_sessions(
+    home: Path, database: str, table: str, *, catalog: "CatalogSettings | None" = None, limit: int = 8
+) -> None:
     """The longest sessions of a table, as a table."""
     from sessionize.app.queries import run_query
     from sessionize.cli.output import print_rows
 
     name = table.replace('"', '""')
     sql = f'SELECT {SHOWN_COLUMNS} FROM "{name}" ORDER BY event_count DESC, session_id LIMIT {limit}'
-    print_rows("the largest sessions", run_query(home, sql, database=database))
+    print_rows("the largest sessions", run_query(home, sql, database=database, catalog=catalog))
 
 
 class Interruptible:

@@ -30,13 +30,15 @@ def reconcile(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Bring late events into the sessions: afterwards they equal a batch over all archived events.
+    """Bring late events into the sessions: afterwards they equal a batch over all archived events, also those in the
+    stores that the pipeline names ([output.sqlite], [output.postgres]).
 
     Only sessions that are final are touched; late events of others wait for the next time.
     """
     from sessionize.app.config import load_pipeline
     from sessionize.app.options import parse_set_option
     from sessionize.app.reconciling import reconcile_tables
+    from sessionize.app.stream_parts import open_stores
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 
@@ -44,9 +46,15 @@ def reconcile(
     overrides |= dict(parse_set_option(text) for text in settings or ())
     config = load_pipeline(pipeline, overrides=overrides)
     window_ms = None if window is None else parse_duration_ms(window, name="--window")
-    with _progress(enabled=not as_json) as progress:
+    with _progress(enabled=not as_json) as progress, open_stores(config) as stores:
         done = reconcile_tables(
-            config.home, config, window_ms=window_ms, drained=drained, dry_run=dry_run, progress=progress
+            config.home,
+            config,
+            window_ms=window_ms,
+            drained=drained,
+            dry_run=dry_run,
+            stores=stores,
+            progress=progress,
         )
     if as_json:
         out.print_json(done.as_dict())

@@ -6,7 +6,6 @@ import typer
 
 from sessionize.cli import options as opt
 from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
-from sessionize.cli.tables import Database
 
 app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
 _RAW_SHOWN = 200
@@ -24,12 +23,18 @@ def rejected(context: typer.Context) -> None:
 
 
 @app.command("show")
-def show(home: opt.Home = opt.HOME, database: Database = "sessions", as_json: opt.Json = False) -> None:
+def show(
+    pipeline: opt.PipelineOrNone = None,
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
+    as_json: opt.Json = False,
+) -> None:
     """Every reason with its count and an example."""
     from sessionize.app.rejected import rejected_reasons
     from sessionize.cli import output as out
 
-    found = rejected_reasons(home, database=database)
+    place = opt.place_of(pipeline, home, database)
+    found = rejected_reasons(place.home, database=place.database, catalog=place.catalog)
     if as_json:
         texts = [(each, None if each.raw is None else each.raw.decode("utf-8", "backslashreplace")) for each in found]
         out.print_json(

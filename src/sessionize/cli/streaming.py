@@ -18,17 +18,26 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     """Run a pipeline whose input has no end, until it is told to stop (or, with run.once, all is read)."""
     import time
 
+    import pyarrow as pa
+
     from sessionize.app.logs import StreamLog
+    from sessionize.app.opening import StoppedError
     from sessionize.app.streaming import open_stream
     from sessionize.cli import output as out
 
+    # Arrow's own allocator gives memory back between polls and has it cleared again: half of a stream's system time.
+    pa.set_memory_pool(pa.system_memory_pool())
     started = time.perf_counter()
     drawn = sys.stderr.isatty() and not as_json
-    with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
-        # a terminal shows the line, and warnings above it; everybody else gets the log
-        log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level)
-        with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
-            totals = opened.run()
+    try:
+        with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
+            # a terminal shows the line, and warnings above it; everybody else gets the log
+            log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level)
+            with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
+                totals = opened.run()
+    except StoppedError as stopped:
+        sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
+        return
     seconds = time.perf_counter() - started
     if as_json:
         out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
@@ -111,6 +120,7 @@ def drawing(status: "Status") -> Any:
         epoch,
     )
     if status.away:
-        table.caption = "; ".join(f"waiting for {escaped(who)}: {escaped(why)}" for who, why in status.away.items())
+        away = (f"{escaped(who)} is away: {escaped(why)}, trying again" for who, why in status.away.items())
+        table.caption = "; ".join(away)
         table.caption_style = "yellow"
     return table

@@ -9,13 +9,12 @@ from sessionize.cli import options as opt
 if TYPE_CHECKING:
     from sessionize.analytics.explain import Explanation
 
-Database = Annotated[str, typer.Option("--iceberg-database", help="Iceberg database.", rich_help_panel="Run")]
-
 
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT over user_sessions, events, late_events, rejected_events.")],
-    home: opt.Home = opt.HOME,
-    database: Database = "sessions",
+    pipeline: opt.PipelineOrNone = None,
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print; --json prints all.")] = 200,
     as_json: opt.Json = False,
 ) -> None:
@@ -23,7 +22,8 @@ def query(
     from sessionize.app.queries import run_query
     from sessionize.cli import output as out
 
-    rows = run_query(home, sql, database=database)
+    place = opt.place_of(pipeline, home, database)
+    rows = run_query(place.home, sql, database=place.database, catalog=place.catalog)
     if not as_json:
         out.print_rows("", rows, limit=limit)
         return
@@ -41,7 +41,7 @@ def explain(
         list[str] | None, typer.Option("--input", help="Read these files, not the tables; repeatable.")
     ] = None,
     pipeline: Annotated[
-        str | None, typer.Option(help="The preset or file that made the sessions: its rules, records and home.")
+        str | None, typer.Option(help="The preset or file that made the sessions: its rules, records and tables.")
     ] = None,
     dialect: opt.DialectName = None,
     user: opt.UserField = None,
@@ -59,8 +59,8 @@ def explain(
     start_events: opt.StartEvents = None,
     end_events: opt.EndEvents = None,
     exclude_events: opt.ExcludeEvents = None,
-    home: opt.Home = opt.HOME,
-    database: Database = "sessions",
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
     limit: Annotated[int, typer.Option(min=1, help="Events to print; --json prints all.")] = 60,
     as_json: opt.Json = False,
 ) -> None:
@@ -84,13 +84,13 @@ def explain(
 
         config = load_pipeline(pipeline)
         policy, rules, records = config.policy(), config.event_rules(), config.dialect()
-        home, database = (config.home if home == opt.HOME else home), config.output.database
     if inputs:
         fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
         records = records or opt.dialect_of(dialect, user, time_, time_format, **fields)
         found = explain_from_files(inputs, who, records, policy, rules)
     else:
-        found = explain_from_tables(home, who, policy, rules, database=database)
+        place = opt.place_of(pipeline, home, database)
+        found = explain_from_tables(place.home, who, policy, rules, database=place.database, catalog=place.catalog)
     if as_json:
         from dataclasses import asdict
 
@@ -100,8 +100,9 @@ def explain(
 
 
 def pruning(
-    home: opt.Home = opt.HOME,
-    database: Database = "sessions",
+    pipeline: opt.PipelineOrNone = None,
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
     table: Annotated[str, typer.Option("--iceberg-table", help="Iceberg table of the sessions.")] = "user_sessions",
     as_json: opt.Json = False,
 ) -> None:
@@ -111,7 +112,8 @@ def pruning(
     from sessionize.app.pruning import check_pruning
     from sessionize.cli import output as out
 
-    report, spread = check_pruning(home, database=database, table=table)
+    place = opt.place_of(pipeline, home, database)
+    report, spread = check_pruning(place.home, database=place.database, table=table, catalog=place.catalog)
     if as_json:
         out.print_json({"filters": [asdict(row) for row in report], "buckets": asdict(spread)})
         return
@@ -119,7 +121,7 @@ def pruning(
         (r.filter, f"{r.files_planned:,} of {r.files_there:,}", f"{r.rows_planned:,} of {r.rows_there:,}")
         for r in report
     ]
-    out.print_table(f"{database}.{table}", ["filter", "files to read", "rows in them"], rows, right=(1, 2))
+    out.print_table(f"{place.database}.{table}", ["filter", "files to read", "rows in them"], rows, right=(1, 2))
     out.print_table("users per bucket", list(asdict(spread)), [list(asdict(spread).values())])
 
 

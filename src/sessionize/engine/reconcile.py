@@ -132,7 +132,7 @@ def reconcile(
     to which stored sessions are final, None when nothing is open any more. end_ms: the latest event time of the whole
     archive, of all users; default that of these events. Errors: ConfigError when job makes too few columns.
     """
-    _check_columns(job)
+    check_columns(job)
     silence_ms = job.policy.longest_silence_ms
     runs = runs_of(events, silence_ms)
     caused_by = runs.holding(causes[col.USER], causes[col.EVENT_TIME].to_numpy())
@@ -164,7 +164,8 @@ def reconcile(
     )
 
 
-def _check_columns(job: Job) -> None:
+def check_columns(job: Job) -> None:
+    """Errors: ConfigError when the job's sessions lack columns without which they cannot be reconciled."""
     missing = [name for name in NEEDED_COLUMNS if name not in job.columns]
     if missing:
         raise ConfigError(

@@ -43,6 +43,8 @@ def parsed_schema(texts: Sequence[str], *, source: str) -> Schema:
         raise ConfigError("the Avro schema cannot be read", detail=f"{source}: {error!r}") from None
     if not isinstance(parsed, dict) or parsed.get("type") not in ("record", "error"):
         raise ConfigError("the Avro schema is not that of a record", detail=source, hint="events are records")
+    if not parsed.get("fields"):
+        raise ConfigError("the Avro schema has no fields", detail=source, hint="events have a user and a time")
     return parsed
 
 
@@ -52,27 +54,29 @@ class AvroRecords:
     A timestamp of Avro's own types is read as ISO 8601, so the dialect's time format has to be auto or iso8601 for it.
     """
 
-    __slots__ = ("_by_number", "_json", "_lookup", "_schema")
+    __slots__ = ("_by_number", "_json", "_lookup", "_schema", "_unknown")
 
     def __init__(
         self,
         dialect: Dialect,
         *,
         schema: str | None = None,
+        source: str = "the schema",
         lookup: SchemaLookup | None = None,
         columns: frozenset[str] | None = None,
         extras: bool = False,
     ) -> None:
-        """schema: the text of the one that all values have. lookup: values name theirs. One of the two.
+        """schema: the text of the one that all values have, source: where it is from. lookup: values name theirs.
 
-        columns, extras: as in JsonLines. Errors: ConfigError. What lookup raises ends a decode.
+        One of the two. columns, extras: as in JsonLines. Errors: ConfigError. What lookup raises ends a decode.
         """
         if (schema is None) == (lookup is None):
             raise ConfigError("Avro needs a schema or a registry", hint="give a schema file, or a registry's address")
         self._json = JsonRecords(dialect, columns=columns, extras=extras)
-        self._schema = None if schema is None else parsed_schema([schema], source="the schema file")
+        self._schema = None if schema is None else parsed_schema([schema], source=source)
         self._lookup = lookup
-        self._by_number: dict[int, Schema | Fault] = {}
+        self._by_number: dict[int, Schema] = {}
+        self._unknown: dict[int, Fault] = {}  # of this decode: one that is not there may be registered later
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,6 +88,7 @@ class AvroRecords:
         texts: list[bytes | None] = []
         places: list[int] = []
         faults: dict[int, Fault] = {}
+        self._unknown = {}
         for place, value in enumerate(values):
             found = TOMBSTONE if value is None else self._as_json(value)
             if isinstance(found, Fault):
@@ -124,12 +129,15 @@ class AvroRecords:
         if len(value) < _HEAD_BYTES or value[:1] != _MAGIC:
             return Fault(INVALID_AVRO, f"the value does not begin with a zero and a schema's number: {value[:5]!r}")
         number = int.from_bytes(value[1:_HEAD_BYTES], "big")
-        known = self._by_number.get(number)
-        if known is None:
-            known = self._looked_up(number)
-            if not isinstance(known, Fault):  # one that is not there may be registered later
-                self._by_number[number] = known
-        return known
+        known = self._by_number.get(number) or self._unknown.get(number)
+        if known is not None:
+            return known
+        found = self._looked_up(number)
+        if isinstance(found, Fault):
+            self._unknown[number] = found
+        else:
+            self._by_number[number] = found
+        return found
 
     def _looked_up(self, number: int) -> Schema | Fault:
         texts = self._lookup(number) if self._lookup is not None else None

@@ -130,7 +130,7 @@ class Extras:
             if self._as_text[name]:
                 texts, values = self._split(name, values)
                 left.append((name, texts))
-            if any(value is not None for value in values):
+            if values.count(None) < len(values):
                 scalars[name] = values
                 self._slots.setdefault(name.casefold(), name)
         return _Piece(len(records), scalars, _joined(left, len(records)))

@@ -5,7 +5,6 @@ pages and event types. So it costs what those users hold, besides one look over 
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,11 @@ from sessionize.kernel.changes import SERIAL, ChangeLog
 from sessionize.kernel.cutting import Sessions
 from sessionize.kernel.emit import Emitter, Ended, plain_text
 from sessionize.kernel.folding import Folder
+from sessionize.kernel.holdings import Holdings
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.tally import Tally
 from sessionize.session.state import OpenSessions
-
-if TYPE_CHECKING:
-    from sessionize.kernel.sessionizer import Sessionizer
 
 SlotArray = npt.NDArray[np.int32]
 _NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
@@ -36,9 +33,11 @@ class View:
     rows: Rows | None
 
 
-def sessions_as_they_stand(s: "Sessionizer", slots: SlotArray, *, open_only: bool) -> list[pa.Table]:
+def sessions_as_they_stand(
+    held: Holdings, folder: Folder, emitter: Emitter, slots: SlotArray, *, open_only: bool
+) -> list[pa.Table]:
     """Tables of the sessions of these slots (ascending, distinct), the open ones without an end_reason."""
-    view = _view(s, slots, tallies=True)
+    view = _view(held, folder, emitter, slots, tallies=True)
     parts = []
     if view.rows is not None:
         ended, _ = view.folder.fold(_without_serial(view.rows))
@@ -49,19 +48,15 @@ def sessions_as_they_stand(s: "Sessionizer", slots: SlotArray, *, open_only: boo
     return [view.emitter.table(ended) for ended in parts if ended is not None]
 
 
-def users_held(s: "Sessionizer") -> pa.Array:
-    """Names of all users with an open session or pending events."""
-    held = s._pending.in_use("slot", len(s._users)) | s._state["live"][: len(s._users)]
-    return plain_text(s._users.values(np.flatnonzero(held).astype(np.int32)))
-
-
-def ids_of_pushed(s: "Sessionizer", log: ChangeLog) -> pa.Array:
+def ids_of_pushed(
+    held: Holdings, folder: Folder, emitter: Emitter, log: ChangeLog, *, watermark_ms: int | None
+) -> pa.Array:
     """Session ids of what the log has noted as pushed, in that order (Sessionizer.pushed_session_ids)."""
     n = log.next_serial - log.first_serial
-    rows = log.waiting(s.watermark_ms)
+    rows = log.waiting(watermark_ms)
     if rows is None:
         return pa.nulls(n, pa.string())
-    view = _view(s, np.unique(rows["slot"]), tallies=False)
+    view = _view(held, folder, emitter, np.unique(rows["slot"]), tallies=False)
     assert view.rows is not None  # what waits in the log waits in the buffer
     done = view.folder.cut(view.rows)
     assert done.rows.order is not None  # the serial numbers are a payload, which is sorted with its order
@@ -83,20 +78,20 @@ def ids_of(sessions: Sessions, emitter: Emitter) -> pa.Array:
     return emitter.ids(Ended(columns={n: getattr(sessions, n) for n in _NAMING}, pages=None, kinds=None))
 
 
-def _view(s: "Sessionizer", slots: SlotArray, *, tallies: bool) -> View:
+def _view(held: Holdings, folder: Folder, emitter: Emitter, slots: SlotArray, *, tallies: bool) -> View:
     users, state = Interner(), OpenSessions(len(slots))
-    mine = users.encode(plain_text(s._users.values(slots)))
-    state.put(mine, s._state.take(slots))
-    folder = replace(
-        s._folder,
+    mine = users.encode(plain_text(held.users.values(slots)))
+    state.put(mine, held.state.take(slots))
+    part = replace(
+        folder,
         state=state,
-        pages=_part(s._folder.pages, slots, mine) if tallies else None,
-        kinds=_part(s._folder.kinds, slots, mine) if tallies else None,
+        pages=_part(held.pages, slots, mine) if tallies else None,
+        kinds=_part(held.kinds, slots, mine) if tallies else None,
     )
-    rows = s._pending.of_slots(slots)
+    rows = held.pending.of_slots(slots)
     if rows is not None:
         rows = Rows({**rows.columns, "slot": mine[np.searchsorted(slots, rows["slot"])]}, rows.ids)
-    return View(folder, replace(s._emitter, users=users), rows)
+    return View(part, replace(emitter, users=users), rows)
 
 
 def _part(tally: Tally | None, slots: SlotArray, mine: SlotArray) -> Tally | None:

@@ -19,22 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.kernel.changes import ChangeLog, Changes
-from sessionize.kernel.emit import Emitter, Ended
+from sessionize.kernel.emit import Emitter, Ended, plain_text
 from sessionize.kernel.folding import CutRows, Folder
+from sessionize.kernel.holdings import Holdings
 from sessionize.kernel.intake import amounts, check_optional, check_users, codes, times
-from sessionize.kernel.interner import Interner
-from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand, users_held
-from sessionize.kernel.pending import Pending, Rows
-from sessionize.kernel.snapshot import check_belongs, from_bytes, load_tables, take_changes, to_bytes
+from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
+from sessionize.kernel.pending import Rows
+from sessionize.kernel.snapshot import check_belongs, describe, from_bytes, load_tables, take_changes, to_bytes
 from sessionize.kernel.tally import Tally
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_words
 from sessionize.session.rules import Flags, Rules
-from sessionize.session.state import OpenSessions
-
-NAMES_MIN = 1 << 16  # names of pages and types are tidied up no earlier than this
-USERS_MIN = 1 << 12  # and names of users no earlier than this
 
 
 @dataclass(slots=True)
@@ -81,22 +77,22 @@ class Sessionizer:
         self.watermark_ms: int | None = None
         self.latest_ms: int | None = None
         self._counts = Counts()
-        self._users, self._page_names, self._kind_names = Interner(), Interner(), Interner()
-        self._names_limit = NAMES_MIN
-        self._state = OpenSessions()
-        self._pending = Pending()
-        self._log = ChangeLog() if track_changes else None
         wants_pages = any(n in self.columns for n in (col.PAGES_VISITED, col.ENTRY_PAGE, col.EXIT_PAGE))
+        held = self._held = Holdings(
+            pages=Tally() if wants_pages else None,
+            kinds=Tally() if col.EVENTS_BY_TYPE in self.columns else None,
+            log=ChangeLog() if track_changes else None,
+        )
         reasons = reason_words(self.rules.names)
         self._folder = Folder(
             policy=self.policy,
             wanted=self.columns,
             expects_end=bool(self.rules.end_events),
-            state=self._state,
-            pages=Tally() if wants_pages else None,
-            kinds=Tally() if col.EVENTS_BY_TYPE in self.columns else None,
-            page_names=self._page_names,
-            kind_names=self._kind_names,
+            state=held.state,
+            pages=held.pages,
+            kinds=held.kinds,
+            page_names=held.page_names,
+            kind_names=held.kind_names,
             reasons=reasons,
         )
         self._emitter = Emitter(
@@ -104,21 +100,21 @@ class Sessionizer:
             wanted=self.columns,
             user_name=user_name,
             reasons=reasons,
-            users=self._users,
-            pages=self._page_names,
-            kinds=self._kind_names,
+            users=held.users,
+            pages=held.page_names,
+            kinds=held.kind_names,
         )
 
     @property
     def counts(self) -> Counts:
         """What became of the events so far."""
-        self._counts.pending = len(self._pending)
+        self._counts.pending = len(self._held.pending)
         return self._counts
 
     @property
     def open_sessions(self) -> int:
         """Sessions that settled events have opened and nothing has closed yet."""
-        return int(np.count_nonzero(self._state["count"]))
+        return int(np.count_nonzero(self._held.state["count"]))
 
     def push(self, events: pa.Table | pa.RecordBatch) -> pa.Table:
         """Take in events and hand back those below the watermark, which are late and take no part.
@@ -137,9 +133,9 @@ class Sessionizer:
             late = keep & (time < self.watermark_ms)
             keep &= ~late
         rows = self._rows(table, time, flags, keep)
-        if self._log is not None:
-            rows = self._log.pushed(rows, keep, late)
-        self._pending.add(rows)
+        if self._held.log is not None:
+            rows = self._held.log.pushed(rows, keep, late)
+        self._held.pending.add(rows)
         return self._count_in(table, time, late, flags.drop)
 
     def cut_once(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]] | None:
@@ -165,13 +161,13 @@ class Sessionizer:
         at = None if keep.all() else np.flatnonzero(keep)
         part = table if at is None else table.take(pa.array(at))
         columns: dict[str, npt.NDArray[Any]] = {
-            "slot": self._users.encode(part[col.USER]),
+            "slot": self._held.users.encode(part[col.USER]),
             "time": time if at is None else time[at],
         }
-        if self._folder.kinds is not None:
-            columns["kind"] = codes(self._kind_names, part, col.EVENT_TYPE)
-        if self._folder.pages is not None:
-            columns["page"] = codes(self._page_names, part, col.PAGE)
+        if self._held.kinds is not None:
+            columns["kind"] = codes(self._held.kind_names, part, col.EVENT_TYPE)
+        if self._held.pages is not None:
+            columns["page"] = codes(self._held.page_names, part, col.PAGE)
         none = np.zeros(len(time), np.int16)
         optional: dict[str, npt.NDArray[Any] | None] = {"amount": amount}
         if self._wants_conversions:
@@ -184,10 +180,10 @@ class Sessionizer:
                 columns[name] = values if at is None else values[at]
         ids = part[col.EVENT_ID] if col.EVENT_ID in part.column_names else None
         if ids is not None and (
-            pa.types.is_dictionary(ids.type) or pa.types.is_null(ids.type) or self._log is not None
+            pa.types.is_dictionary(ids.type) or pa.types.is_null(ids.type) or self._held.log is not None
         ):
             ids = ids.cast(pa.string())
-        self._reserve()
+        self._held.reserve()
         return Rows(columns, ids)
 
     def _count_in(
@@ -217,8 +213,8 @@ class Sessionizer:
         if self.watermark_ms is not None and watermark_ms <= self.watermark_ms:
             return self._emitter.empty()
         self.watermark_ms = watermark_ms
-        parts = [self._fold(self._pending.take_before(watermark_ms))]
-        silent = self._state.silent_slots(watermark_ms, self.policy.longest_silence_ms)
+        parts = [self._fold(self._held.pending.take_before(watermark_ms))]
+        silent = self._held.state.silent_slots(watermark_ms, self.policy.longest_silence_ms)
         parts.append(self._release(silent, np.full(len(silent), self._silence_reason, np.int16)))
         return self._tables(parts)
 
@@ -229,12 +225,12 @@ class Sessionizer:
         latest event of all shards: a session whose gap had not run out by then ends by `end_of_input`.
         """
         end_ms = end_ms if end_ms is not None else self.latest_ms
-        parts = [self._fold(self._pending.take_all())]
-        if self._log is not None:
-            self._log.drained()
-        slots = self._state.live_slots()
+        parts = [self._fold(self._held.pending.take_all())]
+        if self._held.log is not None:
+            self._held.log.drained()
+        slots = self._held.state.live_slots()
         if len(slots) and end_ms is not None:
-            silent = self._state["last"][slots] < end_ms - self.policy.longest_silence_ms
+            silent = self._held.state["last"][slots] < end_ms - self.policy.longest_silence_ms
             reason = np.where(silent, np.int16(self._silence_reason), np.int16(END_OF_INPUT))
             parts.append(self._release(slots, reason.astype(np.int16)))
         return self._tables(parts)
@@ -243,30 +239,24 @@ class Sessionizer:
     def _silence_reason(self) -> int:
         return TIMEOUT if self.rules.end_events else INACTIVITY
 
-    def _reserve(self) -> None:
-        self._state.reserve(len(self._users))
-        for tally in (self._folder.pages, self._folder.kinds):
-            if tally is not None:
-                tally.reserve(self._state.capacity)
-
     def _fold(self, rows: Rows | None) -> Ended | None:
         if rows is None or not len(rows):
             return None
-        if self._log is not None:
-            rows = self._log.settled(rows)
+        if self._held.log is not None:
+            rows = self._held.log.settled(rows)
         ended, duplicates = self._folder.fold(rows)
         self._counts.settled += len(rows) - duplicates
         self._counts.duplicate += duplicates
         return ended
 
     def _release(self, slots: npt.NDArray[np.int32], reason: npt.NDArray[np.int16]) -> Ended | None:
-        if self._log is not None:
-            self._log.touched(slots)
+        if self._held.log is not None:
+            self._held.log.touched(slots)
         return self._folder.release(slots, reason) if len(slots) else None
 
     def _tables(self, parts: list[Ended | None]) -> pa.Table:
         tables = [self._emitter.table(ended) for ended in parts if ended is not None]
-        self._tidy()
+        self._held.tidy(users=not self.policy.remembers_users)
         return self._one_table(tables)
 
     def _one_table(self, tables: list[pa.Table]) -> pa.Table:
@@ -293,14 +283,17 @@ class Sessionizer:
         users: text. open_only: leave out sessions that pending events have ended already, so that each user has at
         most one.
         """
-        slots = np.unique(self._users.find_many(pc.drop_null(users)))
+        held = self._held
+        slots = np.unique(held.users.find_many(pc.drop_null(users)))
         slots = slots[slots >= 0]
-        tables = [self._emitter.empty()] if not len(slots) else sessions_as_they_stand(self, slots, open_only=open_only)
-        return self._one_table(tables)
+        if not len(slots):
+            return self._emitter.empty()
+        return self._one_table(sessions_as_they_stand(held, self._folder, self._emitter, slots, open_only=open_only))
 
     def users(self) -> pa.Array:
         """Everybody with an open session or pending events."""
-        return users_held(self)
+        busy = np.flatnonzero(self._held.busy()).astype(np.int32)
+        return plain_text(self._held.users.values(busy))
 
     def pushed_session_ids(self) -> pa.Array:
         """The session of every event pushed since the last `changes`, as things stand. Nothing changes.
@@ -309,23 +302,35 @@ class Sessionizer:
         event of an excluded type or one that is settled by now, the session of the event it repeats for a duplicate.
         Ask before the watermark moves. Errors: ValueError without track_changes.
         """
-        return ids_of_pushed(self, self._tracked())
+        log = self._tracked()
+        return ids_of_pushed(self._held, self._folder, self._emitter, log, watermark_ms=self.watermark_ms)
 
     def changes(self) -> Changes:
         """What has changed since the last call, since the beginning, or since the restore; costs what changed.
 
         Errors: ValueError without track_changes.
         """
-        return take_changes(self, self._tracked())
+        return take_changes(self._held, self._tracked(), self._describe())
 
     def _tracked(self) -> ChangeLog:
-        if self._log is None:
+        if self._held.log is None:
             raise ValueError("this Sessionizer was made without track_changes=True")
-        return self._log
+        return self._held.log
+
+    def _describe(self) -> dict[str, Any]:
+        """What is small and not in the tables of a snapshot, as JSON-able values."""
+        return {
+            **describe(self.policy, self.rules),
+            "columns": list(self.columns.names),
+            "user_name": self.user_name,
+            "watermark_ms": self.watermark_ms,
+            "latest_ms": self.latest_ms,
+            "counts": self.counts.as_dict(),
+        }
 
     def snapshot(self) -> bytes:
         """Everything that the future results depend on, as bytes (kernel/snapshot.py has the format)."""
-        return to_bytes(self)
+        return to_bytes(self._held, self._describe())
 
     @classmethod
     def restore(
@@ -358,36 +363,5 @@ class Sessionizer:
         made = cls(policy, rules=rules, columns=wanted, user_name=header["user_name"], track_changes=track_changes)
         made.watermark_ms, made.latest_ms = header["watermark_ms"], header["latest_ms"]
         made._counts = Counts(**header["counts"])
-        load_tables(made, tables)
+        load_tables(made._held, tables, pending=made._counts.pending)
         return made
-
-    def _tidy(self) -> None:
-        """Forget the names of users and pages that nothing refers to any more; costs O(1) per name in the long run."""
-        held = self._users.used
-        if not self.policy.remembers_users and held > USERS_MIN:
-            known = np.count_nonzero(self._state["live"])
-            if held > 2 * (known + len(self._pending)) + USERS_MIN:
-                idle = ~self._state["live"][: len(self._users)] & ~self._pending.in_use("slot", len(self._users))
-                if self._log is not None:
-                    self._log.before_release(idle, self._users)
-                self._users.release(np.flatnonzero(idle).astype(np.int32))
-        if len(self._page_names) + len(self._kind_names) > self._names_limit:
-            self._tidy_names(self._page_names, self._folder.pages, "page", ("entry", "exit"))
-            self._tidy_names(self._kind_names, self._folder.kinds, "kind", ())
-            self._names_limit = max(NAMES_MIN, 2 * (len(self._page_names) + len(self._kind_names)))
-
-    def _tidy_names(self, names: Interner, tally: Tally | None, name: str, in_state: tuple[str, ...]) -> None:
-        if tally is None:
-            return
-        in_use = tally.codes_in_use(len(names)) | self._pending.in_use(name, len(names))
-        live = self._state["live"]
-        for column in in_state:
-            codes = self._state[column][live]
-            in_use[codes[codes >= 0]] = True
-        table = names.compact(in_use)
-        tally.recode(table)
-        self._pending.recode(name, table)
-        if self._log is not None:
-            self._log.recode(name, table)
-        for column in in_state:
-            self._state[column][live] = table[self._state[column][live]]

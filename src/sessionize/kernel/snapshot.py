@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,94 +20,82 @@ import pyarrow.compute as pc
 from sessionize.errors import StateError
 from sessionize.kernel.changes import SERIAL, ChangeLog, Changes
 from sessionize.kernel.emit import plain_text
+from sessionize.kernel.holdings import Holdings
 from sessionize.kernel.pending import Rows
-from sessionize.kernel.tally import Codes, Tally
+from sessionize.kernel.tally import Codes
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 from sessionize.session.state import STATE_TYPES
 
-if TYPE_CHECKING:
-    from sessionize.kernel.interner import Interner
-    from sessionize.kernel.sessionizer import Sessionizer
-
 VERSION = 1
 _MAGIC = b"SZST"
-_CODED = {"entry": "_page_names", "exit": "_page_names", "page": "_page_names", "kind": "_kind_names"}
+_CODED = {"entry": "page_names", "exit": "page_names", "page": "page_names", "kind": "kind_names"}
 
 
-def describe(s: "Sessionizer") -> dict[str, Any]:
-    """What is small and not in the tables, as JSON-able values."""
-    return {
-        "policy": dataclasses.asdict(s.policy),
-        "rules": _describe(s.rules),
-        "columns": list(s.columns.names),
-        "user_name": s.user_name,
-        "watermark_ms": s.watermark_ms,
-        "latest_ms": s.latest_ms,
-        "counts": s.counts.as_dict(),
-    }
+def describe(policy: Policy, rules: Rules) -> dict[str, Any]:
+    """What the state was made with, as JSON-able values."""
+    return {"policy": dataclasses.asdict(policy), "rules": _describe(rules)}
 
 
-def dump_tables(s: "Sessionizer") -> dict[str, pa.Table]:
+def dump_tables(held: Holdings) -> dict[str, pa.Table]:
     """The whole state as {"users", "pending"}."""
-    everyone = np.flatnonzero(s._state["live"] | (s._state["number"] > 0)).astype(np.int32)
-    return {"users": user_rows(s, everyone), "pending": pending_rows(s, s._pending.of_slots(None))}
+    everyone = np.flatnonzero(held.state["live"] | (held.state["number"] > 0)).astype(np.int32)
+    return {"users": user_rows(held, everyone), "pending": pending_rows(held, held.pending.of_slots(None))}
 
 
-def user_rows(s: "Sessionizer", slots: npt.NDArray[np.int32]) -> pa.Table:
+def user_rows(held: Holdings, slots: npt.NDArray[np.int32]) -> pa.Table:
     """The state of these slots, one row each: the user, the columns of OpenSessions, what was seen with counts."""
-    users: dict[str, Any] = {"user": plain_text(s._users.values(slots))}
-    for name, values in s._state.take(slots).items():
-        users[name] = _out(s, name, values)
-    for name, tally, names in _tallies(s):
-        held = tally.take(slots)
-        offsets = pa.array(held.offsets(len(slots)))
-        users[name] = pa.ListArray.from_arrays(offsets, plain_text(names.values(held.code)))
-        users[f"{name}_counts"] = pa.ListArray.from_arrays(offsets, pa.array(held.count))
+    users: dict[str, Any] = {"user": plain_text(held.users.values(slots))}
+    for name, values in held.state.take(slots).items():
+        users[name] = _out(held, name, values)
+    for name, tally, names in held.tallies:
+        seen = tally.take(slots)
+        offsets = pa.array(seen.offsets(len(slots)))
+        users[name] = pa.ListArray.from_arrays(offsets, plain_text(names.values(seen.code)))
+        users[f"{name}_counts"] = pa.ListArray.from_arrays(offsets, pa.array(seen.count))
     return pa.table(users)
 
 
-def pending_rows(s: "Sessionizer", rows: Rows | None) -> pa.Table:
+def pending_rows(held: Holdings, rows: Rows | None) -> pa.Table:
     """Pending events, one row each; a table without columns when there are none."""
     if rows is None or not len(rows):
         return pa.table({})
-    columns = {n: _out(s, n, values) for n, values in rows.columns.items() if n not in ("slot", SERIAL)}
-    columns["user"] = plain_text(s._users.values(rows["slot"]))
+    columns = {n: _out(held, n, values) for n, values in rows.columns.items() if n not in ("slot", SERIAL)}
+    columns["user"] = plain_text(held.users.values(rows["slot"]))
     if rows.ids is not None:
         columns["id"] = rows.ids
     return pa.table(columns)
 
 
-def take_changes(s: "Sessionizer", log: ChangeLog) -> Changes:
+def take_changes(held: Holdings, log: ChangeLog, description: dict[str, Any]) -> Changes:
     """What the log has noted, as tables, and begin anew."""
-    rows = log.waiting(s.watermark_ms)
+    rows = log.waiting(description["watermark_ms"])
     slots, gone, drained = log.clear()
-    known = s._state["live"][slots] | (s._state["number"][slots] > 0)
-    users = user_rows(s, slots[known])
-    gone = pa.concat_arrays([gone, plain_text(s._users.values(slots[~known]))])
+    known = held.state["live"][slots] | (held.state["number"][slots] > 0)
+    users = user_rows(held, slots[known])
+    gone = pa.concat_arrays([gone, plain_text(held.users.values(slots[~known]))])
     return Changes(
-        header={**describe(s), "drained": drained},
+        header={**description, "drained": drained},
         users=users,
         gone=gone.filter(pc.invert(pc.is_in(gone, users["user"]))),  # a user who came back was given another slot
-        pending=pending_rows(s, rows),
+        pending=pending_rows(held, rows),
     )
 
 
-def load_tables(s: "Sessionizer", tables: Mapping[str, pa.Table]) -> None:
-    """Put dumped tables into a fresh Sessionizer. Errors: StateError when an event that was pending is missing."""
-    said = s._counts.pending
-    if tables["pending"].num_rows != said:
+def load_tables(held: Holdings, tables: Mapping[str, pa.Table], *, pending: int) -> None:
+    """Put dumped tables into fresh holdings. pending: how many events there must be. Errors: StateError when not."""
+    if tables["pending"].num_rows != pending:
         raise StateError(
-            "the state does not add up", detail=f"{tables['pending'].num_rows} pending events of {said} are there"
+            "the state does not add up", detail=f"{tables['pending'].num_rows} pending events of {pending} are there"
         )
-    users, pending = tables["users"].combine_chunks(), tables["pending"].combine_chunks()
-    slots = s._users.encode(users["user"])
-    waiting = s._users.encode(pending["user"]) if pending.num_rows else None
-    s._reserve()
+    users, rows = tables["users"].combine_chunks(), tables["pending"].combine_chunks()
+    slots = held.users.encode(users["user"])
+    waiting = held.users.encode(rows["user"]) if rows.num_rows else None
+    held.reserve()
     if len(slots):
-        s._state.put(slots, {name: _in(s, name, users[name]) for name in STATE_TYPES})
-    for name, tally, names in _tallies(s):
-        tally.reserve(s._state.capacity)
+        held.state.put(slots, {name: _in(held, name, users[name]) for name in STATE_TYPES})
+    for name, tally, names in held.tallies:
+        tally.reserve(held.state.capacity)
         column = users[name].combine_chunks()
         counts = users[f"{name}_counts"].combine_chunks()
         if len(slots) and len(column.values):
@@ -115,16 +103,16 @@ def load_tables(s: "Sessionizer", tables: Mapping[str, pa.Table]) -> None:
             owner = np.repeat(np.arange(len(slots)), length)
             tally.append(slots, Codes(owner, names.encode(column.values), counts.values.to_numpy()))
     if waiting is not None:
-        columns = {n: _in(s, n, pending[n]) for n in pending.column_names if n not in ("user", "id")}
-        if s._log is not None:
+        columns = {n: _in(held, n, rows[n]) for n in rows.column_names if n not in ("user", "id")}
+        if held.log is not None:
             columns[SERIAL] = np.full(len(waiting), -1, np.int64)
-        s._pending.add(Rows({"slot": waiting, **columns}, pending["id"] if "id" in pending.column_names else None))
+        held.pending.add(Rows({"slot": waiting, **columns}, rows["id"] if "id" in rows.column_names else None))
 
 
-def to_bytes(s: "Sessionizer") -> bytes:
+def to_bytes(held: Holdings, description: dict[str, Any]) -> bytes:
     """The snapshot of a Sessionizer."""
-    streams = [_ipc(table) for table in dump_tables(s).values()]
-    header = json.dumps({"version": VERSION, **describe(s), "sizes": [len(stream) for stream in streams]}).encode()
+    streams = [_ipc(table) for table in dump_tables(held).values()]
+    header = json.dumps({"version": VERSION, **description, "sizes": [len(stream) for stream in streams]}).encode()
     body = b"".join([_MAGIC, struct.pack("<I", len(header)), header, *streams])
     return body + struct.pack("<I", zlib.crc32(body))
 
@@ -164,18 +152,13 @@ def _describe(rules: Rules) -> dict[str, Any]:
     return {**{name: sorted(getattr(rules, name)) for name in sets}, "boundary": rules.boundary_name}
 
 
-def _tallies(s: "Sessionizer") -> "list[tuple[str, Tally, Interner]]":
-    pairs = (("pages", s._folder.pages, s._page_names), ("kinds", s._folder.kinds, s._kind_names))
-    return [(name, tally, names) for name, tally, names in pairs if tally is not None]
+def _out(held: Holdings, name: str, values: npt.NDArray[Any]) -> pa.Array:
+    return plain_text(getattr(held, _CODED[name]).values(values)) if name in _CODED else pa.array(values)
 
 
-def _out(s: "Sessionizer", name: str, values: npt.NDArray[Any]) -> pa.Array:
-    return plain_text(getattr(s, _CODED[name]).values(values)) if name in _CODED else pa.array(values)
-
-
-def _in(s: "Sessionizer", name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _in(held: Holdings, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if name in _CODED:
-        codes: npt.NDArray[Any] = getattr(s, _CODED[name]).encode(column)
+        codes: npt.NDArray[Any] = getattr(held, _CODED[name]).encode(column)
         return codes
     values: npt.NDArray[Any] = column.to_numpy()
     return values.copy() if not values.flags.writeable else values

@@ -46,7 +46,8 @@ class DirectorySource:
 
     paths: directories, with all below them, or patterns such as logs/*.ndjson.gz. book: a file of this source's own,
     kept beside the checkpoints. settle_s: how long a file must have been left alone. max_future_ms: events later than
-    the moment their file was taken up plus this are rejected. Errors: InputError for a directory that does not exist.
+    the moment their file was taken up plus this are rejected. until_now: read only files that are there now. Errors:
+    InputError for a directory that does not exist.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DirectorySource:
         columns: frozenset[str] | None = None,
         extras: bool = False,
         max_future_ms: int | None = None,
+        until_now: bool = False,
         settle_s: float = 1.0,
         batch_bytes: int = _BATCH_BYTES,
     ) -> None:
@@ -84,6 +86,7 @@ class DirectorySource:
         self._reading: _Reading | None = None
         self._at_end = False
         self.replaced: frozenset[str] = frozenset()
+        self._only = frozenset(self._look()) if until_now else None
 
     @property
     def event_columns(self) -> frozenset[str]:
@@ -195,6 +198,8 @@ class DirectorySource:
         self.replaced = frozenset(replaced)
         taken = {place for place, _ in begun}
         new = {p: seen for p, seen in there.items() if p not in taken and self._positions.get(p, 0) == 0}
+        if self._only is not None:
+            new = {place: seen for place, seen in new.items() if place in self._only}
         self._at_end = not new and not begun
         settled = [place for place, seen in new.items() if self._has_settled(seen)]
         return begun + [(place, new[place]) for place in sorted(settled, key=lambda p: (new[p].mtime_ns, p))]

@@ -51,15 +51,15 @@ class Wanted:
     dates: frozenset[dt.date] | None
 
 
-def horizon_of(sessions: Table, others: Sequence[Table]) -> int | None:
+def horizon_of(sessions: Table, others: Sequence[Table], *, closed: Set[str] = frozenset()) -> int | None:
     """The time below which the sessions of every writer are final; None where no epochs were ever written.
 
     Of several writers the one that is furthest behind counts. others: the tables that an epoch commits before the
-    sessions: a writer they know and the sessions do not has no final session yet. The watermarks stand in table
-    properties, because snapshots expire.
+    sessions: a writer they know and the sessions do not has no final session yet. closed: writers that hold no
+    open session, which count no more. The watermarks stand in table properties, because snapshots expire.
     """
-    marks = _watermarks(sessions)
-    behind = {writer for table in others for writer in _watermarks(table)} - marks.keys()
+    marks = {writer: mark for writer, mark in _watermarks(sessions).items() if writer not in closed}
+    behind = {writer for table in others for writer in _watermarks(table)} - marks.keys() - closed
     return NOTHING_FINAL if behind else min(marks.values(), default=None)
 
 

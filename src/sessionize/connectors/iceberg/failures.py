@@ -5,6 +5,8 @@ lost against another writer is not a failure of the storage: see sink.py.
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 from pyiceberg.exceptions import (
@@ -27,6 +29,15 @@ _REFUSALS = (BadRequestError, ForbiddenError, OAuthError, SignError, Unauthorize
 # Nothing gets better by waiting when a table or column is missing or a password is wrong.
 _SQL_REFUSALS = ("authentication failed", "no password supplied", "permission denied", "does not exist", "readonly")
 _S3_REFUSALS = ("ACCESS_DENIED", "AccessDenied", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET")
+
+
+@contextmanager
+def failures_told(what: str, where: str) -> Iterator[None]:
+    """Every driver error in here leaves as the one that storage_failure makes of it."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        raise storage_failure(what, where, error) from error
 
 
 def storage_failure(what: str, where: str, error: Exception | None) -> OutputError | UnavailableError:

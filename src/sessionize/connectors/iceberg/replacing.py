@@ -25,10 +25,10 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, index_by_name
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IcebergType, LongType
-from sqlalchemy.exc import DBAPIError
 
 from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
-from sessionize.connectors.iceberg.failures import storage_failure
+from sessionize.connectors.iceberg.commits import one_try
+from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.sink import COMMIT_ID
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.connectors.iceberg.tables import TableLayout
@@ -40,7 +40,9 @@ _ATTEMPTS_MAX = 10
 _WAIT_MIN_S = 0.05
 _WAIT_MAX_S = 2.0
 _DAY_MS = 86_400_000
-_LOST = (CommitFailedException, ValidationException, DBAPIError, OSError)
+_LOST = (CommitFailedException, ValidationException, *STORAGE_ERRORS)
+# A table property: the token of the last replacement, which is still known when its snapshot is not.
+REPLACED = "sessionize.replaced"
 
 
 @dataclass(slots=True)
@@ -83,7 +85,9 @@ class RowReplacer:
         return self._table
 
     def landed(self, token: str) -> bool:
-        """Whether a snapshot carries this token."""
+        """Whether the table has the replacement with this token."""
+        if self._table.properties.get(REPLACED) == token:
+            return True
         summaries = (snapshot.summary for snapshot in self._table.metadata.snapshots)
         return any(summary is not None and summary[COMMIT_ID] == token for summary in summaries)
 
@@ -129,7 +133,7 @@ class RowReplacer:
             _wait(attempt)
             try:
                 self._table = self._table.refresh()
-                transaction = self._table.transaction()
+                transaction = one_try(self._table)
                 transaction.set_properties(dict(properties))
                 self._table = transaction.commit_transaction()
                 return
@@ -138,7 +142,7 @@ class RowReplacer:
         raise self._gave_up(problem) from problem
 
     def _gave_up(self, problem: Exception | None) -> OutputError | UnavailableError:
-        if isinstance(problem, (OSError, DBAPIError)):
+        if isinstance(problem, STORAGE_ERRORS):
             return storage_failure("a commit did not succeed", self._name, problem)
         return OutputError(
             "a commit did not succeed",
@@ -285,8 +289,9 @@ class RowReplacer:
         return changes_needed(schema, complete(added, self._layout).schema, fixed)
 
     def _commit(self, rewrite: _Rewrite, added: pa.Table, properties: Mapping[str, str]) -> None:
-        transaction = self._table.transaction()
+        transaction = one_try(self._table)
         apply_changes(transaction, self._changes(added))
+        transaction.set_properties({REPLACED: properties[COMMIT_ID]})
         with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as replacing:
             for old in rewrite.old:
                 replacing.delete_data_file(old)

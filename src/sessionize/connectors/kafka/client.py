@@ -32,6 +32,8 @@ AUTH_ERRORS = frozenset(
     }
 )
 UNKNOWN_ERRORS = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+_CALL_TIMEOUT_S = 10.0
+_DOWN_S = 1.0  # that all servers refuse for so long is enough to call them away: a name may stand for several addresses
 _BAD_TOPIC = KafkaError.TOPIC_EXCEPTION
 
 
@@ -126,7 +128,8 @@ def topic_partitions(
 ) -> frozenset[int]:
     """The numbers of a topic's partitions. client: a Consumer or an AdminClient. wait: until there is such a topic.
 
-    Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s.
+    Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s, or when
+    no server has let us connect for a second.
     """
     until = time.monotonic() + timeout_s
     why = ""
@@ -154,9 +157,23 @@ def topic_partitions(
         client.poll(0)  # lets the client report
         if log.denied is not None:
             raise denied(servers, log.denied, kind)
-        if time.monotonic() >= until:
+        if time.monotonic() >= until or log.down_s > _DOWN_S:
             raise unavailable(servers, log.last or why)
         time.sleep(0.05)
+
+
+def offsets_there(client: Any, servers: str, place: Any) -> tuple[int, int]:
+    """The offset of a partition's first record, and the one after its last; transactions that are open are left out.
+
+    client: a Consumer. place: a TopicPartition. Errors: UnavailableError.
+    """
+    try:
+        found = client.get_watermark_offsets(place, timeout=_CALL_TIMEOUT_S, cached=False)
+    except KafkaException as error:
+        raise unavailable(servers, error.args[0].str()) from None
+    if found is None:
+        raise unavailable(servers, f"the offsets of {place.topic}[{place.partition}] are not told in time")
+    return int(found[0]), int(found[1])
 
 
 def output_error(servers: str, error: KafkaError, what: str) -> SessionizeError:

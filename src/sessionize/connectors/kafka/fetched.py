@@ -5,7 +5,7 @@ Calls on single messages are what reading costs, so there are as few of them as 
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import methodcaller
 
@@ -53,9 +53,9 @@ class Fetched:
         return self if at == len(self.offsets) else Fetched(self.values[:at], self.offsets[:at], self.end, self.errors)
 
 
-def fetched(messages: list[Message]) -> dict[int, Fetched]:
-    """The messages of one call, taken apart."""
-    found: dict[int, Fetched] = {}
+def fetched(messages: list[Message], found: dict[int, Fetched] | None = None) -> dict[int, Fetched]:
+    """The messages of one call, taken apart. found: what earlier calls gave, to go on with."""
+    found = {} if found is None else found
     for p, run in _runs(messages):
         part = found.get(p, Fetched())
         errors = list(map(_ERROR, run))
@@ -70,9 +70,19 @@ def fetched(messages: list[Message]) -> dict[int, Fetched]:
                     part.errors.append(error)
             run = [message for message, error in zip(run, errors, strict=True) if error is None]
         part.values.extend(map(_VALUE, run))
-        part.offsets.extend(map(_OFFSET, run))
+        part.offsets.extend(_offsets(run))
         found[p] = Fetched(part.values, part.offsets, end, part.errors)
     return found
+
+
+def _offsets(run: list[Message]) -> Iterable[int]:
+    """Offsets only grow: where as many lie between the first and the last as there are messages, none has to be asked
+    for its own.
+    """
+    if not run:
+        return ()
+    first, last = run[0].offset() or 0, run[-1].offset() or 0
+    return range(first, last + 1) if last - first == len(run) - 1 else map(_OFFSET, run)
 
 
 def _runs(messages: list[Message]) -> Iterator[tuple[int, list[Message]]]:

@@ -54,14 +54,7 @@ def produce_events(
         records.finish()
 
 
-def avro_writer(
-    settings: GeneratorSettings,
-    topic: str,
-    *,
-    registry_url: str | None = None,
-    user: str | None = None,
-    password: str | None = None,
-) -> AvroWriter:
+def avro_writer(settings: GeneratorSettings, topic: str, *, registry: SchemaRegistry | None = None) -> AvroWriter:
     """Writes the profile's records with a schema of their own, which is registered when there is a registry.
 
     Errors: those of SchemaRegistry.
@@ -71,8 +64,8 @@ def avro_writer(
     write_lines(few, lines)
     schema = schema_like([json.loads(line) for line in lines.getvalue().splitlines()], name=settings.profile)
     number = None
-    if registry_url is not None:
-        number = SchemaRegistry(registry_url, user=user, password=password).register(f"{topic}-value", schema)
+    if registry is not None:
+        number = registry.register(f"{topic}-value", schema)
     return AvroWriter(schema, number=number)
 
 

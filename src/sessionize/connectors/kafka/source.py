@@ -6,7 +6,7 @@ called topic[partition]; its position is the offset after the last record read, 
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import numpy as np
@@ -14,11 +14,10 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
-    KafkaException,
-    Message,
     TopicPartition,
 )
 
+from sessionize.connectors.kafka.bounds import Bounds, expired, truncated
 from sessionize.connectors.kafka.client import (
     AUTH_ERRORS,
     UNKNOWN_ERRORS,
@@ -27,6 +26,7 @@ from sessionize.connectors.kafka.client import (
     client_settings,
     denied,
     made,
+    offsets_there,
     topic_partitions,
     unavailable,
 )
@@ -37,9 +37,11 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.records import JsonRecords, RecordDecoder
 from sessionize.ports import Positions, Ranges, StreamBatch
 
-_BATCH_RECORDS = 100_000
+_BATCH_RECORDS = 50_000
+# Of the client, in one call: messages are large objects, and more of them would outgrow the processor's cache before
+# they are taken apart (two fifths of the cost of consuming).
+_CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
-_CALL_TIMEOUT_S = 10.0
 _LOG = logging.getLogger("sessionize.kafka")
 _FIXED: Settings = {
     "enable.auto.commit": False,
@@ -70,6 +72,7 @@ class KafkaSource:
         security: Settings | None = None,
         max_future_ms: int | None = None,
         start: Literal["earliest", "latest"] = "earliest",
+        until_now: bool = False,
         on_expired: Literal["fail", "earliest"] = "fail",
         refresh_s: float = 30.0,
         unavailable_after_s: float = 30.0,
@@ -79,9 +82,10 @@ class KafkaSource:
 
         partitions: "0-3,7", None for all. instance: (i, n), reads each partition p with p % n == i. security: settings
         of librdkafka. max_future_ms: an event later than the present by more is rejected. start: where a first run
-        begins; partitions that appear later are read from their beginning. on_expired: what to do when the records to
-        go on from are gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long a server
-        may be away before poll raises. batch_records: the most that a poll gives.
+        begins; partitions that appear later are read from their beginning. until_now: read only what is there now, in
+        the partitions there are now, however much comes. on_expired: what to do when the records to go on from are
+        gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long a server may be away
+        before poll raises. batch_records: the most that a poll gives.
         Errors: ConfigError, InputError for a topic, partition or access that is not there, UnavailableError.
         """
         self._servers, self._topic = servers, topic
@@ -101,14 +105,15 @@ class KafkaSource:
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
         self._assigned = False
-        self._paused: list[TopicPartition] = []
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
         self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
         try:
             self._mine = self._find_partitions(unavailable_after_s)
+            there = {p: self._watermarks(p) for p in self._mine} if until_now or start == "latest" else {}
+            self._bounds = Bounds(there if until_now else {})
             if start == "latest":
-                self._latest = {p: self._watermarks(p)[1] for p in self._mine}
+                self._latest = {p: end for p, (_, end) in there.items()}
         except BaseException:
             self._consumer.close()
             raise
@@ -133,10 +138,13 @@ class KafkaSource:
         return frozenset(map(self._place, self._mine))
 
     def seek(self, positions: Positions) -> None:
-        """Go on from these offsets. Errors: ConfigError for a place that is not read here."""
+        """Go on from these offsets. Errors: ConfigError for a place that is not read here, InputError."""
         self._positions = {self._partition(place): offset for place, offset in positions.items()}
         if positions:
             self._latest = {}
+        for p, end in self._bounds.ends.items():
+            if self._positions.get(p, 0) > end:
+                raise truncated(self._place(p), self._positions[p])
         self._assign()
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
@@ -145,15 +153,31 @@ class KafkaSource:
             self._assign()
         if self._latest:
             return self._begin_at_latest()
+        before = self._bounds.reached(self._positions)
+        if self._bounds.there and before >= self._mine:
+            return []
         self._look_after_servers()
-        messages = self._consume(self._batch_records, timeout_s)
-        return self._batches(messages, self._latest_ms(now_ms))
+        batches = self._batches(timeout_s, self._latest_ms(now_ms), self._bounds.ends)
+        self._pause(self._bounds.reached(self._positions) - before)
+        return batches
 
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
-        """The records of these ranges again. Errors: InputError when some are gone, UnavailableError."""
+        """The records of these ranges again. Errors: InputError when some are gone, UnavailableError.
+
+        When it ends early, by an error or because nobody asks for more, the positions are what they were.
+        """
         ends = {self._partition(place): end for place, (_, end) in ranges.items()}
+        before = self._positions
+        try:
+            yield from self._read(ranges, ends, now_ms)
+        except BaseException:
+            self._positions, self._assigned = before, False
+            raise
+        self._positions = before | ends
+        self._assign()
+
+    def _read(self, ranges: Ranges, ends: dict[int, int], now_ms: int) -> Iterator[StreamBatch]:
         starts = {self._partition(place): start for place, (start, _) in ranges.items()}
-        before = {p: offset for p, offset in self._positions.items() if p not in ends}
         self._latest = {}
         self._positions = {p: start for p, start in starts.items() if start < ends[p]}
         self._assign(frozenset(self._positions))
@@ -161,28 +185,28 @@ class KafkaSource:
         came_s = time.monotonic()
         while missing:
             self._look_after_servers()
-            messages = self._consume(self._batch_records, 1.0)
-            if messages:
+            moved_from = dict(self._positions)
+            yield from self._batches(1.0, self._latest_ms(now_ms), ends)
+            if self._positions != moved_from:
                 came_s = time.monotonic()
             elif time.monotonic() - came_s > self._unavailable_after_s:
                 raise self._not_read(missing, ends)
-            yield from self._batches(messages, self._latest_ms(now_ms), ends)
             done = {p for p in missing if self._positions[p] >= ends[p]}
             missing -= done
-            over = [TopicPartition(self._topic, p) for p in done]
-            self._paused += over
-            self._consumer.pause(over)
-        self._positions = before | ends
-        self._assign()
+            self._pause(done)
 
     def read_to_end(self) -> frozenset[str]:
         """Places that were read up to what was there; none while the server is away."""
+        if self._bounds.there:
+            return frozenset(map(self._place, self._bounds.reached(self._positions)))
         if self._log.down_since_s is not None:
             return frozenset()
         return frozenset(map(self._place, self._at_end))
 
     def behind(self) -> int | None:
         """Offsets that are there and not yet read; None when not known."""
+        if self._bounds.there:
+            return self._bounds.left(self._positions)
         total = 0
         for p in self._mine - self._at_end:
             if p not in self._positions:
@@ -229,13 +253,16 @@ class KafkaSource:
         self._assigned = only is None
         partitions = [
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
-            for p in sorted(self._mine if only is None else only)
+            for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)
         ]
-        # A pause outlives an assignment. Resuming afterwards may meet the assignment under way in the client, and then
-        # the partition is never fetched again.
-        self._consumer.resume(self._paused)
-        self._paused = []
+        # a pause outlives an assignment; resumed after it, while the client is at it, a partition may stay paused
+        self._consumer.resume(self._consumer.assignment())
         self._consumer.assign(partitions)
+
+    def _pause(self, partitions: Collection[int]) -> None:
+        """Fetch no more of these; what waits in the client may still be handed out."""
+        if partitions:
+            self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
 
     def _begin_at_latest(self) -> list[StreamBatch]:
         """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
@@ -245,16 +272,7 @@ class KafkaSource:
         return [self._batch(p, Fetched(), (offset, offset), None) for p, offset in sorted(self._positions.items())]
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
-        """The offset of the first record, and the one after the last. Errors: UnavailableError."""
-        try:
-            found = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=_CALL_TIMEOUT_S, cached=False
-            )
-        except KafkaException as error:
-            raise unavailable(self._servers, error.args[0].str()) from None
-        if found is None:
-            raise unavailable(self._servers, f"the offsets of {self._place(partition)} are not told in time")
-        return found
+        return offsets_there(self._consumer, self._servers, TopicPartition(self._topic, partition))
 
     # ---- servers ----
 
@@ -275,20 +293,26 @@ class KafkaSource:
             if self._log.down_s > self._unavailable_after_s:
                 raise
             return
+        if self._bounds.there:
+            mine &= self._mine  # those that appear now are for the next run
         # After an outage too: then the client says anew which ends are reached.
         if down or not mine <= self._mine:
             self._mine |= mine
             if self._assigned:
                 self._assign()
 
-    def _consume(self, most: int, timeout_s: float) -> list[Message]:
-        """Records and events of the client, waiting for the first."""
-        messages = self._consumer.consume(most, 0)
+    def _fetch(self, timeout_s: float) -> dict[int, Fetched]:
+        """At most batch_records of what the client has, waiting for the first."""
+        found: dict[int, Fetched] = {}
+        left = self._batch_records
+        messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0)
         if not messages and timeout_s > 0:
             messages = self._consumer.consume(1, timeout_s)
-            if messages and messages[0].error() is None and most > 1:
-                messages += self._consumer.consume(most - 1, 0)
-        return messages
+        while messages:
+            fetched(messages, found)
+            left -= len(messages)
+            messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0) if left > 0 else []
+        return found
 
     # ---- records ----
 
@@ -296,12 +320,12 @@ class KafkaSource:
         return None if self._max_future_ms is None else now_ms + self._max_future_ms
 
     def _batches(
-        self, messages: list[Message], latest_ms: int | None, ends: dict[int, int] | None = None
+        self, timeout_s: float, latest_ms: int | None, ends: dict[int, int] | None = None
     ) -> list[StreamBatch]:
         """By partition, in the order of offsets; only records below ends. Nothing has moved when it raises."""
         before = dict(self._positions)
         try:
-            parts = fetched(messages)
+            parts = self._fetch(timeout_s)
             for p, part in parts.items():
                 for error in part.errors:
                     self._judge(p, error)
@@ -317,6 +341,7 @@ class KafkaSource:
             self._at_end.discard(p)
         else:
             self._at_end.add(p)
+            self._check_bound(p, part.end)
         position = self._positions.get(p)
         if position is not None:
             part = part.from_offset(position)  # some may have been fetched before a seek
@@ -359,13 +384,9 @@ class KafkaSource:
             self._assign(None if self._assigned else frozenset(self._positions))
             return
         if wanted > end:
-            raise self._truncated(p, wanted)
+            raise truncated(self._place(p), wanted)
         if self._on_expired == "fail":
-            raise InputError(
-                "records to go on from are gone from Kafka",
-                detail=f"{self._place(p)}: offset {wanted} is wanted, the first one there is {first}",
-                hint='keep records longer (retention), or accept the loss with on_expired = "earliest"',
-            )
+            raise expired(self._place(p), wanted, first)
         place = self._place(p)
         self._skipped[place] = self._skipped.get(place, 0) + first - wanted
         _LOG.warning("%s: records from offset %d to before %d are gone and passed over", place, wanted, first)
@@ -375,12 +396,11 @@ class KafkaSource:
     def _not_read(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:
         """Why nothing comes any more, though not all of the ranges was read."""
         for p in missing & self._at_end:
-            return self._truncated(p, ends[p])
+            return truncated(self._place(p), ends[p])
         return unavailable(self._servers, self._log.last or "no records come")
 
-    def _truncated(self, p: int, wanted: int) -> InputError:
-        return InputError(
-            "records that were read before are no longer in Kafka",
-            detail=f"{self._place(p)}: offset {wanted} was reached before, but the partition ends earlier",
-            hint="was the topic deleted and made anew? Then begin a new run, with a new state folder",
-        )
+    def _check_bound(self, p: int, end: int) -> None:
+        """The partition was found to end here: it must not have been longer when the run began."""
+        bound = self._bounds.ends.get(p, 0)
+        if end < bound and self._watermarks(p)[1] < bound:
+            raise truncated(self._place(p), bound)

@@ -37,7 +37,7 @@ class StoreSink:
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """Write an epoch's rows, all or none of them (ports.EpochSink)."""
         late = further_fields_in_properties(rows.late, self._late)
-        self._prepare(rows.sessions.schema)
+        self.prepare(rows.sessions.schema)
         with self._database.transaction() as transaction:
             if not self._is_next(transaction, epoch):
                 return
@@ -52,7 +52,7 @@ class StoreSink:
         removed: the columns of user and session_id; those that are not there are passed over. added: session columns
         and `revision`. Errors: those of write_epoch.
         """
-        self._prepare(added.schema)
+        self.prepare(added.schema)
         with self._database.transaction() as transaction:
             if not transaction.take_token(stored_text(token)):
                 return
@@ -65,7 +65,8 @@ class StoreSink:
         """Disconnect."""
         self._database.close()
 
-    def _prepare(self, schema: pa.Schema) -> None:
+    def prepare(self, schema: pa.Schema) -> None:
+        """Connect, and make the tables that are not there; schema: of the sessions to come. Errors: as Database."""
         if not set(schema.names) <= set(self._sessions.column_names):
             self._sessions = self._widened(schema)
         self._database.prepare((*books(), self._rejected, self._late, self._sessions))

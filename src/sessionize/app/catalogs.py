@@ -1,0 +1,76 @@
+"""Where a pipeline's tables are: the home, the catalog that [output.catalog] names, and the database in it.
+
+Everything that opens tables asks here, so that a run and the commands that look at its tables find the same ones.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.missing import needing
+
+if TYPE_CHECKING:
+    from sessionize.connectors.iceberg import Catalog, CatalogSettings
+
+DATABASE = "sessions"
+
+
+@dataclass(frozen=True, slots=True)
+class TablesPlace:
+    """catalog: None for the file in the home."""
+
+    home: Path
+    database: str
+    catalog: "CatalogSettings | None" = None
+
+
+def catalog_settings_of(config: PipelineConfig) -> "CatalogSettings":
+    """What [output.catalog] says. Errors: ConfigError."""
+    with needing("iceberg", "tables"):
+        from sessionize.connectors.iceberg import CatalogSettings
+    chosen = config.output.catalog
+    return CatalogSettings(
+        kind=chosen.kind, uri=chosen.uri, warehouse=chosen.warehouse, options=_with_secrets_named(chosen.settings)
+    )
+
+
+def open_catalog_of(config: PipelineConfig, *, home: Path | None = None, create: bool = True) -> "Catalog":
+    """The catalog of the pipeline's tables. home: in place of the pipeline's. create: make a file that is missing.
+
+    Errors: ConfigError, OutputError, UnavailableError, MissingExtraError.
+    """
+    settings = catalog_settings_of(config)
+    from sessionize.connectors.iceberg import open_catalog
+
+    return open_catalog(home or config.home, settings=settings, create=create)
+
+
+def has_local_catalog(config: PipelineConfig) -> bool:
+    """Whether the catalog is the file in the home, so that a home without one has no tables."""
+    return config.output.catalog.kind == "sqlite"
+
+
+def tables_place(pipeline: str | None, home: Path | None, database: str | None, *, otherwise: Path) -> TablesPlace:
+    """Where to look: what is given, else what the pipeline (a preset or a file) says, else the home `otherwise`.
+
+    Errors: ConfigError.
+    """
+    if pipeline is None:
+        return TablesPlace(home or otherwise, database or DATABASE)
+    config = load_pipeline(pipeline)
+    return TablesPlace(home or config.home, database or config.output.database, catalog_settings_of(config))
+
+
+def _with_secrets_named(settings: Iterable[str]) -> dict[str, str]:
+    """The catalog's way to say where a secret is: `name=env:VARIABLE` is `name-env` = VARIABLE there."""
+    found = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        kind, colon, place = value.partition(":")
+        if colon and kind in ("env", "file"):
+            found[f"{name.strip()}-{kind}"] = place
+        else:
+            found[name.strip()] = value
+    return found

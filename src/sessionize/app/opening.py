@@ -1,0 +1,100 @@
+"""Opening the parts of a stream while servers may be away: tried again as in a run, told about, and ended at once.
+
+Each part is opened by another thread, because some drivers answer nobody while they wait for a server.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import replace
+from typing import TypeVar
+
+from sessionize.engine.delivery import Patience
+from sessionize.engine.status import Status
+from sessionize.errors import UnavailableError
+
+T = TypeVar("T")
+
+_LOOK_EVERY_S = 0.05
+_SILENT_S = 5.0  # after which a server that says nothing at all counts as away
+_SOURCE = "source"  # what the engine calls the input
+
+
+class StoppedError(UnavailableError):
+    """The run was told to end while it waited for a server; nothing was read or written."""
+
+
+class Outages:
+    """Who is away now, put together from those who notice: the opening, the engine, the live view.
+
+    on_status, on_away: hear of every change; on_away gets all that are away, by name. source: what to call the input.
+    """
+
+    def __init__(
+        self, *, source: str, on_status: Callable[[Status], None], on_away: Callable[[dict[str, str]], None]
+    ) -> None:
+        self._source, self._on_status, self._on_away = source, on_status, on_away
+        self._noticed: dict[str, str] = {}
+        self._last = Status()
+
+    def note(self, who: str, error: UnavailableError | None) -> None:
+        """Somebody is away, or (None) back."""
+        if error is None:
+            self._noticed.pop(who, None)
+        else:
+            detail = "" if error.detail is None else f" ({error.detail})"
+            self._noticed[who] = f"{error.message}{detail}"
+        self.status(self._last)
+
+    def status(self, now: Status) -> None:
+        """How things stand with the engine."""
+        self._last = now
+        away = {self._source if who == _SOURCE else who: text for who, text in now.away.items()}
+        together = away | self._noticed
+        self._on_away(together)
+        self._on_status(replace(now, away=together))
+
+
+class Opening:
+    """Opens parts one after the other. patience: for servers that are away; stopping: ends the wait."""
+
+    def __init__(self, patience: Patience, outages: Outages, *, stopping: threading.Event) -> None:
+        self._patience, self._outages, self._stopping = patience, outages, stopping
+
+    def call(self, who: str, make: Callable[[], T]) -> T:
+        """What make() gives. Errors: its own, UnavailableError after too long; StoppedError when the run is to end."""
+        made: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                made.set_result(self._patience.call(who, make))
+            except BaseException as error:  # told by whoever waits
+                made.set_exception(error)
+
+        threading.Thread(target=work, name=f"opening {who}", daemon=True).start()
+        silent_s = 0.0
+        while not wait_for([made], _LOOK_EVERY_S).done:
+            if self._stopping.is_set():
+                made.add_done_callback(_close)
+                raise StoppedError(f"stopped while waiting for {who}")
+            silent_s += _LOOK_EVERY_S
+            if silent_s - _LOOK_EVERY_S < _SILENT_S <= silent_s:
+                self._outages.note(who, UnavailableError("no answer yet"))
+        try:
+            return made.result()
+        except UnavailableError as error:
+            if self._stopping.is_set():
+                raise StoppedError(f"stopped while waiting for {who}", detail=str(error)) from None
+            raise
+        finally:
+            self._outages.note(who, None)
+
+
+def _close(made: "Future[T]") -> None:
+    """What was opened too late is of no use to anybody."""
+    close = None if made.exception() is not None else getattr(made.result(), "close", None)
+    if close is not None:
+        with contextlib.suppress(Exception):
+            close()

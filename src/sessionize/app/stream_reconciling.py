@@ -1,0 +1,133 @@
+"""Reconciling that belongs to a stream: beside a running one at intervals, and once behind one that came to its end.
+
+Beside a stream it works in small pieces on a thread of its own, and whatever fails is told and tried again the next
+time. Behind a run that ends by itself it is part of the run: servers that are away are waited for, and an error counts.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sessionize.app.catalogs import has_local_catalog
+from sessionize.app.config import PipelineConfig
+from sessionize.app.reconciling import Reconciled, reconcile_tables
+from sessionize.app.stream_parts import instance_of, open_stores
+from sessionize.engine.batch import Job
+from sessionize.engine.delivery import Patience
+from sessionize.engine.local import Clock, SystemClock
+from sessionize.engine.periodic import Periodic, Tiers
+from sessionize.engine.reconcile import check_columns
+from sessionize.engine.totals import Totals
+from sessionize.errors import UnavailableError
+from sessionize.session.durations import parse_duration_ms
+
+if TYPE_CHECKING:
+    from sessionize.app.logs import StreamLog
+
+# Beside a stream: what is computed in one go, so that it neither takes much memory nor ends late.
+_USERS_MAX = 2_000
+_ROWS_MAX = 500_000
+
+
+class StreamReconciler:
+    """Reconciles the tables of a stream and its stores as stream.reconcile says.
+
+    writer: under which name the stream's epochs are recorded. stopping: set when the run is to end. log: hears what was
+    done and what went wrong.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        writer: str,
+        *,
+        stopping: threading.Event,
+        log: "StreamLog | None" = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config, self._writer, self._stopping, self._log = config, writer, stopping, log
+        stream = config.stream
+        self._periodic = Periodic(
+            self._look_back,
+            every_s=parse_duration_ms(stream.reconcile, name="stream.reconcile") / 1000,
+            tiers=Tiers([parse_duration_ms(tier, name="stream.reconcile_tiers") for tier in stream.reconcile_tiers]),
+            clock=clock or SystemClock(),
+            stopping=stopping,
+            on_error=self._failed,
+        )
+
+    def around(self, run: Callable[[], Totals]) -> Totals:
+        """The stream's run, with reconciling beside it, or behind it when run.once. Errors: those of the run; behind
+        it those of reconcile_tables.
+        """
+        if not self._config.run.once:
+            with self._beside():
+                return run()
+        totals = run()
+        if not self._stopping.is_set():
+            self._finish()
+        return totals
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        self._periodic.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._periodic.close(wait_s=0)  # asked for twice: what is under way is finished by the next time
+            raise
+        except BaseException:
+            self._periodic.close()
+            raise
+        if not self._periodic.close() and self._log is not None:
+            self._log.note("reconcile left", problem="it takes long to end; the next time finishes it")
+
+    def _look_back(self, window_ms: int) -> None:
+        self._reconcile(window_ms=window_ms, stop=self._periodic.ending, users_max=_USERS_MAX, rows_max=_ROWS_MAX)
+
+    def _finish(self) -> None:
+        stream = self._config.stream
+        outage_s_max = parse_duration_ms(stream.outage, name="stream.outage") / 1000
+        patience = Patience(outage_s_max, stopping=self._stopping, on_outage=self._away)
+        # after a drain nothing of this writer is open, also where no session was left to say so
+        closed = frozenset({self._writer} if stream.drain else ())
+        patience.call("reconcile", lambda: self._reconcile(closed=closed, stop=self._stopping.is_set))
+
+    def _reconcile(self, *, window_ms: int | None = None, **options: object) -> None:
+        config = self._config
+        with open_stores(config) as stores:
+            done: Reconciled = reconcile_tables(
+                config.home,
+                config,
+                window_ms=window_ms,
+                stores=stores,
+                **options,  # type: ignore[arg-type]
+            )
+        if self._log is not None:
+            self._log.note("reconciled", window_ms=window_ms, **done.as_dict())
+
+    def _failed(self, error: Exception) -> None:
+        if self._log is not None:
+            self._log.problem("reconcile failed", error)
+
+    def _away(self, who: str, error: UnavailableError | None) -> None:
+        if self._log is not None:
+            self._log.away({} if error is None else {who: error.message})
+
+
+def stream_reconciler(
+    config: PipelineConfig, writer: str, job: Job, *, stopping: threading.Event, log: "StreamLog | None" = None
+) -> StreamReconciler | None:
+    """What reconciles beside this process's stream; None when nothing does, or another process of the same topic does.
+
+    Errors: ConfigError for sessions that cannot be reconciled.
+    """
+    if config.stream.reconcile == "none":
+        return None
+    check_columns(job)
+    share = instance_of(config)
+    # tables in a shared catalog are one process's to reconcile; those in a home belong to who writes there
+    if share is not None and share[0] > 0 and not has_local_catalog(config):
+        return None
+    return StreamReconciler(config, writer, stopping=stopping, log=log)

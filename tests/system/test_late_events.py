@@ -1,0 +1,296 @@
+"""Late events through a whole pipeline over Kafka: worked in beside the stream, behind it, or by the command, every
+table equals a batch over all events; the topics for late and rejected records get each of them once.
+"""
+
+import io
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from typer.testing import CliRunner
+
+from sessionize.app import stream_reconciling
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.logs import StreamLog
+from sessionize.app.queries import run_query
+from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.streaming import open_stream
+from sessionize.cli.app import app
+from sessionize.connectors.generator.settings import GeneratorSettings
+from sessionize.connectors.generator.writer import write_lines
+from sessionize.engine.totals import Totals
+from sessionize.errors import ConfigError, UnavailableError
+from sessionize.testing.oracle import Oracle
+from sessionize.testing.services.kafka import KafkaServers
+
+FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
+DAY_MS = 86_400_000
+COLUMNS = "uuid, session_id, session_start_time_ms, session_end_time_ms, event_count, start_reason, end_reason"
+NAMES = COLUMNS.replace("uuid", "user").split(", ")
+TEXT = """
+name = "web"
+[input]
+kind = "kafka"
+dialect = "clickstream"
+[output.sqlite]
+path = "store.sqlite"
+"""
+
+
+def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **overrides: object) -> PipelineConfig:
+    path = folder / "web.toml"
+    path.write_text(
+        f"""{TEXT}{text}
+[input.kafka]
+servers = "{kafka.servers}"
+topic = "{topic}"
+[run]
+home = "{folder / "home"}"
+[rules]
+lateness = "5m"
+"""
+    )
+    fixed = {"run.once": True, "stream.poll": "20ms", "stream.epoch_rows": 600}
+    keys = {key.replace("__", "."): value for key, value in overrides.items()}
+    return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
+
+
+def generated(count: int, *, partitions: int, seed: int) -> list[list[bytes]]:
+    """By user, as a producer with keys deals them; a twentieth late, some broken."""
+    out = io.BytesIO()
+    settings = GeneratorSettings(
+        profile="clickstream",
+        events=count,
+        users=40,
+        duration_ms=10 * 3_600_000,
+        seed=seed,
+        out_of_order_ms=100_000,
+        late_fraction=0.05,
+        late_by_ms=3_000_000,
+        duplicate_fraction=0.01,
+        broken_fraction=0.02,
+    )
+    write_lines(settings, out)
+    parts: list[list[bytes]] = [[] for _ in range(partitions)]
+    for record in out.getvalue().splitlines():
+        at = record.find(b'"uuid":"')
+        parts[crc32(record[at : at + 44] if at >= 0 else record) % partitions].append(record)
+    return parts
+
+
+def filled_topic(kafka: KafkaServers, parts: list[list[bytes]]) -> str:
+    topic = kafka.create_topic(f"late-{uuid.uuid4().hex[:8]}", len(parts))
+    for number, part in enumerate(parts):
+        kafka.send(topic, part, partition=number)
+    return topic
+
+
+def run(config: PipelineConfig, **options: Any) -> Totals:
+    with open_stream(config, stopping=threading.Event(), **options) as opened:
+        return opened.run()
+
+
+def oracle_of(config: PipelineConfig, parts: list[list[bytes]]) -> Oracle:
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    assert oracle.late
+    return oracle
+
+
+def batch_of(config: PipelineConfig, parts: list[list[bytes]], *, late_too: bool = True) -> Counter[Any]:
+    made = oracle_of(config, parts).sessions(config.policy(), config.event_rules(), late_too=late_too)
+    return Counter(tuple(row[name] for name in NAMES) for row in made)
+
+
+def in_tables(config: PipelineConfig) -> Counter[Any]:
+    found = run_query(config.home, f"SELECT {COLUMNS} FROM user_sessions").to_pylist()
+    return Counter(tuple(row.values()) for row in found)
+
+
+def in_store(config: PipelineConfig, columns: str = COLUMNS) -> Counter[Any]:
+    with sqlite3.connect(config.home / "store.sqlite", timeout=30) as store:
+        return Counter(store.execute(f"SELECT {columns} FROM user_sessions").fetchall())
+
+
+def test_the_command_makes_every_table_equal_a_batch(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(2_000, partitions=3, seed=1)
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, parts))
+    run(config)
+    assert in_tables(config) == in_store(config) == batch_of(config, parts, late_too=False)
+    command = ["reconcile", str(tmp_path / "web.toml"), "--json"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert json.loads(done.stdout)["waiting"] == 0
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+    revisions = run_query(config.home, "SELECT uuid, session_id, revision FROM user_sessions").to_pylist()
+    assert in_store(config, "uuid, session_id, revision") == Counter(tuple(row.values()) for row in revisions)
+    assert max(row["revision"] for row in revisions) == 1
+    again = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
+    assert (again["replaced"], again["added"]) == (0, 0)
+
+
+def test_a_run_that_ends_by_itself_reconciles_at_its_end(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(2_000, partitions=2, seed=2)
+    topic = filled_topic(kafka, [part[: len(part) // 2] for part in parts])
+    config = pipeline(tmp_path, kafka, topic, stream__reconcile="1h")
+    run(config)
+    assert in_tables(config) == in_store(config) == batch_of(config, [part[: len(part) // 2] for part in parts])
+    for number, part in enumerate(parts):
+        kafka.send(topic, part[len(part) // 2 :], partition=number)
+    # what the drain closed is late for the second run, and nothing but a batch over everything is right afterwards
+    run(config)
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+
+
+def pushed(user: str, time_ms: int) -> bytes:
+    record = {"uuid": user, "event_timestamp": str(time_ms), "event_id": uuid.uuid4().hex, "page_name": "home"}
+    return json.dumps(record).encode()
+
+
+def until(true: Callable[[], bool], *, seconds: float = 60) -> bool:
+    """Whether it became true in time."""
+    end, tick = time.monotonic() + seconds, threading.Event()
+    while not true():
+        if time.monotonic() > end:
+            return False
+        tick.wait(0.1)
+    return True
+
+
+def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = generated(2_000, partitions=2, seed=3)
+    topic = filled_topic(kafka, parts)
+    config = pipeline(
+        tmp_path,
+        kafka,
+        topic,
+        run__once=False,
+        stream__epoch="100ms",
+        stream__idle_after="100ms",
+        stream__reconcile="300ms",
+        stream__reconcile_tiers=["30d"],
+    )
+    outages = [UnavailableError("the disk is asleep"), ValueError("a mistake")]
+
+    def at_first_away(*arguments: Any, **options: Any) -> Any:
+        if outages:
+            raise outages.pop(0)
+        return reconcile_tables(*arguments, **options)
+
+    monkeypatch.setattr(stream_reconciling, "reconcile_tables", at_first_away)
+    stopping, written, ended = threading.Event(), io.StringIO(), list[Totals]()
+    log = StreamLog("web", level="INFO", to=written)
+
+    def stream() -> None:
+        with open_stream(config, stopping=stopping, log=log) as opened:
+            ended.append(opened.run())
+
+    running = threading.Thread(target=stream)
+    running.start()
+    try:
+        # an event long after in every partition: all that came before is final, and what comes now is late
+        latest = max(row["time"] for row in oracle_of(config, parts).on_time)
+        markers = [pushed(f"marker-{number}", latest + DAY_MS) for number in range(len(parts))]
+        for number, marker in enumerate(markers):
+            kafka.send(topic, [marker], partition=number)
+            kafka.send(topic, generated(100, partitions=2, seed=30)[number], partition=number)
+            parts[number] += [marker, *generated(100, partitions=2, seed=30)[number]]
+        wanted = batch_of(config, parts)
+        for number in range(len(parts)):  # still open
+            wanted = Counter({row: n for row, n in wanted.items() if row[0] != f"marker-{number}"})
+        reached = until(lambda: "reconciled" in written.getvalue() and in_tables(config) == in_store(config) == wanted)
+    finally:
+        asked = time.monotonic()
+        stopping.set()
+        running.join(60)
+    assert ended, written.getvalue()
+    assert time.monotonic() - asked < 20
+    assert reached, written.getvalue()[-6000:]
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    failed = [(line["level"], line["problem"]) for line in lines if line["event"] == "reconcile failed"]
+    assert failed[:2] == [("warning", "the disk is asleep"), ("error", "ValueError: a mistake")]
+    assert {line["window_ms"] for line in lines if line["event"] == "reconciled"} == {30 * DAY_MS}
+    assert all(line["balanced"] for line in lines if line["event"] == "epoch")
+    # the next run, to its end
+    run(pipeline(tmp_path, kafka, topic, stream__reconcile="1h"))
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+
+
+def test_sessions_that_cannot_be_reconciled_are_told_at_the_start(tmp_path: Path, kafka: KafkaServers) -> None:
+    topic = filled_topic(kafka, [[]])
+    with pytest.raises(ConfigError, match="not kept"):
+        pipeline(tmp_path, kafka, topic, stream__reconcile="1h", output__events=False)
+    config = pipeline(tmp_path, kafka, topic, stream__reconcile="1h", output__columns=["event_count"])
+    with pytest.raises(ConfigError, match="cannot be reconciled"):
+        run(config)
+
+
+def sent_to(kafka: KafkaServers, topic: str) -> list[dict[str, Any]]:
+    """What a reader of committed records finds in a topic of one partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.servers,
+            "group.id": topic,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found: list[dict[str, Any]] = []
+    try:
+        while True:
+            message = consumer.poll(30)
+            assert message is not None, f"topic {topic} does not end"
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                return found
+            found.append(json.loads(message.value() or b""))
+    finally:
+        consumer.close()
+
+
+def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(2_000, partitions=2, seed=4)
+    topic = filled_topic(kafka, parts)
+    names = {kind: kafka.create_topic(f"{topic}-{kind}", 1) for kind in ("late", "rejected")}
+    text = f'[output.kafka]\nlate = "{names["late"]}"\nrejected = "{names["rejected"]}"\n'
+    config = pipeline(tmp_path, kafka, topic, text, stream__epoch_rows=300)
+
+    class KilledError(Exception):
+        pass
+
+    def dies_before(step: str, times: int) -> Callable[[str], None]:
+        left = [times]
+
+        def told(now: str) -> None:
+            left[0] -= now == step
+            if left[0] == 0:
+                raise KilledError
+
+        return told
+
+    # the second epoch fails before its topics are written, the fourth after that; each is repeated
+    for step, times in (("write kafka", 2), ("commit", 3)):
+        with pytest.raises(KilledError):
+            run(config, on_step=dies_before(step, times))
+    totals = run(config)
+    assert totals.consumed == sum(map(len, parts))
+    oracle = oracle_of(config, parts)
+    late = sent_to(kafka, names["late"])
+    seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in late)
+    assert seen == Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
+    rejected = sent_to(kafka, names["rejected"])
+    assert len(rejected) == oracle.rejected == totals.rejected > 10
+    assert len({(row["source"], row["line_number"]) for row in rejected}) == oracle.rejected
+    in_table = run_query(config.home, "SELECT source, line_number, reason FROM rejected_events").to_pylist()
+    assert Counter((row["source"], row["line_number"], row["reason"]) for row in rejected) == Counter(
+        tuple(row.values()) for row in in_table
+    )
