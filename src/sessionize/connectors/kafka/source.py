@@ -20,6 +20,8 @@ from confluent_kafka import (
 from sessionize.connectors.kafka.bounds import Bounds, expired, truncated
 from sessionize.connectors.kafka.client import (
     AUTH_ERRORS,
+    READING,
+    READING_FAST,
     UNKNOWN_ERRORS,
     Log,
     Settings,
@@ -43,16 +45,6 @@ _BATCH_RECORDS = 50_000
 _CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
 _LOG = logging.getLogger("sessionize.kafka")
-_FIXED: Settings = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",
-    "enable.partition.eof": True,
-    "isolation.level": "read_committed",
-    "allow.auto.create.topics": False,
-}
-# How many records may wait in the client, and how long a server waits before it says that there are none.
-_TUNING: Settings = {"queued.min.messages": 200_000, "fetch.wait.max.ms": 100, "reconnect.backoff.max.ms": 2_000}
 
 
 class KafkaSource:
@@ -99,8 +91,8 @@ class KafkaSource:
         self._refresh_s, self._unavailable_after_s = refresh_s, unavailable_after_s
         self._batch_records = batch_records
         self._log = Log()
-        settings = {**_TUNING, "group.id": f"sessionize-{topic}", **(security or {})}
-        self._consumer = made(Consumer, client_settings(servers, settings, _FIXED), self._log)
+        settings = {**READING_FAST, "group.id": f"sessionize-{topic}", **(security or {})}
+        self._consumer = made(Consumer, client_settings(servers, settings, READING), self._log)
         self._positions: dict[int, int] = {}
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
