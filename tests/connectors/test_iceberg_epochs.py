@@ -16,6 +16,7 @@ from sessionize.connectors.iceberg import (
     EpochTables,
     IcebergEpochSink,
     IcebergSink,
+    commits,
     epoch_records,
     load_table,
     open_catalog,
@@ -307,3 +308,30 @@ def test_killed_over_and_over_every_table_has_every_row_once(tmp_path: Path) -> 
         written = [s.summary["sessionize.epoch"] for s in table.snapshots()]
         assert written == [str(n) for n in range(1, number + 1)]
         assert len({s.summary[COMMIT_ID] for s in table.snapshots()}) == len(written)
+
+
+def test_an_epoch_without_rows_is_noted_also_when_somebody_else_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = open_catalog(tmp_path)
+    sink = IcebergEpochSink(catalog)
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    faster = [1, 2]
+    real = commits.one_try
+
+    def one_try(table: Any) -> Any:
+        transaction = real(table)
+        if faster:
+            load_table(catalog, "sessions", "user_sessions").transaction().set_properties(
+                {"somebody": str(faster.pop())}
+            ).commit_transaction()
+        return transaction
+
+    monkeypatch.setattr("sessionize.connectors.iceberg.sink.one_try", one_try)
+    nothing = empty_rows()
+    sink.write_epoch(epoch_id(2), nothing)
+    sink.write_epoch(epoch_id(2), nothing)
+    table = load_table(catalog, "sessions", "user_sessions")
+    assert epoch_records(table)["writer"].number == 2
+    assert table.properties["somebody"] == "1"
+    assert faster == []

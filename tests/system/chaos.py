@@ -33,9 +33,12 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
+from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
+from sessionize.connectors.store import StoreSink
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
@@ -53,6 +56,7 @@ EPOCH_ROWS = 100
 KINDS = ("sessions", "enriched", "late", "rejected")
 PARTITIONS = 4
 LATENESS = "5m"
+RECONCILE_KILLS = 4  # of each stream, besides the others
 COMPARED = ("session_id", "session_start_time_ms", "session_end_time_ms", "event_count", "start_reason", "end_reason")
 
 CONFIG = """
@@ -145,6 +149,29 @@ def run_once(config: PipelineConfig, kill: Killer | None) -> tuple[int, str]:
     return start(run, kill).wait()
 
 
+def reconcile_once(config: PipelineConfig, chance: random.Random | None) -> int:
+    """Work the late events in, in a process of its own that may be killed around a replacement in a store."""
+
+    def run(step: object) -> int:
+        if chance is not None:
+            real, left, after = StoreSink.replace, [chance.randint(1, 8)], chance.random() < 0.5
+
+            def replace(self: StoreSink, removed: pa.Table, added: pa.Table, *, token: str) -> None:
+                left[0] -= 1
+                if left[0] == 0 and not after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                real(self, removed, added, token=token)
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            StoreSink.replace = replace  # type: ignore[method-assign]  # this process ends soon
+        with open_stores(config) as stores:
+            done = reconcile_tables(config.home, config, stores=stores, users_max=5)
+        return 0 if done.waiting == 0 else 3
+
+    return start(run, None).wait()[0]
+
+
 def campaign(
     kafka: KafkaServers, dsn: str | None, folder: Path, kills: Iterable[Killer], *, seed: int, with_topics: bool
 ) -> Campaign:
@@ -182,6 +209,14 @@ def campaign(
     compare(result, oracle, config, dsn)
     if with_topics:
         compare_topics(result, oracle, config, kafka, topic)
+    chance = random.Random(seed)
+    for number in range(RECONCILE_KILLS + 1):
+        status = reconcile_once(config, chance if number < RECONCILE_KILLS else None)
+        if status == -signal.SIGKILL:
+            result.kills["reconcile"] += 1
+        elif status:
+            raise RuntimeError(f"reconciling ended with {status}")
+    compare_sessions(result, oracle, config, dsn, late_too=True)
     result.seconds = time.monotonic() - started
     return result
 
@@ -208,25 +243,33 @@ def _killed(result: Campaign, config: PipelineConfig, kill: Killer | None) -> st
 
 def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None) -> None:
     """Every table that there is against what the oracle says, row for row."""
-    rules = config.event_rules()
-    expected = Counter(session_row(row["user"], row) for row in oracle.sessions(config.policy(), rules))
-    columns = ", ".join(COMPARED)
-
-    check = result.check
-
-    home = config.home
-    sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
-    check("iceberg user_sessions", Counter(session_row(row["uuid"], row) for row in sessions), expected)
+    compare_sessions(result, oracle, config, dsn)
     compare_events(result, oracle, config)
+
+
+def compare_sessions(
+    result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None, *, late_too: bool = False
+) -> None:
+    """The sessions wherever they are. late_too: after reconciling."""
+    made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
+    expected = Counter(session_row(row["user"], row) for row in made)
+    columns, home = ", ".join(COMPARED), config.home
+    when = " reconciled" if late_too else ""
+
+    def check(name: str, seen: Counter[Any]) -> None:
+        result.check(f"{name}{when}", seen, expected)
+
+    sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
+    check("iceberg user_sessions", Counter(session_row(row["uuid"], row) for row in sessions))
     with sqlite3.connect(home / "store.sqlite") as store:
         rows = store.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-        check("sqlite", Counter(rows), expected)
+        check("sqlite", Counter(rows))
     if dsn is not None:
         import psycopg
 
         with psycopg.connect(dsn) as served:
             rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-            check("postgres", Counter(rows), expected)
+            check("postgres", Counter(rows))
 
 
 def compare_events(result: Campaign, oracle: Oracle, config: PipelineConfig) -> None:

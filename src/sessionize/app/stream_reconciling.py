@@ -14,8 +14,8 @@ from sessionize.app.config import PipelineConfig
 from sessionize.app.reconciling import Reconciled, reconcile_tables
 from sessionize.app.stream_parts import instance_of, open_stores
 from sessionize.engine.batch import Job
+from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
-from sessionize.engine.local import Clock, SystemClock
 from sessionize.engine.periodic import Periodic, Tiers
 from sessionize.engine.reconcile import check_columns
 from sessionize.engine.totals import Totals

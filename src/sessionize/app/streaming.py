@@ -15,6 +15,7 @@ from sessionize.app.stream_parts import instance_of, live_view, open_source, sin
 from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
@@ -57,8 +58,10 @@ def open_stream(
     on_status: Callable[[Status], None] = lambda status: None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     on_step: Callable[[str], None] = lambda step: None,
+    clock: Clock | None = None,
 ) -> Iterator[StreamRun]:
     """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
+    clock: None for the machine's.
 
     Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
     """
@@ -109,6 +112,7 @@ def open_stream(
             writer=writer,
             live=feed,
             enrich=config.output.kafka is not None and config.output.kafka.enriched is not None,
+            clock=clock,
             stopping=stopping,
             on_status=outages.status,
             on_epoch=committed,

@@ -30,6 +30,8 @@ def print_error(error: SessionizeError) -> None:
     sys.stderr.write(f"{red}error:{off} {_lines(error.message)}\n")
     if error.detail:
         sys.stderr.write(f"  {_lines(error.detail)}\n")
+    for note in getattr(error, "__notes__", ()):
+        sys.stderr.write(f"  {_lines(note)}\n")
     if error.hint:
         sys.stderr.write(f"{dim}  hint: {_lines(error.hint)}{off}\n")
 

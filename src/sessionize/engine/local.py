@@ -9,15 +9,16 @@ After a crash the last checkpoint is loaded and planned epochs are repeated. Eve
 the plan or in the checkpoint: offsets, watermark, the present.
 """
 
+import math
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
+from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
 from sessionize.engine.lateness import Watermarks
@@ -29,28 +30,6 @@ from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows, EpochSink, StreamBatch, StreamSource
 from sessionize.session import columns as col
-
-
-class Clock(Protocol):
-    """The two clocks an engine looks at."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970 UTC; may jump."""
-
-    def monotonic_s(self) -> float:
-        """Seconds since some moment; only moves forward."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now_ms(self) -> int:
-        """The wall clock."""
-        return time.time_ns() // 1_000_000
-
-    def monotonic_s(self) -> float:
-        """The time since the machine started."""
-        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +102,7 @@ class LocalEngine:
         self._totals = Totals()
         self._positions: dict[str, int] = {}
         self._last_epoch = 0
-        self._status = Status()
+        self._status, self._telling = Status(), threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch-writer")
         self._sessionizer = Sessionizer(
             job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
@@ -160,6 +139,8 @@ class LocalEngine:
                 drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
             self._await_writing()
+            if self._live is not None:  # what the last epoch ended is no longer open
+                self._live.refresh(self._sessionizer, at_s=math.inf, now_ms=self._clock.now_ms())
         finally:
             self._thread.shutdown(wait=True)
         return self._totals
@@ -298,7 +279,8 @@ class LocalEngine:
         self._on_step("committed")
         self._tell_merge_error()
         report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
-        self._status = replace(self._status, last_epoch=report)
+        with self._telling:
+            self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)
 
     def _await_writing(self) -> None:
@@ -375,23 +357,26 @@ class LocalEngine:
         self._totals.latest_ms = self._sessionizer.latest_ms
 
     def _note_outage(self, who: str, error: UnavailableError | None) -> None:
-        away = {name: text for name, text in self._status.away.items() if name != who}
-        if error is not None:
-            away[who] = error.message
-        self._status = replace(self._status, away=away)
-        self._on_status(self._status)
+        # the writer's thread tells too; without the lock one's word could undo the other's
+        with self._telling:
+            away = {name: text for name, text in self._status.away.items() if name != who}
+            if error is not None:
+                away[who] = error.message
+            self._status = replace(self._status, away=away)
+            self._on_status(self._status)
 
     def _tell_status(self, epoch: Epoch) -> None:
         elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
-        self._status = replace(
-            self._status,
-            consumed=self._totals.consumed,
-            rate=epoch.consumed / elapsed_s,
-            behind=self._source.behind(),
-            watermark_ms=self._sessionizer.watermark_ms,
-            open_sessions=self._sessionizer.open_sessions,
-            pending=self._totals.pending,
-            late=self._totals.late,
-            rejected=self._totals.rejected,
-        )
-        self._on_status(self._status)
+        with self._telling:
+            self._status = replace(
+                self._status,
+                consumed=self._totals.consumed,
+                rate=epoch.consumed / elapsed_s,
+                behind=self._source.behind(),
+                watermark_ms=self._sessionizer.watermark_ms,
+                open_sessions=self._sessionizer.open_sessions,
+                pending=self._totals.pending,
+                late=self._totals.late,
+                rejected=self._totals.rejected,
+            )
+            self._on_status(self._status)

@@ -1,11 +1,9 @@
 """Killed writers, servers that stop, and connections cut around COMMIT: every epoch is there once."""
 
 import random
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from sessionize.connectors.store.postgres import Login, PostgresDatabase
 from sessionize.errors import UnavailableError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from sessionize.testing.services.postgres import PostgresServer
+from sessionize.testing.services.proxy import CuttingProxy
 
 EPOCHS = 60
 USERS = 200
@@ -136,73 +135,6 @@ def test_a_server_that_stops_and_starts_while_it_is_written(
         postgres.restart()
     writer.finish()
     assert postgres_counts(postgres, schema) == ALL
-
-
-class CuttingProxy:
-    """Passes bytes on to a server until it is armed; then it cuts the connection around the next COMMIT.
-
-    answered: whether the server has the COMMIT, and has answered it, when the connection is cut.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._server_port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self.armed = False
-        self.answered = False
-        self.cuts = 0
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(timeout=TIMEOUT_S)
-            assert not thread.is_alive()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                holding = threading.Event()
-                for work in (self._to_server, self._to_client):
-                    self._threads.append(threading.Thread(target=work, args=(client, server, holding)))
-                    self._threads[-1].start()
-
-    def _to_server(self, client: socket.socket, server: socket.socket, holding: threading.Event) -> None:
-        with suppress(OSError):
-            while data := client.recv(65_536):
-                if self.armed and b"COMMIT" in data:
-                    holding.set()
-                    if not self.answered:
-                        self._cut(client, server)
-                        return
-                server.sendall(data)
-        self._end(client, server)
-
-    def _to_client(self, client: socket.socket, server: socket.socket, holding: threading.Event) -> None:
-        with suppress(OSError):
-            while data := server.recv(65_536):
-                if holding.is_set():
-                    assert b"COMMIT" in data
-                    self._cut(client, server)
-                    return
-                client.sendall(data)
-        self._end(client, server)
-
-    def _cut(self, client: socket.socket, server: socket.socket) -> None:
-        self.armed = False
-        self.cuts += 1
-        self._end(client, server)
-
-    @staticmethod
-    def _end(*sockets: socket.socket) -> None:
-        for each in sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
 
 
 @pytest.fixture

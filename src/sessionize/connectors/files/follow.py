@@ -1,11 +1,14 @@
 """A directory (or patterns) that is followed for new files, each read exactly once. Fits ports.StreamSource.
 
 A file has to be complete when it appears, best by renaming it into place; one that still grows is left to settle. Names
-have to be new: a finished file that is replaced by another of the same name is not read again (`replaced` tells).
+have to be new: a finished file that grows or is replaced is not read again (`replaced` tells, and the log). A file
+that cannot be read as what its name says, such as Parquet without a footer, waits while others are read, and becomes
+one rejected record when nobody has touched it for broken_after_s. Damage inside a file is rejected where it is.
 There is one partition; a place is a path below the root, its offset the records read, FINISHED when it is done.
 """
 
 import glob
+import logging
 import os
 import time
 from collections import deque
@@ -13,21 +16,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from sessionize.connectors.files.follow_book import Book, Entry
+from sessionize.connectors.files.follow_reading import Reading, changed
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_paths import format_of
+from sessionize.connectors.files.unreadable import set_aside, why_unreadable
 from sessionize.errors import InputError, UnavailableError
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.judging import DECODED_TYPES
-from sessionize.ports import EventBatch, Positions, Ranges, StreamBatch
-from sessionize.session.columns import REJECTED_SCHEMA
+from sessionize.ports import Positions, Ranges, StreamBatch
 
 FINISHED = 1 << 62
 PARTITION = "files"
 _BATCH_BYTES = 4 << 20
 _LOOK_EVERY_S = 0.1
+_LOG = logging.getLogger("sessionize.files")
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 
 
@@ -45,7 +47,8 @@ class DirectorySource:
     """Follows files in the order of (modification time, name). Not for several threads.
 
     paths: directories, with all below them, or patterns such as logs/*.ndjson.gz. book: a file of this source's own,
-    kept beside the checkpoints. settle_s: how long a file must have been left alone. max_future_ms: events later than
+    kept beside the checkpoints. settle_s: how long a file must have been left alone; broken_after_s: one that cannot be
+    read. max_future_ms: events later than
     the moment their file was taken up plus this are rejected. until_now: read only files that are there now. Errors:
     InputError for a directory that does not exist.
     """
@@ -61,6 +64,7 @@ class DirectorySource:
         max_future_ms: int | None = None,
         until_now: bool = False,
         settle_s: float = 1.0,
+        broken_after_s: float = 60.0,
         batch_bytes: int = _BATCH_BYTES,
     ) -> None:
         self._patterns = [os.path.abspath(path) for path in paths]
@@ -77,13 +81,14 @@ class DirectorySource:
         self._columns = columns
         self._extras = extras
         self._max_future_ms = max_future_ms
-        self._settle_s = settle_s
+        self._settle_s, self._broken_after_s = settle_s, broken_after_s
+        self._doubtful: set[str] = set()  # could not be read, and may still be about to be written
         self._batch_bytes = batch_bytes
         self._book = Book(book)
         self._positions: dict[str, int] = {}
         self._looks: dict[str, _Seen] = {}
         self._waiting: deque[tuple[str, _Seen | None]] = deque()
-        self._reading: _Reading | None = None
+        self._reading: Reading | None = None
         self._at_end = False
         self.replaced: frozenset[str] = frozenset()
         self._only = frozenset(self._look()) if until_now else None
@@ -119,8 +124,10 @@ class DirectorySource:
             began_s = time.monotonic()
             entry = self._next_file(now_ms)
             if entry is not None:
-                self._reading = self._open(entry, self._positions.get(entry.place, 0))
-                break
+                aside = self._take_up(entry)
+                if aside is not None:
+                    return [aside]
+                continue
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return []
@@ -140,12 +147,15 @@ class DirectorySource:
             if entry is None:
                 raise _not_in_the_book(place)
             self._stop_reading()
+            if entry.unreadable is not None:
+                yield self._aside(entry, entry.unreadable)
+                continue
             self._positions[place] = first
             reading = self._reading = self._open(entry, first)
             while self._positions[place] < end:
                 batch = self._next_batch(reading)
                 if batch.ranges[place][1] > end:
-                    raise _changed(place, f"it has a batch up to record {batch.ranges[place][1]:,}, not {end:,}")
+                    raise changed(place, f"it has a batch up to record {batch.ranges[place][1]:,}, not {end:,}")
                 yield batch
 
     def read_to_end(self) -> frozenset[str]:
@@ -178,6 +188,7 @@ class DirectorySource:
             # it may have waited for long; one that is gone or different now is found again by the next look
             if self._is_same(entry, self._seen(place)):
                 self._book.add(entry)
+                self._doubtful.discard(place)
                 return entry
         return None
 
@@ -185,23 +196,32 @@ class DirectorySource:
         """Files to read, in order: those in the book that are not finished, with None, then new ones that settled."""
         there, known = self._look(), self._book.entries
         begun: list[tuple[str, _Seen | None]] = []
-        replaced = set()
+        replaced, waiting = set(), set()
         for place, entry in known.items():
             at, same = self._positions.get(place, 0), self._is_same(entry, there.get(place))
-            if 0 < at < FINISHED or (at == 0 and same):
+            if (
+                at == 0
+                and same
+                and place in self._doubtful
+                and not self._has_settled(there[place], self._broken_after_s)
+            ):
+                waiting.add(place)
+            elif 0 < at < FINISHED or (at == 0 and same):
                 begun.append((place, None))
             elif at == FINISHED and place in there and not same:
                 replaced.add(place)
         for place, at in self._positions.items():
             if 0 < at < FINISHED and place not in known:
                 raise _not_in_the_book(place)
+        for place in replaced - self.replaced:
+            _LOG.warning("%s changed after it was read, and is not read again: names have to be new", place)
         self.replaced = frozenset(replaced)
-        taken = {place for place, _ in begun}
+        taken = waiting.union(place for place, _ in begun)
         new = {p: seen for p, seen in there.items() if p not in taken and self._positions.get(p, 0) == 0}
         if self._only is not None:
             new = {place: seen for place, seen in new.items() if place in self._only}
-        self._at_end = not new and not begun
-        settled = [place for place, seen in new.items() if self._has_settled(seen)]
+        self._at_end = not new and not taken
+        settled = [place for place, seen in new.items() if self._has_settled(seen, self._settle_s)]
         return begun + [(place, new[place]) for place in sorted(settled, key=lambda p: (new[p].mtime_ns, p))]
 
     def _look(self) -> dict[str, _Seen]:
@@ -240,18 +260,44 @@ class DirectorySource:
                 if format_of(path) is not None and os.path.isfile(path):
                     yield path
 
-    def _has_settled(self, seen: _Seen) -> bool:
+    @staticmethod
+    def _has_settled(seen: _Seen, for_s: float) -> bool:
         """Whether it is old enough, or was watched for long enough: clocks of file servers may differ from ours, and
         a file that changed under our eyes may well carry an old time.
         """
-        old = not seen.changed and time.time() - seen.mtime_ns / 1e9 >= self._settle_s
-        return old or time.monotonic() - seen.since_s >= self._settle_s
+        old = not seen.changed and time.time() - seen.mtime_ns / 1e9 >= for_s
+        return old or time.monotonic() - seen.since_s >= for_s
 
     @staticmethod
     def _is_same(entry: Entry, seen: _Seen | None) -> bool:
         return seen is not None and (entry.size_bytes, entry.mtime_ns) == (seen.size_bytes, seen.mtime_ns)
 
-    def _open(self, entry: Entry, offset: int) -> "_Reading":
+    def _take_up(self, entry: Entry) -> StreamBatch | None:
+        """Begin a file. None when its batches follow, or when it may still become readable; otherwise its one batch."""
+        place, why = entry.place, entry.unreadable
+        if why is None:
+            at = self._positions.get(place, 0)
+            try:
+                self._reading = self._open(entry, at)
+                return None
+            except InputError as error:
+                if at or not self._is_same(entry, self._seen(place)):
+                    raise
+                why = why_unreadable(os.path.join(self._root, place), error)
+            if not self._has_settled(self._looks[place], self._broken_after_s):
+                self._doubtful.add(place)
+                return None
+            self._book.add(replace(entry, unreadable=why))
+            _LOG.warning("%s cannot be read and is set aside: %s", place, why)
+        return self._aside(entry, why)
+
+    def _aside(self, entry: Entry, why: str) -> StreamBatch:
+        """The whole of a file that cannot be read."""
+        self._positions[entry.place], self._at_end = FINISHED, False
+        batch = set_aside(os.path.join(self._root, entry.place), why, self.event_columns)
+        return StreamBatch(PARTITION, {entry.place: (0, FINISHED)}, batch.events, batch.rejected)
+
+    def _open(self, entry: Entry, offset: int) -> "Reading":
         self._check_same(entry)
         path = os.path.join(self._root, entry.place)
         source = FileSource(
@@ -264,9 +310,9 @@ class DirectorySource:
             max_future_ms=self._max_future_ms,
             now_ms=entry.now_ms,
         )
-        return _Reading(entry, source, offset)
+        return Reading(entry, source, offset)
 
-    def _next_batch(self, reading: "_Reading") -> StreamBatch:
+    def _next_batch(self, reading: "Reading") -> StreamBatch:
         place = reading.entry.place
         first = reading.offset
         batch, last = reading.next()
@@ -292,39 +338,7 @@ class DirectorySource:
                 hint="put it back; files may be removed once they are finished",
             )
         if not self._is_same(entry, seen):
-            raise _changed(entry.place, f"it had {entry.size_bytes:,} bytes and has {seen.size_bytes:,}")
-
-
-class _Reading:
-    """A file that is being read, one batch ahead, so that the last one is known as such."""
-
-    def __init__(self, entry: Entry, source: FileSource, offset: int) -> None:
-        self.entry = entry
-        self.offset = 0
-        self._batches = source.batches()
-        self._nothing = EventBatch(
-            pa.table({name: pa.array([], DECODED_TYPES[name]) for name in sorted(source.event_columns)}),
-            REJECTED_SCHEMA.empty_table(),
-            0,
-        )
-        self._ahead = next(self._batches, None)
-        while self.offset < offset:
-            if self._ahead is None or self.offset + self._ahead.consumed > offset:
-                raise _changed(entry.place, f"it has no batch that begins at record {offset:,}")
-            self.next()
-
-    def next(self) -> tuple[EventBatch, bool]:
-        """The next batch, empty for an empty file, and whether it is the last one."""
-        batch = self._ahead or self._nothing
-        self._ahead = next(self._batches, None)
-        self.offset += batch.consumed
-        return batch, self._ahead is None
-
-    def close(self) -> None:
-        """Release the file."""
-        close = getattr(self._batches, "close", None)
-        if close is not None:
-            close()
+            raise changed(entry.place, f"it had {entry.size_bytes:,} bytes and has {seen.size_bytes:,}")
 
 
 def _fixed_part(pattern: str) -> str:
@@ -354,12 +368,4 @@ def _not_in_the_book(place: str) -> InputError:
         "a file that was begun is not in the book of followed files",
         detail=f"file {place}",
         hint="the book and the checkpoints belong together; restore both",
-    )
-
-
-def _changed(place: str, how: str) -> InputError:
-    return InputError(
-        "a file changed after reading it had begun",
-        detail=f"file {place}: {how}",
-        hint="write files under another name and rename them when they are complete; names have to be new",
     )

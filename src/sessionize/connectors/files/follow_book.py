@@ -5,23 +5,29 @@ whether a file is still the same, and the present its events were judged by. One
 file's first record is handed out; a torn last line means that nothing of its file ever was.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sessionize.errors import StateError
+from sessionize.errors import StateError, UnavailableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A file as it was when it was taken up. batch_bytes: how it was cut into batches. now_ms: what was the present."""
+    """A file as it was when it was taken up.
+
+    batch_bytes: how it was cut into batches. now_ms: what was the present. unreadable: why the whole of it was
+    set aside, None when it was not.
+    """
 
     place: str
     size_bytes: int
     mtime_ns: int
     now_ms: int
     batch_bytes: int
+    unreadable: str | None = None
 
 
 class Book:
@@ -47,13 +53,26 @@ class Book:
             os.truncate(path, whole)
 
     def add(self, entry: Entry) -> None:
-        """Take up a file, durably. Errors: OSError."""
-        with open(self._path, "ab") as file:
-            file.write(json.dumps(asdict(entry)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if len(self.entries) == 0:
-            self._sync_folder()
+        """Take up a file, durably. Errors: UnavailableError when the disk refuses; the book is as it was then."""
+        size = None
+        try:
+            with open(self._path, "ab", buffering=0) as file:
+                size = file.tell()
+                line = json.dumps(asdict(entry)).encode() + b"\n"
+                while line:
+                    line = line[file.write(line) or 0 :]
+                os.fsync(file.fileno())
+            if len(self.entries) == 0:
+                self._sync_folder()
+        except OSError as error:
+            if size is not None:  # half a line would spoil the next one
+                with contextlib.suppress(OSError):
+                    os.truncate(self._path, size)
+            raise UnavailableError(
+                "the book of followed files cannot be written now",
+                detail=f"{self._path}: {error.strerror or error}",
+                hint="make room or mend the disk: nothing was lost",
+            ) from error
         self._put(entry)
 
     def _put(self, entry: Entry) -> None:

@@ -131,14 +131,23 @@ class IcebergSink:
         else:
             self.abort()
 
-    def note(self, table_properties: Mapping[str, str]) -> None:
-        """Set properties of the table as it was refreshed last; no rows, no snapshot. Errors: UnavailableError."""
-        transaction = one_try(self._table)
-        transaction.set_properties(dict(table_properties))
-        try:
-            self._table = transaction.commit_transaction()
-        except (CommitFailedException, *STORAGE_ERRORS) as error:
-            raise storage_failure("a table cannot be changed", self._name, error) from error
+    def note(self, table_properties: Mapping[str, str], *, unless: Callable[[Table], bool]) -> None:
+        """Set properties of the table; no rows, no snapshot. unless: as in commit. Errors: UnavailableError."""
+        problem: Exception | None = None
+        for attempt in range(_ATTEMPTS_MAX):
+            if attempt:
+                time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))
+            try:
+                self._table = self._table.refresh()
+                if unless(self._table):
+                    return
+                transaction = one_try(self._table)
+                transaction.set_properties(dict(table_properties))
+                self._table = transaction.commit_transaction()
+                return
+            except (CommitFailedException, *STORAGE_ERRORS) as error:
+                problem = error
+        raise storage_failure("a table cannot be changed", self._name, problem) from problem
 
     def abort(self) -> None:
         """Remove what was written since the last commit. Errors: OutputError for files that would not go."""

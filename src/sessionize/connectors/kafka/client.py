@@ -136,9 +136,12 @@ def topic_partitions(
     timeout_s: float,
     kind: type[SessionizeError] = InputError,
     wait: bool = False,
+    reports: bool = True,
 ) -> frozenset[int]:
     """The numbers of a topic's partitions. client: a Consumer or an AdminClient. wait: until there is such a topic.
 
+    reports: let the client tell what it has seen meanwhile; a Consumer would hand out a record with it, which is lost
+    here, so never for one that reads already.
     Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s, or when
     no server has let us connect for a second.
     """
@@ -165,7 +168,8 @@ def topic_partitions(
                     hint="check the name, or create the topic",
                 )
             why = told.error.str()
-        client.poll(0)  # lets the client report
+        if reports:
+            client.poll(0)  # lets the client report
         if log.denied is not None:
             raise denied(servers, log.denied, kind)
         if time.monotonic() >= until or log.down_s > _DOWN_S:

@@ -96,7 +96,7 @@ class KafkaSource:
         self._positions: dict[int, int] = {}
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
-        self._assigned = False
+        self._assigned = self._reads = False  # _reads: the client has records to hand out
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
         self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
@@ -229,7 +229,9 @@ class KafkaSource:
         )
 
     def _find_partitions(self, timeout_s: float) -> frozenset[int]:
-        there = topic_partitions(self._consumer, self._log, self._servers, self._topic, timeout_s=timeout_s)
+        there = topic_partitions(
+            self._consumer, self._log, self._servers, self._topic, timeout_s=timeout_s, reports=not self._reads
+        )
         missing = sorted((self._wanted or frozenset()) - there)
         if missing:
             raise InputError(
@@ -242,7 +244,7 @@ class KafkaSource:
     def _assign(self, only: frozenset[int] | None = None) -> None:
         """Begin to fetch from our positions; whatever waits in the client from before is dropped."""
         self._at_end = set()
-        self._assigned = only is None
+        self._assigned, self._reads = only is None, True
         partitions = [
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
             for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # its own way
 
 from sessionize.testing.services import child
@@ -92,6 +92,25 @@ class KafkaServers:
         producer.flush(_CALL_TIMEOUT_S)
         if failed:
             raise failed[0]
+
+    def committed(self, topic: str, partition: int = 0) -> list[bytes]:
+        """All values of a partition that were not taken back, in order. Errors: TimeoutError when it does not end."""
+        settings = {"bootstrap.servers": self.servers, "group.id": "reader", "isolation.level": "read_committed",
+                    "enable.partition.eof": True, "enable.auto.commit": False}  # fmt: skip
+        consumer, values = Consumer(settings), list[bytes]()
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        try:
+            while True:
+                message = consumer.poll(_CALL_TIMEOUT_S)
+                if message is None:
+                    raise TimeoutError(f"topic {topic} does not end")
+                error = message.error()
+                if error is None:
+                    values.append(bytes(message.value() or b""))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return values
+        finally:
+            consumer.close()
 
     def answers(self) -> bool:
         """Whether the broker answers now."""

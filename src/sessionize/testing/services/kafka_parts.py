@@ -96,6 +96,9 @@ def server_properties(*, data: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # After a kill the node waits until its former self counts as gone, 9 s by default.
+        "broker.session.timeout.ms": 1_500,
+        "broker.heartbeat.interval.ms": 300,
         "auto.create.topics.enable": "false",
         "log.retention.hours": -1,
     }

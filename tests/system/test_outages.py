@@ -1,0 +1,266 @@
+"""Servers that go away and come back while a pipeline runs: nothing is lost, nothing is doubled, and it is told."""
+
+import io
+import json
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.logs import StreamLog
+from sessionize.app.streaming import open_stream
+from sessionize.engine.totals import Totals
+from sessionize.errors import OutputError, UnavailableError
+from sessionize.testing.oracle import Oracle
+from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
+from sessionize.testing.runs import BackgroundRun
+from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
+from sessionize.testing.services.postgres import PostgresServer
+from sessionize.testing.services.proxy import CuttingProxy
+from sessionize.testing.services.valkey import ValkeyServer
+from sessionize.testing.tables import COMPARED, check_run
+
+PASSWORD = "OUTAGE_TEST_PASSWORD"
+BOUNCES = 10
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def dsn(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database of the test's own."""
+    monkeypatch.setenv(PASSWORD, postgres.password)
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with postgres.connect() as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    return psycopg.conninfo.make_conninfo(postgres.dsn, dbname=name)
+
+
+def pipeline(folder: Path, servers: str, topic: str, **overrides: object) -> PipelineConfig:
+    path = folder / "p.toml"
+    path.write_text('name = "p"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
+    keys = {key.replace("__", "."): value for key, value in overrides.items()}
+    fixed = {
+        "input.kafka.servers": servers,
+        "input.kafka.topic": topic,
+        "output.sqlite.path": "store.sqlite",
+        "run.home": str(folder / "home"),
+        "rules.lateness": "5m",
+        "stream.poll": "20ms",
+        "stream.epoch": "300ms",
+        "stream.epoch_rows": 200,
+        "stream.outage": "2m",
+    }
+    return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
+
+
+def with_postgres(dsn: str) -> dict[str, object]:
+    return {"output__postgres__dsn": dsn, "output__postgres__password_env": PASSWORD}
+
+
+def filled_topic(kafka: KafkaServers, parts: list[list[bytes]]) -> str:
+    topic = kafka.create_topic(f"outage-{uuid.uuid4().hex[:8]}", len(parts))
+    for number, part in enumerate(parts):
+        kafka.send(topic, part, partition=number)
+    return topic
+
+
+def run_once(config: PipelineConfig, **more: Any) -> Totals:
+    once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
+    with open_stream(once, stopping=threading.Event(), **more) as opened:
+        return opened.run()
+
+
+def oracle_of(parts: list[list[bytes]], config: PipelineConfig) -> Oracle:
+    return Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+
+
+def check(
+    config: PipelineConfig, parts: list[list[bytes]], totals: Totals, sessions: dict[str, list[Any]] | None = None
+) -> None:
+    oracle = oracle_of(parts, config)
+    assert oracle.late
+    assert oracle.rejected
+    check_run(
+        config.home, oracle, config.policy(), config.event_rules(), totals, user=config.dialect().user_name,
+        sessions=sessions,
+    )  # fmt: skip
+
+
+def served(dsn: str, postgres: PostgresServer) -> list[Any]:
+    with psycopg.connect(dsn, password=postgres.password) as reader:
+        return list(reader.execute(f"SELECT uuid, {', '.join(COMPARED)} FROM user_sessions"))
+
+
+def test_a_broker_bounced_again_and_again(tmp_path: Path, own_kafka: Callable[[], KafkaBroker]) -> None:
+    """Killed and stopped in turns, while topics are read and written; records come between."""
+    broker = own_kafka()
+    kafka = broker.servers
+    records = clickstream(5_500, seed=1)
+    pieces = [
+        by_user(records[at * 500 : (at + 1) * 500 + (10_000 if at == BOUNCES else 0)], 3) for at in range(BOUNCES + 1)
+    ]
+    topic = kafka.create_topic("in", 3)
+    for name in ("sessions", "enriched", "late", "rejected"):
+        kafka.create_topic(name)
+    outputs = {f"output__kafka__{name}": name for name in ("sessions", "enriched", "late", "rejected")}
+    config = pipeline(tmp_path, kafka.servers, topic, **outputs)
+    with BackgroundRun(open_stream, config) as running:
+        for number, piece in enumerate(pieces):
+            for partition, records in enumerate(piece):
+                kafka.send(topic, records, partition=partition)
+            if number == BOUNCES:
+                break
+            # at once after new records came, or after some of them were worked on
+            running.wait_for_epochs(number % 3)
+            broker.stop() if number % 2 else broker.kill()
+            broker.start()
+        wanted = sum(len(records) for piece in pieces for records in piece)
+        running.wait_for(lambda: running.reports and running.reports[-1].totals.consumed == wanted, "every record")
+        running.end(stop=True)
+    assert running.away, "no outage was noticed"
+    totals = run_once(config)
+    parts = [[record for piece in pieces for record in piece[partition]] for partition in range(3)]
+    sent = [json.loads(value) for value in kafka.committed("sessions")]
+    check(config, parts, totals, {"topic": [(row["uuid"], *(row[name] for name in COMPARED)) for row in sent]})
+    oracle = oracle_of(parts, config)
+    for name, rows in (("enriched", oracle.on_time), ("late", oracle.late)):
+        found = [json.loads(value) for value in kafka.committed(name)]
+        seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in found)
+        assert seen == Counter((row["user"], row["time"], row["id"]) for row in rows), name
+    assert len(kafka.committed("rejected")) == oracle.rejected
+
+
+def test_databases_that_stop_and_come_back(
+    tmp_path: Path, kafka: KafkaServers, postgres: PostgresServer, valkey: ValkeyServer, dsn: str
+) -> None:
+    """It is told, reading pauses before memory fills up, and afterwards everything is there once."""
+    parts = by_user(clickstream(8_000, seed=3), 2)
+    topic = filled_topic(kafka, parts)
+    redis = {"output__redis__url": valkey.url, "output__redis__prefix": f"{topic}:", "stream__live": "20ms"}
+    config = pipeline(tmp_path, kafka.servers, topic, **with_postgres(dsn), **redis)
+    written = io.StringIO()
+    log = StreamLog("p", to=written)
+    with BackgroundRun(open_stream, config, log=log) as running:
+        for _ in range(2):
+            running.wait_for_epochs(2)
+            valkey.stop()
+            running.wait_for(lambda: "redis" in running.status.away, "news of the one outage")
+            postgres.stop()
+            running.wait_for(lambda: {"postgres", "redis"} <= set(running.status.away), "news of both outages")
+            committed = running.reports[-1].totals.consumed
+            running.wait_for(partial(running.has_read, committed + 300), "the next epoch to be full")
+            # the epoch that cannot be written, the next one, and what a poll brings beyond each
+            assert running.status.consumed <= committed + 4 * 200
+            postgres.start()
+            valkey.start()
+            running.wait_for(lambda: not running.status.away, "the end of the outage")
+        running.wait_for(lambda: running.reports[-1].totals.consumed == sum(map(len, parts)), "every record")
+        running.end(stop=True)
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    told = Counter((line["event"], line["server"]) for line in lines if line["event"] in ("away", "back"))
+    assert told == {(event, server): 2 for event in ("away", "back") for server in ("postgres", "redis")}
+    check(config, parts, run_once(config), {"postgres": served(dsn, postgres)})
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["after the server's answer", "before the server has it"])
+def test_connections_cut_around_commit(
+    tmp_path: Path, kafka: KafkaServers, postgres: PostgresServer, dsn: str, answered: bool
+) -> None:
+    parts = by_user(clickstream(2_000, seed=4), 2)
+    topic = filled_topic(kafka, parts)
+    with closing(CuttingProxy(postgres.port)) as proxy:
+        through = psycopg.conninfo.make_conninfo(dsn, port=proxy.port)
+        config = pipeline(tmp_path, kafka.servers, topic, **with_postgres(through))
+        proxy.answered = answered
+
+        def cut_at_the_next(_: object) -> None:
+            proxy.armed = True
+
+        totals = run_once(config, on_epoch=cut_at_the_next)
+        cuts = proxy.cuts
+    assert cuts >= 5
+    check(config, parts, totals, {"postgres": served(dsn, postgres)})
+
+
+def test_an_outage_longer_than_the_patience(
+    tmp_path: Path, kafka: KafkaServers, postgres: PostgresServer, dsn: str
+) -> None:
+    parts = by_user(clickstream(2_000, seed=5), 2)
+    config = pipeline(tmp_path, kafka.servers, filled_topic(kafka, parts), **with_postgres(dsn), stream__outage="500ms")
+    with BackgroundRun(open_stream, config) as running:
+        running.wait_for(lambda: running.reports, "an epoch")
+        postgres.stop()
+        try:
+            with pytest.raises(UnavailableError, match="the store cannot be reached now") as caught:
+                running.end()
+            assert any("the next run repeats it, and nothing is lost" in note for note in caught.value.__notes__)
+            with pytest.raises(UnavailableError):  # still away
+                run_once(config)
+        finally:
+            postgres.start()
+    check(config, parts, run_once(config), {"postgres": served(dsn, postgres)})
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended", "said"),
+    [
+        ("REVOKE INSERT, UPDATE ON user_sessions FROM writer", "GRANT ALL ON user_sessions TO writer", "permission"),
+        (
+            "DROP VIEW IF EXISTS user_sessions_timed; ALTER TABLE user_sessions ALTER event_count TYPE boolean"
+            " USING event_count > 0",
+            "DELETE FROM user_sessions; DROP TABLE user_sessions CASCADE; "
+            "CREATE TABLE user_sessions AS TABLE saved; ALTER TABLE user_sessions ADD PRIMARY KEY (uuid, session_id); "
+            "ALTER TABLE user_sessions OWNER TO writer",
+            "boolean",
+        ),
+    ],
+    ids=["permission revoked", "column of another type"],
+)
+def test_what_waiting_does_not_mend_ends_the_run_at_once(
+    tmp_path: Path, kafka: KafkaServers, postgres: PostgresServer, dsn: str, broken: str, mended: str, said: str
+) -> None:
+    parts = by_user(clickstream(2_000, seed=6), 2)
+    topic = filled_topic(kafka, parts)
+    with psycopg.connect(dsn, password=postgres.password, autocommit=True) as admin:
+        admin.execute("DO $$ BEGIN CREATE ROLE writer LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        admin.execute(f"ALTER ROLE writer PASSWORD '{postgres.password}'")
+        admin.execute("GRANT ALL ON SCHEMA public TO writer")
+        config = pipeline(
+            tmp_path, kafka.servers, topic, **with_postgres(psycopg.conninfo.make_conninfo(dsn, user="writer"))
+        )
+        done = threading.Event()
+
+        def spoil(step: str) -> None:
+            if step == "committed" and not done.is_set():
+                done.set()
+                admin.execute("CREATE TABLE saved AS TABLE user_sessions")
+                admin.execute(broken)
+
+        with pytest.raises(OutputError) as caught:
+            run_once(config, on_step=spoil)
+        assert said in str(caught.value)
+        assert caught.value.hint
+        assert postgres.password not in str(caught.value)
+        with pytest.raises(OutputError, match=said):  # and again, until somebody mends it
+            run_once(config)
+        admin.execute(mended)
+    check(config, parts, run_once(config), {"postgres": served(dsn, postgres)})
