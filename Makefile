@@ -46,7 +46,7 @@ mutants: setup ## break every comparison in the rules, one at a time, and see a 
 
 .PHONY: chaos
 chaos: setup ## kill a running pipeline 1,000 times and compare every table (ARGS="--kills 100"; long)
-	@$(BIN)/python tests/system/chaos.py $(ARGS)
+	@$(BIN)/python -m tests.system.chaos $(ARGS)
 
 .PHONY: lock
 lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to the newest versions)

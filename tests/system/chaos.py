@@ -1,11 +1,11 @@
 """Kills a running pipeline again and again, and compares every table with the oracle at the end.
 
-    python tests/system/chaos.py --kills 1000            # figures as a table
-    python tests/system/chaos.py --kills 50 --json       # for the tests
+    python -m tests.system.chaos --kills 1000           # figures as a table
+    python -m tests.system.chaos --each-point --json    # every point that has a name, once; for the tests
 
-A process starts the pipeline, which kills itself (SIGKILL) before a named step of an epoch, or at a random moment; then
-the next one goes on. One broker, PostgreSQL, and everything else the pipeline writes are real. Loaded once and forked
-for every run, so that a run costs what the pipeline does and not what Python takes to start.
+A process starts the pipeline, which kills itself (SIGKILL) at a named point of an epoch (kills.py), or at a random
+moment; then the next one goes on. One broker, PostgreSQL, and everything else the pipeline writes are real. Loaded once
+and forked for every run, so that a run costs what the pipeline does and not what Python takes to start.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -42,6 +42,7 @@ from sessionize.connectors.store import StoreSink
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
+from tests.system.kills import Killer, points, start
 
 PASSWORD = "CHAOS_PASSWORD"
 FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
@@ -51,8 +52,8 @@ enriched = "{topic}-enriched"
 late = "{topic}-late"
 rejected = "{topic}-rejected"
 """
+EPOCH_ROWS = 100
 KINDS = ("sessions", "enriched", "late", "rejected")
-STEPS = ("plan", "planned", "write", "commit", "committed", "repeat")
 PARTITIONS = 4
 LATENESS = "5m"
 RECONCILE_KILLS = 4  # of each stream, besides the others
@@ -106,32 +107,6 @@ class Campaign:
         return sum(self.kills.values())
 
 
-class Killer:
-    """Ends this process before the n-th step that has a name, or after some seconds."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.step = chance.choice([*STEPS, None, None])
-        self.countdown = chance.randint(1, 3)
-        self.after_s = chance.uniform(0.0, 0.5)
-        self.epochs_left = 4
-
-    def __call__(self, step: str) -> None:
-        if step == "committed":
-            self.epochs_left -= 1
-            if self.epochs_left == 0:  # the step has not come; a run without a kill would use the records up
-                os.kill(os.getpid(), signal.SIGKILL)
-        if self.step is not None and step.startswith(self.step):
-            self.countdown -= 1
-            if self.countdown == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def arm(self) -> None:
-        if self.step is None:
-            timer = threading.Timer(self.after_s, os.kill, (os.getpid(), signal.SIGKILL))
-            timer.daemon = True
-            timer.start()
-
-
 def make_records(count: int, seed: int) -> list[bytes]:
     """Clickstream records as they arrive: some out of order, late, double, broken."""
     out = BytesIO()
@@ -163,23 +138,21 @@ def partitioned(records: Iterable[bytes]) -> list[list[bytes]]:
     return parts
 
 
-def run_once(config: PipelineConfig, kill: Killer | None) -> int:
-    """One run of the pipeline in a process of its own; its exit status, negative for a signal."""
+def run_once(config: PipelineConfig, kill: Killer | None) -> tuple[int, str]:
+    """One run of the pipeline in a process of its own; its exit status, and where it was killed."""
 
-    def run() -> bool:
-        if kill is not None:
-            kill.arm()
-        with open_stream(config, stopping=threading.Event(), on_step=kill or (lambda step: None)) as opened:
+    def run(step: Callable[[str], None]) -> int:
+        with open_stream(config, stopping=threading.Event(), on_step=step) as opened:
             totals = opened.run()
-        return totals.balanced and totals.pending == 0
+        return 0 if totals.balanced and totals.pending == 0 else 3
 
-    return in_a_fork(run)
+    return start(run, kill).wait()
 
 
 def reconcile_once(config: PipelineConfig, chance: random.Random | None) -> int:
     """Work the late events in, in a process of its own that may be killed around a replacement in a store."""
 
-    def run() -> bool:
+    def run(step: object) -> int:
         if chance is not None:
             real, left, after = StoreSink.replace, [chance.randint(1, 8)], chance.random() < 0.5
 
@@ -194,39 +167,18 @@ def reconcile_once(config: PipelineConfig, chance: random.Random | None) -> int:
             StoreSink.replace = replace  # type: ignore[method-assign]  # this process ends soon
         with open_stores(config) as stores:
             done = reconcile_tables(config.home, config, stores=stores, users_max=5)
-        return done.waiting == 0
+        return 0 if done.waiting == 0 else 3
 
-    return in_a_fork(run)
-
-
-def in_a_fork(run: Callable[[], bool]) -> int:
-    """The exit status of a process that does this; 0 when it says yes."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if run() else 3
-        except BaseException as error:
-            sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return start(run, None).wait()[0]
 
 
 def campaign(
-    kafka: KafkaServers,
-    dsn: str | None,
-    folder: Path,
-    *,
-    kills: int,
-    seed: int,
-    epoch_rows: int = 250,
-    with_topics: bool,
+    kafka: KafkaServers, dsn: str | None, folder: Path, kills: Iterable[Killer], *, seed: int, with_topics: bool
 ) -> Campaign:
-    """Kill until it has happened so often, let the rest run through, and compare."""
-    chance, result, started = random.Random(seed), Campaign(), time.monotonic()
-    # a run comes about one epoch far, and not every kill finds an epoch to interrupt
-    records = make_records(max(4_000, int(1.2 * kills * epoch_rows)), seed)
+    """Kill as often as told, let the rest run through, and compare."""
+    result, started, todo = Campaign(), time.monotonic(), deque(kills)
+    # an epoch is lost to few kills; what is left at the end goes in one
+    records = make_records(3 * EPOCH_ROWS * (len(todo) + 10), seed)
     parts = partitioned(records)
     topic = kafka.create_topic(f"chaos-{seed}-{os.getpid()}", PARTITIONS)
     for kind in KINDS:
@@ -241,27 +193,23 @@ def campaign(
             lateness=LATENESS,
             postgres="" if dsn is None else f'[output.postgres]\ndsn = "{dsn}"\npassword_env = "{PASSWORD}"',
             topics=TOPICS.format(topic=topic) if with_topics else "",
-            epoch_rows=epoch_rows,
+            epoch_rows=EPOCH_ROWS,
             home=folder / "home",
         )
     )
     config = load_pipeline(str(path), environ={})
     result.records = len(records)
-    ended = False
-    while not ended:
-        kill = Killer(chance) if result.total_kills < kills else None
-        status = run_once(config, kill)
-        result.runs += 1
-        if status == -signal.SIGKILL and kill is not None:
-            result.kills[kill.step or "any moment"] += 1
-        elif status == 0:
-            ended = True
-        else:
-            raise RuntimeError(f"run {result.runs} ended with {status}")
+    planned = False
+    while todo:
+        kill = Killer("planned") if todo[0].needs_plan and not planned else todo.popleft()
+        where = _killed(result, config, kill)
+        planned = _left_planned(where, planned)
+    _killed(result, load_pipeline(str(path), environ={}, overrides={"stream.epoch_rows": 1_000_000}), None)
     oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
     compare(result, oracle, config, dsn)
     if with_topics:
         compare_topics(result, oracle, config, kafka, topic)
+    chance = random.Random(seed)
     for number in range(RECONCILE_KILLS + 1):
         status = reconcile_once(config, chance if number < RECONCILE_KILLS else None)
         if status == -signal.SIGKILL:
@@ -273,9 +221,59 @@ def campaign(
     return result
 
 
+def _left_planned(where: str, before: bool) -> bool:
+    """Whether an epoch is surely planned and not committed, after a kill there."""
+    if where in ("recover", "repeat"):
+        return before
+    if where in ("repeat, committed", "delta sync_folder"):
+        return False
+    return where in ("planned", "commit") or where.startswith(("write", "repeat", "delta"))
+
+
+def _killed(result: Campaign, config: PipelineConfig, kill: Killer | None) -> str:
+    """Run once, and note it. Errors: RuntimeError for any other end than that which was asked for."""
+    status, where = run_once(config, kill)
+    result.runs += 1
+    if status != (0 if kill is None else -signal.SIGKILL):
+        raise RuntimeError(f"run {result.runs} ended with {status}, to be killed at {kill and kill.point}")
+    if kill is not None:
+        result.kills[where] += 1
+    return where
+
+
 def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None) -> None:
     """Every table that there is against what the oracle says, row for row."""
     compare_sessions(result, oracle, config, dsn)
+    compare_events(result, oracle, config)
+
+
+def compare_sessions(
+    result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None, *, late_too: bool = False
+) -> None:
+    """The sessions wherever they are. late_too: after reconciling."""
+    made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
+    expected = Counter(session_row(row["user"], row) for row in made)
+    columns, home = ", ".join(COMPARED), config.home
+    when = " reconciled" if late_too else ""
+
+    def check(name: str, seen: Counter[Any]) -> None:
+        result.check(f"{name}{when}", seen, expected)
+
+    sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
+    check("iceberg user_sessions", Counter(session_row(row["uuid"], row) for row in sessions))
+    with sqlite3.connect(home / "store.sqlite") as store:
+        rows = store.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
+        check("sqlite", Counter(rows))
+    if dsn is not None:
+        import psycopg
+
+        with psycopg.connect(dsn) as served:
+            rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
+            check("postgres", Counter(rows))
+
+
+def compare_events(result: Campaign, oracle: Oracle, config: PipelineConfig) -> None:
+    """The events, wherever they are kept, and how many records were rejected."""
     check, home = result.check, config.home
     on_time = Counter((row["user"], row["time"], row["id"]) for row in oracle.on_time)
     late = Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
@@ -289,38 +287,13 @@ def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str |
     check("lake", Counter(tuple(row.values()) for row in lake_rows), on_time)
 
 
-def compare_sessions(
-    result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None, *, late_too: bool = False
-) -> None:
-    """The sessions wherever they are. late_too: after reconciling."""
-    made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
-    expected = Counter(_session(row["user"], row) for row in made)
-    columns, home = ", ".join(COMPARED), config.home
-    when = " reconciled" if late_too else ""
-
-    def check(name: str, seen: Counter[Any]) -> None:
-        result.check(f"{name}{when}", seen, expected)
-
-    sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
-    check("iceberg user_sessions", Counter(_session(row["uuid"], row) for row in sessions))
-    with sqlite3.connect(home / "store.sqlite") as store:
-        rows = store.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-        check("sqlite", Counter(rows))
-    if dsn is not None:
-        import psycopg
-
-        with psycopg.connect(dsn) as served:
-            rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-            check("postgres", Counter(rows))
-
-
 def compare_topics(result: Campaign, oracle: Oracle, config: PipelineConfig, kafka: KafkaServers, topic: str) -> None:
     """The topics that were written, as who reads committed records only sees them."""
-    expected = Counter(_session(row["user"], row) for row in oracle.sessions(config.policy(), config.event_rules()))
+    expected = Counter(session_row(row["user"], row) for row in oracle.sessions(config.policy(), config.event_rules()))
     on_time = Counter((row["user"], row["time"], row["id"]) for row in oracle.on_time)
     check = result.check
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-sessions")]
-    check("kafka sessions", Counter(_session(row["uuid"], row) for row in sent), expected)
+    check("kafka sessions", Counter(session_row(row["uuid"], row) for row in sent), expected)
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-enriched")]
     check("kafka enriched", Counter((r["uuid"], r["event_time_ms"], r["event_id"]) for r in sent), on_time)
     sent = [json.loads(value) for value in values_of(kafka, f"{topic}-late")]
@@ -351,13 +324,14 @@ def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:
         consumer.close()
 
 
-def _session(user: str, row: Any) -> tuple[Any, ...]:
+def session_row(user: str, row: Any) -> tuple[Any, ...]:
     return (user, *(row[name] for name in COMPARED))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--each-point", action="store_true", help="kill at every point that has a name, once")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--each", type=int, default=100, help="kills of one stream, before the next one begins")
     parser.add_argument("--servers", help="Kafka that is running already")
@@ -376,14 +350,14 @@ def main() -> None:
         os.environ["PGPASSWORD"] = served.password  # for what compares
         dsn = served.dsn
         total, tell = Campaign(), sys.stderr.write
-        for number, kills in enumerate(_parts(options.kills, options.each)):
+        for number, kills in enumerate(_campaigns(options)):
             place = folder / str(number)
             place.mkdir()
             part = campaign(
                 kafka,
                 _database(dsn, number),
                 place,
-                kills=kills,
+                kills,
                 seed=options.seed + number,
                 with_topics=not options.no_topics,
             )
@@ -398,12 +372,19 @@ def main() -> None:
             f"\n{total.total_kills} kills in {total.runs} runs over {total.records:,} records, {total.seconds:.0f} s\n"
         )
         for step, count in sorted(total.kills.items()):
-            sys.stdout.write(f"  {step:<12} {count:>6}\n")
+            sys.stdout.write(f"  {step:<34} {count:>6}\n")
     sys.exit(1 if total.differences else 0)
 
 
-def _parts(kills: int, each: int) -> list[int]:
-    return [min(each, kills - at) for at in range(0, kills, each)]
+def _campaigns(options: argparse.Namespace) -> Iterator[list[Killer]]:
+    """The kills of each stream."""
+    if options.each_point:
+        yield [Killer(point) for point in points(with_topics=not options.no_topics)]
+        return
+    chance = random.Random(options.seed)
+    for at in range(0, options.kills, options.each):
+        count = min(options.each, options.kills - at)
+        yield [Killer.somewhere(chance, with_topics=not options.no_topics) for _ in range(count)]
 
 
 def _database(dsn: str, number: int) -> str:

@@ -1,28 +1,41 @@
-"""Some dozens of kills, and every table equal to the oracle. `make chaos` does a thousand."""
+"""Kills at every point that has a name, and a hundred more; every table equals the oracle. `make chaos`: a thousand."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from sessionize.testing.services.kafka import KafkaServers
+from tests.system.kills import ANY_MOMENT, points
 
-KILLS = 20
-CHAOS = Path(__file__).with_name("chaos.py")
+KILLS = 100
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("seed", "more"), [(1, ["--no-topics"]), (1001, [])])
-def test_killed_again_and_again(kafka: KafkaServers, seed: int, more: list[str]) -> None:
-    command = [sys.executable, str(CHAOS), "--kills", str(KILLS), "--each", str(KILLS), "--seed", str(seed), "--json"]
-    done = subprocess.run(
-        [*command, "--servers", kafka.servers, *more], capture_output=True, text=True, timeout=600, check=False
-    )
+def chaos(kafka: KafkaServers, *options: str, module: str = "chaos") -> Any:
+    command = [sys.executable, "-m", f"tests.system.{module}", "--servers", kafka.servers, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)
     assert done.stdout, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert found["differences"] == []
-    assert found["kills"] == KILLS + found["by_step"]["reconcile"]
-    assert found["by_step"]["reconcile"] >= 2
     assert done.returncode == 0
-    assert len(found["by_step"]) >= 4  # kills of several kinds took place
+    return found
+
+
+def test_killed_at_every_point_that_has_a_name(kafka: KafkaServers) -> None:
+    found = chaos(kafka, "--json", "--each-point", "--seed", "1")
+    assert set(points(with_topics=True)) <= set(found["by_step"])
+
+
+def test_killed_again_and_again(kafka: KafkaServers) -> None:
+    found = chaos(kafka, "--json", "--kills", str(KILLS), "--each", "50", "--seed", "1001")
+    assert found["kills"] >= KILLS
+    assert found["by_step"][ANY_MOMENT] >= KILLS // 4
+    assert len(found["by_step"]) >= 15  # kills of several kinds took place
+
+
+def test_reconcile_and_maintain_killed_after_a_stream_and_beside_it(kafka: KafkaServers) -> None:
+    found = chaos(kafka, "--kills", "5", "--seed", "1", module="chaos_upkeep")
+    assert [found["by_step"][name] for name in ("reconcile", "maintain")] == [5, 5]
+    assert [found["by_step"][f"{name} beside a stream"] for name in ("reconcile", "maintain")] == [5, 5]

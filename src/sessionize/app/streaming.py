@@ -79,10 +79,6 @@ def open_stream(
             log.epoch(report)
         on_epoch(report)
 
-    def trouble(what: str, which: str) -> None:
-        if log is not None:
-            log.trouble(what, which)
-
     with ExitStack() as opened:
         checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
         opened.callback(checkpoints.close)
@@ -114,7 +110,7 @@ def open_stream(
             on_status=outages.status,
             on_epoch=committed,
             on_step=on_step,
-            on_trouble=trouble,
+            on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
         yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
 

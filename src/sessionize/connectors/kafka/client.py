@@ -34,6 +34,17 @@ AUTH_ERRORS = frozenset(
 UNKNOWN_ERRORS = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _CALL_TIMEOUT_S = 10.0
 _DOWN_S = 1.0  # that all servers refuse for so long is enough to call them away: a name may stand for several addresses
+# What the exactness of reading rests on.
+READING: Settings = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "isolation.level": "read_committed",
+    "allow.auto.create.topics": False,
+}
+# How many records may wait in the client, and how long a server waits before it says that there are none.
+READING_FAST: Settings = {"queued.min.messages": 200_000, "fetch.wait.max.ms": 100, "reconnect.backoff.max.ms": 2_000}
 _BAD_TOPIC = KafkaError.TOPIC_EXCEPTION
 
 

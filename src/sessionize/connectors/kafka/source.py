@@ -15,6 +15,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 from sessionize.connectors.kafka.bounds import Bounds, expired, truncated
 from sessionize.connectors.kafka.client import (
     AUTH_ERRORS,
+    READING,
+    READING_FAST,
     UNKNOWN_ERRORS,
     Log,
     Settings,
@@ -38,16 +40,6 @@ _BATCH_RECORDS = 50_000
 _CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
 _LOG = logging.getLogger("sessionize.kafka")
-_FIXED: Settings = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",
-    "enable.partition.eof": True,
-    "isolation.level": "read_committed",
-    "allow.auto.create.topics": False,
-}
-# How many records may wait in the client, and how long a server waits before it says that there are none.
-_TUNING: Settings = {"queued.min.messages": 200_000, "fetch.wait.max.ms": 100, "reconnect.backoff.max.ms": 2_000}
 
 
 class KafkaSource:
@@ -94,13 +86,12 @@ class KafkaSource:
         self._refresh_s, self._unavailable_after_s = refresh_s, unavailable_after_s
         self._batch_records = batch_records
         self._log = Log()
-        settings = {**_TUNING, "group.id": f"sessionize-{topic}", **(security or {})}
-        self._consumer = made(Consumer, client_settings(servers, settings, _FIXED), self._log)
+        settings = {**READING_FAST, "group.id": f"sessionize-{topic}", **(security or {})}
+        self._consumer = made(Consumer, client_settings(servers, settings, READING), self._log)
         self._positions: dict[int, int] = {}
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
         self._assigned = self._reads = False  # _reads: the client has records to hand out
-        self._paused: list[TopicPartition] = []
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
         self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
@@ -245,18 +236,14 @@ class KafkaSource:
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
             for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)
         ]
-        # A pause outlives an assignment. Resuming afterwards may meet the assignment under way in the client, and then
-        # the partition is never fetched again.
-        self._consumer.resume(self._paused)
-        self._paused = []
+        # a pause outlives an assignment; resumed after it, while the client is at it, a partition may stay paused
+        self._consumer.resume(self._consumer.assignment())
         self._consumer.assign(partitions)
 
     def _pause(self, partitions: Collection[int]) -> None:
         """Fetch no more of these; what waits in the client may still be handed out."""
-        over = [TopicPartition(self._topic, p) for p in partitions]
-        self._paused += over
-        if over:
-            self._consumer.pause(over)
+        if partitions:
+            self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
 
     def _begin_at_latest(self) -> list[StreamBatch]:
         """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
