@@ -62,7 +62,8 @@ def open_stream(
 ) -> Iterator[StreamRun]:
     """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
 
-    clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
+    clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
+    stopping is set meanwhile.
     """
     writer, tempo = writer_name(config), tempo_of(config)
     outages = Outages(
