@@ -87,7 +87,6 @@ def test_open_sessions_come_and_go(tmp_path: Path, kafka: KafkaServers, valkey: 
             # a's session is over once the watermark has passed its gap
             send(event("c", 60))
             running.wait_for(lambda: shown(client) == {"b": 2, "c": 1}, "the end of a session")
-            assert running.reports[-1].totals.sessions <= 1
             client.flushall()
             client.set("somebody else's", "stays")
             send(event("b", 59), event("d", 61))

@@ -61,9 +61,9 @@ def open_stream(
     clock: Clock | None = None,
 ) -> Iterator[StreamRun]:
     """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
-    clock: None for the machine's.
 
-    Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
+    clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
+    stopping is set meanwhile.
     """
     writer, tempo = writer_name(config), tempo_of(config)
     outages = Outages(
@@ -73,11 +73,6 @@ def open_stream(
     )
     patience = Patience(tempo.outage_s_max, stopping=stopping, on_outage=outages.note)
     opening = Opening(patience, outages, stopping=stopping)
-
-    def committed(report: EpochReport) -> None:
-        if log is not None:
-            log.epoch(report)
-        on_epoch(report)
 
     with ExitStack() as opened:
         checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
@@ -108,7 +103,7 @@ def open_stream(
             clock=clock,
             stopping=stopping,
             on_status=outages.status,
-            on_epoch=committed,
+            on_epoch=on_epoch if log is None else _both(log.epoch, on_epoch),
             on_step=on_step,
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
@@ -119,6 +114,14 @@ def _job(config: PipelineConfig, source: StreamSource) -> Job:
     only = None if config.output.columns is None else tuple(config.output.columns)
     columns = col.SessionColumns.made_of(source.event_columns, only=only)
     return Job(policy=config.policy(), rules=config.event_rules(), columns=columns, user_name=source.user_name)
+
+
+def _both(first: Callable[[EpochReport], None], second: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
+    def told(report: EpochReport) -> None:
+        first(report)
+        second(report)
+
+    return told
 
 
 def writer_name(config: PipelineConfig) -> str:
