@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_a_kill_between_the_tables_and_the_stores_is_made_up_for(pipeline: Path)
     assert not list((pipeline.parent / "home" / "reconcile-pending").iterdir())
     done(pipeline, "reconcile")
     assert sessions(pipeline) == [AFTER, AFTER, AFTER]
+
+
+def test_the_running_command_reconciles_and_ends_when_asked(pipeline: Path) -> None:
+    settings = ("stream.reconcile=200ms", 'stream.reconcile_tiers=["30d"]', "stream.epoch=100ms", "run.log_level=INFO")
+    command = [sys.executable, "-c", "from sessionize.cli import main; main()", "run", str(pipeline)]
+    log = pipeline.with_name("log")
+    with open(log, "w") as file:
+        running = subprocess.Popen([*command, *(f"--set={setting}" for setting in settings)], stderr=file)
+    try:
+        deadline = time.monotonic() + 60
+        while sessions(pipeline) != [AFTER, AFTER, AFTER]:
+            assert running.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+        asked = time.monotonic()
+        running.terminate()
+        assert running.wait(30) == 0, log.read_text()
+        assert time.monotonic() - asked < 15
+    finally:
+        running.kill()
+        running.wait()
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    (one,) = [line for line in lines if line["event"] == "reconciled" and line["replaced"]]
+    assert (one["replaced"], one["added"], one["window_ms"]) == (1, 1, 30 * 86_400_000)
 
 
 def test_one_reconciliation_at_a_time_also_without_a_catalog_in_the_home(pipeline: Path) -> None:

@@ -86,6 +86,68 @@ def test_a_slow_writer_catches_up():
     assert written_s - due_s(lines.splitlines()[-1], run) < 0.006
 
 
+def per_second(out, began_s=1_000.0):
+    """Records written in each whole second since the first one."""
+    counts: dict[int, int] = {}
+    for written_s, lines in out.writes:
+        second = int(written_s - began_s)
+        counts[second] = counts.get(second, 0) + lines.count(b"\n")
+    return [counts.get(second, 0) for second in range(max(counts) + 1)]
+
+
+@pytest.mark.parametrize("profile", ["clickstream", "user_activity"])
+@pytest.mark.parametrize("trouble", [{}, {"late_fraction": 0.05}, {"out_of_order_ms": 60_000}])
+def test_the_rate_is_kept_in_every_second(profile, trouble):
+    clock = Clock()
+    out = Pipe(clock)
+    run = GeneratorSettings(profile=profile, users=50, rate_per_s=500, duration_ms=250_000, **trouble)
+    write_lines(run, out, realtime=True, timer=clock.timer())
+    seconds = per_second(out, out.writes[0][0])
+    assert len(seconds) >= 250
+    assert all(490 <= count <= 510 for count in seconds[:249]), seconds
+
+
+def test_after_a_stall_it_catches_up_at_twice_the_rate():
+    clock = Clock()
+    out = Pipe(clock)
+    run = GeneratorSettings(users=50, rate_per_s=500, duration_ms=40_000)
+    stalls = {5_000: 0.9, 7_500: 8.0, 9_000: 3.0}  # after so many events, for so long; the last while catching up
+
+    def progress(events):
+        for at in [at for at in stalls if at <= events]:
+            clock.now_s += stalls.pop(at)
+
+    write_lines(run, out, realtime=True, timer=clock.timer(), progress=progress)
+    assert not stalls
+    counts = per_second(out)
+    behind_at_once, catching_up = counts[:15], counts[15:]
+    assert max(behind_at_once) <= 1_000
+    assert max(catching_up) <= 1_020, counts
+    assert counts[28:36] == pytest.approx([1_000] * 8, rel=0.05), counts
+    assert counts[38:] == pytest.approx([500] * len(counts[38:]), rel=0.05), counts
+    assert out.writes[-1][0] - 1_000 == pytest.approx(40, abs=0.1)
+    assert sum(counts) == 20_000
+
+
+def test_a_run_may_be_dated_by_the_moment_its_writing_starts():
+    clock = Clock()
+    out = Pipe(clock)
+    run = GeneratorSettings(users=50, rate_per_s=500, events=1_000)
+    timer = clock.timer()
+
+    def wall_ms():
+        return 5_000_000_000_000 + round(1_000 * (clock.now_s - 1_000.0))
+
+    totals = write_lines(
+        run, out, realtime=True, timer=Timer(now_s=timer.now_s, sleep_s=timer.sleep_s, wall_ms=wall_ms)
+    )
+    for written_s, lines in out.writes:
+        for line in lines.splitlines():
+            happened_s = (int(json.loads(line)["event_timestamp"]) - 5_000_000_000_000) / 1_000
+            assert -0.002 < written_s - 1_000 - happened_s < 0.01
+    assert totals.first_ms == int(json.loads(out.writes[0][1].splitlines()[0])["event_timestamp"])
+
+
 def test_progress_counts_events():
     seen: list[int] = []
     run = GeneratorSettings(users=100, events=20_000, duplicate_fraction=0.1, broken_fraction=0.1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy.exc import OperationalError
 
@@ -16,6 +17,7 @@ from sessionize.connectors.iceberg import (
     EpochTables,
     IcebergEpochSink,
     IcebergSink,
+    commits,
     epoch_records,
     load_table,
     open_catalog,
@@ -151,6 +153,28 @@ def test_events_and_sessions_come_with_one_snapshot_each_and_sessions_last(
     IcebergEpochSink(catalog).write_epoch(epoch_id(1), epoch_rows(1))
 
     assert order == ["rejected_events", "late_events", "events", "user_sessions"]
+
+
+def test_a_commit_copies_the_table_s_history_no_more_than_twice(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = IcebergEpochSink(catalog, tables=EpochTables(events=None, late=None, rejected=None))
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    copies: list[bool] = []
+    copy = BaseModel.model_copy
+
+    def counted(model: BaseModel, **how: Any) -> BaseModel:
+        if how.get("deep"):
+            copies.append(True)
+        return copy(model, **how)
+
+    monkeypatch.setattr(BaseModel, "model_copy", counted)
+    sink.write_epoch(epoch_id(2), epoch_rows(2))
+    table = load_table(catalog, "sessions", "user_sessions")
+    assert len(table.snapshots()) == 2
+    assert epoch_records(table)["writer"].number == 2
+    # each copies every snapshot there is: one for the catalog, one for what the new snapshot makes of the table
+    assert 1 <= len(copies) <= 2
 
 
 def test_a_lost_answer_does_not_double(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,3 +331,30 @@ def test_killed_over_and_over_every_table_has_every_row_once(tmp_path: Path) -> 
         written = [s.summary["sessionize.epoch"] for s in table.snapshots()]
         assert written == [str(n) for n in range(1, number + 1)]
         assert len({s.summary[COMMIT_ID] for s in table.snapshots()}) == len(written)
+
+
+def test_an_epoch_without_rows_is_noted_also_when_somebody_else_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = open_catalog(tmp_path)
+    sink = IcebergEpochSink(catalog)
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    faster = [1, 2]
+    real = commits.one_try
+
+    def one_try(table: Any) -> Any:
+        transaction = real(table)
+        if faster:
+            load_table(catalog, "sessions", "user_sessions").transaction().set_properties(
+                {"somebody": str(faster.pop())}
+            ).commit_transaction()
+        return transaction
+
+    monkeypatch.setattr("sessionize.connectors.iceberg.sink.one_try", one_try)
+    nothing = empty_rows()
+    sink.write_epoch(epoch_id(2), nothing)
+    sink.write_epoch(epoch_id(2), nothing)
+    table = load_table(catalog, "sessions", "user_sessions")
+    assert epoch_records(table)["writer"].number == 2
+    assert table.properties["somebody"] == "1"
+    assert faster == []

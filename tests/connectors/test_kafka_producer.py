@@ -107,24 +107,29 @@ def test_avro_gives_the_same_events_as_json(kafka, name, profile):
 
 
 def test_the_command_keeps_its_rate_and_says_who_is_late(kafka, name):
-    """1,000 events in two seconds, not earlier; the late ones are three minutes old."""
-    options = ("--rate", 500, "--duration", "2s", "--num-users", 50, "--late-fraction", 0.05)
+    """500 events in every second from the first on, not earlier; the late ones are three minutes old."""
+    options = ("--rate", 500, "--duration", "3s", "--num-users", 50, "--late-fraction", 0.05)
     done = command("--kafka-servers", kafka.servers, "--topic", name, "--profile", "user_activity", *options)
     assert done.returncode == 0, done.stderr
-    assert "1,000 records" in done.stderr
+    assert "1,500 records" in done.stderr
     messages = sent(kafka.servers, name)
-    assert len(messages) == 1_000
+    assert len(messages) == 1_500
     due = []
     for message in messages:
         event = json.loads(message.value() or b"")
         happened_ms = round(datetime.fromisoformat(event["event_time"]).timestamp() * 1_000)
         due.append(happened_ms)
         assert message.timestamp()[1] >= happened_ms
-    # A busy machine may send later, never sooner; and what is due is spread over the two seconds.
+    # A busy machine may send later, never sooner; and what is due is spread over the three seconds.
     on_time = [ms for ms in due if ms > max(due) - 60_000]
-    assert 1_900 <= max(on_time) - min(on_time) <= 2_100
+    assert 2_900 <= max(on_time) - min(on_time) <= 3_100
+    happened = Counter((ms - min(on_time)) // 1_000 for ms in on_time)
+    assert all(450 <= happened[second] <= 500 for second in range(3)), happened
+    first_ms = min(message.timestamp()[1] for message in messages)
+    sent_in = Counter((message.timestamp()[1] - first_ms) // 1_000 for message in messages)
+    assert all(425 <= sent_in[second] <= 575 for second in range(3)), sent_in
     late = [line for line in done.stderr.splitlines() if line.startswith("LATE user-")]
-    assert 20 <= len(late) <= 90
+    assert 40 <= len(late) <= 120
     assert all("180 s behind" in line for line in late)
 
 

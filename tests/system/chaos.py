@@ -33,9 +33,12 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
+from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
+from sessionize.connectors.store import StoreSink
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
@@ -52,6 +55,7 @@ KINDS = ("sessions", "enriched", "late", "rejected")
 STEPS = ("plan", "planned", "write", "commit", "committed", "repeat")
 PARTITIONS = 4
 LATENESS = "5m"
+RECONCILE_KILLS = 4  # of each stream, besides the others
 COMPARED = ("session_id", "session_start_time_ms", "session_end_time_ms", "event_count", "start_reason", "end_reason")
 
 CONFIG = """
@@ -161,15 +165,47 @@ def partitioned(records: Iterable[bytes]) -> list[list[bytes]]:
 
 def run_once(config: PipelineConfig, kill: Killer | None) -> int:
     """One run of the pipeline in a process of its own; its exit status, negative for a signal."""
+
+    def run() -> bool:
+        if kill is not None:
+            kill.arm()
+        with open_stream(config, stopping=threading.Event(), on_step=kill or (lambda step: None)) as opened:
+            totals = opened.run()
+        return totals.balanced and totals.pending == 0
+
+    return in_a_fork(run)
+
+
+def reconcile_once(config: PipelineConfig, chance: random.Random | None) -> int:
+    """Work the late events in, in a process of its own that may be killed around a replacement in a store."""
+
+    def run() -> bool:
+        if chance is not None:
+            real, left, after = StoreSink.replace, [chance.randint(1, 8)], chance.random() < 0.5
+
+            def replace(self: StoreSink, removed: pa.Table, added: pa.Table, *, token: str) -> None:
+                left[0] -= 1
+                if left[0] == 0 and not after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                real(self, removed, added, token=token)
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            StoreSink.replace = replace  # type: ignore[method-assign]  # this process ends soon
+        with open_stores(config) as stores:
+            done = reconcile_tables(config.home, config, stores=stores, users_max=5)
+        return done.waiting == 0
+
+    return in_a_fork(run)
+
+
+def in_a_fork(run: Callable[[], bool]) -> int:
+    """The exit status of a process that does this; 0 when it says yes."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            if kill is not None:
-                kill.arm()
-            with open_stream(config, stopping=threading.Event(), on_step=kill or (lambda step: None)) as opened:
-                totals = opened.run()
-            code = 0 if totals.balanced and totals.pending == 0 else 3
+            code = 0 if run() else 3
         except BaseException as error:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
         finally:
@@ -226,21 +262,21 @@ def campaign(
     compare(result, oracle, config, dsn)
     if with_topics:
         compare_topics(result, oracle, config, kafka, topic)
+    for number in range(RECONCILE_KILLS + 1):
+        status = reconcile_once(config, chance if number < RECONCILE_KILLS else None)
+        if status == -signal.SIGKILL:
+            result.kills["reconcile"] += 1
+        elif status:
+            raise RuntimeError(f"reconciling ended with {status}")
+    compare_sessions(result, oracle, config, dsn, late_too=True)
     result.seconds = time.monotonic() - started
     return result
 
 
 def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None) -> None:
     """Every table that there is against what the oracle says, row for row."""
-    rules = config.event_rules()
-    expected = Counter(_session(row["user"], row) for row in oracle.sessions(config.policy(), rules))
-    columns = ", ".join(COMPARED)
-
-    check = result.check
-
-    home = config.home
-    sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
-    check("iceberg user_sessions", Counter(_session(row["uuid"], row) for row in sessions), expected)
+    compare_sessions(result, oracle, config, dsn)
+    check, home = result.check, config.home
     on_time = Counter((row["user"], row["time"], row["id"]) for row in oracle.on_time)
     late = Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
     for table, wanted in (("events", on_time), ("late_events", late)):
@@ -251,15 +287,31 @@ def compare(result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str |
     lake = ds.dataset(str(home / "lake"), format="parquet", partitioning="hive", exclude_invalid_files=True)
     lake_rows = lake.to_table(columns=["uuid", "event_time_ms", "event_id"]).to_pylist()
     check("lake", Counter(tuple(row.values()) for row in lake_rows), on_time)
+
+
+def compare_sessions(
+    result: Campaign, oracle: Oracle, config: PipelineConfig, dsn: str | None, *, late_too: bool = False
+) -> None:
+    """The sessions wherever they are. late_too: after reconciling."""
+    made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
+    expected = Counter(_session(row["user"], row) for row in made)
+    columns, home = ", ".join(COMPARED), config.home
+    when = " reconciled" if late_too else ""
+
+    def check(name: str, seen: Counter[Any]) -> None:
+        result.check(f"{name}{when}", seen, expected)
+
+    sessions = run_query(home, f"SELECT uuid, {columns} FROM user_sessions").to_pylist()
+    check("iceberg user_sessions", Counter(_session(row["uuid"], row) for row in sessions))
     with sqlite3.connect(home / "store.sqlite") as store:
         rows = store.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-        check("sqlite", Counter(rows), expected)
+        check("sqlite", Counter(rows))
     if dsn is not None:
         import psycopg
 
         with psycopg.connect(dsn) as served:
             rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-            check("postgres", Counter(rows), expected)
+            check("postgres", Counter(rows))
 
 
 def compare_topics(result: Campaign, oracle: Oracle, config: PipelineConfig, kafka: KafkaServers, topic: str) -> None:

@@ -23,6 +23,7 @@ from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.logs import StreamLog
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.cli.app import app
 from sessionize.connectors.generator.settings import GeneratorSettings
@@ -149,18 +150,48 @@ def test_a_run_that_ends_by_itself_reconciles_at_its_end(tmp_path: Path, kafka: 
     assert in_tables(config) == in_store(config) == batch_of(config, parts)
 
 
+class KilledError(Exception):
+    pass
+
+
+def dies_before(step: str, times: int) -> Callable[[str], None]:
+    """An on_step that ends the run before the step comes so many times."""
+    left = [times]
+
+    def told(now: str) -> None:
+        left[0] -= now == step
+        if left[0] == 0:
+            raise KilledError
+
+    return told
+
+
+def test_reconciling_between_the_writes_of_an_epoch(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(3_000, partitions=2, seed=5)
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=250)
+    replaced = 0
+    for step in ("write sqlite", "write iceberg", "commit") * 2:
+        with pytest.raises(KilledError):
+            run(config, on_step=dies_before(step, 2))
+        with open_stores(config) as stores:
+            replaced += reconcile_tables(config.home, config, stores=stores).replaced
+    assert replaced > 10
+    run(pipeline(tmp_path, kafka, config.input.kafka.topic, stream__reconcile="1h"))
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+
+
 def pushed(user: str, time_ms: int) -> bytes:
     record = {"uuid": user, "event_timestamp": str(time_ms), "event_id": uuid.uuid4().hex, "page_name": "home"}
     return json.dumps(record).encode()
 
 
-def until(true: Callable[[], bool], *, seconds: float = 60) -> bool:
+def until(true: Callable[[], bool], *, seconds: float = 180) -> bool:
     """Whether it became true in time."""
     end, tick = time.monotonic() + seconds, threading.Event()
     while not true():
         if time.monotonic() > end:
             return False
-        tick.wait(0.1)
+        tick.wait(0.5)
     return True
 
 
@@ -173,8 +204,9 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
         topic,
         run__once=False,
         stream__epoch="100ms",
+        stream__epoch_rows=200,
         stream__idle_after="100ms",
-        stream__reconcile="300ms",
+        stream__reconcile="200ms",
         stream__reconcile_tiers=["30d"],
     )
     outages = [UnavailableError("the disk is asleep"), ValueError("a mistake")]
@@ -263,19 +295,6 @@ def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka
     names = {kind: kafka.create_topic(f"{topic}-{kind}", 1) for kind in ("late", "rejected")}
     text = f'[output.kafka]\nlate = "{names["late"]}"\nrejected = "{names["rejected"]}"\n'
     config = pipeline(tmp_path, kafka, topic, text, stream__epoch_rows=300)
-
-    class KilledError(Exception):
-        pass
-
-    def dies_before(step: str, times: int) -> Callable[[str], None]:
-        left = [times]
-
-        def told(now: str) -> None:
-            left[0] -= now == step
-            if left[0] == 0:
-                raise KilledError
-
-        return told
 
     # the second epoch fails before its topics are written, the fourth after that; each is repeated
     for step, times in (("write kafka", 2), ("commit", 3)):

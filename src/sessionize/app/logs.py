@@ -12,9 +12,13 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
 
 class StreamLog:
-    """Writes to stderr, or wherever it is told. level: DEBUG, INFO, WARNING or ERROR."""
+    """Writes to stderr, or wherever it is told. level: DEBUG, INFO, WARNING or ERROR.
 
-    def __init__(self, pipeline: str, *, level: str = "INFO", to: TextIO | None = None) -> None:
+    outages: False where somebody else shows which servers are away.
+    """
+
+    def __init__(self, pipeline: str, *, level: str = "INFO", outages: bool = True, to: TextIO | None = None) -> None:
+        self._outages = outages
         self._log = structlog.wrap_logger(
             structlog.PrintLogger(to or sys.stderr),
             processors=[
@@ -32,6 +36,8 @@ class StreamLog:
 
     def away(self, away: dict[str, str]) -> None:
         """Which servers are away now, and what they said; logged when it changes."""
+        if not self._outages:
+            return
         for who in away.keys() - self._away.keys():
             self._log.warning("away", server=who, problem=away[who], then="trying again")
         for who in self._away.keys() - away.keys():

@@ -1,6 +1,7 @@
 """Made-up events to where people want them: the wiring of `produce`."""
 
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from sessionize.connectors.generator import (
     GeneratedTotals,
     GeneratorSettings,
     LateRecord,
+    Timer,
     open_output,
     sample,
     write_lines,
@@ -71,11 +73,13 @@ def produce(
     *,
     kafka: KafkaTarget | None = None,
     realtime: bool = False,
+    dated_now: bool = False,
     progress: Callable[[int], None] | None = None,
     on_late: Callable[[str, int], None] | None = None,
 ) -> GeneratedTotals:
     """Write the records to a file, to stdout or to Kafka.
 
+    realtime: each record when it is due. dated_now: in real time, the first one is dated by the moment it is written.
     on_late hears the user and how many ms behind a late event is. Errors: ConfigError, OutputError, UnavailableError,
     MissingExtraError.
     """
@@ -85,17 +89,18 @@ def produce(
             on_late(record.user, record.arrival_ms - record.time_ms)
 
     heard = None if on_late is None else late
+    timer = Timer(wall_ms=(lambda: time.time_ns() // 1_000_000) if dated_now else None)
     if kafka is not None:
         if output is not None:
             raise ConfigError("records go to a file or to Kafka, not both", detail=f"{output}, {kafka.topic}")
-        return _to_kafka(settings, kafka, realtime=realtime, progress=progress, on_late=heard)
+        return _to_kafka(settings, kafka, realtime=realtime, progress=progress, on_late=heard, timer=timer)
     if output is not None and output.suffix.lower() in (".csv", ".tsv", ".parquet", ".avro"):
         raise ConfigError(
             "the generator writes JSON lines", detail=str(output), hint="end the name in .ndjson or .ndjson.gz"
         )
     target = nullcontext(sys.stdout.buffer) if output is None else open_output(output)
     with target as out:
-        return write_lines(settings, out, realtime=realtime, progress=progress, on_late=heard)
+        return write_lines(settings, out, realtime=realtime, progress=progress, on_late=heard, timer=timer)
 
 
 def _to_kafka(
@@ -105,6 +110,7 @@ def _to_kafka(
     realtime: bool,
     progress: Callable[[int], None] | None,
     on_late: Callable[[LateRecord], None] | None,
+    timer: Timer,
 ) -> GeneratedTotals:
     try:
         from sessionize.connectors.kafka.producer import avro_writer, produce_events
@@ -134,6 +140,7 @@ def _to_kafka(
         realtime=realtime,
         progress=progress,
         on_late=on_late,
+        timer=timer,
     )
 
 

@@ -21,7 +21,7 @@ from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
-from sessionize.ports import EpochSink
+from sessionize.ports import EpochSink, StreamSource
 from sessionize.session import columns as col
 from sessionize.session.durations import parse_duration_ms
 
@@ -83,14 +83,7 @@ def open_stream(
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
-        job = Job(
-            policy=config.policy(),
-            rules=config.event_rules(),
-            columns=col.SessionColumns.made_of(
-                source.event_columns, only=None if config.output.columns is None else tuple(config.output.columns)
-            ),
-            user_name=source.user_name,
-        )
+        job = _job(config, source)
         sinks: dict[str, EpochSink] = {}
         for name, make in sinks_of(config, writer, job).items():
             sinks[name] = opening.call(name, make)
@@ -127,6 +120,12 @@ def _both(first: Callable[[EpochReport], None], second: Callable[[EpochReport], 
         second(report)
 
     return told
+
+
+def _job(config: PipelineConfig, source: StreamSource) -> Job:
+    only = None if config.output.columns is None else tuple(config.output.columns)
+    columns = col.SessionColumns.made_of(source.event_columns, only=only)
+    return Job(policy=config.policy(), rules=config.event_rules(), columns=columns, user_name=source.user_name)
 
 
 def writer_name(config: PipelineConfig) -> str:

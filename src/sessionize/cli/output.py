@@ -118,8 +118,8 @@ def shown(value: Any) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
-def print_totals(totals: "Totals", seconds: float, output: str) -> None:
-    """The books of a run, on stderr: what became of every record."""
+def print_totals(totals: "Totals", seconds: float | None, output: str) -> None:
+    """The books of a run, on stderr: what became of every record. seconds: None where they are of several runs."""
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -127,8 +127,11 @@ def print_totals(totals: "Totals", seconds: float, output: str) -> None:
     table.add_column(justify="right")
     table.add_column()
     accepted = totals.settled
-    table.add_row("records read", f"{totals.consumed:,}", f"{totals.consumed / max(seconds, 1e-9):,.0f} a second")
+    speed = "since the first run" if seconds is None else f"{totals.consumed / max(seconds, 1e-9):,.0f} a second"
+    table.add_row("records read", f"{totals.consumed:,}", speed)
     table.add_row("  in sessions", f"{accepted:,}", "")
+    if totals.pending:
+        table.add_row("  pending", f"{totals.pending:,}", "within the lateness: the next run goes on with them")
     for name, count in (("late", totals.late), ("duplicate", totals.duplicate), ("excluded", totals.excluded)):
         if count:
             table.add_row(f"  {name}", f"{count:,}", "")

@@ -32,7 +32,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     try:
         with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
             # a terminal shows the line, and warnings above it; everybody else gets the log
-            log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level)
+            log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level, outages=not drawn)
             with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
                 totals = opened.run()
     except StoppedError as stopped:
@@ -42,7 +42,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     if as_json:
         out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
     elif config.run.log_level in ("DEBUG", "INFO"):
-        out.print_totals(totals, seconds, opened.describe())
+        out.print_totals(totals, None, opened.describe())
 
 
 @contextmanager
@@ -102,17 +102,20 @@ def drawing(status: "Status") -> Any:
     watermark = "none yet"
     if status.watermark_ms is not None:
         try:
-            watermark = datetime.fromtimestamp(status.watermark_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            at = datetime.fromtimestamp(status.watermark_ms / 1000, UTC)
+            # the day only where it is not today, as the line is to fit into eighty columns
+            watermark = at.strftime("%H:%M:%S" if at.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M:%S")
         except (OverflowError, ValueError):
             watermark = f"{status.watermark_ms} ms"
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("records", "a second", "behind", "watermark", "open", "late", "rejected", "epoch"):
-        table.add_column(name, justify="left" if name == "watermark" else "right")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("records", "/s", "behind", "pending", "watermark", "open", "late", "rejected", "epoch"):
+        table.add_column(name, justify="left" if name == "watermark" else "right", no_wrap=True)
     epoch = "–" if status.last_epoch is None else f"{status.last_epoch.epoch:,}"
     table.add_row(
         number(status.consumed),
         f"{status.rate:,.0f}",
         number(status.behind),
+        number(status.pending),
         watermark,
         number(status.open_sessions),
         number(status.late),
@@ -122,5 +125,5 @@ def drawing(status: "Status") -> Any:
     if status.away:
         away = (f"{escaped(who)} is away: {escaped(why)}, trying again" for who, why in status.away.items())
         table.caption = "; ".join(away)
-        table.caption_style = "yellow"
+        table.caption_style, table.caption_justify = "yellow", "left"
     return table

@@ -1,12 +1,13 @@
 """Synthetic clickstreams: a crowd that visits, pauses and returns, written in five systems' formats."""
 
+from sessionize.connectors.generator.pace import Timer
 from sessionize.connectors.generator.settings import (
     PROFILE_NAMES,
     GeneratedTotals,
     GeneratorSettings,
     ProfileName,
 )
-from sessionize.connectors.generator.writer import LateRecord, Timer, open_output, sample, write_lines
+from sessionize.connectors.generator.writer import LateRecord, open_output, sample, write_lines
 
 __all__ = [
     "PROFILE_NAMES",

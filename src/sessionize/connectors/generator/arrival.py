@@ -5,7 +5,7 @@ later stretches can bring, in the order of arrival. What each event suffers is d
 event time, so one fraction can be changed without touching the others.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,10 @@ class Records:
         """The rows that an index, mask or slice picks."""
         columns = [getattr(self, f.name) for f in fields(self)[1:]]
         return Records(self.steps.take(which), *(column[which] for column in columns))
+
+    def moved(self, by_ms: int) -> "Records":
+        """The same at another time."""
+        return replace(self, time_ms=self.time_ms + by_ms, arrival_ms=self.arrival_ms + by_ms)
 
     @classmethod
     def joined(cls, parts: "list[Records]") -> "Records":

@@ -6,7 +6,7 @@ same bytes.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from sessionize.connectors.generator.demand import Demand
 from sessionize.connectors.generator.journeys import Ints, Journeys
 from sessionize.connectors.generator.profiles import PROFILES, Profile
 from sessionize.connectors.generator.settings import GeneratedTotals, GeneratorSettings
-from sessionize.connectors.generator.tempo import Clock, Rhythm
+from sessionize.connectors.generator.tempo import EVEN_PER_S, Clock, Rhythm
 from sessionize.connectors.generator.wire import LineWriter
 
 BLOCK_ROWS = 8_192
@@ -74,15 +74,25 @@ class Stream:
             rate_per_ms *= span_ms / float(busy_ms[1] - busy_ms[0])
         demand = _demand(settings, profile, journeys, rate_per_ms)
         self._crowd = Crowd(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
-        self._clock = Clock(rhythm, rate_per_ms=rate_per_ms)
+        even = (settings.rate_per_s or 0.0) >= EVEN_PER_S
+        self._clock = Clock(rhythm, rate_per_ms=rate_per_ms, even=even)
         self._delivery = Delivery(settings, rng=delivery_rng)
         self._writer = LineWriter(profile, salt=salt)
         self._profile = profile
 
-    def blocks(self) -> Iterator[Block]:
-        """All records in the order of arrival, at most BLOCK_ROWS at a time, up to the last event."""
+    def blocks(self, *, begin: Callable[[], int] | None = None) -> Iterator[Block]:
+        """All records in the order of arrival, at most BLOCK_ROWS at a time, up to the last event.
+
+        begin: asked when the first records are ready; its answer takes the place of settings.start_ms.
+        """
         left = self.settings.total_events
+        shift_ms: int | None = 0 if begin is None else None
         for records in self._deliveries():
+            if shift_ms is None and begin is not None and len(records):
+                self._written(records.take(slice(0, 1)))  # whatever takes its time at first has done so then
+                shift_ms = begin() - self.settings.start_ms
+            if shift_ms:
+                records = records.moved(shift_ms)
             if left is not None:
                 events = np.flatnonzero(records.role == EVENT)
                 if len(events) >= left:

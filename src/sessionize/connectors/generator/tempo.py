@@ -20,6 +20,8 @@ _WAVES = ((0.55, 1, 15.0), (0.15, 2, 20.5))
 # A silence of 40 minutes stays longer than 30 after squeezing, one of 20 minutes stays shorter after
 # stretching.
 SQUEEZE, STRETCH = 0.8, 1.25
+# From this rate on, where one is given, events come evenly; fewer come as people do, by chance.
+EVEN_PER_S = 10.0
 
 
 class Rhythm:
@@ -64,9 +66,11 @@ class Clock:
 
     rate_per_ms: the mean over the run, per busy millisecond. No stretch is squeezed below 0.8 of its length
     or lengthened beyond 1.25 of it, so what is a pause stays one; sparse events keep their natural spacing.
+    even: the events of a stretch come at equal distances, in the order of the behaviour.
     """
 
-    def __init__(self, rhythm: Rhythm, *, rate_per_ms: float) -> None:
+    def __init__(self, rhythm: Rhythm, *, rate_per_ms: float, even: bool = False) -> None:
+        self._even = even
         self._rhythm = rhythm
         self._rate_per_ms = rate_per_ms
         self._events = 0
@@ -95,6 +99,10 @@ class Clock:
         needed_ms = len(times_ms) / rate_now - self.behind_ms
         scale = min(max(needed_ms / length_ms, SQUEEZE), STRETCH)
         event_ms = self.now_ms + (times_ms - self._behaviour_ms) * scale
+        if self._even:
+            event_ms = self.now_ms + np.arange(len(times_ms), dtype=np.float64) * (
+                length_ms * scale / max(len(times_ms), 1)
+            )
         self._events += len(times_ms)
         self._behaviour_ms = end_ms
         self.now_ms += length_ms * scale

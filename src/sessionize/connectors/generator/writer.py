@@ -1,13 +1,13 @@
 """Generated records to a stream of bytes: as fast as they can be written, or in real time.
 
-In real time a record is written when it arrives: start_ms is the moment the writing starts.
+In real time a record is written when it arrives (pace.py): start_ms is the moment the writing starts.
 """
 
 import gzip
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from sessionize.connectors.generator.arrival import EVENT
+from sessionize.connectors.generator.pace import Pace, Schedule, Timer
 from sessionize.connectors.generator.settings import (
     DAY_MS,
     GeneratedTotals,
@@ -26,8 +27,8 @@ from sessionize.connectors.generator.stream import Block, Stream, Tally
 from sessionize.connectors.generator.wire import user_name
 from sessionize.errors import OutputError
 
-# Records that arrive so close together are written together.
-_TICK_S = 0.005
+# How long before the start the first records are being prepared.
+_AHEAD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,6 @@ class LateRecord:
     time_ms: int
     arrival_ms: int
     line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """Where real time comes from: a clock that never goes back, and a way to wait; both in seconds."""
-
-    now_s: Callable[[], float] = time.monotonic
-    sleep_s: Callable[[float], None] = time.sleep
 
 
 def write_lines(
@@ -90,21 +83,37 @@ def write_lines(
 
 def _pieces(settings: GeneratorSettings, timer: Timer, *, realtime: bool) -> Iterator[tuple[Block, int, int]]:
     """What to write next, as (block, start, stop); in real time not before it is due."""
-    began_s = timer.now_s()
-    for block in Stream(settings).blocks():
-        if not realtime:
+    if not realtime:
+        for block in Stream(settings).blocks():
             yield block, 0, len(block)
-            continue
-        due_s = began_s + (block.records.arrival_ms - settings.start_ms) / 1_000
+        return
+    begun: list[tuple[Pace, int]] = []
+
+    def begin() -> int:
+        ahead_s = 0.0 if timer.wall_ms is None else _AHEAD_S
+        start_ms = settings.start_ms if timer.wall_ms is None else timer.wall_ms() + round(_AHEAD_S * 1_000)
+        begun.append((Pace(timer, began_s=timer.now_s() + ahead_s), start_ms))
+        return start_ms
+
+    schedule = Schedule(settings)
+    for block in _one_ahead(Stream(settings).blocks(begin=begin)):
+        pace, start_ms = begun[0]
+        due_s = schedule.due_s(block, begun_ms=start_ms)
         start = 0
         while start < len(block):
-            wait_s = float(due_s[start]) - timer.now_s()
-            if wait_s > 0:
-                timer.sleep_s(wait_s)
-            # Whatever was slept too long, or falls due within a tick, goes out at once.
-            stop = max(int(np.searchsorted(due_s, timer.now_s() + _TICK_S)), start + 1)
+            allowed_s = pace.wait(float(due_s[start]))
+            stop = max(int(np.searchsorted(due_s, allowed_s, side="right")), start + 1)
             yield block, start, stop
             start = stop
+
+
+def _one_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks; while one is being written, another thread makes the next."""
+    with ThreadPoolExecutor(1, thread_name_prefix="generator") as maker:
+        ahead = maker.submit(next, blocks, None)
+        while (block := ahead.result()) is not None:
+            ahead = maker.submit(next, blocks, None)
+            yield block
 
 
 def _report_late(block: Block, start: int, stop: int, on_late: Callable[[LateRecord], None]) -> None:

@@ -22,7 +22,9 @@ class _OneTry(Transaction):
 
     @property
     def table_metadata(self) -> TableMetadata:
-        """The table's metadata with what has been staged so far."""
+        """The table's metadata with what has been staged so far; nobody changes it in place."""
+        if not self._updates:
+            return self._table.metadata
         known = self._known
         if known is None or known[0] is not self._table.metadata or known[1] is not self._updates:
             self._known = known = (self._table.metadata, self._updates, super().table_metadata)

@@ -114,7 +114,7 @@ class IcebergEpochSink:
                     unless=lambda table: _has(table, epoch),
                 )
             if todo and not any(its.num_rows for its in tables.values()):
-                todo[-1][0].note(_record(epoch, rows.watermark_ms))
+                todo[-1][0].note(_record(epoch, rows.watermark_ms), unless=lambda table: _has(table, epoch))
         except BaseException:
             self._drop()
             raise

@@ -131,14 +131,23 @@ class IcebergSink:
         else:
             self.abort()
 
-    def note(self, table_properties: Mapping[str, str]) -> None:
-        """Set properties of the table as it was refreshed last; no rows, no snapshot. Errors: UnavailableError."""
-        transaction = one_try(self._table)
-        transaction.set_properties(dict(table_properties))
-        try:
-            self._table = transaction.commit_transaction()
-        except (CommitFailedException, *STORAGE_ERRORS) as error:
-            raise storage_failure("a table cannot be changed", self._name, error) from error
+    def note(self, table_properties: Mapping[str, str], *, unless: Callable[[Table], bool]) -> None:
+        """Set properties of the table; no rows, no snapshot. unless: as in commit. Errors: UnavailableError."""
+        problem: Exception | None = None
+        for attempt in range(_ATTEMPTS_MAX):
+            if attempt:
+                time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))
+            try:
+                self._table = self._table.refresh()
+                if unless(self._table):
+                    return
+                transaction = one_try(self._table)
+                transaction.set_properties(dict(table_properties))
+                self._table = transaction.commit_transaction()
+                return
+            except (CommitFailedException, *STORAGE_ERRORS) as error:
+                problem = error
+        raise storage_failure("a table cannot be changed", self._name, problem) from problem
 
     def abort(self) -> None:
         """Remove what was written since the last commit. Errors: OutputError for files that would not go."""
@@ -191,7 +200,7 @@ class IcebergSink:
         return Staging(table.io, table.metadata, schema, self._buffer_bytes_max)
 
     def _evolved(self, table: Table) -> Schema:
-        transaction = table.transaction()
+        transaction = one_try(table)
         return apply_changes(transaction, self._changes(table))
 
     def _changes(self, table: Table) -> dict[str, IcebergType]:
@@ -250,8 +259,6 @@ class IcebergSink:
     ) -> None:
         transaction = one_try(self._table)
         apply_changes(transaction, self._changes(self._table))
-        if table_properties:
-            transaction.set_properties(dict(table_properties))
         update = transaction.update_snapshot(snapshot_properties=properties)
         if self._overwrite:
             with update.overwrite() as replacing:
@@ -263,6 +270,8 @@ class IcebergSink:
             with update.merge_append() as appending:
                 for file in files:
                     appending.append_data_file(file)
+        if table_properties:  # last: every change before the snapshot makes working that out dearer
+            transaction.set_properties(dict(table_properties))
         self._table = transaction.commit_transaction()
 
     def _rewritten_if_outdated(self, files: list[DataFile]) -> list[DataFile]:

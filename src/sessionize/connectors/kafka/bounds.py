@@ -4,7 +4,7 @@ An end is the offset after the last record that could be read then, transactions
 also when nothing but the marks of transactions lies before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sessionize.errors import InputError
@@ -24,6 +24,12 @@ class Bounds:
     def reached(self, positions: Mapping[int, int]) -> frozenset[int]:
         """Partitions of which nothing is left to read. positions: of those that were read from."""
         return frozenset(p for p, (first, end) in self.there.items() if positions.get(p, first) >= end)
+
+    def check(self, positions: Mapping[int, int], place: Callable[[int], str]) -> None:
+        """place: what a partition is called. Errors: InputError for a position beyond the end."""
+        for p, end in self.ends.items():
+            if positions.get(p, 0) > end:
+                raise truncated(place(p), positions[p])
 
     def left(self, positions: Mapping[int, int]) -> int:
         """Offsets that are still to be read."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from sessionize.errors import ConfigError
+from sessionize.errors import ConfigError, InputError
 
 _PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _ORDINAL = re.compile(r".*-(\d{1,9})", re.ASCII)
@@ -55,6 +55,17 @@ def check_instance(instance: tuple[int, int]) -> None:
             "there is no such instance",
             detail=f"instance {number} of {total}",
             hint="instances are counted from 0: of three they are 0, 1 and 2",
+        )
+
+
+def check_partitions(topic: str, there: frozenset[int], wanted: frozenset[int] | None) -> None:
+    """Errors: InputError when some of the wanted ones are not there."""
+    missing = sorted((wanted or frozenset()) - there)
+    if missing:
+        raise InputError(
+            "the Kafka topic does not have these partitions",
+            detail=f"{topic} has 0-{max(there)}; asked for {', '.join(map(str, missing))}",
+            hint="check `partitions`",
         )
 
 

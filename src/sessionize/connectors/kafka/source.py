@@ -10,12 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import Literal
 
 import numpy as np
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from sessionize.connectors.kafka.bounds import Bounds, expired, truncated
 from sessionize.connectors.kafka.client import (
@@ -31,7 +26,7 @@ from sessionize.connectors.kafka.client import (
     unavailable,
 )
 from sessionize.connectors.kafka.fetched import Fetched, fetched
-from sessionize.connectors.kafka.partitions import check_instance, parse_partitions, share
+from sessionize.connectors.kafka.partitions import check_instance, check_partitions, parse_partitions, share
 from sessionize.errors import ConfigError, InputError, SessionizeError, UnavailableError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.records import JsonRecords, RecordDecoder
@@ -143,9 +138,7 @@ class KafkaSource:
         self._positions = {self._partition(place): offset for place, offset in positions.items()}
         if positions:
             self._latest = {}
-        for p, end in self._bounds.ends.items():
-            if self._positions.get(p, 0) > end:
-                raise truncated(self._place(p), self._positions[p])
+        self._bounds.check(self._positions, self._place)
         self._assign()
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
@@ -241,13 +234,7 @@ class KafkaSource:
         there = topic_partitions(
             self._consumer, self._log, self._servers, self._topic, timeout_s=timeout_s, reports=not self._reads
         )
-        missing = sorted((self._wanted or frozenset()) - there)
-        if missing:
-            raise InputError(
-                "the Kafka topic does not have these partitions",
-                detail=f"{self._topic} has 0-{max(there)}; asked for {', '.join(map(str, missing))}",
-                hint="check `partitions`",
-            )
+        check_partitions(self._topic, there, self._wanted)
         return share(there, self._wanted, self._instance)
 
     def _assign(self, only: frozenset[int] | None = None) -> None:
