@@ -29,7 +29,7 @@ FINISHED = 1 << 62
 PARTITION = "files"
 _BATCH_BYTES = 4 << 20
 _LOOK_EVERY_S = 0.1
-_LOG = logging.getLogger("sessionize.files")
+_LOG = logging.getLogger("sessionize.input.files")
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 
 
