@@ -77,7 +77,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
 
 
 def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
-    """Name -> how to open it, in the order of writing: tables first, what others listen to last."""
+    """Name -> how to open it, in the order of writing: stores, tables, and what others listen to last."""
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, job.user_name)
     if (postgres := output.postgres) is not None:

@@ -107,7 +107,7 @@ def open_stream(
             on_step=on_step,
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
-        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
+        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock))
 
 
 def _job(config: PipelineConfig, source: StreamSource) -> Job:
