@@ -144,7 +144,7 @@ def _lake(config: PipelineConfig, path: str) -> EpochSink:
 def _stores(config: PipelineConfig, user_name: str) -> "dict[str, Callable[[], StoreSink]]":
     """Name -> how to open it. Runs that end by themselves write to no store."""
     makers = dict[str, Callable[[], "StoreSink"]]()
-    if config.input.kind not in ("kafka", "directory"):
+    if not config.input.is_stream:
         return makers
     if (sqlite := config.output.sqlite) is not None:
         makers["sqlite"] = lambda: _sqlite(config, user_name, sqlite.path)
