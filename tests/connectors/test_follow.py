@@ -13,7 +13,7 @@ import pytest
 
 from sessionize.connectors.files.follow import FINISHED, PARTITION, DirectorySource
 from sessionize.connectors.files.follow_book import Book
-from sessionize.errors import InputError, StateError
+from sessionize.errors import InputError, StateError, UnavailableError
 from sessionize.formats.dialects import dialect_named
 from sessionize.ports import StreamBatch
 
@@ -127,6 +127,40 @@ def test_an_epoch_is_repeated_exactly_and_goes_on(filled: Path) -> None:
         repeated = list(again.read(dict(reversed(ranges.items())), now_ms=7))
         assert users(repeated) == users(whole[begin:end])
         assert users(list(everything(again))) == users(whole[end:])
+
+
+class Shaky(DirectorySource):
+    """Its file server does not answer one look at a file, the n-th after `looks_left` was set."""
+
+    looks_left = 0
+
+    def _seen(self, place: str) -> Any:
+        self.looks_left -= 1
+        if self.looks_left == 0:
+            raise UnavailableError("no answer")
+        return super()._seen(place)
+
+
+def test_a_file_that_cannot_be_reached_for_a_moment_is_read_on_where_it_was(filled: Path) -> None:
+    whole = [batch.ranges for batch in everything(source(filled))]
+    failures = 0
+    for number in range(1, 80):
+        following = Shaky(
+            [filled / "in"],
+            dialect=dialect_named("clicks"),
+            book=filled / f"book-{number}",
+            batch_bytes=2_000,
+        )
+        following.looks_left = number
+        read: list[StreamBatch] = []
+        while PARTITION not in following.read_to_end():
+            try:
+                read += following.poll(timeout_s=0, now_ms=NOW_MS)
+            except UnavailableError:
+                failures += 1
+        assert [batch.ranges for batch in read] == whole, number
+        assert users(read) == EVERYTHING
+    assert failures > 20
 
 
 def test_what_is_the_present_is_kept_for_a_repetition(tmp_path: Path) -> None:

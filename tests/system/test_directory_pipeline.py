@@ -220,7 +220,7 @@ def test_a_file_that_grew_after_it_was_read_is_told(tmp_path: Path, caplog: pyte
     config = pipeline(tmp_path)
     files = {"a.ndjson": rows_of(1)}
     path = put(config, "a.ndjson", encoded(files["a.ndjson"], "ndjson"), age_s=0)
-    with BackgroundRun(open_stream, config) as running, caplog.at_level(logging.WARNING, "sessionize.files"):
+    with BackgroundRun(open_stream, config) as running, caplog.at_level(logging.WARNING, "sessionize.input.files"):
         running.wait_for(lambda: running.reports, "the file")
         with path.open("ab") as file:
             file.write(lines(rows_of(5)))

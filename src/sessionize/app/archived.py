@@ -9,7 +9,6 @@ from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.engine.batch import Job
 from sessionize.errors import ConfigError
-from sessionize.session import columns as col
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg.archive import IcebergTable
@@ -47,11 +46,10 @@ class ArchivedTables:
         late = iceberg.load_table(catalog, database, iceberg.LATE_EVENTS) if iceberg.LATE_EVENTS in names else None
         events = iceberg.load_table(catalog, database, iceberg.EVENTS)
         dialect = config.dialect()
-        only = None if config.output.columns is None else tuple(config.output.columns)
         job = Job(
             policy=config.policy(),
             rules=config.event_rules(),
-            columns=col.SessionColumns.made_of(dialect.columns, only=only),
+            columns=config.session_columns(dialect.columns),
             user_name=dialect.user_name,
         )
         for table in (sessions, events):

@@ -35,6 +35,7 @@ from sessionize.session.policy import Policy
 
 if TYPE_CHECKING:
     from sessionize.connectors.generator.settings import GeneratorSettings
+    from sessionize.session.columns import SessionColumns
     from sessionize.session.rules import Rules
 
 __all__ = [
@@ -112,6 +113,13 @@ class PipelineConfig(Section):
         else:
             dialect = Dialect.mapping(**self.input.mapping.model_dump())
         return replace(dialect, conversion_events=wanted) if wanted else dialect
+
+    def session_columns(self, event_columns: frozenset[str]) -> "SessionColumns":
+        """The session columns to make of events with these columns: those asked for, or all that can be filled."""
+        from sessionize.session.columns import SessionColumns
+
+        only = None if self.output.columns is None else tuple(self.output.columns)
+        return SessionColumns.made_of(event_columns, only=only)
 
     def event_rules(self) -> "Rules":
         """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported."""

@@ -139,6 +139,11 @@ class InputSection(Section):
     generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
     kafka: KafkaInputSection = Field(default_factory=KafkaInputSection, description="Only with kind = kafka.")
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it has no end of its own."""
+        return self.kind in ("kafka", "directory")
+
     @model_validator(mode="before")
     @classmethod
     def _default_dialect(cls, values: Any) -> Any:

@@ -1,6 +1,9 @@
 """The log of a stream: one line of JSON for each epoch, outage and stop, so that other programs can read it."""
 
+import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import structlog
@@ -8,6 +11,7 @@ import structlog
 from sessionize.engine.status import EpochReport
 from sessionize.errors import SessionizeError
 
+INPUTS = logging.getLogger("sessionize.input")  # sources warn by loggers below it
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
 
@@ -55,6 +59,27 @@ class StreamLog:
         """Something of the state that the run does without: damaged files, a merge that is tried again later."""
         self._log.warning(f"state-{what}", problem=which)
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """In this block, what sources warn of is in the log too."""
+        handler = _Told(lambda problem: self._log.warning("input", problem=problem))
+        INPUTS.addHandler(handler)
+        try:
+            yield
+        finally:
+            INPUTS.removeHandler(handler)
+
     def note(self, event: str, **fields: object) -> None:
         """Anything else worth a line."""
         self._log.info(event, **fields)
+
+
+class _Told(logging.Handler):
+    """Hands each warning on."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())

@@ -38,19 +38,31 @@ class Outages:
         self._source, self._on_status, self._on_away = source, on_status, on_away
         self._noticed: dict[str, str] = {}
         self._last = Status()
+        self._telling = threading.Lock()  # those who notice are threads of their own
 
     def note(self, who: str, error: UnavailableError | None) -> None:
         """Somebody is away, or (None) back."""
-        if error is None:
-            self._noticed.pop(who, None)
-        else:
-            detail = "" if error.detail is None else f" ({error.detail})"
-            self._noticed[who] = f"{error.message}{detail}"
-        self.status(self._last)
+        with self._telling:
+            if error is None:
+                self._noticed.pop(who, None)
+            else:
+                detail = "" if error.detail is None else f" ({error.detail})"
+                self._noticed[who] = f"{error.message}{detail}"
+            self._tell(self._last)
+
+    def note_silence(self, who: str) -> None:
+        """Nothing was heard of somebody so far; what is known already says more."""
+        with self._telling:
+            self._noticed.setdefault(who, "no answer yet")
+            self._tell(self._last)
 
     def status(self, now: Status) -> None:
         """How things stand with the engine."""
-        self._last = now
+        with self._telling:
+            self._last = now
+            self._tell(now)
+
+    def _tell(self, now: Status) -> None:
         away = {self._source if who == _SOURCE else who: text for who, text in now.away.items()}
         together = away | self._noticed
         self._on_away(together)
@@ -81,7 +93,7 @@ class Opening:
                 raise StoppedError(f"stopped while waiting for {who}")
             silent_s += _LOOK_EVERY_S
             if silent_s - _LOOK_EVERY_S < _SILENT_S <= silent_s:
-                self._outages.note(who, UnavailableError("no answer yet"))
+                self._outages.note_silence(who)
         try:
             return made.result()
         except UnavailableError as error:

@@ -30,13 +30,10 @@ class PipelinePlan:
         """Open source and outputs. Errors: ConfigError, InputError, OutputError."""
         config = self.config
         source = self._source()
-        wanted = col.SessionColumns.made_of(
-            source.event_columns, only=None if config.output.columns is None else tuple(config.output.columns)
-        )
         job = Job(
             policy=config.policy(),
             rules=config.event_rules(),
-            columns=wanted,
+            columns=config.session_columns(source.event_columns),
             user_name=source.user_name,
             memory_bytes_max=config.run.memory_bytes,
         )

@@ -77,7 +77,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
 
 
 def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
-    """Name -> how to open it, in the order of writing: tables first, what others listen to last."""
+    """Name -> how to open it, in the order of writing: stores, tables, and what others listen to last."""
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, job.user_name)
     if (postgres := output.postgres) is not None:
@@ -144,7 +144,7 @@ def _lake(config: PipelineConfig, path: str) -> EpochSink:
 def _stores(config: PipelineConfig, user_name: str) -> "dict[str, Callable[[], StoreSink]]":
     """Name -> how to open it. Runs that end by themselves write to no store."""
     makers = dict[str, Callable[[], "StoreSink"]]()
-    if config.input.kind not in ("kafka", "directory"):
+    if not config.input.is_stream:
         return makers
     if (sqlite := config.output.sqlite) is not None:
         makers["sqlite"] = lambda: _sqlite(config, user_name, sqlite.path)

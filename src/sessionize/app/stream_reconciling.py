@@ -117,11 +117,17 @@ class StreamReconciler:
 
 
 def stream_reconciler(
-    config: PipelineConfig, writer: str, job: Job, *, stopping: threading.Event, log: "StreamLog | None" = None
+    config: PipelineConfig,
+    writer: str,
+    job: Job,
+    *,
+    stopping: threading.Event,
+    log: "StreamLog | None" = None,
+    clock: Clock | None = None,
 ) -> StreamReconciler | None:
     """What reconciles beside this process's stream; None when nothing does, or another process of the same topic does.
 
-    Errors: ConfigError for sessions that cannot be reconciled.
+    clock: None for the machine's. Errors: ConfigError for sessions that cannot be reconciled.
     """
     if config.stream.reconcile == "none":
         return None
@@ -130,4 +136,4 @@ def stream_reconciler(
     # tables in a shared catalog are one process's to reconcile; those in a home belong to who writes there
     if share is not None and share[0] > 0 and not has_local_catalog(config):
         return None
-    return StreamReconciler(config, writer, stopping=stopping, log=log)
+    return StreamReconciler(config, writer, stopping=stopping, log=log, clock=clock)

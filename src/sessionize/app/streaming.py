@@ -22,13 +22,10 @@ from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
 from sessionize.ports import EpochSink, StreamSource
-from sessionize.session import columns as col
 from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
-
-STREAMS = ("kafka", "directory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +104,11 @@ def open_stream(
             on_step=on_step,
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
-        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log))
+        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock))
 
 
 def _job(config: PipelineConfig, source: StreamSource) -> Job:
-    only = None if config.output.columns is None else tuple(config.output.columns)
-    columns = col.SessionColumns.made_of(source.event_columns, only=only)
+    columns = config.session_columns(source.event_columns)
     return Job(policy=config.policy(), rules=config.event_rules(), columns=columns, user_name=source.user_name)
 
 

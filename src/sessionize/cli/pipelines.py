@@ -146,7 +146,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         else:
             out.print_table(f"pipeline {config.name}", ["key", "value", "from"], lines)
         return
-    if config.input.kind in ("kafka", "directory"):
+    if config.input.is_stream:
         from sessionize.cli.streaming import run_stream
 
         run_stream(config, as_json=as_json)

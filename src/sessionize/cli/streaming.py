@@ -33,7 +33,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
         with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
             # a terminal shows the line, and warnings above it; everybody else gets the log
             log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level, outages=not drawn)
-            with open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
+            with log.listening(), open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
                 totals = opened.run()
     except StoppedError as stopped:
         sys.stderr.write(f"{stopped.message}; nothing was read or written\n")

@@ -44,12 +44,12 @@ def run_stream(
                 sessionizer.push(accepted)
                 if rule.watermark_ms is not None:
                     _write(outputs.sessions, sessionizer.advance(rule.watermark_ms), totals)
-                _book(totals, sessionizer)
+                totals.take_over(sessionizer)
             progress("read", batch.read_bytes, totals)
             if stop():
                 break
         _write(outputs.sessions, sessionizer.flush(rule.latest_ms), totals)
-        _book(totals, sessionizer)
+        totals.take_over(sessionizer)
     return totals
 
 
@@ -66,9 +66,3 @@ def _write(sink: Sink, sessions: pa.Table, totals: Totals) -> None:
     if sessions.num_rows:
         sink.write(sessions)
         totals.sessions += sessions.num_rows
-
-
-def _book(totals: Totals, sessionizer: Sessionizer) -> None:
-    counts = sessionizer.counts
-    totals.settled, totals.pending = counts.settled, counts.pending
-    totals.duplicate, totals.excluded = counts.duplicate, counts.excluded

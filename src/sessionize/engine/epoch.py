@@ -28,13 +28,11 @@ class Epoch:
     late: list[pa.Table] = field(default_factory=list)
     rejected: list[pa.Table] = field(default_factory=list)
     consumed: int = 0
-    read_bytes: int = 0
 
     def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals, *, at_s: float) -> pa.Table:
         """Take a batch in and book it; the accepted events."""
         totals.take_in(batch, None)
         self.consumed += batch.consumed
-        self.read_bytes += batch.read_bytes
         for place, (start, end) in batch.ranges.items():
             self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
         if batch.rejected.num_rows:

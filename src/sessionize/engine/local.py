@@ -114,11 +114,6 @@ class LocalEngine:
         """The books over all epochs since the pipeline first ran, this one's records included."""
         return self._totals
 
-    @property
-    def sessionizer(self) -> Sessionizer:
-        """The state as it stands: for live views."""
-        return self._sessionizer
-
     def close(self) -> None:
         """Release the state's folder; the source and the sinks belong to whoever made them."""
         self._thread.shutdown(wait=True)
@@ -351,9 +346,7 @@ class LocalEngine:
         self._told_error = error
 
     def _book(self) -> None:
-        counts = self._sessionizer.counts
-        self._totals.settled, self._totals.pending = counts.settled, counts.pending
-        self._totals.duplicate, self._totals.excluded = counts.duplicate, counts.excluded
+        self._totals.take_over(self._sessionizer)
         self._totals.latest_ms = self._sessionizer.latest_ms
 
     def _note_outage(self, who: str, error: UnavailableError | None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EventBatch, Sink, StreamBatch
 
 
@@ -43,6 +44,12 @@ class Totals:
                 self.rejected_by_reason[word] = self.rejected_by_reason.get(word, 0) + reason["counts"]
             if rejects is not None:
                 rejects.write(batch.rejected)
+
+    def take_over(self, sessionizer: Sessionizer) -> None:
+        """What became of the events that one Sessionizer was given, all of them."""
+        counts = sessionizer.counts
+        self.settled, self.pending = counts.settled, counts.pending
+        self.duplicate, self.excluded = counts.duplicate, counts.excluded
 
     def as_dict(self) -> dict[str, Any]:
         """The totals by name."""

@@ -5,7 +5,7 @@ soon over. A chunk that mostly stays is sorted by time once; from then on it giv
 and handed out as a view, however often the watermark moves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -153,6 +153,11 @@ class Pending:
         return in_use[:size]
 
     def recode(self, name: str, table: npt.NDArray[np.int32]) -> None:
-        """Replace every code of a column by table[code]; -1 stays (table ends with it)."""
-        for chunk in self._chunks:
-            chunk.rows.columns[name] = table[chunk.rows[name]]
+        """Replace every code of a column by table[code]; -1 stays (table ends with it).
+
+        The rows that were handed in stay as they are: the change log holds the same ones.
+        """
+        self._chunks = [
+            replace(chunk, rows=Rows({**chunk.rows.columns, name: table[chunk.rows[name]]}, chunk.rows.ids))
+            for chunk in self._chunks
+        ]

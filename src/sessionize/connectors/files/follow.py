@@ -29,7 +29,7 @@ FINISHED = 1 << 62
 PARTITION = "files"
 _BATCH_BYTES = 4 << 20
 _LOOK_EVERY_S = 0.1
-_LOG = logging.getLogger("sessionize.files")
+_LOG = logging.getLogger("sessionize.input.files")
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 
 
@@ -117,8 +117,17 @@ class DirectorySource:
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
         """The next batch of the file at hand, or of the next file; waits for one at most timeout_s.
 
-        Errors: InputError when a file that was begun is gone or changed; UnavailableError when a directory is.
+        Errors: InputError when a file that was begun is gone or changed; UnavailableError when a file or a directory
+        cannot be reached. After an error the file at hand is taken up again where it was, before any other.
         """
+        try:
+            return self._polled(timeout_s, now_ms)
+        except BaseException:
+            self._stop_reading()
+            self._waiting.clear()
+            raise
+
+    def _polled(self, timeout_s: float, now_ms: int) -> list[StreamBatch]:
         deadline = time.monotonic() + timeout_s
         while self._reading is None:
             began_s = time.monotonic()

@@ -39,7 +39,7 @@ _BATCH_RECORDS = 50_000
 # they are taken apart (two fifths of the cost of consuming).
 _CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
-_LOG = logging.getLogger("sessionize.kafka")
+_LOG = logging.getLogger("sessionize.input.kafka")
 
 
 class KafkaSource:
