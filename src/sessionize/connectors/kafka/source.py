@@ -94,7 +94,7 @@ class KafkaSource:
         self._assigned = self._reads = False  # _reads: the client has records to hand out
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
-        self._asked_s = time.monotonic()  # when the topic's partitions were last asked for
+        self._asked_s = self._heard_s = time.monotonic()  # when we last asked for the partitions, and last got records
         try:
             self._mine = self._find_partitions(unavailable_after_s)
             there = {p: self._watermarks(p) for p in self._mine} if until_now or start == "latest" else {}
@@ -268,10 +268,11 @@ class KafkaSource:
             return
         self._asked_s = time.monotonic()
         try:
-            mine = self._find_partitions(0.0 if down else _PROBE_EVERY_S)
+            mine = self._find_partitions(_PROBE_EVERY_S)
         except UnavailableError:
             self._log.down()
-            if self._log.down_s > self._unavailable_after_s:
+            # a server that was just started may send records before it answers questions
+            if min(self._log.down_s, time.monotonic() - self._heard_s) > self._unavailable_after_s:
                 raise
             return
         if self._bounds.there:
@@ -290,6 +291,7 @@ class KafkaSource:
         if not messages and timeout_s > 0:
             messages = self._consumer.consume(1, timeout_s)
         while messages:
+            self._heard_s = time.monotonic()
             fetched(messages, found)
             left -= len(messages)
             messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0) if left > 0 else []
