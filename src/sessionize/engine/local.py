@@ -234,7 +234,7 @@ class LocalEngine:
         self._book()
         changes = self._sessionizer.changes()
         if self._live is not None:
-            self._live.touched(changes.gone)
+            self._live.touched(rows.sessions[self._job.user_name])  # they have ended, and nothing new needs to come
         header = {
             "positions": dict(self._positions),
             "latest_ms": self._watermarks.latest_ms,
