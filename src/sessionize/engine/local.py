@@ -1,4 +1,4 @@
-"""The local engine: a stream to sessions, in epochs, exactly once (docs/adr, the note on epochs).
+"""The local engine: a stream to sessions, in epochs, exactly once (docs/adr/0009-epochs.md).
 
     process   polls read; late events are set aside, the others pushed; nothing becomes final
     plan      what the epoch consists of is made durable
