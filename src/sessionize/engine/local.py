@@ -136,6 +136,11 @@ class LocalEngine:
             self._await_writing()
             if self._live is not None:  # what the last epoch ended is no longer open
                 self._live.refresh(self._sessionizer, at_s=math.inf, now_ms=self._clock.now_ms())
+        except BaseException as error:
+            self._patience.give_up()  # it is told now, not when the writer's patience ends
+            if self._writing is not None and (another := self._writing.exception()) is not None:
+                error.add_note(f"and the epoch before was not written: {another}")
+            raise
         finally:
             self._thread.shutdown(wait=True)
         return self._totals
