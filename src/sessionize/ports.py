@@ -61,7 +61,7 @@ class Sink(Protocol):
         """Drop what was written since the last commit."""
 
 
-# ---- streams: input without end, read in epochs (docs/adr, the note on epochs) ----
+# ---- streams: input without end, read in epochs (docs/adr/0009-epochs.md) ----
 
 # Place -> the offset to read next. A place is what a source counts in: a Kafka partition, a file.
 Positions = Mapping[str, int]

@@ -9,12 +9,13 @@ import pytest
 
 from sessionize.app import rejected as module
 from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.maintaining import UpkeepSettings, maintain
 from sessionize.app.pending import Pending
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.rejected import rejected_reasons, retry_rejected
-from sessionize.connectors.iceberg import IcebergSink, open_catalog, rejected_events
+from sessionize.connectors.iceberg import IcebergSink, events, open_catalog, rejected_events
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
@@ -146,6 +147,28 @@ def test_a_kill_neither_loses_nor_doubles(
     assert counts(changed) == (3, 5)
     assert retry_rejected(changed.home, changed, now_ms=NOON).finished == 0
     assert counts(changed) == (3, 5)
+
+
+def test_a_killed_retry_is_known_after_its_snapshot_has_expired(
+    config: PipelineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = pipeline(tmp_path, "auto")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RowReplacer, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retry_rejected(changed.home, changed, now_ms=NOON)
+    another = IcebergSink(open_catalog(changed.home), events("uuid"), table="late_events")
+    another.write(pa.table({"uuid": ["zoe"], "event_time_ms": [NOON]}))
+    another.commit()
+    maintain(changed.home, UpkeepSettings(keep_days=0, keep_snapshots=1), database="sessions")
+    assert counts(changed) == (4, 8)
+    done = retry_rejected(changed.home, changed, now_ms=NOON)
+    assert (done.usable, done.finished) == (0, 3)
+    assert counts(changed) == (4, 5)
 
 
 def test_only_tables_can_be_retried(config: PipelineConfig, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport
-from sessionize.errors import OutputError, StateError, UnavailableError
+from sessionize.errors import InputError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.session import columns as col
 from sessionize.testing.comparison import expected_sessions, sorted_rows
@@ -412,6 +412,32 @@ def test_silence_ends_sessions_by_the_clock(tmp_path: Path) -> None:
     assert made.totals.pending == 0
     ended = {row["end_reason"] for row in sessions_of(sink)}
     assert ended == {"inactivity"}
+
+
+class Gone(RecordedStream):
+    """What comes after the first records is gone for good."""
+
+    has_read = False
+
+    def poll(self, **options: Any) -> Any:
+        if self.has_read:
+            raise InputError("records are gone")
+        batches = super().poll(**options)
+        self.has_read = bool(batches)
+        return batches
+
+
+def test_an_error_ends_the_run_at_once_though_a_server_is_away(tmp_path: Path) -> None:
+    made = engine(
+        tmp_path,
+        Gone([VISITS]),
+        {"away": KeptEpochs(fail=[UnavailableError("the store is away")] * 10_000)},
+        tempo=Tempo(epoch_rows_max=1, poll_s=0, outage_s_max=3_600),
+    )
+    with pytest.raises(InputError, match="records are gone") as caught:
+        made.run()
+    made.close()
+    assert caught.value.__notes__ == ["and the epoch before was not written: the store is away"]
 
 
 def test_the_books_hold_in_every_epoch(tmp_path: Path) -> None:

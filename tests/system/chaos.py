@@ -40,12 +40,13 @@ from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
 from sessionize.connectors.store import StoreSink
 from sessionize.testing.oracle import Oracle
+from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
+from sessionize.testing.tables import COMPARED
 from tests.system.kills import Killer, points, start
 
 PASSWORD = "CHAOS_PASSWORD"
-FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
 TOPICS = """[output.kafka]
 sessions = "{topic}-sessions"
 enriched = "{topic}-enriched"
@@ -57,7 +58,6 @@ KINDS = ("sessions", "enriched", "late", "rejected")
 PARTITIONS = 4
 LATENESS = "5m"
 RECONCILE_KILLS = 4  # of each stream, besides the others
-COMPARED = ("session_id", "session_start_time_ms", "session_end_time_ms", "event_count", "start_reason", "end_reason")
 
 CONFIG = """
 name = "chaos"
@@ -205,7 +205,7 @@ def campaign(
         where = _killed(result, config, kill)
         planned = _left_planned(where, planned)
     _killed(result, load_pipeline(str(path), environ={}, overrides={"stream.epoch_rows": 1_000_000}), None)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     compare(result, oracle, config, dsn)
     if with_topics:
         compare_topics(result, oracle, config, kafka, topic)

@@ -27,11 +27,11 @@ from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.streaming import open_stream
 from sessionize.testing.oracle import Oracle
+from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
 from tests.system.chaos import (
     CONFIG,
     EPOCH_ROWS,
-    FAR_OFF,
     LATENESS,
     PARTITIONS,
     Campaign,
@@ -128,7 +128,7 @@ def campaign(kafka: KafkaServers, folder: Path, *, kills: int, seed: int) -> Cam
     again("maintain", upkeep, None)
     through(reconcile_all)
     through(clean_up)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     expected = oracle.sessions(config.policy(), config.event_rules(), late_too=True)
     compare_events(result, oracle, config)
     rows = run_query(config.home, "SELECT * FROM user_sessions").to_pylist()

@@ -23,11 +23,11 @@ from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroWriter
 from sessionize.testing.oracle import Oracle
+from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.services.registry import SchemaRegistryServer
 
 COMMAND = Path(sys.executable).with_name("sessionize")
-FAR_OFF = 4_000_000_000_000
 COLUMNS = "session_start_time_ms, session_end_time_ms, event_count, pages_visited, start_reason, end_reason"
 SCHEMA = json.dumps(
     {
@@ -133,7 +133,7 @@ def test_what_produce_writes_gives_the_rows_of_the_reference(
         config = pipeline(tmp_path, kafka.servers, topic, dialect="clickstream", **where)
         totals = run(config)
     parts = parts_as_json(kafka.servers, topic, schema, 0 if place == "file" else 5)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     assert totals.consumed == sum(map(len, parts)) > 2_000
     assert (totals.late, totals.rejected) == (len(oracle.late), oracle.rejected)
     assert oracle.late

@@ -31,9 +31,9 @@ from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.testing.oracle import Oracle
+from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
 
-FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
 DAY_MS = 86_400_000
 COLUMNS = "uuid, session_id, session_start_time_ms, session_end_time_ms, event_count, start_reason, end_reason"
 NAMES = COLUMNS.replace("uuid", "user").split(", ")
@@ -101,7 +101,7 @@ def run(config: PipelineConfig, **options: Any) -> Totals:
 
 
 def oracle_of(config: PipelineConfig, parts: list[list[bytes]]) -> Oracle:
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     assert oracle.late
     return oracle
 

@@ -25,9 +25,9 @@ from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.status import EpochReport
 from sessionize.engine.totals import Totals
 from sessionize.testing.oracle import Oracle
+from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
 
-FAR_OFF = 4_000_000_000_000  # what the generator dates beyond it is meant to be in the future
 COLUMNS = (
     "session_id",
     "session_start_time_ms",
@@ -126,7 +126,7 @@ def test_stream_batch_and_replay_are_the_same(
     topic = filled_topic(kafka, parts)
     config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=epoch_rows)
     totals, _ = run(config)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     assert oracle.late
     assert session_rows(config) == expected_rows(oracle, config)
     assert (count(config, "events"), count(config, "late_events")) == (len(oracle.on_time), len(oracle.late))
@@ -148,7 +148,9 @@ def test_the_next_run_reads_only_what_is_new(tmp_path: Path, kafka: KafkaServers
     kafka.send(topic, second)
     totals, reports = run(pipeline(tmp_path, kafka, topic))
     assert (totals.consumed, sum(report.consumed for report in reports)) == (150, 50)
-    oracle = Oracle.of_json([first + second], config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(
+        [first + second], config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS
+    )
     assert session_rows(config) == expected_rows(oracle, config)
 
 
@@ -158,7 +160,7 @@ def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, 
     parts = dealt(records, 2)
     config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=500)
     totals, _ = run(config)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     assert totals.rejected == count(config, "rejected_events") == oracle.rejected > 0
     assert session_rows(config) == expected_rows(oracle, config)
     raw = run_query(config.home, "SELECT raw, source, line_number FROM rejected_events").to_pylist()
@@ -235,7 +237,7 @@ def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServ
     assert count(config, "events") + count(config, "late_events") == part.consumed - part.rejected
     totals, _ = run(config)
     assert totals.consumed == len(records)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF)
+    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     assert session_rows(config) == expected_rows(oracle, config)
 
 

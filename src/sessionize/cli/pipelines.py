@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -138,6 +138,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     from sessionize.app.pipelines import plan_pipeline
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
+    from sessionize.cli.stopping import stopped_by_signals
 
     if dry_run:
         lines = explain_config(config)
@@ -153,8 +154,9 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         return
     started = time.perf_counter()
     opened = plan_pipeline(config).open()
-    with Interruptible() as interrupted, shown(opened.source.size_bytes, enabled=not as_json) as progress:
-        totals = opened.run(progress, stop=interrupted)
+    follows = "finishing the sessions so far (once more to give up)"
+    with stopped_by_signals(follows) as stopping, shown(opened.source.size_bytes, enabled=not as_json) as progress:
+        totals = opened.run(progress, stop=stopping.is_set)
     seconds = time.perf_counter() - started
     where = (
         "a temporary folder, removed again"
@@ -182,36 +184,3 @@ def print_sessions(
     name = table.replace('"', '""')
     sql = f'SELECT {SHOWN_COLUMNS} FROM "{name}" ORDER BY event_count DESC, session_id LIMIT {limit}'
     print_rows("the largest sessions", run_query(home, sql, database=database, catalog=catalog))
-
-
-class Interruptible:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the present batch; a second one is for real."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[Any, Any] = {}
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> "Interruptible":
-        import signal
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import signal
-
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        import signal
-
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        sys.stderr.write("stopping: finishing the sessions so far (once more to give up)\n")
-        signal.signal(number, self._ask)

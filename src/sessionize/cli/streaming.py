@@ -1,8 +1,6 @@
 """A stream on the terminal: a line that says how things stand, and what it came to at the end."""
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,13 +22,15 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     from sessionize.app.opening import StoppedError
     from sessionize.app.streaming import open_stream
     from sessionize.cli import output as out
+    from sessionize.cli.stopping import stopped_by_signals
 
     # Arrow's own allocator gives memory back between polls and has it cleared again: half of a stream's system time.
     pa.set_memory_pool(pa.system_memory_pool())
     started = time.perf_counter()
     drawn = sys.stderr.isatty() and not as_json
     try:
-        with stopped_by_signals() as stopping, status_line(enabled=drawn) as show:
+        follows = "finishing this epoch (once more to give up; the next run repeats what is open)"
+        with stopped_by_signals(follows) as stopping, status_line(enabled=drawn) as show:
             # a terminal shows the line, and warnings above it; everybody else gets the log
             log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level, outages=not drawn)
             with log.listening(), open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
@@ -43,25 +43,6 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
         out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
     elif config.run.log_level in ("DEBUG", "INFO"):
         out.print_totals(totals, None, opened.describe())
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second one is for real."""
-    stopping = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-        sys.stderr.write("stopping: finishing this epoch (once more to give up; the next run repeats what is open)\n")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

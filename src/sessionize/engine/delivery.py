@@ -34,6 +34,11 @@ class Patience:
         self._outage_s_max = outage_s_max
         self._stopping = stopping
         self._on_outage = on_outage
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """The run ends by another error: calls that wait in other threads are not tried again."""
+        self._given_up.set()
 
     def call(self, who: str, what: Callable[[], T]) -> T:
         """The result of what(). Errors: its own; UnavailableError when it lasts too long, or the run is to end."""
@@ -48,7 +53,11 @@ class Patience:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
             wait=tenacity.wait_exponential_jitter(multiplier=_WAIT_MIN_S, max=_WAIT_MAX_S, jitter=_WAIT_MIN_S),
-            stop=tenacity.stop_after_delay(self._outage_s_max) | tenacity.stop_when_event_set(self._stopping),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_delay(self._outage_s_max),
+                tenacity.stop_when_event_set(self._stopping),
+                tenacity.stop_when_event_set(self._given_up),
+            ),
             sleep=tenacity.sleep_using_event(self._stopping),
             before_sleep=tell,
             reraise=True,

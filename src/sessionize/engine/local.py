@@ -1,4 +1,4 @@
-"""The local engine: a stream to sessions, in epochs, exactly once (docs/adr, the note on epochs).
+"""The local engine: a stream to sessions, in epochs, exactly once (docs/adr/0009-epochs.md).
 
     process   polls read; late events are set aside, the others pushed; nothing becomes final
     plan      what the epoch consists of is made durable
@@ -136,6 +136,11 @@ class LocalEngine:
             self._await_writing()
             if self._live is not None:  # what the last epoch ended is no longer open
                 self._live.refresh(self._sessionizer, at_s=math.inf, now_ms=self._clock.now_ms())
+        except BaseException as error:
+            self._patience.give_up()  # it is told now, not when the writer's patience ends
+            if self._writing is not None and (another := self._writing.exception()) is not None:
+                error.add_note(f"and the epoch before was not written: {another}")
+            raise
         finally:
             self._thread.shutdown(wait=True)
         return self._totals
@@ -234,7 +239,7 @@ class LocalEngine:
         self._book()
         changes = self._sessionizer.changes()
         if self._live is not None:
-            self._live.touched(changes.gone)
+            self._live.touched(rows.sessions[self._job.user_name])  # they have ended, and nothing new needs to come
         header = {
             "positions": dict(self._positions),
             "latest_ms": self._watermarks.latest_ms,

@@ -48,9 +48,8 @@ class DirectorySource:
 
     paths: directories, with all below them, or patterns such as logs/*.ndjson.gz. book: a file of this source's own,
     kept beside the checkpoints. settle_s: how long a file must have been left alone; broken_after_s: one that cannot be
-    read. max_future_ms: events later than
-    the moment their file was taken up plus this are rejected. until_now: read only files that are there now. Errors:
-    InputError for a directory that does not exist.
+    read. max_future_ms: events later than the moment their file was taken up plus this are rejected. until_now: read
+    only files that are there now. Errors: InputError for a directory that does not exist.
     """
 
     def __init__(
