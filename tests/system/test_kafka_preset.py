@@ -1,4 +1,4 @@
-"""The way into streams that the README shows: `produce` to a topic, the preset that reads it, and what may not change."""
+"""The way into streams that the README shows: `produce`, the preset that reads a topic, and what may not change."""
 
 import subprocess
 import sys
