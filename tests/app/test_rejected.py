@@ -14,7 +14,7 @@ from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.rejected import rejected_reasons, retry_rejected
-from sessionize.connectors.iceberg import IcebergSink, open_catalog, rejected_events
+from sessionize.connectors.iceberg import IcebergSink, events, open_catalog, rejected_events
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
@@ -146,6 +146,29 @@ def test_a_kill_neither_loses_nor_doubles(
     assert counts(changed) == (3, 5)
     assert retry_rejected(changed.home, changed, now_ms=NOON).finished == 0
     assert counts(changed) == (3, 5)
+
+
+def test_a_kill_is_known_when_the_snapshot_has_expired(
+    config: PipelineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = pipeline(tmp_path, "auto")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RowReplacer, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retry_rejected(changed.home, changed, now_ms=NOON)
+    later = IcebergSink(open_catalog(changed.home), events("uuid"), table="late_events")
+    later.write(pa.table({"uuid": ["eve"], "event_time_ms": [NOON]}))
+    later.commit()
+    later.table.maintenance.expire_snapshots().by_id(later.table.snapshots()[0].snapshot_id).commit()
+
+    done = retry_rejected(changed.home, changed, now_ms=NOON)
+
+    assert (done.usable, done.finished) == (0, 3)
+    assert counts(changed) == (3 + 1, 5)
 
 
 def test_only_tables_can_be_retried(config: PipelineConfig, tmp_path: Path) -> None:

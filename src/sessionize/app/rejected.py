@@ -184,7 +184,8 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
         pending.drop(token)
         raise
     try:
-        sink.commit(snapshot_properties={RETRY: token})
+        # the table's own property is still there when the snapshot has expired
+        sink.commit(snapshot_properties={RETRY: token}, table_properties={RETRY: token})
     except BaseException:
         # only the table can tell whether it happened: the next retry asks it
         sink.abort()
@@ -213,8 +214,9 @@ def _finish_interrupted(home: Path, catalog: "Catalog", config: PipelineConfig) 
     for token in pending.tokens():
         landed = False
         if LATE_EVENTS in table_names(catalog, database):
-            snapshots = load_table(catalog, database, LATE_EVENTS).snapshots()
-            landed = any(each.summary is not None and each.summary[RETRY] == token for each in snapshots)
+            late = load_table(catalog, database, LATE_EVENTS)
+            said = [each.summary[RETRY] for each in late.snapshots() if each.summary is not None]
+            landed = token in (late.properties.get(RETRY), *said)
         if landed:
             records = pending.read(token)["records"]
             _remove(catalog, config, token, records)
