@@ -8,6 +8,7 @@ from pyiceberg.types import DoubleType, LongType, StringType
 from sessionize.connectors.iceberg import (
     Catalog,
     IcebergSink,
+    alignment,
     events,
     load_table,
     open_catalog,
@@ -269,3 +270,16 @@ def test_nobody_else_fills_the_columns_that_readers_find_rows_by(catalog: Catalo
     rows = stored(catalog, "user", "user_hash_bucket", "event_date", "properties")
     assert [row[:3] for row in rows[2:]] == [row[:3] for row in rows[:2]]
     assert [row[3] for row in rows[2:]] == ['{"event_date":"x","user_hash_bucket":77}', None]
+
+
+def test_names_without_end_do_not_become_columns_without_end(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(catalog, {"user": ["ann"], "event_time_ms": [1]})
+    there = len(load_table(catalog, "sessions", "events").schema().fields)
+    monkeypatch.setattr(alignment, "COLUMNS_MAX", there + 2)
+    write(catalog, {"user": ["ann"], "event_time_ms": [2], "a0": [0], "b0": [0]})
+    for n in (1, 2):
+        write(catalog, {"user": ["ann"], "event_time_ms": [2 + n], f"a{n}": [n], f"b{n}": [n], "a0": [7]})
+
+    assert len(load_table(catalog, "sessions", "events").schema().fields) == there + 2
+    rows = [(None, None, None), (0, 0, None), (7, None, '{"a1":1,"b1":1}'), (7, None, '{"a2":2,"b2":2}')]
+    assert stored(catalog, "a0", "b0", "properties") == rows

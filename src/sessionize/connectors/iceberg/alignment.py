@@ -19,6 +19,9 @@ from sessionize.errors import OutputError
 from sessionize.formats.properties import with_fields
 from sessionize.session.columns import PROPERTIES, USER
 
+# Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
+COLUMNS_MAX = 1_000
+
 
 def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
     """Rows with the table's name for the user and with the columns that can be derived.
@@ -92,17 +95,21 @@ def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa
     """Rows whose further columns all fit the table: the others' values become JSON text in `properties`.
 
     A field of the input may hold a number in one record and text in the next; that must never stop a run, nor lose
-    either. own: the columns of the layout itself, which have to fit.
+    either. Nor may names without end: a table has COLUMNS_MAX at most. own: the columns of the layout itself, which
+    have to fit.
     """
     types = {column.name: column.field_type for column in schema.fields}
     lower = {name.lower(): name for name in types}
-    misfits = []
+    misfits, room = [], max(0, COLUMNS_MAX - len(types))
     for column in rows.schema:
         if column.name in own:
             continue
         twin = lower.setdefault(column.name.lower(), column.name)
-        if twin != column.name or not _fits(column, types.get(column.name)):
+        is_known = column.name in types
+        if twin != column.name or not _fits(column, types.get(column.name)) or not (is_known or room):
             misfits.append(column.name)
+        elif not is_known:
+            room -= 1
     return _set_aside(rows, misfits) if misfits else rows
 
 
