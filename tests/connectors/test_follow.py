@@ -253,3 +253,13 @@ def test_a_torn_book_counts_as_far_as_it_is_whole(tmp_path: Path) -> None:
     following.seek({"a.ndjson": 2})
     with pytest.raises(InputError, match="not in the book"):
         following.poll(timeout_s=0, now_ms=NOW_MS)
+
+
+def test_a_file_whose_name_is_no_text_can_have_broken_lines(tmp_path: Path) -> None:
+    """Its name stands beside each rejected record, and columns of text take only UTF-8."""
+    put(tmp_path / "in" / os.fsdecode(b"caf\xe9.ndjson"), b"junk\n" + lines("a", 2))
+    put(tmp_path / "in" / "café.ndjson", b"junk\n" + lines("b", 2), age=1)
+    batches = list(everything(source(tmp_path)))
+    assert users(batches) == expected(("a", 2), ("b", 2))
+    sources = [Path(name).name for batch in batches for name in batch.rejected["source"].to_pylist()]
+    assert sources == ["caf�.ndjson", "café.ndjson"]

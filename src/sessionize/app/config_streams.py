@@ -38,10 +38,28 @@ def _partitions(value: str) -> str:
     return value
 
 
+_SECRETS = (
+    *("password", "secret", "token", "credential", "passphrase", "user.info"),
+    *("key.pem", "account-key", "connection-string", "authorization"),
+)
+# In an address: between user and host, or as a parameter of any of the servers' own names for it.
+_PASSWORD = re.compile(r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])\w*(?:password|passwd)\s*=", re.IGNORECASE)
+
+
 def is_secret(name: str) -> bool:
     """Whether what a setting of this name holds is likely to be secret."""
     lower = name.lower()
-    return any(word in lower for word in ("password", "secret", "token", "credential", "passphrase", "user.info"))
+    return any(word in lower for word in _SECRETS)
+
+
+def _without_password(value: str) -> str:
+    if _PASSWORD.search(value):
+        refuse(
+            "it has a password in it",
+            "take it out, and say where it is: by password_env or password_file, or as a setting name=env:VARIABLE",
+            secret=True,
+        )
+    return value
 
 
 def _registry_address(value: str) -> str:
@@ -59,6 +77,7 @@ def _registry_address(value: str) -> str:
 
 Setting = Annotated[kinds.Text, AfterValidator(_setting)]
 Settings = tuple[Setting, ...]
+Address = Annotated[kinds.Text, AfterValidator(_without_password)]
 TopicName = Annotated[kinds.Text, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Partitions = Annotated[kinds.Text, AfterValidator(_partitions), Schema({"type": "string", "pattern": _PARTITIONS})]
 Count = Annotated[StrictInt, Field(ge=1, le=10_000)]
@@ -150,7 +169,7 @@ class KafkaInputSection(Section):
 class PostgresSection(Section):
     """A PostgreSQL database that serves the sessions."""
 
-    dsn: kinds.Text = key(
+    dsn: Address = key(
         "postgresql://127.0.0.1/sessionize",
         "Address of the database, without a password.",
         example="postgresql://sessions@db.internal/analytics",
@@ -170,7 +189,7 @@ class SqliteSection(Section):
 class RedisSection(Section):
     """Redis shows the sessions that are open now. A cache: it is emptied and filled again at every start."""
 
-    url: kinds.Text = key("redis://127.0.0.1:6379/0", "Address, without a password.", example="redis://cache:6379/1")
+    url: Address = key("redis://127.0.0.1:6379/0", "Address, without a password.", example="redis://cache:6379/1")
     prefix: kinds.Text = key("sessionize:", "What every key begins with.", example="web:")
     password_env: kinds.Text | None = key(
         None, "Environment variable that holds the password.", example="REDIS_PASSWORD"
@@ -214,7 +233,7 @@ class CatalogSection(Section):
     kind: Literal["sqlite", "postgres", "rest"] = key(
         "sqlite", "sqlite is a file under run.home; the others are servers.", example="rest"
     )
-    uri: kinds.Text | None = key(
+    uri: Address | None = key(
         None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
     )
     warehouse: kinds.Text | None = key(

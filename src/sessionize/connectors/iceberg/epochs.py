@@ -32,6 +32,8 @@ WRITER = "sessionize.writer"
 EPOCH = "sessionize.epoch"
 PLAN = "sessionize.plan"
 WATERMARK = "sessionize.watermark-ms"
+# A table property: the plan of the writer's first epoch.
+BEGUN = "sessionize.begun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,7 @@ class IcebergEpochSink:
         try:
             # All tables are asked before any of them changes.
             todo = [(sink, tables[kind]) for kind, sink in self._sinks.items() if not _has(sink.refresh(), epoch)]
+            _check_beginning(epoch, [sink.table for sink in self._sinks.values()])
             with_rows = [(sink, its) for sink, its in todo if its.num_rows]
             for sink, its in with_rows:
                 sink.write(its)
@@ -150,6 +153,23 @@ def _has(table: Table, epoch: EpochId) -> bool:
     return True
 
 
+def _check_beginning(epoch: EpochId, tables: list[Table]) -> None:
+    """Errors: StateError for a first epoch that is not the one which the tables began with.
+
+    They may be far past it, and its snapshot gone: then all that an empty state writes would be passed over in silence.
+    """
+    for table in tables if epoch.number == 1 else ():
+        plan = table.properties.get(f"{BEGUN}.{epoch.writer}", epoch.plan)
+        if plan != epoch.plan:
+            raise StateError(
+                "a table has this epoch from another plan",
+                detail=f"{'.'.join(table.name())}: the first epoch of writer {epoch.writer!r} had the plan {plan}, "
+                f"now it is {epoch.plan}",
+                hint="the state was removed and the tables were not; "
+                "bring the state back, or begin under another name and with other tables",
+            )
+
+
 def _plan_of(table: Table, epoch: EpochId) -> str | None:
     """The plan of an earlier epoch, as long as its snapshot is kept."""
     for snapshot in table.metadata.snapshots:
@@ -174,6 +194,8 @@ def _parsed(table: Table, writer: str, value: str, watermark: str | None) -> Epo
 def _record(epoch: EpochId, watermark_ms: int | None) -> Mapping[str, str]:
     """What the table keeps for good."""
     record = {f"{EPOCH}.{epoch.writer}": f"{epoch.number} {epoch.plan}"}
+    if epoch.number == 1:
+        record[f"{BEGUN}.{epoch.writer}"] = epoch.plan
     return record if watermark_ms is None else {**record, f"{WATERMARK}.{epoch.writer}": str(watermark_ms)}
 
 
