@@ -94,6 +94,13 @@ def test_bare_numbers_are_minutes_and_hours(sessionize, tmp_path):
     assert sessionize("batch", "in.ndjson", "-o", "o.csv", "--gap", "2", *mapping).json["sessions"] == 1
 
 
+@pytest.mark.parametrize("command", ["batch", "label", "explain"])
+def test_the_help_says_what_a_bare_number_is(sessionize, command):
+    help_text = " ".join(sessionize(command, "--help").out.replace("│", " ").split())
+    assert "a number alone is minutes" in help_text
+    assert "a number alone is hours" in help_text
+
+
 def test_only_some_columns(sessionize, events, tmp_path):
     sessionize("batch", "events.ndjson", "-o", "o.parquet", "--columns", "user,event_count, pages_visited")
     assert pq.read_schema(tmp_path / "o.parquet").names == ["uuid", "event_count", "pages_visited"]
