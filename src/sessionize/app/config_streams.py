@@ -32,10 +32,13 @@ def _setting(value: str) -> str:
 
 _SECRETS = (
     *("password", "secret", "token", "credential", "passphrase", "user.info"),
-    *("key.pem", "account-key", "connection-string", "authorization"),
+    *("key.pem", "keystore.pem", "account-key", "connection-string", "authorization"),
+    *("jaas.config", "oauthbearer.config"),
 )
 # In an address: between user and host, or as a parameter of any of the servers' own names for it.
-_PASSWORD = re.compile(r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])\w*(?:password|passwd)\s*=", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])(?:\w*(?:password|passwd|secret|token|api_?key)|key)\s*=", re.IGNORECASE
+)
 
 
 def _is_secret(name: str) -> bool:
@@ -227,7 +230,7 @@ class CatalogSection(Section):
     uri: Address | None = key(
         None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
     )
-    warehouse: kinds.Text | None = key(
+    warehouse: Address | None = key(
         None, "Where data files go: a folder or s3://bucket/path; run.home when left out.", example="s3://lake/sessions"
     )
     settings: Settings = key(
