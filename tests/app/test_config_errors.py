@@ -239,12 +239,29 @@ def test_the_environment_is_checked_like_the_file(tmp_path: Path, environ: dict[
         ({"rules": "1m"}, ["rules is not usable: it is a section"]),
         ({"rules.gap.x": "1m"}, ["rules.gap is not usable"]),
         ({"input.mapping": {"user": "u"}}, ["input.mapping.time is missing", "option: "]),
+        ({"input.kafka.partitions": "a-b"}, ["numbers of partitions and ranges", '"0-3,7"']),
+        ({"input.paths": "[a.csv]"}, ['input.paths = "[a.csv]"', """--set 'input.paths=["…"]'"""]),
     ],
 )
 def test_options_are_checked_like_the_file(tmp_path: Path, overrides: dict[str, object], expected: list[str]) -> None:
     error = refusal(tmp_path, "[rules]\ngap = '1m'", overrides=overrides)
     for words in expected:
         assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("input.kafka.settings", "[sasl.password=geheim]"),
+        ("input.kafka.settings", "sasl.password=geheim"),
+        ("output.catalog.settings", "[a=b, s3.secret-access-key=geheim]"),
+        ("input.kafka.password", "geheim"),
+    ],
+)
+def test_a_secret_on_the_command_line_is_not_repeated(tmp_path: Path, key: str, value: str) -> None:
+    error = refusal(tmp_path, "", overrides={key: value})
+    assert " = …" in str(error)
+    assert "geheim" not in str(error)
 
 
 def test_a_file_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_rejected_show_and_retry(home: Path) -> None:
     total = sum(each["count"] for each in reasons)
     assert set(reasons[0]) == {"reason", "count", "example"}
     assert f"{total:,} rejected records" in run("rejected", "show", "--home", home)
+    assert json.loads(run("rejected", "--home", home, "--json")) == reasons
+    with pytest.raises(ConfigError, match="before the command"):
+        run("rejected", "--home", home, "retry")
     done = json.loads(run("rejected", "retry", "--home", home, "--dry-run", "--json"))
     assert done["looked_at"] == total
     assert done["usable"] + sum(done["unusable"].values()) == total
@@ -75,10 +78,13 @@ def test_rejected_show_and_retry(home: Path) -> None:
     assert f"still {one}" in printed
 
 
-def test_errors_reach_the_command_line(tmp_path: Path) -> None:
+def test_errors_reach_the_command_line(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no tables yet"):
         run("reconcile", "--home", tmp_path)
     with pytest.raises(ConfigError, match="no tables yet"):
         run("rejected", "retry", "--home", tmp_path)
+    with pytest.raises(ConfigError, match="not made by this pipeline") as caught:
+        run("reconcile", "--home", home, "--set", "input.dialect=clicks")
+    assert "'user_id', it is 'uuid' there" in str(caught.value)
     with pytest.raises(ConfigError, match="--window"):
         run("reconcile", "--home", tmp_path, "--window", "soon")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictInt, model_validator
+from pydantic import WithJsonSchema as Schema
 
 from sessionize.app import config_types as kinds
 from sessionize.app.config_section import Section, key
@@ -15,18 +16,25 @@ from sessionize.app.config_types import refuse
 
 # What the names of settings begin with that are for the schema registry.
 REGISTRY_PREFIX = "schema.registry."
+_PARTITIONS = r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$"
 
 
 def _setting(value: str) -> str:
     name, equals, _ = value.partition("=")
     if not equals or not name.strip():
         refuse("it is not a setting", 'write "name=value", "name=env:VARIABLE" or "name=file:PATH"')
-    if _is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
+    if is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
         refuse(
             "a secret may not stand in the file",
             f'write "{name.strip()}=env:VARIABLE" or "{name.strip()}=file:PATH"',
             secret=True,
         )
+    return value
+
+
+def _partitions(value: str) -> str:
+    if re.fullmatch(_PARTITIONS, value, re.ASCII) is None:
+        refuse("it takes numbers of partitions and ranges of them", 'write for example "0-3,7"')
     return value
 
 
@@ -41,7 +49,8 @@ _PASSWORD = re.compile(
 )
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether what a setting of this name holds is likely to be secret."""
     lower = name.lower()
     return any(word in lower for word in _SECRETS)
 
@@ -73,7 +82,7 @@ Setting = Annotated[kinds.Text, AfterValidator(_setting)]
 Settings = tuple[Setting, ...]
 Address = Annotated[kinds.Text, AfterValidator(_without_password)]
 TopicName = Annotated[kinds.Text, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Partitions = Annotated[kinds.Text, Field(pattern=r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$")]
+Partitions = Annotated[kinds.Text, AfterValidator(_partitions), Schema({"type": "string", "pattern": _PARTITIONS})]
 Count = Annotated[StrictInt, Field(ge=1, le=10_000)]
 Ordinal = Annotated[StrictInt, Field(ge=0, le=9_999)]
 
@@ -231,7 +240,9 @@ class CatalogSection(Section):
         None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
     )
     warehouse: Address | None = key(
-        None, "Where data files go: a folder or s3://bucket/path; run.home when left out.", example="s3://lake/sessions"
+        None,
+        "Where data files go: a folder or s3://bucket/path; `<run.home>/warehouse` when left out.",
+        example="s3://lake/sessions",
     )
     settings: Settings = key(
         (),

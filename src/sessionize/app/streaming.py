@@ -21,6 +21,7 @@ from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
+from sessionize.errors import StateError
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.session.durations import parse_duration_ms
 
@@ -72,7 +73,7 @@ def open_stream(
     opening = Opening(patience, outages, stopping=stopping)
 
     with ExitStack() as opened:
-        checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
+        checkpoints = _checkpoints(config, writer)
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
@@ -105,6 +106,14 @@ def open_stream(
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
         yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock))
+
+
+def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
+    try:
+        return Checkpoints(state_folder(config, writer), writer=writer)
+    except StateError as error:  # another process holds them
+        error.hint = "stop it first, or give this one a home of its own: --home"
+        raise
 
 
 def _job(config: PipelineConfig, source: StreamSource) -> Job:
