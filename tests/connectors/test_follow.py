@@ -92,6 +92,23 @@ def test_all_formats_in_the_order_of_time_and_name(filled: Path) -> None:
     following.close()
 
 
+def test_links_that_lead_out_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path / "in" / "day" / "a.ndjson", lines("a", 3))
+    put(tmp_path / "secret.txt", b"password=hunter2\n")
+    (tmp_path / "in" / "out.ndjson").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "in" / "inside.ndjson").symlink_to(tmp_path / "in" / "day" / "a.ndjson")
+    batches = list(everything(source(tmp_path)))
+    assert sorted(users(batches)) == sorted(expected(("a", 3), ("a", 3)))
+    assert sum(batch.rejected.num_rows for batch in batches) == 0
+    assert [record.getMessage() for record in caplog.records if "link" in record.getMessage()] != []
+
+
+def test_a_link_that_is_named_itself_is_read(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere.ndjson", lines("a", 3))
+    (tmp_path / "named.ndjson").symlink_to(tmp_path / "elsewhere.ndjson")
+    assert users(list(everything(source(tmp_path, tmp_path / "named.ndjson")))) == expected(("a", 3))
+
+
 def test_a_kill_after_any_batch_loses_and_doubles_nothing(filled: Path) -> None:
     whole = list(everything(source(filled)))
     for killed in range(len(whole) + 1):

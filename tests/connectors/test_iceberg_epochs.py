@@ -125,6 +125,15 @@ def test_tables_without_rows_are_left_alone(catalog: Catalog) -> None:
     assert [len(table_of(catalog, kind).snapshots()) for kind in TABLES] == [0, 1, 0, 0]
 
 
+def test_an_epoch_without_rows_for_the_tables_that_are_kept_is_remembered(catalog: Catalog) -> None:
+    """Else the table would seem to lack it."""
+    sink = IcebergEpochSink(catalog, tables=EpochTables(events=None))
+    sink.write_epoch(epoch_id(1), replace(empty_rows(), events=epoch_rows(1).events))
+
+    assert sink.last_epoch("writer") == 1
+    assert table_of(catalog, "sessions").snapshots() == []
+
+
 def test_an_epoch_without_any_rows_is_remembered_by_the_sessions_alone(catalog: Catalog) -> None:
     IcebergEpochSink(catalog).write_epoch(epoch_id(4), replace(empty_rows(), watermark_ms=99))
 

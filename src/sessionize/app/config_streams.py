@@ -40,10 +40,13 @@ def _partitions(value: str) -> str:
 
 _SECRETS = (
     *("password", "secret", "token", "credential", "passphrase", "user.info"),
-    *("key.pem", "account-key", "connection-string", "authorization"),
+    *("key.pem", "keystore.pem", "account-key", "connection-string", "authorization"),
+    *("jaas.config", "oauthbearer.config"),
 )
 # In an address: between user and host, or as a parameter of any of the servers' own names for it.
-_PASSWORD = re.compile(r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])\w*(?:password|passwd)\s*=", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])(?:\w*(?:password|passwd|secret|token|api_?key)|key)\s*=", re.IGNORECASE
+)
 
 
 def is_secret(name: str) -> bool:
@@ -236,7 +239,7 @@ class CatalogSection(Section):
     uri: Address | None = key(
         None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
     )
-    warehouse: kinds.Text | None = key(
+    warehouse: Address | None = key(
         None,
         "Where data files go: a folder or s3://bucket/path; `<run.home>/warehouse` when left out.",
         example="s3://lake/sessions",

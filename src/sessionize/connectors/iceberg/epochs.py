@@ -96,7 +96,7 @@ class IcebergEpochSink:
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """Commit the rows to every table that does not have the epoch yet. A table without rows is left alone; an
-        epoch without any rows is only noted, in the last table.
+        epoch without rows for any of them is only noted, in the last table.
 
         Errors: StateError when a table has the epoch from another plan; UnavailableError when the same call may
         succeed later; OutputError for rows that do not fit.
@@ -116,11 +116,19 @@ class IcebergEpochSink:
                     table_properties=_record(epoch, rows.watermark_ms),
                     unless=lambda table: _has(table, epoch),
                 )
-            if todo and not any(its.num_rows for its in tables.values()):
+            if todo and not any(tables[kind].num_rows for kind in self._sinks):
                 todo[-1][0].note(_record(epoch, rows.watermark_ms), unless=lambda table: _has(table, epoch))
         except BaseException:
             self._drop()
             raise
+
+    def last_epoch(self, writer: str) -> int:
+        """The last epoch that any of the tables has: one that has no rows for a table is not noted there.
+
+        Errors: StateError for a record that cannot be read; UnavailableError, OutputError.
+        """
+        records = [epoch_records(sink.refresh()).get(writer) for sink in self._sinks.values()]
+        return max((record.number for record in records if record is not None), default=0)
 
     def close(self) -> None:
         """Remove what is staged and not committed."""
