@@ -61,11 +61,15 @@ class PipelinePlan:
             from sessionize.connectors.files.sink import FileSink
 
             path = Path(output.path or "")
-            rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
-            return Outputs(
-                sessions=FileSink(path, job.columns.schema(job.user_name)),
-                rejected=rejected if output.rejected else None,
-            )
+            sessions = FileSink(path, job.columns.schema(job.user_name))
+            if not output.rejected:
+                return Outputs(sessions=sessions)
+            try:
+                rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
+            except BaseException:
+                sessions.abort()
+                raise
+            return Outputs(sessions=sessions, rejected=rejected)
         from sessionize.connectors import iceberg
 
         catalog = open_catalog_of(self.config)
