@@ -76,7 +76,8 @@ def test_options_and_units(sessionize):
 def test_a_file_output_without_rejects_leaves_one_file(sessionize, tmp_path):
     (tmp_path / "in.ndjson").write_text('{"user_id": "u", "timestamp": 1}\nbroken\n')
     sessionize("run", "batch_file_processor", "--input", "in.ndjson", "--set", "output.path=out/s.csv",
-               "--set", "output.kind=csv", "--set", "input.dialect=clicks", "--set", "output.rejected=false")  # fmt: skip
+               "--set", "output.kind=csv", "--set", "input.dialect=clicks",
+               "--set", "output.rejected=false")  # fmt: skip
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["s.csv"]
 
 
