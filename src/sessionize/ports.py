@@ -170,6 +170,11 @@ class EpochSink(Protocol):
         changes nothing; StateError when it was written by another plan.
         """
 
+    def last_epoch(self, writer: str) -> int | None:
+        """The number of the writer's last epoch that is here, 0 before the first; None where no record is kept. After
+        write_epoch it is that epoch's number, whatever its rows were.
+        """
+
     def close(self) -> None:
         """Release everything."""
 

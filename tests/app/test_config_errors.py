@@ -239,12 +239,29 @@ def test_the_environment_is_checked_like_the_file(tmp_path: Path, environ: dict[
         ({"rules": "1m"}, ["rules is not usable: it is a section"]),
         ({"rules.gap.x": "1m"}, ["rules.gap is not usable"]),
         ({"input.mapping": {"user": "u"}}, ["input.mapping.time is missing", "option: "]),
+        ({"input.kafka.partitions": "a-b"}, ["numbers of partitions and ranges", '"0-3,7"']),
+        ({"input.paths": "[a.csv]"}, ['input.paths = "[a.csv]"', """--set 'input.paths=["…"]'"""]),
     ],
 )
 def test_options_are_checked_like_the_file(tmp_path: Path, overrides: dict[str, object], expected: list[str]) -> None:
     error = refusal(tmp_path, "[rules]\ngap = '1m'", overrides=overrides)
     for words in expected:
         assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("input.kafka.settings", "[sasl.password=geheim]"),
+        ("input.kafka.settings", "sasl.password=geheim"),
+        ("output.catalog.settings", "[a=b, s3.secret-access-key=geheim]"),
+        ("input.kafka.password", "geheim"),
+    ],
+)
+def test_a_secret_on_the_command_line_is_not_repeated(tmp_path: Path, key: str, value: str) -> None:
+    error = refusal(tmp_path, "", overrides={key: value})
+    assert " = …" in str(error)
+    assert "geheim" not in str(error)
 
 
 def test_a_file_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
@@ -285,3 +302,28 @@ def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str
     told = str(refusal(tmp_path, f"[input]\nkind = 'kafka'\n[input.kafka]\n{text}"))
     assert "is not usable" in told
     assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[output.postgres]\ndsn = 'postgresql://me:hunter2@db/sessions'",
+        "[output.postgres]\ndsn = 'postgresql://db/sessions?sslmode=require&password=hunter2'",
+        "[output.postgres]\ndsn = 'host=db PASSWORD = hunter2'",
+        "[output.redis]\nurl = 'redis://:hunter2@cache:6379/0'",
+        "[output.catalog]\nkind = 'rest'\nuri = 'https://me:hunter2@catalog'",
+        "[output.catalog]\nsettings = ['adls.connection-string=hunter2']",
+        "[input.kafka]\nsettings = ['ssl.key.pem=hunter2']",
+    ],
+)
+def test_an_address_with_a_password_is_refused_before_any_command_shows_it(tmp_path: Path, text: str) -> None:
+    told = str(refusal(tmp_path, text))
+    assert "is not usable" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("dsn", ["host=db user=me passfile=/run/pass", "postgresql://me@db:5432/a?sslmode=require"])
+def test_an_address_without_a_password_is_fine(tmp_path: Path, dsn: str) -> None:
+    path = tmp_path / "fine.toml"
+    path.write_text(f'name = "p"\n[output.postgres]\ndsn = "{dsn}"\n')
+    assert load_pipeline(str(path)).output.postgres is not None

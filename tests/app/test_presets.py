@@ -14,7 +14,7 @@ NAMES = [name for name, _ in preset_names()]
 
 
 def test_the_presets_are_listed_with_what_they_are_for() -> None:
-    assert NAMES == ["batch_file_processor", "user_sessionization_pipeline"]
+    assert NAMES == ["batch_file_processor", "kafka_stream", "user_sessionization_pipeline"]
     for _, description in preset_names():
         assert 20 < len(description) < 90
 
@@ -53,6 +53,33 @@ def test_batch_file_processor_reads_files_once_into_iceberg() -> None:
     )
     assert config.run.once
     assert config.policy() == Policy()
+
+
+def test_kafka_stream_follows_a_topic_until_stopped() -> None:
+    config = load_pipeline("kafka_stream", environ={})
+    assert config.input.is_stream
+    assert (config.input.kind, config.input.dialect) == ("kafka", "clickstream")
+    assert config.policy() == Policy()
+    assert not config.run.once
+    assert config.output.events
+    assert config.output.rejected
+
+
+SECTIONS = ("output.postgres", "output.sqlite", "output.redis", "output.kafka", "output.lake", "output.catalog")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_further_output_of_kafka_stream_loads_when_its_lines_are_switched_on(tmp_path: Path, section: str) -> None:
+    lines, on = [], False
+    for line in preset_text("kafka_stream").splitlines():
+        on = line.startswith(f"# [{section}]") or (on and line != "")
+        lines.append(line.removeprefix("# ") if on else line)
+    path = tmp_path / "my.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    output = load_pipeline(str(path), environ={}).output
+    assert getattr(output, section.rpartition(".")[2]) != getattr(
+        load_pipeline("kafka_stream", environ={}).output, section.rpartition(".")[2]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +155,7 @@ def test_an_unknown_preset_names_those_there_are(name: str, hint: str) -> None:
         with pytest.raises(ConfigError) as caught:
             attempt()
         assert caught.value.message == f"there is no preset named {name!r}"
-        assert caught.value.detail == "presets: batch_file_processor, user_sessionization_pipeline"
+        assert caught.value.detail == "presets: batch_file_processor, kafka_stream, user_sessionization_pipeline"
         assert hint in str(caught.value.hint)
 
 

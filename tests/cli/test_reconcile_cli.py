@@ -61,11 +61,28 @@ def test_reconcile_in_json_dry_in_a_window_and_for_real(home: Path) -> None:
     assert (again["late_events"], again["added"]) == (0, 0)
 
 
+def test_input_that_was_appended_twice_is_explained(tmp_path: Path) -> None:
+    """Events count once, their sessions are there twice: nothing of these users is touched."""
+    config = load_pipeline("user_sessionization_pipeline", overrides={**SETTINGS, "run.home": str(tmp_path)})
+    for _ in range(2):
+        plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
+    printed = run("reconcile", "--home", tmp_path)
+    done = json.loads(run("reconcile", "--home", tmp_path, "--json"))
+    assert done["incomplete_users"] > 0
+    assert done["waiting"] > 0
+    assert "users left alone: their stored sessions hold more events than the archive" in printed
+    assert "appended twice" in printed
+    assert "may still be open" not in printed  # it was a batch: no session is open
+
+
 def test_rejected_show_and_retry(home: Path) -> None:
     reasons = json.loads(run("rejected", "show", "--home", home, "--json"))
     total = sum(each["count"] for each in reasons)
     assert set(reasons[0]) == {"reason", "count", "example"}
     assert f"{total:,} rejected records" in run("rejected", "show", "--home", home)
+    assert json.loads(run("rejected", "--home", home, "--json")) == reasons
+    with pytest.raises(ConfigError, match="before the command"):
+        run("rejected", "--home", home, "retry")
     done = json.loads(run("rejected", "retry", "--home", home, "--dry-run", "--json"))
     assert done["looked_at"] == total
     assert done["usable"] + sum(done["unusable"].values()) == total
@@ -75,10 +92,13 @@ def test_rejected_show_and_retry(home: Path) -> None:
     assert f"still {one}" in printed
 
 
-def test_errors_reach_the_command_line(tmp_path: Path) -> None:
+def test_errors_reach_the_command_line(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no tables yet"):
         run("reconcile", "--home", tmp_path)
     with pytest.raises(ConfigError, match="no tables yet"):
         run("rejected", "retry", "--home", tmp_path)
+    with pytest.raises(ConfigError, match="not made by this pipeline") as caught:
+        run("reconcile", "--home", home, "--set", "input.dialect=clicks")
+    assert "'user_id', it is 'uuid' there" in str(caught.value)
     with pytest.raises(ConfigError, match="--window"):
         run("reconcile", "--home", tmp_path, "--window", "soon")

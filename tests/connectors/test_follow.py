@@ -92,6 +92,23 @@ def test_all_formats_in_the_order_of_time_and_name(filled: Path) -> None:
     following.close()
 
 
+def test_links_that_lead_out_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path / "in" / "day" / "a.ndjson", lines("a", 3))
+    put(tmp_path / "secret.txt", b"password=hunter2\n")
+    (tmp_path / "in" / "out.ndjson").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "in" / "inside.ndjson").symlink_to(tmp_path / "in" / "day" / "a.ndjson")
+    batches = list(everything(source(tmp_path)))
+    assert sorted(users(batches)) == sorted(expected(("a", 3), ("a", 3)))
+    assert sum(batch.rejected.num_rows for batch in batches) == 0
+    assert [record.getMessage() for record in caplog.records if "link" in record.getMessage()] != []
+
+
+def test_a_link_that_is_named_itself_is_read(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere.ndjson", lines("a", 3))
+    (tmp_path / "named.ndjson").symlink_to(tmp_path / "elsewhere.ndjson")
+    assert users(list(everything(source(tmp_path, tmp_path / "named.ndjson")))) == expected(("a", 3))
+
+
 def test_a_kill_after_any_batch_loses_and_doubles_nothing(filled: Path) -> None:
     whole = list(everything(source(filled)))
     for killed in range(len(whole) + 1):
@@ -253,3 +270,13 @@ def test_a_torn_book_counts_as_far_as_it_is_whole(tmp_path: Path) -> None:
     following.seek({"a.ndjson": 2})
     with pytest.raises(InputError, match="not in the book"):
         following.poll(timeout_s=0, now_ms=NOW_MS)
+
+
+def test_a_file_whose_name_is_no_text_can_have_broken_lines(tmp_path: Path) -> None:
+    """Its name stands beside each rejected record, and columns of text take only UTF-8."""
+    put(tmp_path / "in" / os.fsdecode(b"caf\xe9.ndjson"), b"junk\n" + lines("a", 2))
+    put(tmp_path / "in" / "café.ndjson", b"junk\n" + lines("b", 2), age=1)
+    batches = list(everything(source(tmp_path)))
+    assert users(batches) == expected(("a", 2), ("b", 2))
+    sources = [Path(name).name for batch in batches for name in batch.rejected["source"].to_pylist()]
+    assert sources == ["caf�.ndjson", "café.ndjson"]

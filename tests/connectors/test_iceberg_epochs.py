@@ -100,12 +100,38 @@ def test_an_earlier_epoch_of_another_plan_is_noticed_while_its_snapshot_is_there
         IcebergEpochSink(catalog).write_epoch(epoch_id(1, plan="new life"), epoch_rows(1))
 
 
+def test_an_empty_state_is_noticed_when_the_snapshots_have_expired(catalog: Catalog) -> None:
+    """Its epochs have numbers that the tables are past: all of their rows would be passed over without a word."""
+    sink = IcebergEpochSink(catalog)
+    for number in (1, 2, 3):
+        sink.write_epoch(epoch_id(number), epoch_rows(number))
+    for kind in TABLES:
+        table = table_of(catalog, kind)
+        old = [snapshot.snapshot_id for snapshot in table.snapshots()[:-1]]
+        table.maintenance.expire_snapshots().by_ids(old).commit()
+
+    with pytest.raises(StateError, match="another plan"):
+        IcebergEpochSink(catalog).write_epoch(epoch_id(1, plan="new life"), epoch_rows(1))
+    for number in (1, 2, 3):
+        IcebergEpochSink(catalog).write_epoch(epoch_id(number), epoch_rows(number))
+    assert len(table_of(catalog, "events").scan().to_arrow()) == 3 * len(epoch_rows(1).events)
+
+
 def test_tables_without_rows_are_left_alone(catalog: Catalog) -> None:
     sink = IcebergEpochSink(catalog)
     sink.write_epoch(epoch_id(1), empty_rows())
     sink.write_epoch(epoch_id(2), replace(empty_rows(), events=epoch_rows(1).events))
 
     assert [len(table_of(catalog, kind).snapshots()) for kind in TABLES] == [0, 1, 0, 0]
+
+
+def test_an_epoch_without_rows_for_the_tables_that_are_kept_is_remembered(catalog: Catalog) -> None:
+    """Else the table would seem to lack it."""
+    sink = IcebergEpochSink(catalog, tables=EpochTables(events=None))
+    sink.write_epoch(epoch_id(1), replace(empty_rows(), events=epoch_rows(1).events))
+
+    assert sink.last_epoch("writer") == 1
+    assert table_of(catalog, "sessions").snapshots() == []
 
 
 def test_an_epoch_without_any_rows_is_remembered_by_the_sessions_alone(catalog: Catalog) -> None:

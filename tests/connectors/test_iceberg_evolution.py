@@ -1,4 +1,4 @@
-import datetime as dt
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,10 +8,12 @@ from pyiceberg.types import DoubleType, LongType, StringType
 from sessionize.connectors.iceberg import (
     Catalog,
     IcebergSink,
+    alignment,
     events,
     load_table,
     open_catalog,
     readable,
+    user_sessions,
 )
 from sessionize.errors import OutputError
 
@@ -125,9 +127,9 @@ def test_a_conflict_names_the_column_and_both_types(catalog: Catalog) -> None:
     before = files(catalog)
 
     with pytest.raises(OutputError, match="does not fit the table") as caught:
-        write(catalog, {"user": ["ann"], "event_time_ms": ["two"], "event_date": [dt.date(1970, 1, 1)]})
+        write(catalog, {"user": ["ann"], "event_time_ms": [1], "page": [0.5]})
 
-    assert "column 'event_time_ms' is long in the table and string in the rows" in str(caught.value)
+    assert "column 'page' is string in the table and double in the rows" in str(caught.value)
     assert files(catalog) == before
 
 
@@ -148,10 +150,16 @@ def test_no_value_is_bent_into_another_type(catalog: Catalog, values: pa.Array) 
 
 @pytest.mark.parametrize("type_", [pa.uint64(), pa.duration("s"), pa.timestamp("ns"), pa.list_(pa.null())])
 def test_a_type_that_iceberg_does_not_have(catalog: Catalog, type_: pa.DataType) -> None:
+    """Of a column that the table needs it is an error; a further field is kept as text."""
     with pytest.raises(OutputError, match="cannot be stored") as caught:
-        write(catalog, {"user": ["ann"], "event_time_ms": [1], "odd": pa.nulls(1, type_)})
+        write(catalog, {"user": ["ann"], "event_time_ms": [1], "page": pa.nulls(1, type_)})
+    assert "'page'" in str(caught.value)
 
-    assert "'odd'" in str(caught.value)
+    value = [None] if pa.types.is_list(type_) else 5
+    write(catalog, {"user": ["ann"], "event_time_ms": [1], "odd": pa.array([value], type_)})
+    ((text,),) = stored(catalog, "properties")
+    said = "1970-01-01 00:00:00.000000005" if type_ == pa.timestamp("ns") else value
+    assert json.loads(str(text)) == {"odd": said}
 
 
 def test_a_column_of_nulls_without_a_type_changes_nothing(catalog: Catalog) -> None:
@@ -162,11 +170,10 @@ def test_a_column_of_nulls_without_a_type_changes_nothing(catalog: Catalog) -> N
 
 
 def test_partition_columns_keep_their_type(catalog: Catalog) -> None:
-    day = pa.array([3], pa.int32()).cast(pa.date32())
-    write(catalog, {"user": ["ann"], "event_time_ms": [1], "event_date": day})
-
-    with pytest.raises(OutputError, match="'event_date' is date in the table and string"):
-        write(catalog, {"user": ["ann"], "event_time_ms": [2], "event_date": ["1970-01-04"]})
+    sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
+    with pytest.raises(OutputError, match="'session_date' is date in the table and string"):
+        sink.write(pa.table({"user": ["ann"], "session_start_time_ms": [2], "session_date": ["1970-01-04"]}))
+    sink.abort()
 
 
 def test_columns_that_differ_only_in_case_are_set_aside(catalog: Catalog) -> None:
@@ -174,7 +181,7 @@ def test_columns_that_differ_only_in_case_are_set_aside(catalog: Catalog) -> Non
     write(catalog, {"user": ["ann"], "event_time_ms": [1], "Page": ["/a"]})
     write(catalog, {"user": ["ann"], "event_time_ms": [2], "New": ["a"], "new": ["b"]})
 
-    assert stored(catalog, "New", "properties") == [(None, '{"Page": "/a"}'), ("a", '{"new": "b"}')]
+    assert stored(catalog, "New", "properties") == [(None, '{"Page":"/a"}'), ("a", '{"new":"b"}')]
 
 
 def test_two_columns_of_one_name_are_refused(catalog: Catalog) -> None:
@@ -251,4 +258,28 @@ def test_a_field_whose_type_changes_goes_to_properties(tmp_path: Path) -> None:
 
     rows = load_table(catalog, "sessions", "events").scan().to_arrow().to_pylist()
     found = sorted((row["n"] or 0, row["properties"] or "") for row in rows)
-    assert found == [(0, '{"N": 2}'), (0, '{"x": [1], "n": "one"}'), (1, "")]
+    assert found == [(0, '{"N":2}'), (0, '{"x":[1],"n":"one"}'), (1, "")]
+
+
+def test_nobody_else_fills_the_columns_that_readers_find_rows_by(catalog: Catalog) -> None:
+    """An input may have fields of these names: believed, they hid the rows from whoever looks in the right bucket."""
+    honest = {"user": ["ann", "bob"], "event_time_ms": [1, 2]}
+    write(catalog, honest)
+    write(catalog, {**honest, "event_time_ms": [3, 4], "user_hash_bucket": [77, None], "event_date": ["x", None]})
+
+    rows = stored(catalog, "user", "user_hash_bucket", "event_date", "properties")
+    assert [row[:3] for row in rows[2:]] == [row[:3] for row in rows[:2]]
+    assert [row[3] for row in rows[2:]] == ['{"event_date":"x","user_hash_bucket":77}', None]
+
+
+def test_names_without_end_do_not_become_columns_without_end(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(catalog, {"user": ["ann"], "event_time_ms": [1]})
+    there = len(load_table(catalog, "sessions", "events").schema().fields)
+    monkeypatch.setattr(alignment, "COLUMNS_MAX", there + 2)
+    write(catalog, {"user": ["ann"], "event_time_ms": [2], "a0": [0], "b0": [0]})
+    for n in (1, 2):
+        write(catalog, {"user": ["ann"], "event_time_ms": [2 + n], f"a{n}": [n], f"b{n}": [n], "a0": [7]})
+
+    assert len(load_table(catalog, "sessions", "events").schema().fields) == there + 2
+    rows = [(None, None, None), (0, 0, None), (7, None, '{"a1":1,"b1":1}'), (7, None, '{"a2":2,"b2":2}')]
+    assert stored(catalog, "a0", "b0", "properties") == rows

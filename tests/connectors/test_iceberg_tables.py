@@ -119,3 +119,4 @@ def test_a_table_made_with_another_user_column(catalog: Catalog) -> None:
 
     assert "'uuid'" in str(caught.value)
     assert "'user_id'" in str(caught.value)
+    assert "another table or another --home" in str(caught.value)

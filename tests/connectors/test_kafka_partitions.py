@@ -4,8 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.connectors.kafka.partitions import check_instance, instance_of, parse_partitions, share
-from sessionize.errors import ConfigError
+from sessionize.connectors.kafka.partitions import (
+    check_instance,
+    check_partitions,
+    instance_of,
+    parse_partitions,
+    share,
+)
+from sessionize.errors import ConfigError, InputError
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,16 @@ def test_the_number_of_a_stateful_set():
     for instance in ((-1, 2), (2, 2), (0, 0)):
         with pytest.raises(ConfigError):
             check_instance(instance)
+
+
+def test_what_to_do_is_said_in_options():
+    with pytest.raises(ConfigError) as no_number:
+        instance_of("laptop", 4)
+    assert "--set input.kafka.instance=0" in str(no_number.value)
+    with pytest.raises(InputError) as not_there:
+        check_partitions("visits", frozenset({0, 1}), frozenset({1, 5}))
+    assert "asked for 5" in str(not_there.value)
+    assert "--partitions" in str(not_there.value)
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.one_of(st.none(), st.frozensets(st.integers(0, 45))))

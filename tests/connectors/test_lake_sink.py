@@ -90,6 +90,17 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+def test_the_last_epoch_is_known_for_each_writer(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    assert sink.last_epoch("w") == 0
+    for number in (9, 10, 3):
+        sink.write_epoch(epoch_id(number, writer="w"), empty_rows())
+    sink.write_epoch(epoch_id(300, writer="w-1"), epoch_rows(1))
+    assert [ParquetLakeSink(tmp_path).last_epoch(name) for name in ("w", "w-1", "v")] == [10, 300, 0]
+    with pytest.raises(ConfigError):
+        sink.last_epoch("../w")
+
+
 def test_an_epoch_without_events_is_marked(tmp_path: Path) -> None:
     ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), empty_rows())
 

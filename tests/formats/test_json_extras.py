@@ -158,3 +158,20 @@ def test_any_depth_is_an_event_or_too_deep(extras_too: bool) -> None:
         assert reasons == ([] if decoded.events.num_rows else ["too_deep"])
         if extras_too and not reasons:
             assert "[" * depth in decoded.events["properties"][0].as_py()
+
+
+@pytest.mark.parametrize("name", ['a"; DROP TABLE events; --', "a\\b", "a\0b", "a\nb", "\x1f"])
+def test_a_name_that_nobody_can_ask_for_goes_to_properties(name: str) -> None:
+    table = extras({"x": 1}, {name: "here", "x": 2}, {"x": 3})
+    assert table["x"].to_pylist() == [1, 2, 3]
+    assert [text and json.loads(text) for text in table["properties"].to_pylist()] == [None, {name: "here"}, None]
+
+
+def test_a_name_that_nobody_can_ask_for_slows_down_only_its_own_piece() -> None:
+    decoder = JsonLines(OWN, extras=True)
+    assert decoder._extras is not None
+    decoder.add(b'{"u":"a","t":1,"x":1}\n{"u":"a","t":1,"q\\"":1}\n', source="f")
+    learned = decoder._extras._decoder
+    decoder.add(b'{"u":"a","t":1,"x":1}\n', source="f")
+    assert not decoder._extras._hopeless
+    assert decoder._extras._decoder is learned

@@ -228,6 +228,8 @@ def test_no_rows() -> None:
     ("names", "dialect", "words"),
     [
         (["user", "time"], MINIMAL, ["'u'", "user, time"]),
+        (["u", "v"], DIALECTS["clickstream"], ["--user FIELD --time FIELD --page FIELD", "'clickstream'"]),
+        (["u", "v"], Dialect.mapping(user="u", time="t"), ["--user FIELD --time FIELD --page FIELD"]),
         (["uuid", "event_timestmp"], DIALECTS["clickstream"], ["the time", "did you mean 'event_timestmp'"]),
         (["UUID", "event_timestamp"], DIALECTS["clickstream"], ["the user", "did you mean 'UUID'"]),
         (["userid", "timestamp"], DIALECTS["user-events"], ["'userId' or 'user_id'", "did you mean 'userid'"]),

@@ -200,8 +200,9 @@ def test_a_state_that_does_not_add_up_is_refused():
     changes = core.changes()
     with pytest.raises(StateError, match="add up"):
         Sessionizer.restore_tables(changes.header, {**changes.tables, "pending": pa.table({})}, GAP)
-    with pytest.raises(StateError, match="other policy"):
+    with pytest.raises(StateError, match="other policy") as caught:
         Sessionizer.restore_tables(changes.header, changes.tables, Policy(gap_ms=11, max_duration_ms=None))
+    assert "drains with the old ones (--once), then starts in a new --home" in str(caught.value)
 
 
 def test_changes_are_not_tracked_unasked():

@@ -43,7 +43,7 @@ from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
-from sessionize.testing.tables import COMPARED
+from sessionize.testing.tables import COMPARED, session_row, sessions_seen
 from tests.system.kills import Killer, points, start
 
 PASSWORD = "CHAOS_PASSWORD"
@@ -263,13 +263,13 @@ def compare_sessions(
     check("iceberg user_sessions", Counter(session_row(row["uuid"], row) for row in sessions))
     with sqlite3.connect(home / "store.sqlite") as store:
         rows = store.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-        check("sqlite", Counter(rows))
+        check("sqlite", sessions_seen(rows))
     if dsn is not None:
         import psycopg
 
         with psycopg.connect(dsn) as served:
             rows = served.execute(f"SELECT uuid, {columns} FROM user_sessions").fetchall()
-            check("postgres", Counter(rows))
+            check("postgres", sessions_seen(rows))
 
 
 def compare_events(result: Campaign, oracle: Oracle, config: PipelineConfig) -> None:
@@ -322,10 +322,6 @@ def values_of(kafka: KafkaServers, topic: str) -> list[bytes]:
             values.append(bytes(message.value() or b""))
     finally:
         consumer.close()
-
-
-def session_row(user: str, row: Any) -> tuple[Any, ...]:
-    return (user, *(row[name] for name in COMPARED))
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from sessionize.app.streaming import open_stream
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
+from sessionize.testing.tables import session_row
 from tests.system.chaos import (
     CONFIG,
     EPOCH_ROWS,
@@ -38,7 +39,6 @@ from tests.system.chaos import (
     compare_events,
     make_records,
     partitioned,
-    session_row,
 )
 from tests.system.kills import ANY_MOMENT, Killer, Running, start
 

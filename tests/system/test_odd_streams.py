@@ -218,6 +218,9 @@ class Counting:
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         self.sessions += rows.sessions.num_rows
 
+    def last_epoch(self, writer: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -1,11 +1,12 @@
-"""A lock in the home, so that a command that rewrites tables runs once at a time."""
+"""Locks in the home, so that a command that rewrites tables runs once at a time, or while no engine does."""
 
 import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from sessionize.errors import OutputError, UnavailableError
+from sessionize.engine.checkpoint_files import DurableFolder, FileOperations
+from sessionize.errors import OutputError, StateError, UnavailableError
 
 
 @contextlib.contextmanager
@@ -33,4 +34,25 @@ def alone(home: Path, name: str, what: str, *, local: bool = True) -> Iterator[N
             raise UnavailableError(
                 f"another {what} is running", detail=f"{path} is held", hint="wait until it is done"
             ) from error
+        yield
+
+
+@contextlib.contextmanager
+def no_engine(home: Path, what: str) -> Iterator[None]:
+    """Hold the state of every writer of this home, so that no engine runs on it, and none goes on meanwhile.
+
+    Errors: StateError when one runs.
+    """
+    with contextlib.ExitStack() as held:
+        for lock in sorted(home.glob("state/*/lock")):
+            try:
+                folder = DurableFolder(lock.parent, FileOperations())
+            except StateError as error:
+                raise StateError(
+                    f"{what} takes no session for open, and an engine runs",
+                    detail=error.detail,
+                    hint="end it first, with its sessions (run --once), or leave the option out: what is final is "
+                    "reconciled beside it",
+                ) from error
+            held.callback(folder.close)
         yield

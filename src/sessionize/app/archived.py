@@ -54,9 +54,11 @@ class ArchivedTables:
         )
         for table in (sessions, events):
             if job.user_name not in table.schema().column_names:
+                theirs = iceberg.user_column_of(table)
                 raise ConfigError(
                     "the tables were not made by this pipeline",
-                    detail=f"{'.'.join(table.name())} has no user column {job.user_name!r}",
+                    detail=f"{'.'.join(table.name())} has no user column {job.user_name!r}"
+                    + ("" if theirs is None else f", it is {theirs!r} there"),
                     hint="give the pipeline that made them",
                 )
         return cls(job, sessions, events, late)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from sessionize.app.config_streams import is_secret
 from sessionize.app.config_types import RefusedError
 from sessionize.app.layers import Layer
 from sessionize.app.options import format_value
@@ -87,6 +88,8 @@ def _problem(item: Mapping[str, Any], layer: Layer, model: type[BaseModel]) -> C
         expected = _EXPECTED.get(kind, item["msg"]).format(**context)
         why = f"it takes {expected}" if kind in _EXPECTED else item["msg"]
         hint = _example(location, model)
+        if kind == "tuple_type" and str(item["input"]).startswith("["):
+            hint += f"; the shell takes quotes, so put others around it: --set '{key}=[\"…\"]'"
     return ConfigError(f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=hint)
 
 
@@ -111,7 +114,14 @@ def _where(location: Location, layer: Layer, value: object = None, *, secret: bo
     path = tuple(str(part) for part in _names(location))
     shown = layer.values.get(path, value) if path == location else value
     origin = layer.origin_of(path) or layer.origin_of(path[:-1]) or "default"
-    return f"{origin}: {_dotted(location)}{' = …' if secret else _equals(shown)}"
+    text = _equals(shown)
+    # what was meant as a list of settings may be a text: "[sasl.password=…]"
+    secret = secret or _names_a_secret(_dotted(location)) or ("=" in text[3:] and is_secret(text))
+    return f"{origin}: {_dotted(location)}{' = …' if secret else text}"
+
+
+def _names_a_secret(key: str) -> bool:
+    return is_secret(key) and not key.endswith(("_env", "_file"))
 
 
 def _equals(value: object) -> str:

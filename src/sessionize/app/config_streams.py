@@ -3,10 +3,12 @@
 Nothing secret stands in the file: a setting `name=env:VARIABLE` or `name=file:PATH` says where the secret is.
 """
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictInt, model_validator
+from pydantic import WithJsonSchema as Schema
 
 from sessionize.app import config_types as kinds
 from sessionize.app.config_section import Section, key
@@ -14,13 +16,14 @@ from sessionize.app.config_types import refuse
 
 # What the names of settings begin with that are for the schema registry.
 REGISTRY_PREFIX = "schema.registry."
+_PARTITIONS = r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$"
 
 
 def _setting(value: str) -> str:
     name, equals, _ = value.partition("=")
     if not equals or not name.strip():
         refuse("it is not a setting", 'write "name=value", "name=env:VARIABLE" or "name=file:PATH"')
-    if _is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
+    if is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
         refuse(
             "a secret may not stand in the file",
             f'write "{name.strip()}=env:VARIABLE" or "{name.strip()}=file:PATH"',
@@ -29,9 +32,37 @@ def _setting(value: str) -> str:
     return value
 
 
-def _is_secret(name: str) -> bool:
+def _partitions(value: str) -> str:
+    if re.fullmatch(_PARTITIONS, value, re.ASCII) is None:
+        refuse("it takes numbers of partitions and ranges of them", 'write for example "0-3,7"')
+    return value
+
+
+_SECRETS = (
+    *("password", "secret", "token", "credential", "passphrase", "user.info"),
+    *("key.pem", "keystore.pem", "account-key", "connection-string", "authorization"),
+    *("jaas.config", "oauthbearer.config"),
+)
+# In an address: between user and host, or as a parameter of any of the servers' own names for it.
+_PASSWORD = re.compile(
+    r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])(?:\w*(?:password|passwd|secret|token|api_?key)|key)\s*=", re.IGNORECASE
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether what a setting of this name holds is likely to be secret."""
     lower = name.lower()
-    return any(word in lower for word in ("password", "secret", "token", "credential", "passphrase", "user.info"))
+    return any(word in lower for word in _SECRETS)
+
+
+def _without_password(value: str) -> str:
+    if _PASSWORD.search(value):
+        refuse(
+            "it has a password in it",
+            "take it out, and say where it is: by password_env or password_file, or as a setting name=env:VARIABLE",
+            secret=True,
+        )
+    return value
 
 
 def _registry_address(value: str) -> str:
@@ -49,8 +80,9 @@ def _registry_address(value: str) -> str:
 
 Setting = Annotated[kinds.Text, AfterValidator(_setting)]
 Settings = tuple[Setting, ...]
+Address = Annotated[kinds.Text, AfterValidator(_without_password)]
 TopicName = Annotated[kinds.Text, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Partitions = Annotated[kinds.Text, Field(pattern=r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$")]
+Partitions = Annotated[kinds.Text, AfterValidator(_partitions), Schema({"type": "string", "pattern": _PARTITIONS})]
 Count = Annotated[StrictInt, Field(ge=1, le=10_000)]
 Ordinal = Annotated[StrictInt, Field(ge=0, le=9_999)]
 
@@ -140,7 +172,7 @@ class KafkaInputSection(Section):
 class PostgresSection(Section):
     """A PostgreSQL database that serves the sessions."""
 
-    dsn: kinds.Text = key(
+    dsn: Address = key(
         "postgresql://127.0.0.1/sessionize",
         "Address of the database, without a password.",
         example="postgresql://sessions@db.internal/analytics",
@@ -160,7 +192,7 @@ class SqliteSection(Section):
 class RedisSection(Section):
     """Redis shows the sessions that are open now. A cache: it is emptied and filled again at every start."""
 
-    url: kinds.Text = key("redis://127.0.0.1:6379/0", "Address, without a password.", example="redis://cache:6379/1")
+    url: Address = key("redis://127.0.0.1:6379/0", "Address, without a password.", example="redis://cache:6379/1")
     prefix: kinds.Text = key("sessionize:", "What every key begins with.", example="web:")
     password_env: kinds.Text | None = key(
         None, "Environment variable that holds the password.", example="REDIS_PASSWORD"
@@ -204,11 +236,13 @@ class CatalogSection(Section):
     kind: Literal["sqlite", "postgres", "rest"] = key(
         "sqlite", "sqlite is a file under run.home; the others are servers.", example="rest"
     )
-    uri: kinds.Text | None = key(
+    uri: Address | None = key(
         None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
     )
-    warehouse: kinds.Text | None = key(
-        None, "Where data files go: a folder or s3://bucket/path; run.home when left out.", example="s3://lake/sessions"
+    warehouse: Address | None = key(
+        None,
+        "Where data files go: a folder or s3://bucket/path; `<run.home>/warehouse` when left out.",
+        example="s3://lake/sessions",
     )
     settings: Settings = key(
         (),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.app.alone import alone
+from sessionize.app.alone import alone, no_engine
 from sessionize.app.archived import ArchivedTables
 from sessionize.app.catalogs import has_local_catalog
 from sessionize.app.config import PipelineConfig
@@ -86,11 +86,12 @@ def reconcile_tables(
     """Reconcile the tables of a pipeline; safe beside running engines, one reconciliation at a time.
 
     window_ms: look only at late events this far before the newest event; they are all looked at again by a call
-    without it. drained: nothing is open, whatever the tables say; closed: nothing of these writers is. stores: get the
-    same replacements after Iceberg, also those of a call that was interrupted in between; each has to hold what the
-    tables hold. stop: asked from time to time whether to end early, which loses nothing.
-    Errors: ConfigError where there is nothing that could be reconciled; UnavailableError while another one runs, or
-    when something is not there now; OutputError.
+    without it. drained: nothing is open, whatever the tables say, and no engine goes on in this home meanwhile;
+    closed: nothing of these writers is. stores: get the same replacements after Iceberg, also those of a call that was
+    interrupted in between; each has to hold what the tables hold. stop: asked from time to time whether to end early,
+    which loses nothing.
+    Errors: ConfigError where there is nothing that could be reconciled; StateError for drained beside an engine;
+    UnavailableError while another one runs, or when something is not there now; OutputError.
     """
     from sessionize.connectors.iceberg.failures import failures_told
 
@@ -98,6 +99,7 @@ def reconcile_tables(
         contextlib.nullcontext()
         if dry_run
         else alone(home, "reconcile", "reconciliation", local=has_local_catalog(config)),
+        no_engine(home, "reconcile --drained") if drained else contextlib.nullcontext(),
         failures_told("the tables cannot be reconciled", config.output.database),
     ):
         tables = ArchivedTables.of(home, config)

@@ -22,6 +22,7 @@ from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import ALL_REJECTED_MIN, EpochReport, Status
 from sessionize.engine.totals import Totals
+from sessionize.errors import StateError
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.session.durations import parse_duration_ms
 
@@ -102,7 +103,7 @@ def open_stream(
     opening = Opening(patience, outages, stopping=stopping)
 
     with ExitStack() as opened:
-        checkpoints = Checkpoints(state_folder(config, writer), writer=writer)
+        checkpoints = _checkpoints(config, writer)
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
@@ -136,6 +137,14 @@ def open_stream(
         )
         reconciler = stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock)
         yield StreamRun(config, engine, read, reconciler)
+
+
+def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
+    try:
+        return Checkpoints(state_folder(config, writer), writer=writer)
+    except StateError as error:  # another process holds them
+        error.hint = "stop it first, or give this one a home of its own: --home"
+        raise
 
 
 def _job(config: PipelineConfig, source: StreamSource) -> Job:

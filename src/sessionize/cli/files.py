@@ -114,7 +114,11 @@ def label(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Files of events → every event as it came, with the id of its session."""
+    """Files of events → one row per event with the id of its session.
+
+    A row has the event decoded (user, event_time_ms, event_id, event_type, page, value: those the records have),
+    further fields as columns of their own, and what is nested in them as JSON in `properties`.
+    """
     fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
     _run(
         "labels",

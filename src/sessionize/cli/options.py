@@ -66,15 +66,20 @@ PageField = Annotated[str | None, typer.Option("--page", help="Field with the pa
 ValueField = Annotated[
     str | None, typer.Option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
 ]
-Gap = Annotated[str, typer.Option(help="The silence that ends a session: 30m, 45s, 1h30m.", rich_help_panel="Rules")]
+Gap = Annotated[
+    str,
+    typer.Option(help="The silence that ends a session: 30m, 45s; a number alone is minutes.", rich_help_panel="Rules"),
+]
 GapBoundary = Annotated[
     str,
     typer.Option(help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.",
                  rich_help_panel="Rules"),
 ]  # fmt: skip
 MaxDuration = Annotated[
-    str, typer.Option(help='The longest a session may last, "none" for no limit.', rich_help_panel="Rules")
-]
+    str,
+    typer.Option(help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.',
+                 rich_help_panel="Rules"),
+]  # fmt: skip
 MaxDurationMode = Annotated[
     str | None,
     typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",

@@ -31,7 +31,7 @@ def reconcile(
     as_json: opt.Json = False,
 ) -> None:
     """Bring late events into the sessions: afterwards they equal a batch over all archived events, also those in the
-    stores that the pipeline names ([output.sqlite], [output.postgres]).
+    stores that the pipeline names (output.sqlite, output.postgres).
 
     Only sessions that are final are touched; late events of others wait for the next time.
     """
@@ -86,9 +86,29 @@ def _print_summary(done: "Reconciled") -> None:
         ("sessions replaced", done.replaced, ""),
         ("sessions added", done.added, "in their place, or new"),
         ("sessions unchanged", done.unchanged, ""),
-        ("late events waiting", done.waiting, "their sessions are not final yet" if done.waiting else ""),
+        ("late events waiting", done.waiting, "see below" if done.waiting else ""),
     ]
     if done.incomplete_users:
-        rows.append(("users left alone", done.incomplete_users, "their archived events are not complete"))
+        rows.append(("users left alone", done.incomplete_users, "see below"))
     title = "what would change" if done.dry_run else "reconciled"
     out.print_table(title, ["", "number", ""], [(name, f"{n:,}", note) for name, n, note in rows], right=(1,))
+    for note in _notes(done):
+        out.console().print(note, highlight=False)
+
+
+def _notes(done: "Reconciled") -> Iterator[str]:
+    """What the numbers mean for whoever reads them, and what to do."""
+    if done.incomplete_users:
+        yield (
+            "users left alone: their stored sessions hold more events than the archive, which must not overrule them. "
+            "Nothing of theirs was touched, and their late events wait. Was the same input appended twice, or were "
+            "archived events removed? Put the missing events back; or write the tables anew, in an empty home, from "
+            "the whole input."
+        )
+    if done.waiting and done.horizon_ms is not None:
+        yield (
+            "late events waiting: their sessions may still be open in an engine"
+            + (", or their users were left alone" if done.incomplete_users else "")
+            + ". A later reconcile works them in, once the engine has ended these sessions. If no engine runs, let one "
+            "go on and end them (run --once); if none ever will, reconcile --drained."
+        )

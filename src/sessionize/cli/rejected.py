@@ -6,6 +6,7 @@ import typer
 
 from sessionize.cli import options as opt
 from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
+from sessionize.errors import ConfigError
 
 app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
 _RAW_SHOWN = 200
@@ -16,10 +17,24 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, 
 
 
 @app.callback(invoke_without_command=True)
-def rejected(context: typer.Context) -> None:
-    """Rejected records: show them, or try them again."""
+def rejected(
+    context: typer.Context,
+    pipeline: opt.PipelineOrNone = None,
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Rejected records: show them (also without a command), or try them again."""
     if context.invoked_subcommand is None:
-        show()
+        show(pipeline, home, database, as_json)
+        return
+    sources = (context.get_parameter_source(name) for name in context.params)
+    if any(source is not None and source.name == "COMMANDLINE" for source in sources):
+        raise ConfigError(
+            "the options stand before the command that is to have them",
+            detail=f"rejected … {context.invoked_subcommand}",
+            hint=f"write them after it: sessionize rejected {context.invoked_subcommand} --home DIR",
+        )
 
 
 @app.command("show")

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sessionize.engine.agreement import check_agreement
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
 from sessionize.engine.clocks import Clock, SystemClock
@@ -67,8 +68,8 @@ class LocalEngine:
 
     on_epoch: hears of every committed epoch. on_status: hears how things stand, some times a second. on_step: hears
     the name of every step of an epoch before it begins, from whichever thread does it. on_trouble: hears (what, which)
-    of checkpoint files that were found damaged or could not be merged, and that the run does without. enrich: give the
-    sinks the events with their sessions so far.
+    of checkpoint files that were found damaged or could not be merged, and that the run does without, and of sinks that
+    have nothing of the epochs before. enrich: give the sinks the events with their sessions so far.
     """
 
     def __init__(
@@ -309,11 +310,21 @@ class LocalEngine:
             for which in found.damaged:
                 self._on_trouble("damaged", which)
             self._restore(found)
+        plans = found.plans if found is not None else ()
+        self._check_sinks(begun=plans[-1].epoch if plans else self._last_epoch)
         self._patience.call("source", lambda: self._source.seek(self._positions))
-        for plan in found.plans if found is not None else ():
+        for plan in plans:
             self._repeat(plan)
         if self._live is not None:
             self._live.restart(self._sessionizer, now_ms=self._clock.now_ms())
+
+    def _check_sinks(self, *, begun: int) -> None:
+        """Errors: StateError when the state is not the one that the sinks were written with."""
+        for name, sink in self._sinks.items():
+            last = self._patience.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
+            warning = check_agreement(name, last, writer=self._writer, done=self._last_epoch, begun=begun)
+            if warning is not None:
+                self._on_trouble("output-new", warning)
 
     def _restore(self, found: Recovered) -> None:
         if found.header is not None and found.state is not None:

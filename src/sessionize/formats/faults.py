@@ -78,7 +78,7 @@ class Rejects:
 
     def add(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
         """raw: the record's own bytes, without a line feed; None when it has none that could be read."""
-        self._records.append((raw, source, line_number, fault.reason, fault.detail))
+        self._records.append((raw, _unicode(source), line_number, fault.reason, _unicode(fault.detail)))
 
     def take(self) -> pa.Table:
         """Everything collected since the last take."""
@@ -86,3 +86,8 @@ class Rejects:
         arrays = [pa.array(column, field.type) for column, field in zip(columns, REJECTED_SCHEMA, strict=True)]
         self._records = []
         return pa.Table.from_arrays(arrays, schema=REJECTED_SCHEMA)
+
+
+def _unicode(text: str) -> str:
+    """With � for each byte of a file's name that is no UTF-8: systems allow such names, and no table takes them."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

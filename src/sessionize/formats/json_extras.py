@@ -5,6 +5,7 @@ comes after the first 200 names goes to `properties`, letter by letter as it was
 the records: as long as no new one appears, a typed decoder reads whole pieces; otherwise one record is read at a time.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -25,6 +26,8 @@ _Fields = dict[str, msgspec.Raw]
 _ABSENT = msgspec.Raw()
 _RESERVED = frozenset(name.casefold() for name in EVENT_TYPES)
 _NESTED = (b"{", b"[")
+# Of names: what a typed decoder cannot be made for, nor SQL ask for without trouble.
+_UNUSABLE = re.compile(r'["\\\x00-\x1f]')
 _ERRORS = (msgspec.MsgspecError, RecursionError)
 
 
@@ -104,10 +107,11 @@ class Extras:
     def _learn(self, many: list[_Fields]) -> None:
         for fields in many:
             for name, raw in fields.items():
-                if name in self._mapped or self._as_text.get(name):
-                    continue
-                usable = name and name.casefold() not in _RESERVED
-                self._as_text[name] = not usable or isinstance(self._value(bytes(raw)), bytes)
+                if name in self._mapped or self._as_text.get(name) or _UNUSABLE.search(name):
+                    continue  # a piece with an unusable name is taken field by field
+                self._as_text[name] = not (name and name.casefold() not in _RESERVED) or isinstance(
+                    self._value(bytes(raw)), bytes
+                )
         folded = {name.casefold() for name in self._as_text}
         self._hopeless = len(folded) < len(self._as_text) or len(self._as_text) > EXTRA_COLUMNS_MAX
         self._places = {name: f"f{number}" for number, name in enumerate(self._as_text)}
@@ -175,7 +179,7 @@ class Extras:
     def _has_slot(self, name: str) -> bool:
         """Whether this name is a column of this batch, which it becomes if it can."""
         folded = name.casefold()
-        if not name or folded in _RESERVED:
+        if not name or folded in _RESERVED or _UNUSABLE.search(name):
             return False
         if folded not in self._slots and len(self._slots) < EXTRA_COLUMNS_MAX:
             self._slots[folded] = name

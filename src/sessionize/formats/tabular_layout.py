@@ -120,7 +120,10 @@ def _missing(schema: pa.Schema, dialect: Dialect, column: str, source: str) -> I
         same = {name.casefold().rpartition(".")[2]: name for name in names}
         near = [same[p.casefold()] for p in paths if p.casefold() in same]
     there = ", ".join(names[:50]) + (f" and {len(names) - 50} more" if len(names) > 50 else "")
-    mapping = f"map the fields yourself, the dialect is {dialect.name!r}"
+    options = "--user FIELD --time FIELD --page FIELD"
+    mapping = f"say where the fields are: {options}, or [input.mapping] in a pipeline"
+    if dialect.name != "mapping":
+        mapping += f" (now the dialect is {dialect.name!r})"
     return InputError(
         f"the input has no column for {'the time' if column == EVENT_TIME else f'the {column}'}",
         detail=f"{source}: no column {' or '.join(repr(p) for p in paths)}; the columns are: {there or 'none'}",

@@ -29,6 +29,7 @@ from sessionize.session.state import STATE_TYPES
 
 VERSION = 1
 _MAGIC = b"SZST"
+_THE_SAME = "restore with the same; a pipeline drains with the old ones (--once), then starts in a new --home"
 _CODED = {"entry": "page_names", "exit": "page_names", "page": "page_names", "kind": "kind_names"}
 
 
@@ -144,7 +145,7 @@ def check_belongs(header: Mapping[str, Any], policy: Policy, rules: Rules) -> No
         if header[what] != ours:
             differ = ", ".join(f"{k}: {header[what].get(k)!r} there, {v!r} here" for k, v in ours.items()
                                if header[what].get(k) != v)  # fmt: skip
-            raise StateError(f"the snapshot was made with other {what}", detail=differ, hint="restore with the same")
+            raise StateError(f"the snapshot was made with other {what}", detail=differ, hint=_THE_SAME)
 
 
 def _describe(rules: Rules) -> dict[str, Any]:

@@ -111,6 +111,11 @@ class KeptEpochs:
         self._last[epoch.writer] = epoch
         self.epochs.append((epoch, rows))
 
+    def last_epoch(self, writer: str) -> int:
+        """The number of the writer's last epoch."""
+        last = self._last.get(writer)
+        return 0 if last is None else last.number
+
     def rows(self, name: str) -> list[pa.Table]:
         """All rows of one kind: sessions, events, late or rejected."""
         return [getattr(rows, name) for _, rows in self.epochs]

@@ -5,6 +5,7 @@
 Reads the Iceberg tables, and the SQLite store and the lake where there are some; rows of other places are handed in.
 """
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,9 +27,17 @@ COMPARED = (
     "session_start_time_ms",
     "session_end_time_ms",
     "event_count",
+    "pages_visited",
+    "entry_page",
+    "exit_page",
+    "events_by_type",
+    "has_conversion",
+    "revenue",
     "start_reason",
     "end_reason",
 )
+# What is said where the input does not map the column: some places keep null, or leave it out.
+_NOTHING: dict[str, Any] = {"pages_visited": [], "events_by_type": {}, "has_conversion": False, "revenue": 0.0}
 _EVENT = ("event_time_ms", "event_id")
 
 Rows = Counter[tuple[Any, ...]]
@@ -51,23 +60,24 @@ def check_run(
     user: what the tables call the user. sessions: place -> rows of (user, *COMPARED), of further places.
     """
     expected = oracle.sessions(policy, rules)
-    wanted = _rows((row["user"], *(row[name] for name in COMPARED)) for row in expected)
+    wanted = _rows(session_row(row["user"], row) for row in expected)
     on_time = _rows((row["user"], row["time"], row["id"]) for row in oracle.on_time)
     late = _rows((row["user"], row["time"], row["id"]) for row in oracle.late)
     told = [
-        _difference("iceberg user_sessions", _iceberg(home, "user_sessions", (user, *COMPARED)), wanted),
-        _difference("iceberg events", _iceberg(home, "events", (user, *_EVENT)), on_time),
-        _difference("iceberg late_events", _iceberg(home, "late_events", (user, *_EVENT)), late),
-        _unequal("rejected_events", _iceberg(home, "rejected_events", ("reason",)).total(), oracle.rejected),
+        _difference("iceberg user_sessions", sessions_seen(_iceberg(home, "user_sessions", (user, *COMPARED))), wanted),
+        _difference("iceberg events", _rows(_iceberg(home, "events", (user, *_EVENT))), on_time),
+        _difference("iceberg late_events", _rows(_iceberg(home, "late_events", (user, *_EVENT))), late),
+        _unequal("rejected_events", len(_iceberg(home, "rejected_events", ("reason",))), oracle.rejected),
     ]
     if (home / store).exists():
         columns = ", ".join(f'"{name}"' for name in (user, *COMPARED))
         with closing(sqlite3.connect(home / store)) as opened:
-            told.append(_difference("sqlite", _rows(opened.execute(f"SELECT {columns} FROM user_sessions")), wanted))
+            seen = sessions_seen(opened.execute(f"SELECT {columns} FROM user_sessions"))
+        told.append(_difference("sqlite", seen, wanted))
     if (home / lake).exists():
         told.append(_difference("lake", _lake(home / lake, (user, *_EVENT)), on_time))
     for place, rows in (sessions or {}).items():
-        told.append(_difference(place, _rows(rows), wanted))
+        told.append(_difference(place, sessions_seen(rows), wanted))
     settled = sum(row["event_count"] for row in expected)
     known = len(oracle.on_time) + len(oracle.late)
     told += [
@@ -95,8 +105,31 @@ def iceberg_rows(home: Path, table: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _iceberg(home: Path, table: str, columns: tuple[str, ...]) -> Rows:
-    return _rows(tuple(row.get(name) for name in columns) for row in iceberg_rows(home, table))
+def session_row(user: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A session as it is compared: the user and COMPARED, in one form wherever it was read."""
+    return (user, *(_plain(name, row.get(name) if name in _NOTHING else row[name]) for name in COMPARED))
+
+
+def sessions_seen(rows: Iterable[Any]) -> Rows:
+    """Rows of (user, *COMPARED) as some place gives them, in that form."""
+    return _rows(session_row(user, dict(zip(COMPARED, values, strict=True))) for user, *values in rows)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Lists and maps are text in SQLite, pairs in Arrow; numbers and truth values are what they say."""
+    if name not in _NOTHING:
+        return value
+    if value is None:
+        value = _NOTHING[name]
+    if isinstance(value, str):
+        value = json.loads(value)
+    if name == "events_by_type":
+        return tuple(sorted(dict(value).items()))
+    return tuple(value) if isinstance(value, list) else type(_NOTHING[name])(value)
+
+
+def _iceberg(home: Path, table: str, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    return [tuple(row.get(name) for name in columns) for row in iceberg_rows(home, table)]
 
 
 def _lake(folder: Path, columns: tuple[str, ...]) -> Rows:

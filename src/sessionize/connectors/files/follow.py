@@ -89,6 +89,7 @@ class DirectorySource:
         self._waiting: deque[tuple[str, _Seen | None]] = deque()
         self._reading: Reading | None = None
         self._at_end = False
+        self._links_out: set[str] = set()
         self.replaced: frozenset[str] = frozenset()
         self._only = frozenset(self._look()) if until_now else None
 
@@ -265,8 +266,20 @@ class DirectorySource:
                 inside = Path(os.path.relpath(path, _fixed_part(pattern))).parts
                 if any(name.startswith((".", "_")) for name in inside) or path.lower().endswith(_TEMPORARY):
                     continue
-                if format_of(path) is not None and os.path.isfile(path):
+                if format_of(path) is not None and os.path.isfile(path) and not self._leads_out(path, pattern):
                     yield path
+
+    def _leads_out(self, path: str, pattern: str) -> bool:
+        """Whether it is a link to somewhere else: who may write here must not thereby read what we may read."""
+        if path == pattern or not os.path.islink(path):
+            return False
+        root = os.path.realpath(_fixed_part(pattern))
+        if os.path.commonpath([root, os.path.realpath(path)]) == root:
+            return False
+        if path not in self._links_out:
+            self._links_out.add(path)
+            _LOG.warning("%s is a link to a file outside of the followed folder, and is not read", path)
+        return True
 
     @staticmethod
     def _has_settled(seen: _Seen, for_s: float) -> bool:

@@ -32,6 +32,7 @@ from sessionize.connectors.iceberg.tables import (
     events,
     open_table,
     rejected_events,
+    user_column_of,
     user_sessions,
 )
 
@@ -68,5 +69,6 @@ __all__ = [
     "readable",
     "rejected_events",
     "table_names",
+    "user_column_of",
     "user_sessions",
 ]

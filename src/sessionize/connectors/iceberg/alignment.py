@@ -5,7 +5,6 @@ A table learns new columns (nullable) and wider types, never anything else, so f
 they are.
 """
 
-import json
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -17,7 +16,11 @@ from pyiceberg.types import IcebergType
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
 from sessionize.errors import OutputError
+from sessionize.formats.properties import with_fields
 from sessionize.session.columns import PROPERTIES, USER
+
+# Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
+COLUMNS_MAX = 1_000
 
 
 def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
@@ -79,35 +82,51 @@ def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> di
     return changes
 
 
+def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
+    """Events without fields that are called like a column which the table works out itself, such as the user's bucket.
+
+    Their values become JSON text in `properties`: readers find rows by these columns, so nobody else may fill them.
+    """
+    claimed = [derived.name for derived in layout.derived if derived.name in rows.column_names]
+    return _set_aside(rows, claimed) if claimed else rows
+
+
 def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
     """Rows whose further columns all fit the table: the others' values become JSON text in `properties`.
 
     A field of the input may hold a number in one record and text in the next; that must never stop a run, nor lose
-    either. own: the columns of the layout itself, which have to fit.
+    either. Nor may names without end: a table has COLUMNS_MAX at most. own: the columns of the layout itself, which
+    have to fit.
     """
     types = {column.name: column.field_type for column in schema.fields}
     lower = {name.lower(): name for name in types}
-    misfits = []
+    misfits, room = [], max(0, COLUMNS_MAX - len(types))
     for column in rows.schema:
         if column.name in own:
             continue
         twin = lower.setdefault(column.name.lower(), column.name)
-        old = types.get(column.name)
-        if twin != column.name or (
-            old is not None and wider(old, iceberg_type(column.type, column.name, FieldIds())) is None
-        ):
+        is_known = column.name in types
+        if twin != column.name or not _fits(column, types.get(column.name)) or not (is_known or room):
             misfits.append(column.name)
-    if not misfits:
-        return rows
+        elif not is_known:
+            room -= 1
+    return _set_aside(rows, misfits) if misfits else rows
+
+
+def _fits(column: pa.Field, old: IcebergType | None) -> bool:
+    """Whether a table takes the column, which is of that type there, if it is there."""
+    try:
+        new = iceberg_type(column.type, column.name, FieldIds())
+    except OutputError:
+        return False
+    return old is None or wider(old, new) is not None
+
+
+def _set_aside(rows: pa.Table, names: list[str]) -> pa.Table:
     texts = rows[PROPERTIES].to_pylist() if PROPERTIES in rows.column_names else [None] * rows.num_rows
-    values = rows.select(misfits).to_pylist()
-    merged = [
-        json.dumps({**json.loads(text or "{}"), **left}, ensure_ascii=False, default=str) if left else text
-        for text, row in zip(texts, values, strict=True)
-        for left in [{name: value for name, value in row.items() if value is not None}]
-    ]
-    kept = rows.drop_columns([name for name in (*misfits, PROPERTIES) if name in rows.column_names])
-    return kept.append_column(PROPERTIES, pa.array(merged, pa.string()))
+    merged = with_fields(texts, rows.select(names))
+    kept = rows.drop_columns([name for name in (*names, PROPERTIES) if name in rows.column_names])
+    return kept.append_column(PROPERTIES, merged)
 
 
 def apply_changes(transaction: Transaction, changes: Mapping[str, IcebergType]) -> Schema:

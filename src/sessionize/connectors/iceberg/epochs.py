@@ -32,6 +32,8 @@ WRITER = "sessionize.writer"
 EPOCH = "sessionize.epoch"
 PLAN = "sessionize.plan"
 WATERMARK = "sessionize.watermark-ms"
+# A table property: the plan of the writer's first epoch.
+BEGUN = "sessionize.begun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class IcebergEpochSink:
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """Commit the rows to every table that does not have the epoch yet. A table without rows is left alone; an
-        epoch without any rows is only noted, in the last table.
+        epoch without rows for any of them is only noted, in the last table.
 
         Errors: StateError when a table has the epoch from another plan; UnavailableError when the same call may
         succeed later; OutputError for rows that do not fit.
@@ -103,6 +105,7 @@ class IcebergEpochSink:
         try:
             # All tables are asked before any of them changes.
             todo = [(sink, tables[kind]) for kind, sink in self._sinks.items() if not _has(sink.refresh(), epoch)]
+            _check_beginning(epoch, [sink.table for sink in self._sinks.values()])
             with_rows = [(sink, its) for sink, its in todo if its.num_rows]
             for sink, its in with_rows:
                 sink.write(its)
@@ -113,11 +116,19 @@ class IcebergEpochSink:
                     table_properties=_record(epoch, rows.watermark_ms),
                     unless=lambda table: _has(table, epoch),
                 )
-            if todo and not any(its.num_rows for its in tables.values()):
+            if todo and not any(tables[kind].num_rows for kind in self._sinks):
                 todo[-1][0].note(_record(epoch, rows.watermark_ms), unless=lambda table: _has(table, epoch))
         except BaseException:
             self._drop()
             raise
+
+    def last_epoch(self, writer: str) -> int:
+        """The last epoch that any of the tables has: one that has no rows for a table is not noted there.
+
+        Errors: StateError for a record that cannot be read; UnavailableError, OutputError.
+        """
+        records = [epoch_records(sink.refresh()).get(writer) for sink in self._sinks.values()]
+        return max((record.number for record in records if record is not None), default=0)
 
     def close(self) -> None:
         """Remove what is staged and not committed."""
@@ -150,6 +161,23 @@ def _has(table: Table, epoch: EpochId) -> bool:
     return True
 
 
+def _check_beginning(epoch: EpochId, tables: list[Table]) -> None:
+    """Errors: StateError for a first epoch that is not the one which the tables began with.
+
+    They may be far past it, and its snapshot gone: then all that an empty state writes would be passed over in silence.
+    """
+    for table in tables if epoch.number == 1 else ():
+        plan = table.properties.get(f"{BEGUN}.{epoch.writer}", epoch.plan)
+        if plan != epoch.plan:
+            raise StateError(
+                "a table has this epoch from another plan",
+                detail=f"{'.'.join(table.name())}: the first epoch of writer {epoch.writer!r} had the plan {plan}, "
+                f"now it is {epoch.plan}",
+                hint="the state was removed and the tables were not; "
+                "bring the state back, or begin under another name and with other tables",
+            )
+
+
 def _plan_of(table: Table, epoch: EpochId) -> str | None:
     """The plan of an earlier epoch, as long as its snapshot is kept."""
     for snapshot in table.metadata.snapshots:
@@ -174,6 +202,8 @@ def _parsed(table: Table, writer: str, value: str, watermark: str | None) -> Epo
 def _record(epoch: EpochId, watermark_ms: int | None) -> Mapping[str, str]:
     """What the table keeps for good."""
     record = {f"{EPOCH}.{epoch.writer}": f"{epoch.number} {epoch.plan}"}
+    if epoch.number == 1:
+        record[f"{BEGUN}.{epoch.writer}"] = epoch.plan
     return record if watermark_ms is None else {**record, f"{WATERMARK}.{epoch.writer}": str(watermark_ms)}
 
 

@@ -18,7 +18,14 @@ from pyiceberg.schema import Schema, index_by_name
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType
 
-from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete, misfits_set_aside
+from sessionize.connectors.iceberg.alignment import (
+    aligned,
+    apply_changes,
+    changes_needed,
+    claims_set_aside,
+    complete,
+    misfits_set_aside,
+)
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
 from sessionize.connectors.iceberg.commits import data_files, one_try
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
@@ -178,8 +185,10 @@ class IcebergSink:
         parts = max(1, -(-rows.nbytes // self._buffer_bytes_max))
         step = -(-rows.num_rows // parts)
         for start in range(0, rows.num_rows, step):
-            part = complete(rows.slice(start, step), self._layout)
-            if PROPERTIES in self._layout.columns.names:
+            part = rows.slice(start, step)
+            keeps_fields = PROPERTIES in self._layout.columns.names
+            part = complete(claims_set_aside(part, self._layout) if keeps_fields else part, self._layout)
+            if keeps_fields:
                 schema = self._table.schema() if self._staging is None else self._staging.schema
                 part = misfits_set_aside(part, schema, frozenset(self._layout.columns.names))
             staging = self._staging_for(part.schema)

@@ -176,9 +176,14 @@ def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout) 
         raise OutputError(
             "a table has another user column than these rows",
             detail=f"{database}.{name} was made with {user_name!r}, the rows have {layout.user_name!r}",
-            hint="map the input's user field to the same name, or write to another table",
+            hint="map the input's user field to the same name, or write to another table or another --home",
         )
     return table
+
+
+def user_column_of(table: Table) -> str | None:
+    """What a table calls its users; None for a table of another program."""
+    return table.properties.get(USER_COLUMN_PROPERTY)
 
 
 def _create(catalog: Catalog, database: str, name: str, layout: TableLayout) -> None:

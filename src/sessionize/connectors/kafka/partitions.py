@@ -40,7 +40,7 @@ def instance_of(hostname: str, total: int) -> tuple[int, int]:
         raise ConfigError(
             "the host name does not tell which instance this is",
             detail=f"{hostname!r} does not end in a dash and a number",
-            hint="say it yourself: instance 0 of 3",
+            hint="say which it is, from 0 on: --set input.kafka.instance=0",
         )
     instance = (int(match[1]), total)
     check_instance(instance)
@@ -65,7 +65,7 @@ def check_partitions(topic: str, there: frozenset[int], wanted: frozenset[int] |
         raise InputError(
             "the Kafka topic does not have these partitions",
             detail=f"{topic} has 0-{max(there)}; asked for {', '.join(map(str, missing))}",
-            hint="check `partitions`",
+            hint="ask for those that are there: --partitions, or input.kafka.partitions",
         )
 
 

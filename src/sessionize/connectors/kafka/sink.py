@@ -86,18 +86,9 @@ class KafkaEpochSink:
         ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
         self._open()
 
-    @property
-    def last_epoch(self) -> int | None:
-        """The number of the last epoch that is written, as known now; None before the first."""
-        return None if self._written is None else self._written.number
-
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """As EpochSink says."""
-        if epoch.writer != self._writer:
-            raise ConfigError("an epoch comes under another name", detail=f"{epoch.writer!r}, not {self._writer!r}")
-        if self._shut_out is not None:
-            raise self._shut_out
-        producer = self._producer or self._open()
+        producer = self._opened(epoch.writer)
         if self._has(epoch):
             return
         written = Written(epoch.number, epoch.plan)
@@ -113,6 +104,11 @@ class KafkaEpochSink:
             self._throw_away()
             raise
         self._written = written
+
+    def last_epoch(self, writer: str) -> int:
+        """As EpochSink says. Errors: those of write_epoch."""
+        self._opened(writer)
+        return 0 if self._written is None else self._written.number
 
     def close(self) -> None:
         """Release everything."""
@@ -130,6 +126,14 @@ class KafkaEpochSink:
                 hint="do two runs have the same name, or was the state folder thrown away? Use another name",
             )
         return True
+
+    def _opened(self, writer: str) -> Producer:
+        """The producer for this writer's epochs."""
+        if writer != self._writer:
+            raise ConfigError("an epoch comes under another name", detail=f"{writer!r}, not {self._writer!r}")
+        if self._shut_out is not None:
+            raise self._shut_out
+        return self._producer or self._open()
 
     def _open(self) -> Producer:
         """A producer that has shut out others of this name, after ending what they had begun."""

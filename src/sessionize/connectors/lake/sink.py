@@ -51,12 +51,7 @@ class ParquetLakeSink:
 
         Errors: StateError when the epoch is there from another plan; those of the class.
         """
-        if not _WRITER.fullmatch(epoch.writer):
-            raise ConfigError(
-                "a writer's name cannot name files",
-                detail=repr(epoch.writer),
-                hint="letters, digits, _ and -, at most 100 of them",
-            )
+        _check_name(epoch.writer)
         marker = self._folder / EPOCHS_FOLDER / f"{epoch.writer}-{epoch.number}.json"
         with _storage(self._folder):
             if self._is_there(epoch, marker):
@@ -71,6 +66,15 @@ class ParquetLakeSink:
                 "files": files,
             }
             _put(marker, (json.dumps(content, indent=1) + "\n").encode())
+
+    def last_epoch(self, writer: str) -> int:
+        """The highest number among the writer's markers. Errors: those of the class."""
+        _check_name(writer)
+        # another writer's name may begin with this one's: what is between its end and the suffix has to be a number
+        marker = re.compile(rf"{writer}-([0-9]+)\.json")
+        with _storage(self._folder), os.scandir(self._folder / EPOCHS_FOLDER) as markers:
+            found = [marker.fullmatch(entry.name) for entry in markers]
+        return max((int(match[1]) for match in found if match), default=0)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -101,6 +105,15 @@ class ParquetLakeSink:
         with _replacing(folder / name) as unfinished:
             pq.write_table(rows, unfinished, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
         return {"file": f"{partition}/{name}", "rows": rows.num_rows}
+
+
+def _check_name(writer: str) -> None:
+    if not _WRITER.fullmatch(writer):
+        raise ConfigError(
+            "a writer's name cannot name files",
+            detail=repr(writer),
+            hint="letters, digits, _ and -, at most 100 of them",
+        )
 
 
 def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from sessionize.connectors.store.tables import Column, TableShape
 from sessionize.connectors.store.text import stored_keys, stored_text, stored_texts
 from sessionize.errors import OutputError
+from sessionize.formats.properties import with_fields
 from sessionize.session.columns import PROPERTIES
 
 _PLAIN: dict[str, pa.DataType] = {
@@ -52,14 +53,9 @@ def further_fields_in_properties(events: pa.Table, shape: TableShape) -> pa.Tabl
     if not further:
         return events
     texts = events[PROPERTIES].to_pylist() if PROPERTIES in events.column_names else [None] * events.num_rows
-    values = events.select(further).to_pylist()
-    merged = [
-        json.dumps({**json.loads(text or "{}"), **given}, ensure_ascii=False, default=str) if given else text
-        for text, row in zip(texts, values, strict=True)
-        for given in [{name: value for name, value in row.items() if value is not None}]
-    ]
+    merged = with_fields(texts, events.select(further))
     kept = events.drop_columns([name for name in (*further, PROPERTIES) if name in events.column_names])
-    return kept.append_column(PROPERTIES, pa.array(merged, pa.string()))
+    return kept.append_column(PROPERTIES, merged)
 
 
 def _plain_column(rows: pa.Table, column: Column, *, is_key: bool) -> pa.Array:

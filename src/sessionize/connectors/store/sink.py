@@ -46,6 +46,13 @@ class StoreSink:
                     transaction.put(table, plain_rows(new, table))
             transaction.record_epoch(_storable(epoch))
 
+    def last_epoch(self, writer: str) -> int:
+        """The writer's last epoch (ports.EpochSink); makes the tables that are not there."""
+        self._make_tables()
+        with self._database.transaction() as transaction:
+            number, _ = transaction.last_epoch(stored_text(writer))
+        return number
+
     def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
         """Remove sessions and put others, with their `revision`, all at once; nothing when the token was used before.
 
@@ -69,6 +76,9 @@ class StoreSink:
         """Connect, and make the tables that are not there; schema: of the sessions to come. Errors: as Database."""
         if not set(schema.names) <= set(self._sessions.column_names):
             self._sessions = self._widened(schema)
+        self._make_tables()
+
+    def _make_tables(self) -> None:
         self._database.prepare((*books(), self._rejected, self._late, self._sessions))
 
     def _widened(self, schema: pa.Schema) -> TableShape:

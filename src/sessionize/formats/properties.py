@@ -1,0 +1,41 @@
+"""Further fields joined to those in `properties`, whose text stays letter by letter as it was written."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODE = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def with_fields(texts: Sequence[str | None], fields: pa.Table) -> pa.StringArray:
+    """The JSON object of each text with the fields of its row that are not null.
+
+    Nothing within the text is taken apart: its numbers may be longer than any language's, and keep every digit.
+    """
+    columns = [_as_python_has_it(column) for column in fields.columns]
+    rows = pa.Table.from_arrays(columns, names=fields.column_names).to_pylist()
+    return pa.array([_with(text, row) for text, row in zip(texts, rows, strict=True)], pa.string())
+
+
+def _with(text: str | None, row: Mapping[str, Any]) -> str | None:
+    given = {name: _plain(value) for name, value in row.items() if value is not None}
+    if not given:
+        return text
+    return _ENCODE({**_MEMBERS.decode(text or "{}"), **given}).decode()
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_python_has_it(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Python's times end at microseconds."""
+    if pa.types.is_duration(column.type):
+        return column.cast(pa.int64())
+    in_ns = pa.types.is_timestamp(column.type) or pa.types.is_time64(column.type)
+    return column.cast(pa.string()) if in_ns and column.type.unit == "ns" else column
