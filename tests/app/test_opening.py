@@ -1,6 +1,11 @@
 """Who is away, put together from those who notice."""
 
-from sessionize.app.opening import Outages
+import threading
+
+import pytest
+
+from sessionize.app.opening import Opening, Outages
+from sessionize.engine.delivery import Patience
 from sessionize.engine.status import Status
 from sessionize.errors import UnavailableError
 
@@ -16,3 +21,28 @@ def test_silence_does_not_hide_what_is_known() -> None:
     assert heard[-2:] == [known, {"kafka": "gone", **known}]
     outages.note("postgres", None)
     assert set(heard[-1]) == {"kafka", "iceberg"}
+
+
+def test_a_server_that_stays_away_is_not_told_to_be_back() -> None:
+    told: list[set[str]] = []
+    outages = Outages(source="kafka", on_status=lambda _: None, on_away=lambda away: told.append(set(away)))
+    patience = Patience(0.3, stopping=threading.Event(), on_outage=outages.note)
+    opening = Opening(patience, outages, stopping=threading.Event())
+    tries: list[int] = []
+
+    def refuses() -> None:
+        raise UnavailableError("refused")
+
+    def refuses_once() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            refuses()
+        return "opened"
+
+    with pytest.raises(UnavailableError, match="refused"):
+        opening.call("postgres", refuses)
+    assert told
+    assert all(away == {"postgres"} for away in told)
+    assert opening.call("iceberg", refuses_once) == "opened"
+    assert told[-1] == {"postgres"}
+    assert {"postgres", "iceberg"} in told

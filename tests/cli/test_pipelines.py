@@ -239,6 +239,7 @@ def test_ctrl_c_finishes_what_was_read(tmp_path):
     assert process.returncode == 0, err
     totals = json.loads(out)
     assert 0 < totals["consumed"] < 3_000_000
+    assert totals["cut_short"] is True
     assert b"stopping" in err
 
 
@@ -247,6 +248,19 @@ def test_the_demo(sessionize):
     assert "every record is accounted for" in done.err
     assert "session_id" in done.out
     assert "no earlier event of this user" in done.out
+
+
+def test_an_interrupted_demo_says_so(tmp_path):
+    command = [Path(sys.executable).with_name("sessionize"), "demo", "--events", "5000000"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        made = tmp_path / "sessionize-data" / "demo" / "clickstream.ndjson"
+        while process.poll() is None and not any(made.parent.glob("*clickstream*")):
+            pass  # until it is being made
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert err.endswith(b"interrupted\n")
+    assert b"do not balance" not in err
 
 
 def test_version_and_help(sessionize):

@@ -178,9 +178,10 @@ def test_a_server_that_goes_away_is_an_error(own_kafka, name):
     settings = GeneratorSettings(users=5, rate_per_s=200.0)
     stopping = threading.Timer(0.5, broker.kill)
     stopping.start()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError) as caught:
         produce_events(settings, broker.bootstrap_servers, name, realtime=True, timeout_s=2)
     stopping.join()
+    assert "produce has ended" in str(caught.value.hint)  # and is not tried again
 
 
 @pytest.mark.parametrize(

@@ -405,3 +405,31 @@ def test_a_broker_that_restarts_and_one_that_stays_away(own_kafka):
                 continue  # the same call may succeed later
         assert times(back) == {f"{topic}[0]": list(range(500, 510))}
         to_end(source)
+
+
+def test_while_the_broker_is_away_every_poll_says_so_until_it_answers(own_kafka):
+    broker = own_kafka()
+    topic = broker.create_topic("away", 1)
+    broker.servers.send(topic, clicks(0, 500))
+    with source_of(broker.bootstrap_servers, topic, batch_records=100) as source:
+        batches = until(source, lambda b: consumed(b) >= 100)
+        broker.kill()
+        killed_s = time.monotonic()
+        with pytest.raises(UnavailableError, match="cannot be reached"):
+            batches.extend(batch for _ in range(100) for batch in source.poll(timeout_s=0.2, now_ms=NOW_MS))
+        assert time.monotonic() - killed_s < 6
+        assert times(batches) == {f"{topic}[0]": list(range(500))}
+        for _ in range(8):  # those between the questions too
+            with pytest.raises(UnavailableError):
+                source.poll(timeout_s=0.2, now_ms=NOW_MS)
+        broker.start()
+        give_up = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < give_up
+            try:
+                source.poll(timeout_s=0.2, now_ms=NOW_MS)
+                break
+            except UnavailableError:
+                continue
+        for _ in range(5):
+            source.poll(timeout_s=0.2, now_ms=NOW_MS)

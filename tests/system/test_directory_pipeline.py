@@ -23,6 +23,7 @@ from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.streaming import open_stream
 from sessionize.connectors.files.follow_book import Book
 from sessionize.engine.totals import Totals
+from sessionize.errors import InputError
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.runs import BackgroundRun
 from sessionize.testing.tables import check_run, iceberg_rows
@@ -240,7 +241,9 @@ def test_an_empty_directory_and_one_with_nothing_usable(tmp_path: Path) -> None:
     check_run(config.home, nothing, config.policy(), config.event_rules(), totals, user="user")
     put(config, "bad.ndjson", b"not json\n[1]\n{}\n", age_s=0)
     put(config, "empty.ndjson", b"", age_s=1)
-    totals = run_once(config)
+    with pytest.raises(InputError, match="none of the records could be used"):
+        run_once(config)
+    totals = run_once(config)  # told after all was written
     check_run(config.home, replace(nothing, rejected=3), config.policy(), config.event_rules(), totals, user="user")
     started = time.monotonic()
     assert run_once(config).consumed == 3

@@ -25,7 +25,7 @@ from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport
 from sessionize.engine.totals import Totals
-from sessionize.errors import OutputError, UnavailableError
+from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
 from sessionize.testing.oracle import Oracle
@@ -137,7 +137,9 @@ def test_an_empty_topic_then_only_rejected_then_only_late(tmp_path: Path, kafka:
     parts: list[list[bytes]] = [[b"not json", b"{}", b"[1]"], [event("f", FAR_OFF_MS + 1)]]
     for number, part in enumerate(parts):
         kafka.send(topic, part, partition=number)
-    assert check(config, parts, run(config)).rejected == 4
+    with pytest.raises(InputError, match="none of the records could be used"):
+        run(config)
+    assert check(config, parts, run(config)).rejected == 4  # told after all was written
     on_time = [event(f"u{i}", START_MS + i * 1_000) for i in range(5)]
     kafka.send(topic, on_time)
     totals = run(config)

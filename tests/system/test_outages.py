@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -147,6 +148,48 @@ def test_a_broker_bounced_again_and_again(tmp_path: Path, own_kafka: Callable[[]
         seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in found)
         assert seen == Counter((row["user"], row["time"], row["id"]) for row in rows), name
     assert len(kafka.committed("rejected")) == oracle.rejected
+
+
+def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kafka: Callable[[], KafkaBroker]) -> None:
+    """Told within seconds, once, back only after an answer; and the patience counts from when it was told."""
+    broker = own_kafka()
+    kafka = broker.servers
+    parts = [clickstream(400, seed=7)]
+    topic = kafka.create_topic("in", 1)
+    kafka.send(topic, parts[0][:200], partition=0)
+    written = io.StringIO()
+    slow = pipeline(tmp_path, kafka.servers, topic, stream__epoch="1h", stream__epoch_rows=100_000)
+    with BackgroundRun(open_stream, slow, log=StreamLog("p", to=written)) as running:
+        running.wait_for(partial(running.has_read, 200), "the first half")
+        assert not running.reports
+        broker.kill()
+        running.wait_for(lambda: running.status.away, "news of the outage", timeout_s=6)
+        until = time.monotonic() + 4
+        running.wait_for(lambda: not running.status.away or time.monotonic() > until, "a while")
+        assert running.status.away  # nothing else is told while it lasts
+        assert running.reports[-1].totals.consumed == 200  # what was read does not wait with it
+        broker.start()
+        kafka.send(topic, parts[0][200:], partition=0)
+        running.wait_for(partial(running.has_read, 400), "the second half")
+        running.end(stop=True)
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [line["event"] for line in lines if line["event"] in ("away", "back")] == ["away", "back"]
+    short = pipeline(tmp_path, kafka.servers, topic, stream__outage="2s")
+    written = io.StringIO()
+    with BackgroundRun(open_stream, short, log=StreamLog("p", to=written)) as running:
+        running.wait_for(lambda: running.status.consumed, "the start")
+        broker.kill()
+        killed_s = time.monotonic()
+        with pytest.raises(UnavailableError, match="Kafka cannot be reached"):
+            running.end()
+        assert time.monotonic() - killed_s < 12
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [line["event"] for line in lines if line["event"] in ("away", "back")] == ["away"]
+    broker.start()
+    oracle = oracle_of(parts, short)
+    check_run(
+        tmp_path / "home", oracle, short.policy(), short.event_rules(), run_once(short), user=short.dialect().user_name
+    )
 
 
 def test_databases_that_stop_and_come_back(

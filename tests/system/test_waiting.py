@@ -206,5 +206,8 @@ def test_sigterm_ends_the_wait_with_a_clean_message(tmp_path: Path) -> None:
             running.kill()
     assert time.monotonic() - told_s < 5
     assert (running.returncode, out) == (0, "")
-    assert "stopped while waiting for kafka; nothing was read or written" in said
-    assert "Traceback" not in said
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert lines[-1]["event"] == "stopped"
+    assert lines[-1]["why"] == "stopped while waiting for kafka; nothing was read or written"
+    assert "stopping" in {line["event"] for line in lines}
+    assert "back" not in {line["event"] for line in lines}

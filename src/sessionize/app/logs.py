@@ -18,11 +18,19 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 class StreamLog:
     """Writes to stderr, or wherever it is told. level: DEBUG, INFO, WARNING or ERROR.
 
-    outages: False where somebody else shows which servers are away.
+    outages: False where somebody else shows which servers are away. dialect: what the records are read as.
     """
 
-    def __init__(self, pipeline: str, *, level: str = "INFO", outages: bool = True, to: TextIO | None = None) -> None:
-        self._outages = outages
+    def __init__(
+        self,
+        pipeline: str,
+        *,
+        level: str = "INFO",
+        outages: bool = True,
+        dialect: str | None = None,
+        to: TextIO | None = None,
+    ) -> None:
+        self._outages, self._dialect = outages, dialect
         self._log = structlog.wrap_logger(
             structlog.PrintLogger(to or sys.stderr),
             processors=[
@@ -35,8 +43,17 @@ class StreamLog:
         self._away: dict[str, str] = {}
 
     def epoch(self, report: EpochReport) -> None:
-        """An epoch was committed."""
+        """An epoch was committed; one in which nothing could be used is worth a warning."""
         self._log.info("epoch", **report.as_log())
+        if report.all_rejected:
+            self._log.warning(
+                "all rejected",
+                epoch=report.epoch,
+                rejected=report.rejected,
+                reason=max(report.reasons, key=lambda reason: report.reasons[reason], default=None),
+                dialect=self._dialect,
+                then="is it the right dialect, or are the fields named right? `sessionize rejected` shows the records",
+            )
 
     def away(self, away: dict[str, str]) -> None:
         """Which servers are away now, and what they said; logged when it changes."""
@@ -72,7 +89,7 @@ class StreamLog:
             INPUTS.removeHandler(handler)
 
     def note(self, event: str, **fields: object) -> None:
-        """Anything else worth a line."""
+        """Anything else worth a line. Not for a signal's handler, which may interrupt another line."""
         self._log.info(event, **fields)
 
 

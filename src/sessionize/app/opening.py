@@ -95,13 +95,13 @@ class Opening:
             if silent_s - _LOOK_EVERY_S < _SILENT_S <= silent_s:
                 self._outages.note_silence(who)
         try:
-            return made.result()
+            part = made.result()
         except UnavailableError as error:
             if self._stopping.is_set():
                 raise StoppedError(f"stopped while waiting for {who}", detail=str(error)) from None
             raise
-        finally:
-            self._outages.note(who, None)
+        self._outages.note(who, None)
+        return part
 
 
 def _close(made: "Future[T]") -> None:

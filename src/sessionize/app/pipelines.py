@@ -83,6 +83,7 @@ class PipelinePlan:
             events=sink(iceberg.events(job.user_name), iceberg.EVENTS) if output.events else None,
             late=sink(iceberg.events(job.user_name), iceberg.LATE_EVENTS) if output.events else None,
             rejected=sink(iceberg.rejected_events(), iceberg.REJECTED_EVENTS) if output.rejected else None,
+            retried=True,
         )
 
 

@@ -4,22 +4,23 @@ What a part needs to be installed is said when it is asked for; what was opened 
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Opening, Outages
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
-from sessionize.engine.batch import Job
+from sessionize.engine.batch import KEPT, Job, nothing_usable
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
-from sessionize.engine.status import EpochReport, Status
+from sessionize.engine.status import ALL_REJECTED_MIN, EpochReport, Status
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.ports import EpochSink, StreamSource
@@ -35,16 +36,44 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
+    read: "_Read"
     reconciler: StreamReconciler | None = None
 
     def run(self) -> Totals:
-        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says."""
-        return self.engine.run() if self.reconciler is None else self.reconciler.around(self.engine.run)
+        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says.
+
+        Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
+        """
+        totals = self.engine.run() if self.reconciler is None else self.reconciler.around(self.engine.run)
+        if self.config.run.once:
+            self.read.refuse_if_nothing_is_usable(totals, kept=self.config.output.rejected)
+        return totals
 
     def describe(self) -> str:
         """Where the sessions go."""
         output = self.config.output
         return output.path or f"{output.database}.{output.table} in {self.config.home}"
+
+
+@dataclass(slots=True)
+class _Read:
+    """What this run has read. A few bad records, after others that were good, are nothing to fail for."""
+
+    consumed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def epoch(self, report: EpochReport) -> None:
+        """An epoch was committed."""
+        self.consumed += report.consumed
+        self.reasons.update(report.reasons)
+
+    def refuse_if_nothing_is_usable(self, totals: Totals, *, kept: bool) -> None:
+        """Raise InputError when every record of this run was rejected, and they are many or there never was another."""
+        rejected = self.reasons.total()
+        few = self.consumed < ALL_REJECTED_MIN and totals.rejected < totals.consumed
+        if self.consumed and self.consumed == rejected and not few:
+            then = f"{KEPT}; another run does not read them again" if kept else "another run does not read them again"
+            raise nothing_usable(rejected, self.reasons, then)
 
 
 @contextmanager
@@ -64,6 +93,7 @@ def open_stream(
     stopping is set meanwhile.
     """
     writer, tempo = writer_name(config), tempo_of(config)
+    read = _Read()
     outages = Outages(
         source="kafka input" if config.output.kafka is not None else config.input.kind,
         on_status=on_status,
@@ -101,11 +131,12 @@ def open_stream(
             clock=clock,
             stopping=stopping,
             on_status=outages.status,
-            on_epoch=on_epoch if log is None else _both(log.epoch, on_epoch),
+            on_epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
             on_step=on_step,
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
-        yield StreamRun(config, engine, stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock))
+        reconciler = stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock)
+        yield StreamRun(config, engine, read, reconciler)
 
 
 def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
@@ -121,10 +152,10 @@ def _job(config: PipelineConfig, source: StreamSource) -> Job:
     return Job(policy=config.policy(), rules=config.event_rules(), columns=columns, user_name=source.user_name)
 
 
-def _both(first: Callable[[EpochReport], None], second: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
+def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
     def told(report: EpochReport) -> None:
-        first(report)
-        second(report)
+        for each in hear:
+            each(report)
 
     return told
 

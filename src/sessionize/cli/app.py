@@ -12,6 +12,8 @@ from sessionize.cli import demo, files, maintain, pipelines, produce, reconcile,
 from sessionize.cli.output import print_error
 from sessionize.errors import ConfigError, SessionizeError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="sessionize",
     help="Turns clickstream events into user sessions, from files, generators and tables, by one set of rules.",
@@ -65,7 +67,10 @@ def run_command_line() -> int:
     try:
         app()
     except SystemExit as end:
-        return _code_of(end)
+        code = _code_of(end)
+        if code == _INTERRUPTED:  # what typer makes of a Ctrl-C that nobody has taken, in silence
+            sys.stderr.write("interrupted\n")
+        return code
     except ConfigError as error:
         print_error(error)
         return 2
@@ -78,7 +83,7 @@ def run_command_line() -> int:
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return 130
+        return _INTERRUPTED
     except Exception:
         traceback.print_exc()
         return 1

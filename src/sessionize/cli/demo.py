@@ -78,7 +78,10 @@ def _generate(events: int, file: Path) -> "GeneratedTotals":
     bars = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, console=err, disable=not err.is_terminal) as display:
         task = display.add_task("making", total=events)
-        return produce(settings, file, progress=lambda done: display.update(task, completed=done))
+        made = produce(settings, file, progress=lambda done: display.update(task, completed=done))
+    if not made.complete:  # the generator ends in good order when it is interrupted; the demo has no use for a part
+        raise KeyboardInterrupt
+    return made
 
 
 def _run(home: Path, file: Path) -> "tuple[Totals, float]":

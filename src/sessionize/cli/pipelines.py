@@ -155,8 +155,15 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     started = time.perf_counter()
     opened = plan_pipeline(config).open()
     follows = "finishing the sessions so far (once more to give up)"
+    cut_short = False
+
+    def stop() -> bool:
+        nonlocal cut_short
+        cut_short = stopping.is_set()
+        return cut_short
+
     with stopped_by_signals(follows) as stopping, shown(opened.source.size_bytes, enabled=not as_json) as progress:
-        totals = opened.run(progress, stop=stopping.is_set)
+        totals = opened.run(progress, stop=stop)
     seconds = time.perf_counter() - started
     where = (
         "a temporary folder, removed again"
@@ -164,10 +171,13 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         else config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
     )
     if as_json:
-        out.print_json({**totals.as_dict(), "output": where, "seconds": round(seconds, 3)})
+        told = {**totals.as_dict(), "output": where, "seconds": round(seconds, 3)}
+        out.print_json({**told, "cut_short": True} if cut_short else told)
         return
     if config.run.log_level in ("DEBUG", "INFO"):
         out.print_totals(totals, seconds, where)
+    if cut_short:
+        sys.stderr.write("cut short: these are the sessions of what was made before it was stopped\n")
     if show and config.output.kind == "iceberg":
         from sessionize.app.catalogs import catalog_settings_of
 

@@ -30,17 +30,28 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     drawn = sys.stderr.isatty() and not as_json
     try:
         follows = "finishing this epoch (once more to give up; the next run repeats what is open)"
-        with stopped_by_signals(follows) as stopping, status_line(enabled=drawn) as show:
-            # a terminal shows the line, and warnings above it; everybody else gets the log
-            log = StreamLog(config.name, level="WARNING" if drawn else config.run.log_level, outages=not drawn)
-            with log.listening(), open_stream(config, stopping=stopping, on_status=show, log=log) as opened:
+        with status_line(enabled=drawn) as show:
+            # a terminal shows the line, and warnings above it; everybody else gets the log, and nothing beside it
+            level = "WARNING" if drawn else config.run.log_level
+            log = StreamLog(config.name, level=level, outages=not drawn, dialect=config.dialect().name)
+            say = None if drawn else lambda then: log.note("stopping", then=then)
+            with (
+                stopped_by_signals(follows, say) as stopping,
+                log.listening(),
+                open_stream(config, stopping=stopping, on_status=show, log=log) as opened,
+            ):
                 totals = opened.run()
     except StoppedError as stopped:
-        sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
+        if drawn:
+            sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
+        else:
+            log.note("stopped", why=f"{stopped.message}; nothing was read or written")
         return
     seconds = time.perf_counter() - started
     if as_json:
         out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
+    if not drawn:
+        log.note("stopped", totals=totals.as_dict(), balanced=totals.balanced, output=opened.describe())
     elif config.run.log_level in ("DEBUG", "INFO"):
         out.print_totals(totals, None, opened.describe())
 

@@ -4,7 +4,7 @@ Input beyond the memory limit goes to disk by user (engine/spill.py) and comes b
 same either way, only their order differs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,11 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 MEMORY_BYTES_MAX = 2_000_000_000
+TELL = "the rejected records tell"
+KEPT = (
+    "the records were kept: once the pipeline can read them, `sessionize rejected retry` brings them in as late events,"
+    " and `sessionize reconcile` makes sessions of them"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +71,20 @@ def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs) -> None:
     if totals.consumed and totals.consumed == totals.rejected:
         if outputs.rejected is not None:
             outputs.rejected.commit()
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in totals.rejected_by_reason.items())
-        raise InputError(
-            "none of the records could be used",
-            detail=f"{totals.rejected:,} rejected: {reasons}",
-            hint="is it the right dialect, or are the fields named right? the rejected records tell",
+        kept = outputs.rejected is not None and outputs.retried
+        raise nothing_usable(
+            totals.rejected, totals.rejected_by_reason, f"{KEPT}; another run would bring them twice" if kept else TELL
         )
+
+
+def nothing_usable(rejected: int, by_reason: Mapping[str, int], then: str) -> InputError:
+    """Records were there, and all of them were rejected. then: what to do about it."""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())
+    return InputError(
+        "none of the records could be used",
+        detail=f"{rejected:,} rejected: {reasons}",
+        hint=f"is it the right dialect, or are the fields named right? {then}",
+    )
 
 
 def read(source: Source, outputs: Outputs, job: Job, totals: Totals, progress: Progress) -> Iterator[pa.Table]:

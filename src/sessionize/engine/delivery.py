@@ -63,6 +63,6 @@ class Patience:
             reraise=True,
         )
         result: T = retrying(what)
-        if away:
+        if away and not self._stopping.is_set():  # told to stop, a call may return without having asked anybody
             self._on_outage(who, None)
         return result

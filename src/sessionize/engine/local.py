@@ -165,7 +165,12 @@ class LocalEngine:
             if not epoch.consumed:
                 epoch.now_ms = self._clock.now_ms()
             wait_s = max(0.0, min(tempo.poll_s, tempo.epoch_s - (at_s - epoch.opened_s)))
-            batches = self._patience.call("source", lambda wait_s=wait_s: self._poll(wait_s, epoch.now_ms))  # type: ignore[misc]
+            try:
+                batches = self._poll(wait_s, epoch.now_ms)
+            except UnavailableError:
+                if epoch.consumed:
+                    return False  # what was read becomes durable before the wait, which may be long
+                batches = self._patience.call("source", lambda wait_s=wait_s: self._poll(wait_s, epoch.now_ms))  # type: ignore[misc]
             self._take(epoch, batches)
             self._tell_status(epoch)
             if tempo.once and not batches and self._source.partitions() <= self._source.read_to_end():
@@ -261,6 +266,7 @@ class LocalEngine:
             open_sessions=self._sessionizer.open_sessions,
             behind=self._source.behind(),
             totals=replace(self._totals, rejected_by_reason=dict(self._totals.rejected_by_reason)),
+            reasons={r["values"]: r["counts"] for r in rows.rejected["reason"].value_counts().to_pylist()},
         )
         return _Written(plan, rows, changes, header, report)
 

@@ -12,12 +12,16 @@ from sessionize.session import columns as col
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """The sinks of a run; None where rows are not kept. events: every accepted event, as it came."""
+    """The sinks of a run; None where rows are not kept. events: every accepted event, as it came.
+
+    retried: rejected records can be tried again from where they are kept, without another run.
+    """
 
     sessions: Sink
     events: Sink | None = None
     late: Sink | None = None
     rejected: Sink | None = None
+    retried: bool = False
 
     @contextmanager
     def committed(self) -> Iterator[None]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from sessionize.engine.totals import Totals
 
+ALL_REJECTED_MIN = 10  # that so many records, and not one of them usable, are hardly an accident
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
@@ -12,7 +14,7 @@ class EpochReport:
 
     consumed, sessions, late, rejected: rows of this epoch. seconds: from its first poll to its plan; advance_s: for
     making sessions final; write_s: for sinks and checkpoint. behind: records left to read, None when unknown. totals:
-    the books over all epochs.
+    the books over all epochs. reasons: why records of this epoch were rejected, and how many for each.
     """
 
     epoch: int
@@ -28,6 +30,12 @@ class EpochReport:
     open_sessions: int
     behind: int | None
     totals: Totals
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def all_rejected(self) -> bool:
+        """Whether there were records enough to tell, and every one was rejected: a wrong dialect, most likely."""
+        return self.consumed >= ALL_REJECTED_MIN and self.rejected == self.consumed
 
     def as_log(self) -> dict[str, Any]:
         """The fields of the line that is logged for an epoch."""

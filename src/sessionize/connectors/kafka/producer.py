@@ -16,13 +16,14 @@ from sessionize.connectors.generator import GeneratedTotals, GeneratorSettings, 
 from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
 from sessionize.connectors.kafka.epoch_log import ensure_topics
 from sessionize.connectors.kafka.registry import SchemaRegistry
-from sessionize.errors import OutputError
+from sessionize.errors import OutputError, UnavailableError
 from sessionize.formats.avro import AvroWriter, schema_like
 
 _USER = re.compile(rb'"(user-\d+)"')
 _FIXED: Settings = {"enable.idempotence": True, "acks": "all"}
 _FULL_WAIT_S = 0.02
 _SCHEMA_EVENTS = 500
+_HINT = "check that the server runs; produce has ended, and what the server took before stays in the topic"
 
 
 def produce_events(
@@ -44,14 +45,17 @@ def produce_events(
     write_lines; Ctrl-C ends the run in good order. timeout_s: how long the server may take for a record.
     Errors: OutputError, UnavailableError when a record was not taken, ConfigError.
     """
-    ensure_topics(servers, security or {}, (topic,), timeout_s=timeout_s)
-    records = _Records(servers, topic, avro, dict(security or {}), timeout_s)
     try:
-        return write_lines(
-            settings, cast(BinaryIO, records), realtime=realtime, progress=progress, on_late=on_late, timer=timer
-        )
-    finally:
-        records.finish()
+        ensure_topics(servers, security or {}, (topic,), timeout_s=timeout_s)
+        records = _Records(servers, topic, avro, dict(security or {}), timeout_s)
+        try:
+            return write_lines(
+                settings, cast(BinaryIO, records), realtime=realtime, progress=progress, on_late=on_late, timer=timer
+            )
+        finally:
+            records.finish()
+    except UnavailableError as error:  # nobody tries again, as a pipeline would
+        raise UnavailableError(error.message, detail=error.detail, hint=_HINT) from None
 
 
 def avro_writer(settings: GeneratorSettings, topic: str, *, registry: SchemaRegistry | None = None) -> AvroWriter:

@@ -39,6 +39,7 @@ _BATCH_RECORDS = 50_000
 # they are taken apart (two fifths of the cost of consuming).
 _CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
+_TELL_AFTER_S = 3.0  # how long nothing came from servers that do not answer before it is told; a restart may be shorter
 _LOG = logging.getLogger("sessionize.input.kafka")
 
 
@@ -71,8 +72,9 @@ class KafkaSource:
         of librdkafka. max_future_ms: an event later than the present by more is rejected. start: where a first run
         begins; partitions that appear later are read from their beginning. until_now: read only what is there now, in
         the partitions there are now, however much comes. on_expired: what to do when the records to go on from are
-        gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long a server may be away
-        before poll raises. batch_records: the most that a poll gives.
+        gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long opening waits for a
+        server, and reading again for records; of servers known to be away poll and read tell after a few seconds, or
+        after this time when it is shorter. batch_records: the most that a poll gives.
         Errors: ConfigError, InputError for a topic, partition or access that is not there, UnavailableError.
         """
         self._servers, self._topic = servers, topic
@@ -133,7 +135,10 @@ class KafkaSource:
         self._assign()
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
-        """What has come, at most batch_records; may return early with nothing when an end was reached."""
+        """What has come, at most batch_records; may return early with nothing when an end was reached.
+
+        Errors: UnavailableError from every call while the servers are away, once what was fetched is handed out.
+        """
         if not self._assigned:
             self._assign()
         if self._latest:
@@ -271,9 +276,6 @@ class KafkaSource:
             mine = self._find_partitions(_PROBE_EVERY_S)
         except UnavailableError:
             self._log.down()
-            # a server that was just started may send records before it answers questions
-            if min(self._log.down_s, time.monotonic() - self._heard_s) > self._unavailable_after_s:
-                raise
             return
         if self._bounds.there:
             mine &= self._mine  # those that appear now are for the next run
@@ -282,6 +284,11 @@ class KafkaSource:
             self._mine |= mine
             if self._assigned:
                 self._assign()
+
+    def _raise_if_away(self) -> None:
+        """Raise when servers neither answer nor send (one just started may send first) for a while."""
+        if min(self._log.down_s, time.monotonic() - self._heard_s) > min(_TELL_AFTER_S, self._unavailable_after_s):
+            raise unavailable(self._servers, self._log.last)
 
     def _fetch(self, timeout_s: float) -> dict[int, Fetched]:
         """At most batch_records of what the client has, waiting for the first."""
@@ -317,6 +324,8 @@ class KafkaSource:
             self._positions = before
             self._assigned = False  # what the client has handed out is fetched again
             raise
+        if not parts:
+            self._raise_if_away()
         return [batch for batch in batches if batch is not None]
 
     def _of_partition(self, p: int, part: Fetched, latest_ms: int | None, end: int | None) -> StreamBatch | None:
