@@ -20,7 +20,7 @@ from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.local import LocalEngine, Tempo
-from sessionize.engine.status import ALL_REJECTED_MIN, EpochReport, Status
+from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.ports import EpochSink, StreamSource
@@ -57,7 +57,7 @@ class StreamRun:
 
 @dataclass(slots=True)
 class _Read:
-    """What this run has read. A few bad records, after others that were good, are nothing to fail for."""
+    """What this run has read. Bad records after others that were good are nothing to fail for."""
 
     consumed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -68,12 +68,10 @@ class _Read:
         self.reasons.update(report.reasons)
 
     def refuse_if_nothing_is_usable(self, totals: Totals, *, kept: bool) -> None:
-        """Raise InputError when every record of this run was rejected, and they are many or there never was another."""
-        rejected = self.reasons.total()
-        few = self.consumed < ALL_REJECTED_MIN and totals.rejected < totals.consumed
-        if self.consumed and self.consumed == rejected and not few:
+        """Raise InputError when this run read records, and neither it nor a run before it could use any."""
+        if self.consumed and totals.consumed == totals.rejected:
             then = f"{KEPT}; another run does not read them again" if kept else "another run does not read them again"
-            raise nothing_usable(rejected, self.reasons, then)
+            raise nothing_usable(self.reasons.total(), self.reasons, then)
 
 
 @contextmanager
