@@ -169,3 +169,24 @@ def test_no_session_counts_as_drained_while_an_engine_runs(tmp_path: Path) -> No
     code, said = command("reconcile", path, "--drained")
     assert code == 0, said
     assert "waiting: " not in said
+
+
+def test_a_topic_that_was_made_anew_is_told_from_the_one_that_was_read(tmp_path: Path, kafka: KafkaServers) -> None:
+    """By its id: its offsets look like a continuation, and the records before them would be passed over."""
+    topic, out = kafka.create_topic(f"in-{uuid.uuid4().hex[:8]}"), kafka.create_topic(f"out-{uuid.uuid4().hex[:8]}")
+    records = clickstream(600, seed=5)
+    kafka.send(topic, records[:200])
+    config = from_topic(tmp_path, kafka, topic, out)
+    run(config)
+    before = everything(config, kafka, out)
+    kafka.send(topic, records[200:300])
+    assert run(config).consumed == 300  # the same topic: it goes on
+    before = everything(config, kafka, out)
+    kafka.delete_topic(topic)
+    kafka.create_topic(topic)
+    kafka.send(topic, records)
+    for _again in range(2):
+        with pytest.raises(StateError, match="not the one that was read before") as caught:
+            run(config)
+        assert topic in str(caught.value.detail)
+    assert everything(config, kafka, out) == before

@@ -27,19 +27,7 @@ from sessionize.engine.totals import Totals
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
-
-COLUMNS = (
-    "session_id",
-    "session_start_time_ms",
-    "session_end_time_ms",
-    "event_count",
-    "pages_visited",
-    "entry_page",
-    "exit_page",
-    "has_conversion",
-    "start_reason",
-    "end_reason",
-)
+from sessionize.testing.tables import COMPARED, session_row
 
 
 def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **overrides: object) -> PipelineConfig:
@@ -92,14 +80,14 @@ def event(user: str, time_ms: int, **more: Any) -> bytes:
     return json.dumps(record).encode()
 
 
-def session_rows(config: PipelineConfig) -> Counter[str]:
-    found = run_query(config.home, f"SELECT uuid, {', '.join(COLUMNS)} FROM user_sessions").to_pylist()
-    return Counter(repr([row["uuid"], *(row[name] for name in COLUMNS)]) for row in found)
+def session_rows(config: PipelineConfig) -> Counter[tuple[Any, ...]]:
+    found = run_query(config.home, f"SELECT uuid, {', '.join(COMPARED)} FROM user_sessions").to_pylist()
+    return Counter(session_row(row["uuid"], row) for row in found)
 
 
-def expected_rows(oracle: Oracle, config: PipelineConfig, *, late_too: bool = False) -> Counter[str]:
+def expected_rows(oracle: Oracle, config: PipelineConfig, *, late_too: bool = False) -> Counter[tuple[Any, ...]]:
     made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
-    return Counter(repr([row["user"], *(row[name] for name in COLUMNS)]) for row in made)
+    return Counter(session_row(row["user"], row) for row in made)
 
 
 def count(config: PipelineConfig, table: str) -> int:

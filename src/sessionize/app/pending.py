@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sessionize.durable import sync_folder
 from sessionize.errors import OutputError
 
 
@@ -30,10 +31,10 @@ class Pending:
                         writer.write_table(table)
                     file.flush()
                     os.fsync(file.fileno())
-            _sync(hidden)
+            sync_folder(hidden)
             hidden.rename(self._folder / token)
-            _sync(self._folder)
-            _sync(self._folder.parent)
+            sync_folder(self._folder)
+            sync_folder(self._folder.parent)
         except OSError as error:
             shutil.rmtree(hidden, ignore_errors=True)
             raise OutputError(
@@ -63,11 +64,3 @@ class Pending:
         hidden = self._folder / f".{token}"
         (self._folder / token).rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.config_streams import KafkaOutputSection, PostgresSection
 from sessionize.app.missing import needing
+from sessionize.app.same_topic import check_same_topic
 from sessionize.app.secrets import resolved
 from sessionize.engine.batch import Job
 from sessionize.ports import EpochSink, StreamSource
@@ -57,9 +58,11 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             until_now=config.run.once,
         )
     with needing("kafka", "reading from Kafka"):
+        from sessionize.connectors.kafka.identity import topic_id
         from sessionize.connectors.kafka.source import KafkaSource
     kafka = config.input.kafka
-    return KafkaSource(
+    security = client_settings(resolved(kafka.settings))
+    source = KafkaSource(
         kafka.servers,
         kafka.topic,
         config.dialect(),
@@ -67,13 +70,19 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         extras=config.output.events,
         partitions=kafka.partitions,
         instance=instance_of(config),
-        security=client_settings(resolved(kafka.settings)),
+        security=security,
         max_future_ms=config.rules.max_future_ms,
         start=kafka.start,
         until_now=config.run.once,
         on_expired=kafka.on_expired,
         batch_records=min(config.stream.epoch_rows, POLL_RECORDS_MAX),
     )
+    try:
+        check_same_topic(state_folder(config, writer), kafka.topic, topic_id(kafka.servers, kafka.topic, security))
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:

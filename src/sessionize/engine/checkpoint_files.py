@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sessionize.durable import sync_folder
 from sessionize.errors import OutputError, SessionizeError, StateError, UnavailableError
 
 TMP = ".tmp"
@@ -43,11 +44,7 @@ class FileOperations:
 
     def sync_folder(self, folder: Path) -> None:
         """Force the names in a folder to the disk."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is not there is fine."""

@@ -13,7 +13,8 @@ from sessionize.session.rules import Rules
 
 Row = Mapping[str, Any]
 
-_EVENT_FIELDS = {
+# Canonical column -> what the reference calls it.
+EVENT_FIELDS = {
     col.USER: "user",
     col.EVENT_TIME: "time",
     col.EVENT_ID: "id",
@@ -26,7 +27,7 @@ _EVENT_FIELDS = {
 def events_table(rows: Sequence[Row]) -> pa.Table:
     """Canonical events from dicts with the keys user, time, id, type, page, amount."""
     return pa.table(
-        {name: pa.array([r.get(key) for r in rows], col.EVENT_TYPES[name]) for name, key in _EVENT_FIELDS.items()}
+        {name: pa.array([r.get(key) for r in rows], col.EVENT_TYPES[name]) for name, key in EVENT_FIELDS.items()}
     )
 
 

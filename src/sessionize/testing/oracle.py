@@ -9,21 +9,11 @@ from typing import Any
 
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
-from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
-from sessionize.testing.comparison import expected_sessions
+from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions
 
 Row = dict[str, Any]
-
-_REFERENCE_NAMES = {
-    col.USER: "user",
-    col.EVENT_TIME: "time",
-    col.EVENT_ID: "id",
-    col.EVENT_TYPE: "type",
-    col.PAGE: "page",
-    col.VALUE: "amount",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,7 @@ def decoded(records: Sequence[bytes], dialect: Dialect, *, latest_ms: int | None
     decoder.flush()
     taken = decoder.take()
     rows = [
-        {_REFERENCE_NAMES[name]: value for name, value in row.items() if name in _REFERENCE_NAMES}
+        {EVENT_FIELDS[name]: value for name, value in row.items() if name in EVENT_FIELDS}
         for row in taken.events.to_pylist()
     ]
     return rows, taken.rejected.num_rows

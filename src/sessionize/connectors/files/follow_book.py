@@ -11,6 +11,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sessionize.durable import sync_folder
 from sessionize.errors import StateError, UnavailableError
 
 
@@ -64,7 +65,7 @@ class Book:
                     line = line[file.write(line) or 0 :]
                 os.fsync(file.fileno())
             if len(self.entries) == 0:
-                self._sync_folder()
+                sync_folder(self._path.parent)
         except OSError as error:
             if size is not None:  # half a line would spoil the next one
                 with contextlib.suppress(OSError):
@@ -79,10 +80,3 @@ class Book:
     def _put(self, entry: Entry) -> None:
         self.entries.pop(entry.place, None)
         self.entries[entry.place] = entry
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sessionize.durable import sync_file, sync_folder
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import SESSION_TYPES
 
@@ -51,9 +52,9 @@ class FileSink:
         """Close the file, bring it to the disk, and put it in its place."""
         try:
             self._open(self._schema or pa.schema([])).close()
-            with open(self._partial, "rb") as file:
-                os.fsync(file.fileno())
+            sync_file(self._partial)
             os.replace(self._partial, self._path)
+            sync_folder(self._path.parent)
         except OSError as error:
             raise _unwritable(self._path, error) from error
 

@@ -4,13 +4,14 @@ A catalog must never name a file that a power cut can still take: every local fi
 synced when it is closed. Object stores promise as much by themselves.
 """
 
-import contextlib
 import io
 import os
 from pathlib import Path
 
 from pyiceberg.io import FileIO, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+
+from sessionize.durable import sync_file, sync_folder
 
 _BUFFER_BYTES = 1 << 18
 
@@ -40,11 +41,7 @@ def sync_data_file(files: FileIO, location: str) -> None:
     scheme, _, path = PyArrowFileIO.parse_location(location, files.properties)
     if scheme != "file":
         return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(path)
     sync_folder(os.path.dirname(path))
 
 
@@ -70,19 +67,6 @@ class _SyncedFile(io.FileIO):
             sync_folder(os.path.dirname(os.fsdecode(self.name)))
         finally:
             super().close()
-
-
-def sync_folder(path: str | Path) -> None:
-    """Make new, renamed and removed names in a folder durable; file systems that can't are left alone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_folder(path: Path) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sessionize.durable import replacing, sync_folder
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import EVENT_TIME
@@ -101,8 +102,8 @@ class ParquetLakeSink:
         folder = self._folder / partition
         if not folder.exists():
             folder.mkdir(exist_ok=True)
-            _sync(self._folder)
-        with _replacing(folder / name) as unfinished:
+            sync_folder(self._folder)
+        with replacing(folder / name) as unfinished:
             pq.write_table(rows, unfinished, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
         return {"file": f"{partition}/{name}", "rows": rows.num_rows}
 
@@ -146,36 +147,8 @@ def _plain(rows: pa.Table) -> pa.Table:
 
 
 def _put(path: Path, content: bytes) -> None:
-    with _replacing(path) as unfinished:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(content)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write a file at, which becomes `path`, whole and on the disk, when the block ends well."""
-    # Neither *.parquet nor a name that readers of folders take: they leave out what begins with a dot.
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        descriptor = os.open(unfinished, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        unfinished.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,40 @@
+"""Whether the topic is the one that a state was made with: one of the same name may have been made anew.
+
+Offsets alone do not tell: a new topic that has grown beyond ours would be read on from the middle. The note lies beside
+the checkpoints, and is made before the first record is read.
+"""
+
+from pathlib import Path
+
+from sessionize.durable import replacing
+from sessionize.errors import StateError, UnavailableError
+
+NOTE = "topic.id"
+
+
+def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
+    """Note the topic's id, or compare it with the note. topic_id: None where servers give none; then nothing is known.
+
+    Errors: StateError when it is another topic; UnavailableError when the note cannot be written now.
+    """
+    if topic_id is None:
+        return
+    note = folder / NOTE
+    known = note.read_text().strip() if note.exists() else ""
+    if not known:
+        try:
+            with replacing(note) as unfinished:
+                unfinished.write_text(f"{topic_id}\n")
+        except OSError as error:
+            raise UnavailableError(
+                "the topic's id cannot be noted now",
+                detail=f"{note}: {error.strerror or error}",
+                hint="make room or mend the disk: nothing was read",
+            ) from error
+    elif known != topic_id:
+        raise StateError(
+            "the Kafka topic is not the one that was read before",
+            detail=f"{topic} has the id {topic_id}; the state in {folder} was made with {known}",
+            hint="it was deleted and made anew: its offsets are those of other records. Begin with a new --home, or "
+            "another stream.writer and empty outputs",
+        )

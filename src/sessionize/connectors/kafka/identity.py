@@ -1,0 +1,31 @@
+"""Which topic it is: a name may be used again, and then its offsets are those of other records."""
+
+from concurrent.futures import Future
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]  # its own way
+
+from sessionize.connectors.kafka.client import AUTH_ERRORS, Log, Settings, client_settings, denied, made, unavailable
+from sessionize.errors import InputError
+
+_NONE = "AAAAAAAAAAAAAAAAAAAAAA"  # what a server says that gives topics no ids
+
+
+def topic_id(servers: str, topic: str, security: Settings, *, timeout_s: float = 10.0) -> str | None:
+    """The id that the servers gave the topic when it was made; None from servers older than such ids.
+
+    Errors: UnavailableError when it is not told in time, InputError when access is denied.
+    """
+    admin = made(AdminClient, client_settings(servers, security, {}), Log())
+    try:
+        told: Future[TopicDescription] = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[
+            topic
+        ]
+        found = str(told.result(timeout_s + 1).topic_id)
+    except KafkaException as error:
+        if error.args[0].code() in AUTH_ERRORS:
+            raise denied(servers, error.args[0], InputError) from None
+        raise unavailable(servers, error.args[0].str()) from None
+    except TimeoutError:
+        raise unavailable(servers, f"the id of topic {topic} is not told in time") from None
+    return None if found == _NONE else found

@@ -1,0 +1,38 @@
+"""The note of which topic a state was made with."""
+
+from pathlib import Path
+
+import pytest
+
+from sessionize.app.same_topic import NOTE, check_same_topic
+from sessionize.errors import StateError, UnavailableError
+
+
+def test_the_first_id_is_noted_and_the_next_ones_are_compared(tmp_path: Path) -> None:
+    check_same_topic(tmp_path, "clicks", "one")
+    check_same_topic(tmp_path, "clicks", "one")
+    with pytest.raises(StateError, match="not the one that was read before") as caught:
+        check_same_topic(tmp_path, "clicks", "two")
+    assert "clicks has the id two" in str(caught.value.detail)
+    assert (tmp_path / NOTE).read_text() == "one\n"
+
+
+def test_servers_that_give_no_ids_are_no_reason_to_stop(tmp_path: Path) -> None:
+    check_same_topic(tmp_path, "clicks", None)
+    assert list(tmp_path.iterdir()) == []
+    check_same_topic(tmp_path, "clicks", "one")
+    check_same_topic(tmp_path, "clicks", None)
+    assert (tmp_path / NOTE).read_text() == "one\n"
+
+
+def test_a_note_that_lost_its_text_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / NOTE).touch()
+    check_same_topic(tmp_path, "clicks", "one")
+    assert (tmp_path / NOTE).read_text() == "one\n"
+
+
+def test_a_note_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="cannot be noted now") as caught:
+        check_same_topic(tmp_path / "gone", "clicks", "one")
+    assert "gone" in str(caught.value.detail)
+    assert list(tmp_path.iterdir()) == []
