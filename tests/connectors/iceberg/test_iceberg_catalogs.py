@@ -22,7 +22,7 @@ from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from sessionize.testing.services.postgres import PostgresServer
 
-CACHE = Path(__file__).parents[2] / ".cache" / "rest-catalog"
+CACHE = Path(__file__).parents[3] / ".cache" / "rest-catalog"
 SECRET = "not-to-be-shown"
 
 

@@ -26,14 +26,7 @@ from sessionize.connectors.iceberg import (
 )
 from sessionize.connectors.iceberg.sink import COMMIT_ID
 from sessionize.errors import StateError, UnavailableError
-from sessionize.testing.epoch_sinks import (
-    EPOCH_CHECKS,
-    SinkUnderTest,
-    check_name,
-    empty_rows,
-    epoch_id,
-    epoch_rows,
-)
+from sessionize.testing.epoch_sinks import EPOCH_CHECKS, SinkUnderTest, check_name, empty_rows, epoch_id, epoch_rows
 
 TABLES = {"sessions": "user_sessions", "events": "events", "late": "late_events", "rejected": "rejected_events"}
 KILLS = 20
@@ -49,11 +42,6 @@ def visible(home: Path, kind: str) -> Iterable[dict[str, Any]]:
 @pytest.mark.parametrize("check", EPOCH_CHECKS, ids=check_name)
 def test_what_every_epoch_sink_does(check: Any, tmp_path: Path) -> None:
     check(SinkUnderTest(make=lambda: IcebergEpochSink(open_catalog(tmp_path)), visible=lambda t: visible(tmp_path, t)))
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
 
 
 def table_of(catalog: Catalog, kind: str) -> Any:
