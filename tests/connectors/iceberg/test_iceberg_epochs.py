@@ -24,7 +24,7 @@ from sessionize.connectors.iceberg import (
     table_names,
     user_sessions,
 )
-from sessionize.connectors.iceberg.sink import COMMIT_ID
+from sessionize.connectors.iceberg.commits import COMMIT_ID
 from sessionize.errors import StateError, UnavailableError
 from sessionize.testing.epoch_sinks import EPOCH_CHECKS, SinkUnderTest, check_name, empty_rows, epoch_id, epoch_rows
 
@@ -213,7 +213,7 @@ def test_a_lost_answer_does_not_double(catalog: Catalog, monkeypatch: pytest.Mon
 def test_an_outage_between_two_tables_is_made_up_for_by_the_same_call(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
+    monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     sink = IcebergEpochSink(catalog)
     commit = catalog.commit_table
 

@@ -18,7 +18,7 @@ from sessionize.connectors.iceberg import (
     rejected_events,
     user_sessions,
 )
-from sessionize.connectors.iceberg.sink import COMMIT_ID
+from sessionize.connectors.iceberg.commits import COMMIT_ID
 from sessionize.session.columns import REJECTED_SCHEMA, SESSION_COLUMNS, SESSION_TYPES
 from tests.connectors.iceberg.writing import DAY_MS, data_files, sessions, stored, write_all
 

@@ -117,7 +117,7 @@ def test_a_lost_answer_neither_doubles_nor_loses_rows(
 def test_a_commit_that_never_succeeds_can_be_repeated_or_aborted(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
+    monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
     sink.write(sessions(10))
     broken = LostAnswer(catalog, monkeypatch, times=-1, land=False)
