@@ -43,12 +43,7 @@ def pipeline(home: Path, **settings: object) -> PipelineConfig:
 
 def job_of(config: PipelineConfig) -> Job:
     dialect = config.dialect()
-    return Job(
-        policy=config.policy(),
-        rules=config.event_rules(),
-        columns=col.SessionColumns.made_of(dialect.columns),
-        user_name=dialect.user_name,
-    )
+    return config.job(dialect.columns, dialect.user_name)
 
 
 def stored(config: PipelineConfig) -> pa.Table:

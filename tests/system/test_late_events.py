@@ -15,7 +15,6 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from typer.testing import CliRunner
 
 from sessionize.app import stream_reconciling
@@ -266,27 +265,7 @@ def test_sessions_that_cannot_be_reconciled_are_told_at_the_start(tmp_path: Path
 
 def sent_to(kafka: KafkaServers, topic: str) -> list[dict[str, Any]]:
     """What a reader of committed records finds in a topic of one partition."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka.servers,
-            "group.id": topic,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    found: list[dict[str, Any]] = []
-    try:
-        while True:
-            message = consumer.poll(30)
-            assert message is not None, f"topic {topic} does not end"
-            error = message.error()
-            if error is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                return found
-            found.append(json.loads(message.value() or b""))
-    finally:
-        consumer.close()
+    return [json.loads(value) for value in kafka.committed(topic)]
 
 
 def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka: KafkaServers) -> None:
