@@ -46,12 +46,7 @@ class ArchivedTables:
         late = iceberg.load_table(catalog, database, iceberg.LATE_EVENTS) if iceberg.LATE_EVENTS in names else None
         events = iceberg.load_table(catalog, database, iceberg.EVENTS)
         dialect = config.dialect()
-        job = Job(
-            policy=config.policy(),
-            rules=config.event_rules(),
-            columns=config.session_columns(dialect.columns),
-            user_name=dialect.user_name,
-        )
+        job = config.job(dialect.columns, dialect.user_name)
         for table in (sessions, events):
             if job.user_name not in table.schema().column_names:
                 theirs = iceberg.user_column_of(table)

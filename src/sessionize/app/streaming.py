@@ -14,7 +14,7 @@ from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Opening, Outages
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
-from sessionize.engine.batch import KEPT, Job, nothing_usable
+from sessionize.engine.batch import KEPT, nothing_usable
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
@@ -23,7 +23,7 @@ from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
-from sessionize.ports import EpochSink, StreamSource
+from sessionize.ports import EpochSink
 from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def open_stream(
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
-        job = _job(config, source)
+        job = config.job(source.event_columns, source.user_name)
         sinks: dict[str, EpochSink] = {}
         for name, make in sinks_of(config, writer, job).items():
             sinks[name] = opening.call(name, make)
@@ -143,11 +143,6 @@ def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
     except StateError as error:  # another process holds them
         error.hint = "stop it first, or give this one a home of its own: --home"
         raise
-
-
-def _job(config: PipelineConfig, source: StreamSource) -> Job:
-    columns = config.session_columns(source.event_columns)
-    return Job(policy=config.policy(), rules=config.event_rules(), columns=columns, user_name=source.user_name)
 
 
 def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
