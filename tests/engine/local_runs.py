@@ -14,6 +14,7 @@ from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.local import LocalEngine, Tempo
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.testing.comparison import expected_sessions, sorted_rows
+from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import events
 from sessionize.testing.streams import KeptEpochs, RecordedStream
 
@@ -72,20 +73,6 @@ def run(make: Callable[[], LocalEngine], *, crashes: bool = False) -> LocalEngin
             made.close()
 
 
-def on_time(partitions: list[list[dict[str, Any]]], lateness: int) -> tuple[list[dict[str, Any]], int]:
-    """Rule 8 for each partition, one record after the other; and how many records are late."""
-    kept, late = [], 0
-    for rows in partitions:
-        latest: int | None = None
-        for row in (r for r in rows if "user" in r):
-            if latest is None or row["time"] >= latest - lateness:
-                kept.append(row)
-            else:
-                late += 1
-            latest = row["time"] if latest is None else max(latest, row["time"])
-    return kept, late
-
-
 def dealt(rows: list[dict[str, Any]], partitions: int) -> list[list[dict[str, Any]]]:
     """By user, as a producer with keys does."""
     return [[r for r in rows if crc32(str(r.get("user")).encode()) % partitions == p] for p in range(partitions)]
@@ -101,7 +88,10 @@ def order(row: Any) -> tuple[Any, ...]:
 
 
 def check(sink: KeptEpochs, made: LocalEngine, partitions: Any, policy: Policy, rule: Rules, lateness: int) -> None:
-    kept, late = on_time(partitions, lateness)
+    kept, late = list[dict[str, Any]](), 0
+    for rows in partitions:
+        on_time, set_aside = judged((row for row in rows if "user" in row), lateness)
+        kept, late = kept + on_time, late + len(set_aside)
     end = max((r["time"] for r in kept), default=0)
     assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end), key=order)
     assert (sink.count("events"), sink.count("late")) == (len(kept), late)
