@@ -343,7 +343,7 @@ class DirectorySource:
         self._positions[place] = after
         if last:
             self._stop_reading()
-        return StreamBatch(PARTITION, {place: (first, after)}, batch.events, batch.rejected, batch.read_bytes)
+        return StreamBatch(PARTITION, {place: (first, after)}, batch.events, batch.rejected)
 
     def _stop_reading(self) -> None:
         if self._reading is not None:
