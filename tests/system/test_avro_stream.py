@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,14 @@ import pytest
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.rejected import retry_rejected
-from sessionize.app.streaming import open_stream
 from sessionize.engine.status import Status
-from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroWriter
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.services.registry import SchemaRegistryServer
+from tests.system.whole_runs import run
 
 COMMAND = Path(sys.executable).with_name("sessionize")
 COLUMNS = "session_start_time_ms, session_end_time_ms, event_count, pages_visited, start_reason, end_reason"
@@ -59,13 +57,6 @@ def pipeline(folder: Path, servers: str, topic: str, *, dialect: str = "clicks",
     }
     overrides = fixed | {f"input.kafka.{name}": value for name, value in kafka.items()}
     return load_pipeline(str(path), overrides=overrides, environ={})
-
-
-def run(config: PipelineConfig, **hears: Any) -> Totals:
-    with open_stream(config, stopping=threading.Event(), **hears) as opened:
-        totals = opened.run()
-    assert totals.balanced
-    return totals
 
 
 def rows(config: PipelineConfig, sql: str) -> list[dict[str, Any]]:
