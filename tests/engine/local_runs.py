@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.oracle import judged
@@ -48,14 +49,17 @@ def engine(
     tempo: Tempo | None = None,
     **more: Any,
 ) -> LocalEngine:
+    """more: of Listeners, with on_ before the name, and of LocalEngine."""
+    hears = {name: more.pop(name) for name in tuple(more) if name.startswith("on_")}
     return LocalEngine(
         source,
-        sinks,
+        StreamOutputs(sinks=sinks),
         Job(policy=policy or Policy(), rules=rule or Rules()),
         Checkpoints(folder, writer="w"),
         lateness_ms=lateness,
         tempo=tempo or Tempo(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
+        listeners=Listeners(**{name.removeprefix("on_"): hear for name, hear in hears.items()}),
         **more,
     )
 

@@ -10,7 +10,8 @@ from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
+from sessionize.engine.stream_options import StreamOutputs, Tempo
 from sessionize.errors import UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.testing.comparison import events_table
@@ -52,13 +53,12 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
     view = Shown()
     engine = LocalEngine(
         RecordedStream([rows], piece_max=1),
-        {"kept": KeptEpochs()},
+        StreamOutputs(sinks={"kept": KeptEpochs()}, live=LiveFeed(view, every_s=0)),
         Job(policy=Policy(session_ids=session_ids), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
         tempo=Tempo(epoch_rows_max=1, poll_s=0, once=True, drain=False),
         writer="w",
-        live=LiveFeed(view, every_s=0),
     )
     try:
         engine.run()

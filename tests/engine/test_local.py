@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.local import Tempo
 from sessionize.engine.status import EpochReport
+from sessionize.engine.stream_options import Tempo
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.session import columns as col
 from sessionize.testing.strategies import policies, rules

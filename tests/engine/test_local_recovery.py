@@ -14,7 +14,8 @@ from sessionize import Policy, Rules
 from sessionize.app.logs import StreamLog
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.testing.comparison import expected_sessions
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import KeptEpochs, RecordedStream
@@ -143,13 +144,13 @@ def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> No
     sink, log = KeptEpochs(), io.StringIO()
     made = LocalEngine(
         RecordedStream([VISITS]),
-        {"kept": sink},
+        StreamOutputs(sinks={"kept": sink}),
         Job(policy=Policy(), rules=Rules()),
         Checkpoints(tmp_path, writer="w", deltas_max=1, merge_in_background=False),
         lateness_ms=0,
         tempo=Tempo(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
-        on_trouble=StreamLog("visits", to=log).trouble,
+        listeners=Listeners(trouble=StreamLog("visits", to=log).trouble),
     )
     made.run()
     made.close()

@@ -20,8 +20,9 @@ from sessionize import Policy, Rules
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
 from sessionize.engine.status import EpochReport
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
@@ -218,14 +219,14 @@ def one_shot_users(tmp_path: Path) -> None:
     sink = Counting()
     engine = LocalEngine(
         OneShotUsers(count, step_ms=100),
-        {"counting": sink},
+        StreamOutputs(sinks={"counting": sink}),
         Job(policy=Policy(), rules=Rules()),
         # merged often, so that what a merge takes for a while is in every third
         Checkpoints(tmp_path / "state", writer="w", deltas_max=5),
         lateness_ms=60_000,
         tempo=Tempo(epoch_rows_max=20_000, poll_s=0, once=True),
         writer="w",
-        on_epoch=measure,
+        listeners=Listeners(epoch=measure),
     )
     try:
         totals = engine.run()

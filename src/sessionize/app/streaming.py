@@ -19,8 +19,9 @@ from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
 from sessionize.engine.status import EpochReport, Status
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.ports import EpochSink
@@ -116,22 +117,23 @@ def open_stream(
             opened.callback(view.close)
             every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
             feed = LiveFeed(view, every_s=every_s, on_outage=lambda error: outages.note("redis", error))
+        enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
             source,
-            sinks,
+            StreamOutputs(sinks=sinks, live=feed, enrich=enrich),
             job,
             checkpoints,
             lateness_ms=config.rules.lateness_ms,
             tempo=tempo,
             writer=writer,
-            live=feed,
-            enrich=config.output.kafka is not None and config.output.kafka.enriched is not None,
+            listeners=Listeners(
+                epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
+                status=outages.status,
+                step=on_step,
+                trouble=log.trouble if log is not None else (lambda what, which: None),
+            ),
             clock=clock,
             stopping=stopping,
-            on_status=outages.status,
-            on_epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
-            on_step=on_step,
-            on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
         reconciler = stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock)
         yield StreamRun(config, engine, read, reconciler)
