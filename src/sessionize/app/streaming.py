@@ -101,7 +101,7 @@ def open_stream(
     opening = Opening(patience, outages, stopping=stopping)
 
     with ExitStack() as opened:
-        checkpoints = _checkpoints(config, writer)
+        checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)

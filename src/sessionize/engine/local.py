@@ -134,6 +134,8 @@ class LocalEngine:
                 drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
             self._await_writing()
+            self._checkpoints.wait()
+            self._tell_merge_error()
             if self._live is not None:  # what the last epoch ended is no longer open
                 self._live.finish(self._sessionizer, now_ms=self._clock.now_ms())
         except BaseException as error:
@@ -304,7 +306,7 @@ class LocalEngine:
 
     def _recover(self) -> None:
         self._on_step("recover")
-        found = self._checkpoints.recover()
+        found = self._patience.call("state", self._checkpoints.recover)
         if found is not None:
             for which in found.damaged:
                 self._on_trouble("damaged", which)
