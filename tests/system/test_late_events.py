@@ -2,6 +2,7 @@
 table equals a batch over all events; the topics for late and rejected records get each of them once.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from zlib import crc32
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sessionize.app import stream_reconciling
@@ -30,8 +32,10 @@ from sessionize.app.rejected import retry_rejected
 from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.cli.app import app
+from sessionize.cli.streaming import drawing
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
+from sessionize.engine.status import Status
 from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.oracle import Oracle
@@ -188,6 +192,30 @@ def test_a_run_that_ends_by_itself_reconciles_at_its_end(tmp_path: Path, kafka: 
         kafka.send(topic, part[len(part) // 2 :], partition=number)
     # what the drain closed is late for the second run, and nothing but a batch over everything is right afterwards
     run(config)
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+
+
+def test_what_the_end_of_a_run_waits_for_is_on_the_status_line(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(1_000, partitions=2, seed=6)
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__reconcile="1h")
+    lines: list[str] = []
+
+    def show(status: Status) -> None:
+        line = io.StringIO()
+        Console(file=line, width=1_000).print(drawing(status))
+        lines.append(" ".join(line.getvalue().split()))
+        if "reconcile waits: another reconciliation is running" in lines[-1]:
+            held.close()
+
+    config.home.mkdir()
+    with open(config.home / "reconcile.lock", "wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run(config, on_status=show)
+        assert held.closed, "nobody was told"
+    users = len({row["user"] for row in oracle_of(config, parts).late})
+    assert any(line.endswith("reconciling late events") for line in lines)
+    assert any(f"reconciling late events, {users} of {users} users" in line for line in lines)
+    assert "reconcil" not in lines[-1]
     assert in_tables(config) == in_store(config) == batch_of(config, parts)
 
 

@@ -133,7 +133,7 @@ def open_stream(
             on_step=on_step,
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
-        reconciler = stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock)
+        reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
         yield StreamRun(config, engine, read, reconciler)
 
 
