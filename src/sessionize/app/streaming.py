@@ -101,7 +101,7 @@ def open_stream(
     opening = Opening(patience, outages, stopping=stopping)
 
     with ExitStack() as opened:
-        checkpoints = _checkpoints(config, writer)
+        checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
@@ -133,7 +133,7 @@ def open_stream(
             on_step=on_step,
             on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
-        reconciler = stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock)
+        reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
         yield StreamRun(config, engine, read, reconciler)
 
 

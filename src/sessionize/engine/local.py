@@ -9,7 +9,6 @@ After a crash the last checkpoint is loaded and planned epochs are repeated. Eve
 the plan or in the checkpoint: offsets, watermark, the present.
 """
 
-import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -135,8 +134,10 @@ class LocalEngine:
                 drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
             self._await_writing()
+            self._checkpoints.wait()
+            self._tell_merge_error()
             if self._live is not None:  # what the last epoch ended is no longer open
-                self._live.refresh(self._sessionizer, at_s=math.inf, now_ms=self._clock.now_ms())
+                self._live.finish(self._sessionizer, now_ms=self._clock.now_ms())
         except BaseException as error:
             self._patience.give_up()  # it is told now, not when the writer's patience ends
             if self._writing is not None and (another := self._writing.exception()) is not None:
@@ -305,7 +306,7 @@ class LocalEngine:
 
     def _recover(self) -> None:
         self._on_step("recover")
-        found = self._checkpoints.recover()
+        found = self._patience.call("state", self._checkpoints.recover)
         if found is not None:
             for which in found.damaged:
                 self._on_trouble("damaged", which)
