@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize.engine.alignment import Columns
+from sessionize.engine.checkpoint_format import RECORDS, Plan
 from sessionize.engine.lateness import Watermarks
 from sessionize.engine.outputs import named_as_input
 from sessionize.engine.totals import Totals
@@ -27,12 +28,18 @@ class Epoch:
     events: list[pa.Table] = field(default_factory=list)
     late: list[pa.Table] = field(default_factory=list)
     rejected: list[pa.Table] = field(default_factory=list)
-    consumed: int = 0
+    records: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def consumed(self) -> int:
+        """Records read, good or bad; by partition they are in `records`."""
+        return sum(self.records.values())
 
     def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals, *, at_s: float) -> pa.Table:
         """Take a batch in and book it; the accepted events."""
         totals.take_in(batch, None)
-        self.consumed += batch.consumed
+        if batch.consumed:
+            self.records[batch.partition] = self.records.get(batch.partition, 0) + batch.consumed
         for place, (start, end) in batch.ranges.items():
             self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
         if batch.rejected.num_rows:
@@ -47,6 +54,17 @@ class Epoch:
             if accepted.num_rows:
                 self.events.append(accepted)
         return accepted
+
+    def planned(self, *, watermark_ms: int | None, drain: bool) -> Plan:
+        """What it will do, from what was read."""
+        return Plan(
+            epoch=self.number,
+            ranges=dict(self.ranges),
+            watermark_ms=watermark_ms,
+            now_ms=self.now_ms,
+            drain=drain,
+            extra={RECORDS: dict(self.records)},
+        )
 
 
 def joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
