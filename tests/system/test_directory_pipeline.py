@@ -113,7 +113,7 @@ def run_once(config: PipelineConfig, **more: Any) -> Totals:
 
 def check(config: PipelineConfig, files: dict[str, list[Row]], totals: Totals, *, rejected: int = 0) -> None:
     """Against the oracle, which reads the files in the order in which the pipeline took them up."""
-    order = Book(config.home / "state" / "p" / "files.book").entries
+    order = [entry.place for entry in Book(config.home / "state" / "p" / "files.book").entries]
     records = [line for name in order if name in files for line in lines(files[name]).splitlines()]
     oracle = Oracle.of_json([records], config.dialect(), lateness_ms=config.rules.lateness_ms)
     assert oracle.late
