@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sessionize.engine.alignment import Columns
 from sessionize.engine.checkpoint_format import RECORDS, Plan
@@ -19,7 +20,10 @@ PROCESSING_TIME = "processing_time"
 
 @dataclass(slots=True)
 class Epoch:
-    """Everything that belongs to the epoch with this number. opened_s: when it began, by the forward-only clock."""
+    """Everything that belongs to the epoch with this number.
+
+    opened_s: when it began, by the forward-only clock. size_bytes: of its rows as the sinks get them, about.
+    """
 
     number: int
     now_ms: int
@@ -29,6 +33,7 @@ class Epoch:
     late: list[pa.Table] = field(default_factory=list)
     rejected: list[pa.Table] = field(default_factory=list)
     records: dict[str, int] = field(default_factory=dict)
+    size_bytes: int = 0
 
     @property
     def consumed(self) -> int:
@@ -40,6 +45,7 @@ class Epoch:
         totals.take_in(batch, None)
         if batch.consumed:
             self.records[batch.partition] = self.records.get(batch.partition, 0) + batch.consumed
+        self.size_bytes += unfolded_bytes(batch.events) + batch.rejected.nbytes
         for place, (start, end) in batch.ranges.items():
             self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
         if batch.rejected.num_rows:
@@ -65,6 +71,17 @@ class Epoch:
             drain=drain,
             extra={RECORDS: dict(self.records)},
         )
+
+
+def unfolded_bytes(table: pa.Table) -> int:
+    """The size of a table with its dictionaries written out: a value that repeats is there once until then."""
+    size = 0
+    for chunk in (chunk for column in table.columns for chunk in column.chunks):
+        size += chunk.nbytes
+        if pa.types.is_dictionary(chunk.type) and pa.types.is_string(chunk.type.value_type):
+            lengths = pc.binary_length(chunk.dictionary)
+            size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    return size
 
 
 def joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
