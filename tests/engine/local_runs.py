@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.checkpoint import DELTAS_MAX, Checkpoints
 from sessionize.engine.local import LocalEngine
 from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.ports import EpochSink, StreamSource
@@ -47,6 +47,7 @@ def engine(
     rule: Rules | None = None,
     lateness: int = 0,
     tempo: Tempo | None = None,
+    deltas_max: int = DELTAS_MAX,
     **more: Any,
 ) -> LocalEngine:
     """more: of Listeners, with on_ before the name, and of LocalEngine."""
@@ -55,7 +56,7 @@ def engine(
         source,
         StreamOutputs(sinks=sinks),
         Job(policy=policy or Policy(), rules=rule or Rules()),
-        Checkpoints(folder, writer="w"),
+        Checkpoints(folder, writer="w", deltas_max=deltas_max),
         lateness_ms=lateness,
         tempo=tempo or Tempo(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",

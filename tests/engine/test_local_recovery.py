@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.local import LocalEngine
 from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
+from sessionize.errors import StateError
 from sessionize.testing.comparison import expected_sessions
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import KeptEpochs, RecordedStream
@@ -158,6 +160,60 @@ def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> No
     (line,) = map(json.loads, log.getvalue().splitlines())
     assert (line["event"], line["level"], line["pipeline"]) == ("state-merge-failed", "warning", "visits")
     assert "base-3.ckpt" in line["problem"]
+
+
+def test_a_merge_that_ends_as_nobody_foresaw_ends_the_run_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, ended = KeptEpochs(), threading.Event()
+
+    def merging(checkpoints: Checkpoints, *_: object) -> None:
+        try:
+            raise RuntimeError("no such thing")
+        finally:
+            ended.set()
+
+    def step(name: str) -> None:
+        if name == "commit" and len(sink.epochs) == 3:  # the merge of epochs 1 and 2 is under way
+            assert ended.wait(60)
+
+    tempo = Tempo(epoch_rows_max=5, poll_s=0, once=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "_merge", merging)
+        made = engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo, on_step=step, deltas_max=0)
+        with pytest.raises(StateError, match="RuntimeError: no such thing") as caught:
+            made.run()
+        made.close()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert "nothing was lost" in str(caught.value.hint)
+    assert len(sink.epochs) in (3, 4)
+    again = run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo))
+    check(sink, again, [VISITS], Policy(), Rules(), 0)
+    assert sink.repeated == 1
+
+
+def test_an_unforeseen_end_of_the_last_merge_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def merging(checkpoints: Checkpoints, *_: object) -> None:
+        assert in_the_end.wait(60)
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(Checkpoints, "_merge", merging)
+    sink, told, in_the_end = KeptEpochs(), list[tuple[str, str]](), threading.Event()
+    made = engine(
+        tmp_path, RecordedStream([VISITS]), {"kept": sink}, deltas_max=0, on_trouble=lambda *what: told.append(what)
+    )
+    last = made._checkpoints.wait
+
+    def wait() -> None:
+        if made._checkpoints._merging is not None:
+            in_the_end.set()
+        last()
+
+    monkeypatch.setattr(made._checkpoints, "wait", wait)
+    made.run()
+    made.close()
+    check(sink, made, [VISITS], Policy(), Rules(), 0)
+    assert [what for what, _ in told] == ["merge-failed"]
 
 
 def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:

@@ -2,18 +2,23 @@
 table equals a batch over all events; the topics for late and rejected records get each of them once.
 """
 
+import fcntl
 import io
 import json
+import os
+import re
 import sqlite3
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sessionize.app import stream_reconciling
@@ -21,11 +26,14 @@ from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.logs import StreamLog
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.rejected import retry_rejected
 from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.cli.app import app
+from sessionize.cli.streaming import drawing
+from sessionize.engine.status import Status
 from sessionize.engine.totals import Totals
-from sessionize.errors import ConfigError, UnavailableError
+from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
 from tests.system.whole_runs import Crash, crash_before, filled_topic, oracle_of, run
@@ -101,6 +109,43 @@ def test_the_command_makes_every_table_equal_a_batch(tmp_path: Path, kafka: Kafk
     assert (again["replaced"], again["added"]) == (0, 0)
 
 
+def test_records_tried_again_come_into_the_store_as_into_the_tables(tmp_path: Path, kafka: KafkaServers) -> None:
+    """Also when the store was away while reconcile told it."""
+    parts = generated(1_500, partitions=2, seed=9)
+    for part in parts:
+        for number in range(0, len(part), 7):
+            part[number] = re.sub(rb'"event_timestamp":"(\d+)"', in_words, part[number])
+    topic = filled_topic(kafka, parts)
+    names = {"user": "uuid", "time": "event_timestamp", "event_id": "event_id", "page": "page_name"}
+    mapping = {f"input__mapping__{name}": field for name, field in names.items()}
+    first = pipeline(tmp_path, kafka, topic, input__mapping__time_format="ms", **mapping)
+    assert run(first).rejected_by_reason["invalid_time"] > 150
+    changed = pipeline(tmp_path, kafka, topic, input__mapping__time_format="auto", **mapping)
+    home, database = changed.home, changed.home / "store.sqlite"
+    stored = in_store(first)
+    assert retry_rejected(home, changed).usable > 150
+    assert in_tables(first) == in_store(first) == stored  # it is reconciling that makes sessions of them
+
+    os.rename(database, tmp_path / "away")
+    database.mkdir()  # nothing that could be opened
+    with pytest.raises(OutputError), open_stores(changed) as stores:
+        reconcile_tables(home, changed, stores=stores)
+    database.rmdir()
+    os.rename(tmp_path / "away", database)
+    assert in_tables(first) != in_store(first)
+    with open_stores(changed) as stores:
+        assert reconcile_tables(home, changed, stores=stores, drained=True).waiting == 0
+    assert in_tables(changed) == in_store(changed) == batch_of(changed, parts) != stored
+    totals = run(changed)
+    assert totals.balanced
+    assert in_tables(changed) == in_store(changed) == batch_of(changed, parts)
+
+
+def in_words(found: re.Match[bytes]) -> bytes:
+    at = datetime.fromtimestamp(int(found[1]) / 1000, UTC)
+    return b'"event_timestamp":"%s"' % at.isoformat(timespec="milliseconds").encode()
+
+
 def test_a_run_that_ends_by_itself_reconciles_at_its_end(tmp_path: Path, kafka: KafkaServers) -> None:
     parts = generated(2_000, partitions=2, seed=2)
     topic = filled_topic(kafka, [part[: len(part) // 2] for part in parts])
@@ -111,6 +156,30 @@ def test_a_run_that_ends_by_itself_reconciles_at_its_end(tmp_path: Path, kafka: 
         kafka.send(topic, part[len(part) // 2 :], partition=number)
     # what the drain closed is late for the second run, and nothing but a batch over everything is right afterwards
     run(config)
+    assert in_tables(config) == in_store(config) == batch_of(config, parts)
+
+
+def test_what_the_end_of_a_run_waits_for_is_on_the_status_line(tmp_path: Path, kafka: KafkaServers) -> None:
+    parts = generated(1_000, partitions=2, seed=6)
+    config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__reconcile="1h")
+    lines: list[str] = []
+
+    def show(status: Status) -> None:
+        line = io.StringIO()
+        Console(file=line, width=1_000).print(drawing(status))
+        lines.append(" ".join(line.getvalue().split()))
+        if "reconcile waits: another reconciliation is running" in lines[-1]:
+            held.close()
+
+    config.home.mkdir()
+    with open(config.home / "reconcile.lock", "wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run(config, on_status=show)
+        assert held.closed, "nobody was told"
+    users = len({row["user"] for row in oracle_of(config, parts).late})
+    assert any(line.endswith("reconciling late events") for line in lines)
+    assert any(f"reconciling late events, {users} of {users} users" in line for line in lines)
+    assert "reconcil" not in lines[-1]
     assert in_tables(config) == in_store(config) == batch_of(config, parts)
 
 

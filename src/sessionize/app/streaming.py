@@ -102,7 +102,7 @@ def open_stream(
     opening = Opening(patience, outages, stopping=stopping)
 
     with ExitStack() as opened:
-        checkpoints = _checkpoints(config, writer)
+        checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
@@ -135,7 +135,7 @@ def open_stream(
             clock=clock,
             stopping=stopping,
         )
-        reconciler = stream_reconciler(config, writer, job, stopping=stopping, log=log, clock=clock)
+        reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
         yield StreamRun(config, engine, read, reconciler)
 
 

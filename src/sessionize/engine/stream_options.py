@@ -12,14 +12,15 @@ from sessionize.ports import EpochSink
 class Tempo:
     """How the engine moves.
 
-    epoch_s: how long an epoch lasts at most; epoch_rows_max: how many records it has, about, before it ends early.
-    poll_s: how long a poll waits. idle_after_s: silence after which a partition that is read to its end no longer holds
-    the watermark. outage_s_max: how long a server may be away before the run ends. once: process what is there, and
-    end; drain: and end every open session then.
+    epoch_s: how long an epoch lasts at most; epoch_rows_max, epoch_bytes_max: how many records it has, about, and how
+    large they are, before it ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition
+    that is read to its end no longer holds the watermark. outage_s_max: how long a server may be away before the run
+    ends. once: process what is there, and end; drain: and end every open session then.
     """
 
     epoch_s: float = 10.0
-    epoch_rows_max: int = 500_000
+    epoch_rows_max: int = 1_000_000
+    epoch_bytes_max: int = 256 << 20
     poll_s: float = 0.2
     idle_after_s: float = 60.0
     outage_s_max: float = 600.0

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from confluent_kafka import KafkaException
 
 from sessionize.connectors.kafka.source import KafkaSource
 from sessionize.errors import ConfigError, InputError, UnavailableError
@@ -134,3 +135,55 @@ def test_while_the_broker_is_away_every_poll_says_so_until_it_answers(own_kafka)
                 continue
         for _ in range(5):
             source.poll(timeout_s=0.2, now_ms=NOW_MS)
+
+
+class FailingOnce:
+    """A client whose next assignment fails."""
+
+    def __init__(self, client) -> None:
+        self._client, self.fails = client, True
+
+    def assign(self, partitions) -> None:
+        if self.fails:
+            self.fails = False
+            raise KafkaException("not now")
+        self._client.assign(partitions)
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize("seeks", [True, False])
+def test_a_beginning_at_the_latest_that_failed_begins_at_the_same_place(kafka, topic, monkeypatch, seeks):
+    kafka.send(topic, clicks(0, 10))
+    place = f"{topic}[0]"
+    with source_of(kafka.servers, topic, start="latest") as source:
+        if seeks:
+            source.seek({})
+        monkeypatch.setattr(source, "_consumer", FailingOnce(source._consumer))
+        with pytest.raises(KafkaException):
+            source.poll(timeout_s=5, now_ms=NOW_MS)
+        kafka.send(topic, clicks(10, 12))
+        begun = source.poll(timeout_s=5, now_ms=NOW_MS)
+        assert [(b.ranges, b.consumed) for b in begun] == [({place: (10, 10)}, 0)]
+        assert times(until(source, lambda b: consumed(b) == 2)) == {place: [10, 11]}
+
+
+def test_a_seek_that_failed_is_done_by_the_next_poll(kafka, topic, monkeypatch):
+    kafka.send(topic, clicks(0, 10))
+    with source_of(kafka.servers, topic) as source:
+        monkeypatch.setattr(source, "_consumer", FailingOnce(source._consumer))
+        with pytest.raises(KafkaException):
+            source.seek({f"{topic}[0]": 4})
+        assert times(to_end(source)) == {f"{topic}[0]": list(range(4, 10))}
+
+
+def test_reading_again_counts_what_is_gone_once(kafka, topic):
+    kafka.send(topic, clicks(0, 100))
+    kafka.delete_records(topic, {0: 60})
+    place = f"{topic}[0]"
+    with source_of(kafka.servers, topic, on_expired="earliest") as source:
+        source.seek({place: 10})
+        assert list(source.read({place: (10, 50)}, now_ms=NOW_MS)) == []
+        assert times(to_end(source)) == {place: list(range(60, 100))}
+        assert source.lost == {place: 50}
