@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 from stream_topic import FilledTopic, sessions_in_topic
 
+from sessionize.testing.services.java_parts import ServiceMissing, java
 from sessionize.testing.services.kafka import KafkaServers
-from sessionize.testing.services.kafka_parts import ServiceMissing, java
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

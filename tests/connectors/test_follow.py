@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.files.follow import FINISHED, PARTITION, DirectorySource
+from sessionize.connectors.files.follow import PARTITION, STRIDE, DirectorySource
 from sessionize.connectors.files.follow_book import Book
+from sessionize.connectors.files.follow_folder import Folder
 from sessionize.errors import InputError, StateError, UnavailableError
 from sessionize.formats.dialects import dialect_named
 from sessionize.ports import StreamBatch
@@ -22,7 +24,7 @@ NOW_MS = LONG_AGO_S * 1000
 
 
 def source(home: Path, *paths: str | Path, **options: Any) -> DirectorySource:
-    wanted: dict[str, Any] = {"dialect": dialect_named("clicks"), "book": home / "state" / "book", "batch_bytes": 2_000}
+    wanted: dict[str, Any] = {"dialect": dialect_named("clicks"), "book": home / "state" / "book", "batch_records": 20}
     return DirectorySource(paths or [home / "in"], **{**wanted, **options})
 
 
@@ -80,11 +82,15 @@ def test_all_formats_in_the_order_of_time_and_name(filled: Path) -> None:
     assert users(batches) == EVERYTHING
     assert len(batches) > 6
     assert sum(batch.rejected.num_rows for batch in batches) == 1
-    assert batches[0].ranges == {"empty.ndjson": (0, FINISHED)}
+    assert batches[0].ranges == {PARTITION: (0, STRIDE)}
     assert {batch.partition for batch in batches} == following.partitions() == {PARTITION}
+    at = 0
     for batch in batches:
-        ((first, after),) = batch.ranges.values()
-        assert after in (first + batch.consumed, FINISHED)
+        assert batch.ranges.keys() == {PARTITION}
+        first, after = batch.ranges[PARTITION]
+        assert first == at
+        assert after in (first + batch.consumed, (first // STRIDE + 1) * STRIDE)
+        at = after
     assert set(batches[0].events.column_names) == following.event_columns
     put(filled / "in" / "later.ndjson", lines("later", 2), age=5)
     assert users(following.poll(timeout_s=0, now_ms=NOW_MS)) == expected(("later", 2))
@@ -121,54 +127,50 @@ def test_a_kill_after_any_batch_loses_and_doubles_nothing(filled: Path) -> None:
             before.append(batch)
             positions |= {place: end for place, (_, end) in batch.ranges.items()}
         first.close()
-        second = source(filled, batch_bytes=999_999)
+        second = source(filled, batch_records=999_999)
         second.seek(positions)
         after = list(everything(second))
         assert users(before) + users(after) == EVERYTHING
-        assert [b.ranges for b in before + after] == [b.ranges for b in whole]
+        number, begun = divmod(positions.get(PARTITION, 0), STRIDE)
+        if begun:  # a file that was begun is cut as before
+            cuts = [
+                [b.ranges for b in of if b.ranges[PARTITION][0] // STRIDE == number] for of in (before + after, whole)
+            ]
+            assert cuts[0] == cuts[1]
+            assert len(cuts[0]) > 1
 
 
 def test_an_epoch_is_repeated_exactly_and_goes_on(filled: Path) -> None:
     whole = list(everything(source(filled)))
     # in the middle of a file to the middle of another one
-    for begin, end in ((1, 3), (2, len(whole) - 2), (0, len(whole))):
-        positions: dict[str, int] = {}
-        for batch in whole[:begin]:
-            positions |= {place: last for place, (_, last) in batch.ranges.items()}
-        ranges: dict[str, tuple[int, int]] = {}
-        for batch in whole[begin:end]:
-            for place, (first, last) in batch.ranges.items():
-                ranges[place] = (ranges.get(place, (first, 0))[0], last)
+    for begin, end in ((1, 3), (2, len(whole) - 2), (0, len(whole)), (3, 3)):
+        first, last = whole[begin].ranges[PARTITION][0], whole[max(begin, end - 1)].ranges[PARTITION][1]
         again = source(filled)
-        again.seek(positions)
-        repeated = list(again.read(dict(reversed(ranges.items())), now_ms=7))
+        again.seek({PARTITION: first})
+        repeated = list(again.read({PARTITION: (first, last if end > begin else first)}, now_ms=7))
         assert users(repeated) == users(whole[begin:end])
         assert users(list(everything(again))) == users(whole[end:])
 
 
-class Shaky(DirectorySource):
-    """Its file server does not answer one look at a file, the n-th after `looks_left` was set."""
-
-    looks_left = 0
-
-    def _seen(self, place: str) -> Any:
-        self.looks_left -= 1
-        if self.looks_left == 0:
-            raise UnavailableError("no answer")
-        return super()._seen(place)
-
-
-def test_a_file_that_cannot_be_reached_for_a_moment_is_read_on_where_it_was(filled: Path) -> None:
+def test_a_file_that_cannot_be_reached_for_a_moment_is_read_on_where_it_was(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = [batch.ranges for batch in everything(source(filled))]
+    looks_left, seen = 0, Folder.seen
+
+    def shaky(self: Folder, place: str) -> Any:
+        nonlocal looks_left
+        looks_left -= 1
+        if looks_left == 0:
+            raise UnavailableError("no answer")
+        return seen(self, place)
+
+    monkeypatch.setattr(Folder, "seen", shaky)
     failures = 0
     for number in range(1, 80):
-        following = Shaky(
-            [filled / "in"],
-            dialect=dialect_named("clicks"),
-            book=filled / f"book-{number}",
-            batch_bytes=2_000,
-        )
-        following.looks_left = number
+        looks_left = 0
+        following = source(filled, book=filled / f"book-{number}")
+        looks_left = number
         read: list[StreamBatch] = []
         while PARTITION not in following.read_to_end():
             try:
@@ -186,7 +188,7 @@ def test_what_is_the_present_is_kept_for_a_repetition(tmp_path: Path) -> None:
     once = first.poll(timeout_s=0, now_ms=NOW_MS)
     once += first.poll(timeout_s=0, now_ms=NOW_MS + 9_999)
     assert sum(batch.rejected.num_rows for batch in once) > 0
-    again = list(source(tmp_path, max_future_ms=20).read({"a.ndjson": (0, once[1].ranges["a.ndjson"][1])}, now_ms=0))
+    again = list(source(tmp_path, max_future_ms=20).read({PARTITION: (0, once[1].ranges[PARTITION][1])}, now_ms=0))
     assert [(b.events, b.rejected) for b in again] == [(b.events, b.rejected) for b in once]
 
 
@@ -196,7 +198,7 @@ def test_finished_files_may_go_and_begun_ones_may_not(tmp_path: Path) -> None:
     following = source(tmp_path)
     done, begun = (following.poll(timeout_s=0, now_ms=NOW_MS)[0] for _ in range(2))
     (tmp_path / "in" / "a.ndjson").unlink()
-    positions = {"a.ndjson": FINISHED, "b.ndjson": begun.ranges["b.ndjson"][1]}
+    positions = {PARTITION: begun.ranges[PARTITION][1]}
     following.seek(positions)
     assert users(list(everything(following))) == expected(("b", 70))[begun.consumed :]
     with pytest.raises(InputError, match=r"(?s)gone that has not been read.*a\.ndjson"):
@@ -223,7 +225,10 @@ def test_a_finished_file_that_is_replaced_is_told_and_not_read(tmp_path: Path) -
     following = source(tmp_path)
     assert users(list(everything(following))) == expected(("a", 3))
     put(tmp_path / "in" / "a.ndjson", lines("other", 3), age=9)
-    assert following.poll(timeout_s=0, now_ms=NOW_MS) == []
+    give_up_s = time.monotonic() + 20
+    while not following.replaced:
+        assert following.poll(timeout_s=0.1, now_ms=NOW_MS) == []
+        assert time.monotonic() < give_up_s
     assert following.replaced == {"a.ndjson"}
 
 
@@ -246,7 +251,8 @@ def test_patterns_and_several_directories(tmp_path: Path) -> None:
     put(tmp_path / "two" / "a.ndjson", lines("b", 1), age=2)
     put(tmp_path / "two" / "a.csv", b"user_id,timestamp,url\nno,1,x\n")
     batches = list(everything(source(tmp_path, tmp_path / "one", str(tmp_path / "two" / "*.ndjson"))))
-    assert [next(iter(batch.ranges)) for batch in batches] == ["one/a.ndjson", "two/a.ndjson"]
+    assert users(batches) == expected(("a", 1), ("b", 1))
+    assert [e.place for e in Book(tmp_path / "state" / "book").entries] == ["one/a.ndjson", "two/a.ndjson"]
     with pytest.raises(InputError, match="does not exist"):
         source(tmp_path, tmp_path / "nowhere")
 
@@ -256,20 +262,46 @@ def test_a_torn_book_counts_as_far_as_it_is_whole(tmp_path: Path) -> None:
     list(everything(source(tmp_path)))
     path = tmp_path / "state" / "book"
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:20])
+    for torn in (whole[:20], whole[:-1]):
+        path.write_bytes(whole + torn)
+        assert [entry.place for entry in Book(path).entries] == ["a.ndjson"]
+        assert path.read_bytes() == whole
     following = source(tmp_path)
-    following.seek({"a.ndjson": FINISHED})
+    following.seek({PARTITION: STRIDE})
     put(tmp_path / "in" / "b.ndjson", lines("b", 1), age=3)
     assert users(list(everything(following))) == ["b-0"]
-    assert list(Book(path).entries) == ["a.ndjson", "b.ndjson"]
-    path.write_bytes(b"{}\n" + whole)
-    with pytest.raises(StateError, match=r"(?s)book of followed files is damaged.*line 1"):
-        source(tmp_path)
+    assert [entry.place for entry in Book(path).entries] == ["a.ndjson", "b.ndjson"]
     path.unlink()
     following = source(tmp_path)
-    following.seek({"a.ndjson": 2})
-    with pytest.raises(InputError, match="not in the book"):
-        following.poll(timeout_s=0, now_ms=NOW_MS)
+    for positions in ({PARTITION: 2}, {PARTITION: STRIDE}, {"a.ndjson": 2}):
+        with pytest.raises(InputError, match="not in the book"):
+            following.seek(positions)
+
+
+def test_every_flipped_bit_of_the_book_is_noticed(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.ndjson", lines("a", 3))
+    put(tmp_path / "in" / "b.ndjson", lines("b", 3))
+    list(everything(source(tmp_path)))
+    path = tmp_path / "state" / "book"
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        with pytest.raises(StateError, match=r"(?s)book of followed files is damaged.*line [12]"):
+            Book(path)
+    path.write_bytes(whole.splitlines(keepends=True)[1])
+    with pytest.raises(StateError, match=r"(?s)damaged.*file 1 follows file -1"):
+        Book(path)
+
+
+def test_a_file_that_was_taken_up_and_not_read_for_good_is_taken_up_anew(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.ndjson", lines("a", 3), age=5)
+    put(tmp_path / "in" / "c.ndjson", lines("c", 3), age=6)
+    assert users(list(everything(source(tmp_path)))) == expected(("a", 3), ("c", 3))
+    (tmp_path / "in" / "a.ndjson").unlink()  # nothing of it was ever in an epoch
+    put(tmp_path / "in" / "b.ndjson", lines("b", 3), age=1)
+    for _again in range(2):
+        assert users(list(everything(source(tmp_path)))) == expected(("b", 3), ("c", 3))
+    assert [entry.place for entry in Book(tmp_path / "state" / "book").entries] == ["b.ndjson", "c.ndjson"]
 
 
 def test_a_file_whose_name_is_no_text_can_have_broken_lines(tmp_path: Path) -> None:
@@ -280,3 +312,61 @@ def test_a_file_whose_name_is_no_text_can_have_broken_lines(tmp_path: Path) -> N
     assert users(batches) == expected(("a", 2), ("b", 2))
     sources = [Path(name).name for batch in batches for name in batch.rejected["source"].to_pylist()]
     assert sources == ["caf�.ndjson", "café.ndjson"]
+
+
+def test_a_look_at_a_folder_of_finished_files_asks_for_new_ones_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        put(tmp_path / "in" / f"{number:02}.ndjson", lines("a", 1), age=number)
+    following = source(tmp_path)
+    assert len(list(everything(following))) == 50
+    asked: list[str] = []
+    seen = Folder.seen
+
+    def noting(self: Folder, place: str) -> Any:
+        asked.append(place)
+        return seen(self, place)
+
+    monkeypatch.setattr(Folder, "seen", noting)
+    put(tmp_path / "in" / "x.ndjson", lines("x", 1))
+    began_s = time.monotonic()
+    polls = [following.poll(timeout_s=0, now_ms=NOW_MS) for _ in range(40)]
+    rechecks = 2 + int(time.monotonic() - began_s)
+    assert users([batch for poll in polls for batch in poll]) == ["x-0"]
+    assert 0 < asked.count("x.ndjson") < 10
+    assert len(asked) < 10 + rechecks * 51
+    assert max(map(asked.count, asked)) < 10
+
+
+def test_many_small_rejects_come_in_bounded_batches_and_the_same_ones_again(tmp_path: Path) -> None:
+    bomb = b"x\n" * 10_000 + lines("a", 5) + b"\n" * 30_000 + b"y\n" * 2_500
+    put(tmp_path / "in" / "a.ndjson", bomb)
+    put(tmp_path / "in" / "b.ndjson.gz", gzip.compress(bomb), age=1)
+    put(tmp_path / "in" / "c.csv", b"user_id,timestamp,url\n" + b"x\n" * 10_000 + b"c-0,1,x\n", age=2)
+    table = pa.table({"user_id": pa.array([None] * 7_000, pa.string()), "timestamp": range(7_000)})
+    pq.write_table(table.append_column("url", table["user_id"]), tmp_path / "in" / ".d", row_group_size=5_000)
+    put(tmp_path / "in" / "d.parquet", (tmp_path / "in" / ".d").read_bytes(), age=3)
+    whole = list(everything(source(tmp_path, batch_records=1_000)))
+    assert max(batch.consumed for batch in whole) < 2_000
+    assert users(whole) == expected(("a", 5), ("a", 5), ("c", 1))
+    assert sum(batch.rejected.num_rows for batch in whole) == 12_500 * 2 + 10_000 + 7_000
+    numbers = [n for batch in whole for n in batch.rejected["line_number"].to_pylist()]
+    assert numbers[9_999:12_500] == [10_000, *range(40_006, 42_506)]
+    for at in (5, len(whole) // 2, len(whole) - 3):
+        again = source(tmp_path, batch_records=7)
+        again.seek({PARTITION: whole[at - 1].ranges[PARTITION][1]})
+        more = list(again.read({PARTITION: (whole[at].ranges[PARTITION][0], whole[-1].ranges[PARTITION][1])}, now_ms=0))
+        assert [(b.ranges, b.rejected) for b in more] == [(b.ranges, b.rejected) for b in whole[at:]]
+
+
+def test_a_file_of_blank_lines_does_not_keep_the_caller_waiting(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.ndjson.gz", gzip.compress(lines("a", 1) + b"\n" * 800_000 + lines("b", 1)))
+    following = source(tmp_path, batch_records=10_000)
+    polls = []
+    while PARTITION not in following.read_to_end():
+        polls.append(following.poll(timeout_s=5, now_ms=NOW_MS))
+    assert polls.count([]) > 50
+    batches = [batch for poll in polls for batch in poll]
+    assert users(batches) == ["a-0", "b-0"]
+    assert users(list(source(tmp_path).read({PARTITION: (1, STRIDE)}, now_ms=0))) == ["b-0"]

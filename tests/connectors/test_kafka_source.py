@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from sessionize.connectors.kafka import silence
 from sessionize.connectors.kafka.source import KafkaSource
@@ -459,3 +459,55 @@ def test_silence_counts_the_time_that_was_waited_for_a_partition_alone():
     assert not silences.are_too_long({"a", "b"}, set(), 14.0)  # begun anew, with all
     assert not silences.are_too_long(set(), set(), 100.0)  # they have come to their ends
     assert not silences.are_too_long({"b"}, set(), 14.0)
+
+
+class FailingOnce:
+    """A client whose next assignment fails."""
+
+    def __init__(self, client) -> None:
+        self._client, self.fails = client, True
+
+    def assign(self, partitions) -> None:
+        if self.fails:
+            self.fails = False
+            raise KafkaException("not now")
+        self._client.assign(partitions)
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize("seeks", [True, False])
+def test_a_beginning_at_the_latest_that_failed_begins_at_the_same_place(kafka, topic, monkeypatch, seeks):
+    kafka.send(topic, clicks(0, 10))
+    place = f"{topic}[0]"
+    with source_of(kafka.servers, topic, start="latest") as source:
+        if seeks:
+            source.seek({})
+        monkeypatch.setattr(source, "_consumer", FailingOnce(source._consumer))
+        with pytest.raises(KafkaException):
+            source.poll(timeout_s=5, now_ms=NOW_MS)
+        kafka.send(topic, clicks(10, 12))
+        begun = source.poll(timeout_s=5, now_ms=NOW_MS)
+        assert [(b.ranges, b.consumed) for b in begun] == [({place: (10, 10)}, 0)]
+        assert times(until(source, lambda b: consumed(b) == 2)) == {place: [10, 11]}
+
+
+def test_a_seek_that_failed_is_done_by_the_next_poll(kafka, topic, monkeypatch):
+    kafka.send(topic, clicks(0, 10))
+    with source_of(kafka.servers, topic) as source:
+        monkeypatch.setattr(source, "_consumer", FailingOnce(source._consumer))
+        with pytest.raises(KafkaException):
+            source.seek({f"{topic}[0]": 4})
+        assert times(to_end(source)) == {f"{topic}[0]": list(range(4, 10))}
+
+
+def test_reading_again_counts_what_is_gone_once(kafka, topic):
+    kafka.send(topic, clicks(0, 100))
+    kafka.delete_records(topic, {0: 60})
+    place = f"{topic}[0]"
+    with source_of(kafka.servers, topic, on_expired="earliest") as source:
+        source.seek({place: 10})
+        assert list(source.read({place: (10, 50)}, now_ms=NOW_MS)) == []
+        assert times(to_end(source)) == {place: list(range(60, 100))}
+        assert source.lost == {place: 50}

@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from sessionize import OutputError, Policy, SessionizeError, Sessionizer
 from sessionize.engine.checkpoint import Checkpoints, Plan
 from sessionize.engine.checkpoint_files import FileOperations
-from sessionize.errors import UnavailableError
+from sessionize.engine.checkpoint_format import INSTEAD_OF
+from sessionize.errors import StateError, UnavailableError
 from sessionize.testing.comparison import events_table
 
 POLICY = Policy(gap_ms=10)
@@ -191,3 +193,28 @@ def test_a_disk_that_is_full(tmp_path):
         files.full = False
         store.commit(1, {}, CHANGES[0])
         assert store.recover().epoch == 1
+
+
+@pytest.mark.parametrize("at", range(1, 20))
+def test_a_plan_takes_the_place_of_another_whatever_step_stops_it(tmp_path, at):
+    first = plan(1)
+    anew = replace(first, extra={INSTEAD_OF: first.digest})
+    with Checkpoints(tmp_path, writer="w") as store:
+        store.begin_plan(first)
+    files = Faulty(at, Stopped())
+    store = Checkpoints(tmp_path, writer="w", files=files)
+    stopped = True
+    try:
+        store.begin_plan(anew)
+        stopped = False
+    except Stopped:
+        pass
+    finally:
+        store.close()
+    with Checkpoints(tmp_path, writer="w") as store:
+        (found,) = store.recover().plans
+        assert found in ((first, anew) if stopped else (anew,))
+        store.begin_plan(found)
+        store.begin_plan(replace(found, extra={INSTEAD_OF: found.digest, "again": True}))
+        with pytest.raises(StateError, match="another plan"):
+            store.begin_plan(first)

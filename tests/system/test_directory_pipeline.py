@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ import pytest
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.streaming import open_stream
 from sessionize.connectors.files.follow_book import Book
+from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.totals import Totals
 from sessionize.errors import InputError
 from sessionize.testing.oracle import Oracle
@@ -113,7 +115,7 @@ def run_once(config: PipelineConfig, **more: Any) -> Totals:
 
 def check(config: PipelineConfig, files: dict[str, list[Row]], totals: Totals, *, rejected: int = 0) -> None:
     """Against the oracle, which reads the files in the order in which the pipeline took them up."""
-    order = Book(config.home / "state" / "p" / "files.book").entries
+    order = [entry.place for entry in Book(config.home / "state" / "p" / "files.book").entries]
     records = [line for name in order if name in files for line in lines(files[name]).splitlines()]
     oracle = Oracle.of_json([records], config.dialect(), lateness_ms=config.rules.lateness_ms)
     assert oracle.late
@@ -248,3 +250,78 @@ def test_an_empty_directory_and_one_with_nothing_usable(tmp_path: Path) -> None:
     started = time.monotonic()
     assert run_once(config).consumed == 3
     assert time.monotonic() - started < TIMEOUT_S
+
+
+def test_an_epoch_ends_early_when_its_rows_are_large(tmp_path: Path) -> None:
+    """A megabyte on the disk, much more of text that is the same in each row."""
+    config = pipeline(tmp_path, stream__epoch="1h")
+    with gzip.open(tmp_path / "large.gz", "wb", compresslevel=1) as file:
+        for n in range(900):
+            file.write(lines([{"user": "u", "ts": START_MS + n * 3_600_000, "id": str(n), "page": "p" * 200_000}]))
+    put(config, "large.ndjson.gz", (tmp_path / "large.gz").read_bytes(), age_s=0)
+    epochs: list[int] = []
+    totals = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
+    assert totals.consumed == totals.sessions == 900
+    assert 300 < max(epochs) < 800
+
+
+def test_a_million_rejects_of_two_bytes_do_not_come_at_once(tmp_path: Path) -> None:
+    config = pipeline(tmp_path, stream__epoch="1h", stream__epoch_rows=60_000)
+    files = {"b.ndjson": rows_of(1)}
+    put(config, "a.ndjson.gz", gzip.compress(b"x\n" * 200_000), age_s=0)
+    put(config, "b.ndjson", encoded(files["b.ndjson"], "ndjson"), age_s=1)
+    epochs: list[int] = []
+    totals = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
+    check(config, files, totals, rejected=200_000)
+    assert max(epochs) <= 160_000  # a batch too many, and lines before it that made the batch just not full
+
+
+def test_the_checkpoints_do_not_grow_with_the_files_that_were_read(tmp_path: Path) -> None:
+    config = pipeline(tmp_path)
+    headers = []
+    for number in range(3):
+        for n in range(40):
+            put(config, f"{number}-{n}.ndjson", lines(rows_of(1, 1)), age_s=n)
+        run_once(config)
+        with Checkpoints(config.home / "state" / "p", writer="p") as checkpoints:
+            found = checkpoints.recover()
+            assert found is not None
+            headers.append(found.header)
+    assert [len(header["positions"]) for header in headers if header is not None] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("how", ["grows", "shrinks", "is gone", "is written anew"])
+def test_a_file_that_changes_while_it_is_read_can_be_put_right(tmp_path: Path, how: str) -> None:
+    config = pipeline(tmp_path, stream__epoch_rows=1_000)
+    files = {"a.ndjson": [{**row, "x": "y" * 4_000} for row in rows_of(1, 5_000)], "b.ndjson": rows_of(700)}
+    path = put(config, "a.ndjson", encoded(files["a.ndjson"], "ndjson"), age_s=0.123456789)
+    put(config, "b.ndjson", encoded(files["b.ndjson"], "ndjson"), age_s=1)
+    kept, stat = path.read_bytes(), path.stat()
+    seen: list[str] = []
+
+    def change(step: str) -> None:
+        seen.append(step)
+        if step != "committed" or seen.count(step) > 1:
+            return
+        if how == "grows":
+            path.write_bytes(kept + kept[:4_000])
+        elif how == "shrinks":
+            os.truncate(path, len(kept) // 2)
+        elif how == "is gone":
+            path.unlink()
+        else:
+            put(config, "a.ndjson", kept, age_s=5)
+
+    said = "gone that has not been read to its end" if how == "is gone" else "changed after reading it had begun"
+    with pytest.raises(InputError, match=said):
+        run_once(config, on_step=change)
+    with pytest.raises(InputError, match=said) as caught:
+        run_once(config)
+    assert str(path) in str(caught.value.detail)
+    assert f"{len(kept):,} bytes" in str(caught.value.detail)
+    path.write_bytes(kept)
+    command = re.search(r"touch -d @[0-9.]+", str(caught.value.hint))
+    assert command is not None
+    subprocess.run([*command[0].split(), str(path)], check=True)
+    assert path.stat().st_mtime_ns == stat.st_mtime_ns
+    check(config, files, run_once(config))

@@ -4,6 +4,8 @@ An output takes every epoch up to its last one as known, so a state that is behi
 output that is behind the state will never get what is missing, because the state does not go back.
 """
 
+from collections.abc import Sequence
+
 from sessionize.errors import StateError
 
 
@@ -32,3 +34,13 @@ def check_agreement(name: str, last: int | None, *, writer: str, done: int, begu
         hint="bring back the output as it was, or the state that belongs to it; one without any of this writer's "
         "epochs counts as new, and gets what comes from now on",
     )
+
+
+def check_columns(there: Sequence[str], here: Sequence[str]) -> None:
+    """Errors: StateError when the state's sessions have other columns than this run's."""
+    if there != here:
+        raise StateError(
+            "the state was made for other session columns",
+            detail=f"{', '.join(there)} there, {', '.join(here)} here",
+            hint="let the pipeline drain once with the old columns, then start with a new home",
+        )

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from sessionize.engine.checkpoint_files import TMP, DurableFolder, FileOperations
 from sessionize.engine.checkpoint_format import (
+    INSTEAD_OF,
     DamagedError,
     Plan,
     Stored,
@@ -106,7 +107,8 @@ class Checkpoints:
     # ---- writing ----
 
     def begin_plan(self, plan: Plan) -> None:
-        """Fix what the next epoch will do; durable when this returns. The same plan may be given again.
+        """Fix what the next epoch will do; durable when this returns. The same plan may be given again, and one that
+        says whose place it takes (extra: INSTEAD_OF).
 
         Errors: StateError for an epoch that is not the next one, or that has another plan already.
         """
@@ -115,7 +117,7 @@ class Checkpoints:
             raise StateError("an epoch is planned out of turn", detail=f"epoch {plan.epoch} after {chain.epoch}")
         names = [f"plan-{plan.epoch}.{copy}" for copy in "ab"]
         there = self._plan(names, [], set(self._folder.names()))
-        if there is not None and there.digest != plan.digest:
+        if there is not None and there.digest not in (plan.digest, plan.extra.get(INSTEAD_OF)):
             raise StateError(
                 "an epoch has another plan already",
                 detail=f"epoch {plan.epoch}: {there.digest} is planned, {plan.digest} was given",
@@ -349,6 +351,9 @@ class Checkpoints:
                 plans.append(plan)
             except DamagedError as error:
                 damaged.append(f"{name}: {error}")
+        digests = {plan.digest for plan in plans}
+        if len(digests) > 1:  # killed while one took the place of the other
+            plans = [plan for plan in plans if plan.extra.get(INSTEAD_OF) in digests] or plans
         if len({plan.digest for plan in plans}) > 1:
             raise StateError(
                 "the two copies of a plan differ",

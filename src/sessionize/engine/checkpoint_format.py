@@ -23,6 +23,7 @@ _HEAD = struct.Struct("<4sIQ")
 _TAIL = struct.Struct("<I")
 _PLAN, _CHECKPOINT = b"SZPL", b"SZCK"
 _ROWS_PER_BATCH = 1 << 18
+RECORDS, INSTEAD_OF = "records", "instead_of"  # in Plan.extra
 
 
 class DamagedError(Exception):
@@ -34,7 +35,8 @@ class Plan:
     """What an epoch will do, fixed before it does it.
 
     ranges: place -> (first offset, offset after the last). watermark_ms: what it advances to, None for nowhere. now_ms:
-    what counted as the present. drain: whether it ends every open session. extra: JSON of the engine.
+    what counted as the present. drain: whether it ends every open session. extra: JSON of the
+    engine: RECORDS, how many there were by partition; INSTEAD_OF, the digest of the plan whose place this one takes.
     """
 
     epoch: int

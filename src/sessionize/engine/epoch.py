@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sessionize.engine.alignment import Columns
+from sessionize.engine.checkpoint_format import RECORDS, Plan
 from sessionize.engine.lateness import Watermarks
 from sessionize.engine.outputs import named_as_input
 from sessionize.engine.totals import Totals
@@ -18,7 +20,10 @@ PROCESSING_TIME = "processing_time"
 
 @dataclass(slots=True)
 class Epoch:
-    """Everything that belongs to the epoch with this number. opened_s: when it began, by the forward-only clock."""
+    """Everything that belongs to the epoch with this number.
+
+    opened_s: when it began, by the forward-only clock. size_bytes: of its rows as the sinks get them, about.
+    """
 
     number: int
     now_ms: int
@@ -27,12 +32,20 @@ class Epoch:
     events: list[pa.Table] = field(default_factory=list)
     late: list[pa.Table] = field(default_factory=list)
     rejected: list[pa.Table] = field(default_factory=list)
-    consumed: int = 0
+    records: dict[str, int] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    @property
+    def consumed(self) -> int:
+        """Records read, good or bad; by partition they are in `records`."""
+        return sum(self.records.values())
 
     def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals, *, at_s: float) -> pa.Table:
         """Take a batch in and book it; the accepted events."""
         totals.take_in(batch, None)
-        self.consumed += batch.consumed
+        if batch.consumed:
+            self.records[batch.partition] = self.records.get(batch.partition, 0) + batch.consumed
+        self.size_bytes += unfolded_bytes(batch.events) + batch.rejected.nbytes
         for place, (start, end) in batch.ranges.items():
             self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
         if batch.rejected.num_rows:
@@ -47,6 +60,28 @@ class Epoch:
             if accepted.num_rows:
                 self.events.append(accepted)
         return accepted
+
+    def planned(self, *, watermark_ms: int | None, drain: bool) -> Plan:
+        """What it will do, from what was read."""
+        return Plan(
+            epoch=self.number,
+            ranges=dict(self.ranges),
+            watermark_ms=watermark_ms,
+            now_ms=self.now_ms,
+            drain=drain,
+            extra={RECORDS: dict(self.records)},
+        )
+
+
+def unfolded_bytes(table: pa.Table) -> int:
+    """The size of a table with its dictionaries written out: a value that repeats is there once until then."""
+    size = 0
+    for chunk in (chunk for column in table.columns for chunk in column.chunks):
+        size += chunk.nbytes
+        if pa.types.is_dictionary(chunk.type) and pa.types.is_string(chunk.type.value_type):
+            lengths = pc.binary_length(chunk.dictionary)
+            size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    return size
 
 
 def joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sessionize.engine.agreement import check_agreement
+from sessionize.engine.agreement import check_agreement, check_columns
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
 from sessionize.engine.clocks import Clock, SystemClock
@@ -23,9 +23,10 @@ from sessionize.engine.delivery import Patience
 from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
 from sessionize.engine.lateness import Watermarks
 from sessionize.engine.livefeed import LiveFeed
+from sessionize.engine.repeating import gone, planned_anew
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.totals import Totals
-from sessionize.errors import StateError, UnavailableError
+from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows, EpochSink, StreamBatch, StreamSource
@@ -36,14 +37,15 @@ from sessionize.session import columns as col
 class Tempo:
     """How the engine moves.
 
-    epoch_s: how long an epoch lasts at most; epoch_rows_max: how many records it has, about, before it ends early.
-    poll_s: how long a poll waits. idle_after_s: silence after which a partition that is read to its end no longer holds
-    the watermark. outage_s_max: how long a server may be away before the run ends. once: process what is there, and
-    end; drain: and end every open session then.
+    epoch_s: how long an epoch lasts at most; epoch_rows_max, epoch_bytes_max: how many records it has, about, and how
+    large they are, before it ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition
+    that is read to its end no longer holds the watermark. outage_s_max: how long a server may be away before the run
+    ends. once: process what is there, and end; drain: and end every open session then.
     """
 
     epoch_s: float = 10.0
-    epoch_rows_max: int = 500_000
+    epoch_rows_max: int = 1_000_000
+    epoch_bytes_max: int = 256 << 20
     poll_s: float = 0.2
     idle_after_s: float = 60.0
     outage_s_max: float = 600.0
@@ -102,6 +104,7 @@ class LocalEngine:
         self._totals = Totals()
         self._positions: dict[str, int] = {}
         self._last_epoch = 0
+        self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
         self._status, self._telling = Status(), threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch-writer")
         self._sessionizer = Sessionizer(
@@ -161,7 +164,8 @@ class LocalEngine:
             if self._writing is not None and self._writing.done():
                 self._await_writing()  # an error of the writer ends the run now, not an epoch later
             at_s = self._clock.monotonic_s()
-            if at_s - epoch.opened_s >= tempo.epoch_s or epoch.consumed >= tempo.epoch_rows_max:
+            full = epoch.consumed >= tempo.epoch_rows_max or epoch.size_bytes >= tempo.epoch_bytes_max
+            if full or at_s - epoch.opened_s >= tempo.epoch_s:
                 return False
             if not epoch.consumed:
                 epoch.now_ms = self._clock.now_ms()
@@ -210,9 +214,7 @@ class LocalEngine:
         moves = watermark is not None and watermark != self._watermarks.floor_ms
         if not epoch.ranges and not (waits and (moves or drain)):
             return
-        plan = Plan(
-            epoch=epoch.number, ranges=dict(epoch.ranges), watermark_ms=watermark, now_ms=epoch.now_ms, drain=drain
-        )
+        plan = epoch.planned(watermark_ms=watermark, drain=drain)
         self._await_writing()
         self._on_step("plan")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
@@ -322,7 +324,7 @@ class LocalEngine:
     def _check_sinks(self, *, begun: int) -> None:
         """Errors: StateError when the state is not the one that the sinks were written with."""
         for name, sink in self._sinks.items():
-            last = self._patience.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
+            self._has[name] = last = self._patience.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
             warning = check_agreement(name, last, writer=self._writer, done=self._last_epoch, begun=begun)
             if warning is not None:
                 self._on_trouble("output-new", warning)
@@ -333,13 +335,7 @@ class LocalEngine:
             self._sessionizer = Sessionizer.restore_tables(
                 state.header, state.tables, self._job.policy, rules=self._job.rules, track_changes=True
             )
-            there, here = self._sessionizer.columns.names, self._job.columns.names
-            if there != here:
-                raise StateError(
-                    "the state was made for other session columns",
-                    detail=f"{', '.join(there)} there, {', '.join(here)} here",
-                    hint="let the pipeline drain once with the old columns, then start with a new home",
-                )
+            check_columns(self._sessionizer.columns.names, self._job.columns.names)
             self._positions = {place: int(offset) for place, offset in header["positions"].items()}
             self._totals = Totals(**header["totals"])
             self._last_epoch = found.epoch
@@ -357,7 +353,12 @@ class LocalEngine:
         epoch = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s())
         batches = self._patience.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
         self._take(epoch, batches)
-        self._write(self._advance(epoch, plan))
+        self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
+        anew = planned_anew(plan, epoch.records, self._has)
+        if anew is not None:
+            self._on_trouble("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
+            self._patience.call("state", lambda: self._checkpoints.begin_plan(anew))
+        self._write(self._advance(epoch, anew or plan))
 
     # ---- how things stand ----
 

@@ -1,57 +1,61 @@
 """The book of a followed directory: which files were taken up, in which order, and what they were then.
 
-Positions are numbers only, so what a repetition needs beside them is kept here: the order of the files, how to tell
-whether a file is still the same, and the present its events were judged by. One JSON object a line, synced before the
-file's first record is handed out; a torn last line means that nothing of its file ever was.
+A position is one number, so what a repetition needs beside it is kept here: the order of the files, how to tell whether
+a file is still the same, and the present its events were judged by. One line for each file, with a checksum, synced
+before the file's first record is handed out; a torn last line means that nothing of its file ever was.
 """
 
 import contextlib
 import json
 import os
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sessionize.durable import sync_folder
 from sessionize.errors import StateError, UnavailableError
 
+_CHECKSUM_DIGITS = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A file as it was when it was taken up.
 
-    batch_bytes: how it was cut into batches. now_ms: what was the present. unreadable: why the whole of it was
-    set aside, None when it was not.
+    number: how many files come before it. batch_bytes, batch_records: how it is cut into batches. now_ms: what was the
+    present. unreadable: why the whole of it was set aside, None when it was not.
     """
 
+    number: int
     place: str
     size_bytes: int
     mtime_ns: int
     now_ms: int
     batch_bytes: int
+    batch_records: int
     unreadable: str | None = None
 
 
 class Book:
-    """Entries in the order in which files were taken up; a file taken up again counts from its last entry."""
+    """Entries in the order in which files were taken up; one with a number that is there takes its place, and what came
+    after that was never read for good.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.entries: dict[str, Entry] = {}
+        self.entries: list[Entry] = []
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         data = path.read_bytes() if path.exists() else b""
         whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
-                entry = Entry(**json.loads(line))
+                self._put(_read(line))
             except (ValueError, TypeError) as error:
-                raise StateError(
-                    "the book of followed files is damaged",
-                    detail=f"{path}, line {number}: {error}",
-                    hint="put it back from a copy; without it a repetition could not be exact",
-                ) from error
-            self._put(entry)
+                raise self._damaged(number, str(error)) from error
         if whole < len(data):
+            if _is_whole(data[whole:-1]):  # its line feed alone is not what was written
+                raise self._damaged(len(self.entries) + 1, "it does not end like a line")
             os.truncate(path, whole)
 
     def add(self, entry: Entry) -> None:
@@ -60,11 +64,11 @@ class Book:
         try:
             with open(self._path, "ab", buffering=0) as file:
                 size = file.tell()
-                line = json.dumps(asdict(entry)).encode() + b"\n"
+                line = _written(entry)
                 while line:
                     line = line[file.write(line) or 0 :]
                 os.fsync(file.fileno())
-            if len(self.entries) == 0:
+            if size == 0:
                 sync_folder(self._path.parent)
         except OSError as error:
             if size is not None:  # half a line would spoil the next one
@@ -78,5 +82,28 @@ class Book:
         self._put(entry)
 
     def _put(self, entry: Entry) -> None:
-        self.entries.pop(entry.place, None)
-        self.entries[entry.place] = entry
+        if entry.number > len(self.entries):
+            raise ValueError(f"file {entry.number} follows file {len(self.entries) - 1}")
+        self.entries[entry.number :] = [entry]
+
+    def _damaged(self, line: int, why: str) -> StateError:
+        return StateError(
+            "the book of followed files is damaged",
+            detail=f"{self._path}, line {line}: {why}",
+            hint="put it back from a copy; without it a repetition could not be exact",
+        )
+
+
+def _written(entry: Entry) -> bytes:
+    text = json.dumps(asdict(entry)).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _is_whole(line: bytes) -> bool:
+    return line[:_CHECKSUM_DIGITS] == b"%08x" % zlib.crc32(line[_CHECKSUM_DIGITS + 1 :])
+
+
+def _read(line: bytes) -> Entry:
+    if not _is_whole(line) or line[_CHECKSUM_DIGITS : _CHECKSUM_DIGITS + 1] != b" ":
+        raise ValueError("the checksum does not match")
+    return Entry(**json.loads(line[_CHECKSUM_DIGITS + 1 :]))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import cast
 
@@ -45,6 +46,7 @@ class FileSource:
         extras: bool = False,
         processes: int | None = None,
         batch_bytes: int = _BATCH_BYTES,
+        batch_records: int | None = None,
         max_future_ms: int | None = None,
         now_ms: int | None = None,
         plain_users: bool = False,
@@ -55,11 +57,14 @@ class FileSource:
         columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
         processes: how many decode large plain NDJSON files, this one included; None for up to four.
         batch_bytes: about how much text makes a batch; large means at least four batches.
+        batch_records: about how many lines or rows make a batch at most, however small they are; files are read by this
+        process alone then, and batches without a record are handed out too: whoever waits hears of blank lines.
         max_future_ms: reject events later than now_ms (None: the clock) plus this. plain_users: users from Parquet may
         come as plain text where that is quicker, otherwise they always come as dictionaries.
         Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
         """
-        for name, number in (("processes", processes), ("batch_bytes", batch_bytes)):
+        limits = (("processes", processes), ("batch_bytes", batch_bytes), ("batch_records", batch_records))
+        for name, number in limits:
             if number is not None and number < 1:
                 raise ConfigError(
                     f"{name} must be at least 1", detail=f"{name} = {number}", hint="leave it out for a sensible value"
@@ -72,6 +77,7 @@ class FileSource:
         self._extras = extras
         self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
         self._batch_bytes = batch_bytes
+        self._batch_records = batch_records
         self._plain_users = plain_users
         self._begun: tuple[Iterator[EventBatch], Future[EventBatch | None]] | None = None
         self._latest_ms: int | None = None
@@ -126,6 +132,9 @@ class FileSource:
             yield from batches
 
     def _batches(self) -> Generator[EventBatch, None, None]:
+        if self._batch_records is not None:
+            yield from self._one_by_one(self._files)
+            return
         for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
             group = list(files)
             found = self._ranges(group) if in_ranges else self._one_by_one(group)
@@ -166,6 +175,8 @@ class FileSource:
             latest_ms=self._latest_ms,
             plain_users=self._plain_users,
         )
+        if self._batch_records is not None:
+            reader = replace(reader, group_rows_max=self._batch_records, slice_rows=self._batch_records)
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
             yield EventBatch(decoded.events, decoded.rejected, read_bytes)
 
@@ -204,14 +215,16 @@ class FileSource:
                 return
             decoder = self._csv(header, file)
             first_line = header_line + 1
-        gathered = read_before = 0
-        steps = feed(stream, decoder, source=file.path, first_line=first_line, gzip=gzip)
-        for size_bytes in steps:
+        gathered = read_before = lines = 0
+        lines_max = self._batch_records
+        steps = feed(stream, decoder, source=file.path, first_line=first_line, gzip=gzip, lines_max=lines_max)
+        for size_bytes, line_count in steps:
             gathered += size_bytes
-            if gathered >= self._batch_bytes:
+            lines += line_count
+            if gathered >= self._batch_bytes or (lines_max is not None and lines >= lines_max):
                 read_bytes = gathered if gzip is None else gzip.read_bytes - read_before
                 read_before += read_bytes
-                gathered = 0
+                gathered = lines = 0
                 yield _batch(decoder.take(), read_bytes)
         if gathered:
             yield _batch(decoder.take(), gathered if gzip is None else gzip.read_bytes - read_before)

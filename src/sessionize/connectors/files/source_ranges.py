@@ -83,7 +83,7 @@ def decode(work: Work, decoder: JsonLines) -> Done:
     return Done(decoder.take(), line_count)
 
 
-def _exhaust(steps: Generator[int, None, int]) -> int:
+def _exhaust(steps: Generator[tuple[int, int], None, int]) -> int:
     while True:
         try:
             next(steps)

@@ -5,8 +5,10 @@ A damaged gzip file gives all rows before the damage; what is left becomes one r
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Protocol
+
+import numpy as np
 
 from sessionize.errors import InputError
 from sessionize.formats.faults import Fault
@@ -15,6 +17,7 @@ from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, pieces
 
 _LOOK_BYTES = 1 << 16
+_LINE_FEED = 10
 
 
 class TextDecoder(Protocol):
@@ -44,11 +47,12 @@ def feed(
     first_line: int = 1,
     at_start: bool = True,
     gzip: GzipStream | None = None,
-) -> Generator[int, None, int]:
-    """Add a whole stream to decoder; yields the bytes of each piece added, and returns how many lines there were.
+    lines_max: int | None = None,
+) -> Generator[tuple[int, int], None, int]:
+    """Add a whole stream to decoder; yields the bytes and the lines of each piece added, and returns how many lines.
 
     first_line: the number of the first line. at_start: whether the stream begins where its file does. gzip: where the
-    stream comes from, if it is compressed.
+    stream comes from, if it is compressed. lines_max: of a piece.
     """
     line = first_line
     torn = b""
@@ -57,19 +61,34 @@ def feed(
             decoder.flush()
             decoder.reject_long_line(piece.head, piece.size_bytes, source=source, line_number=line)
             line += 1
-            yield piece.size_bytes
+            yield piece.size_bytes, 1
         elif not piece.ended and gzip is not None and gzip.fault is not None:
             torn = bytes(piece.data)
         else:
-            first = at_start and line == first_line
-            line += decoder.add(piece.data, source=source, first_line=line, at_start=first)
-            yield len(piece.data)
+            for part in _parts(piece.data, lines_max):
+                first = at_start and line == first_line
+                count = decoder.add(part, source=source, first_line=line, at_start=first)
+                line += count
+                yield len(part), count
     decoder.flush()
     if gzip is not None and gzip.fault is not None:
         decoder.reject(torn, source=source, line_number=line, fault=gzip.fault)
-        yield max(len(torn), 1)
+        yield max(len(torn), 1), 1
         line += 1
     return line - first_line
+
+
+def _parts(data: memoryview, lines_max: int | None) -> Iterator[memoryview]:
+    """Whole lines, in parts of so many: lines of a byte or two become rejects of a hundred times their size."""
+    if lines_max is None or len(data) <= lines_max:
+        yield data
+        return
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_FEED)[lines_max - 1 :: lines_max] + 1
+    start = 0
+    for end in (*ends.tolist(), len(data)):
+        if end > start:
+            yield data[start:end]
+        start = end
 
 
 def split_header(stream: Readable, *, source: str) -> tuple[bytes, int, Readable]:

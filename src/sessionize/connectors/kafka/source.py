@@ -157,9 +157,10 @@ class KafkaSource:
         return batches
 
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
-        """The records of these ranges again. Errors: InputError when some are gone, UnavailableError.
+        """The records of these ranges again, without those that are gone if on_expired says so.
 
-        When it ends early, by an error or because nobody asks for more, the positions are what they were.
+        Errors: InputError when some are gone, UnavailableError. When it ends early, by an error or because nobody asks
+        for more, the positions are what they were.
         """
         ends = {self._partition(place): end for place, (_, end) in ranges.items()}
         before = self._positions
@@ -168,12 +169,11 @@ class KafkaSource:
         except BaseException:
             self._positions, self._assigned = before, False
             raise
-        self._positions = before | ends
+        self._positions, self._latest = before | ends, {}
         self._assign()
 
     def _read(self, ranges: Ranges, ends: dict[int, int], now_ms: int) -> Iterator[StreamBatch]:
         starts = {self._partition(place): start for place, (start, _) in ranges.items()}
-        self._latest = {}
         self._positions = {p: start for p, start in starts.items() if start < ends[p]}
         self._assign(frozenset(self._positions))
         missing = set(self._positions)
@@ -241,7 +241,7 @@ class KafkaSource:
     def _assign(self, only: frozenset[int] | None = None) -> None:
         """Begin to fetch from our positions; whatever waits in the client from before is dropped."""
         self._at_end = set()
-        self._assigned, self._reads = only is None, True
+        self._assigned, self._reads = False, True
         partitions = [
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
             for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)
@@ -249,6 +249,7 @@ class KafkaSource:
         # a pause outlives an assignment; resumed after it, while the client is at it, a partition may stay paused
         self._consumer.resume(self._consumer.assignment())
         self._consumer.assign(partitions)
+        self._assigned = only is None
 
     def _pause(self, partitions: Collection[int]) -> None:
         """Fetch no more of these; what waits in the client may still be handed out."""
@@ -258,8 +259,8 @@ class KafkaSource:
     def _begin_at_latest(self) -> list[StreamBatch]:
         """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
         self._positions |= {p: offset for p, offset in self._latest.items() if p not in self._positions}
-        self._latest = {}
         self._assign()
+        self._latest = {}  # only now: when that fails it is done again, from the same offsets
         return [self._batch(p, Fetched(), (offset, offset), None) for p, offset in sorted(self._positions.items())]
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
@@ -310,7 +311,7 @@ class KafkaSource:
             self._heard_s = time.monotonic() if parts else self._heard_s
             for p, part in parts.items():
                 for error in part.errors:
-                    self._judge(p, error)
+                    self._judge(p, error, (ends or {}).get(p))
             batches = [self._of_partition(p, part, latest_ms, (ends or {}).get(p)) for p, part in sorted(parts.items())]
         except BaseException:
             self._positions = before
@@ -342,15 +343,15 @@ class KafkaSource:
         place = self._place(p)
         numbers = np.array(part.offsets, np.int64)
         decoded = self._decoder.decode(part.values, numbers, source=place, latest_ms=latest_ms)
-        return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected, part.size_bytes)
+        return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected)
 
     # ---- what can go wrong ----
 
-    def _judge(self, p: int, error: KafkaError) -> None:
+    def _judge(self, p: int, error: KafkaError, bound: int | None) -> None:
         """An error in place of a record. Errors: InputError, unless reading just goes on."""
         code = error.code()
         if code == KafkaError._AUTO_OFFSET_RESET:
-            self._out_of_range(p)
+            self._out_of_range(p, bound)
         elif code in AUTH_ERRORS:
             raise denied(self._servers, error, InputError)
         elif code in UNKNOWN_ERRORS:
@@ -360,21 +361,22 @@ class KafkaSource:
         else:
             self._log.note(error)
 
-    def _out_of_range(self, p: int) -> None:
+    def _out_of_range(self, p: int, bound: int | None) -> None:
         """Our position is not among the records that are there."""
         first, end = self._watermarks(p)
         wanted = self._positions.get(p)
         if wanted is None or first <= wanted <= end:
             self._assign(None if self._assigned else frozenset(self._positions))
             return
+        if bound is not None and wanted >= bound:  # nothing more is wanted of it
+            return
         if wanted > end:
             raise truncated(self._place(p), wanted)
         if self._on_expired == "fail":
             raise expired(self._place(p), wanted, first)
-        place = self._place(p)
-        self._skipped[place] = self._skipped.get(place, 0) + first - wanted
-        _LOG.warning("%s: records from offset %d to before %d are gone and passed over", place, wanted, first)
-        self._positions[p] = first
+        place, self._positions[p] = self._place(p), first if bound is None else min(first, bound)
+        self._skipped[place] = self._skipped.get(place, 0) + self._positions[p] - wanted
+        _LOG.warning("%s: records from offset %d to before %d are gone", place, wanted, self._positions[p])
         self._assign(None if self._assigned else frozenset(self._positions))
 
     def _not_read(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:

@@ -1,0 +1,153 @@
+"""What a followed directory looks like: which files are there, and for how long they have looked as they do now.
+
+A look lists names, and asks for size and time only of files that are not finished; finished ones are looked at now and
+then, to tell of those that changed afterwards.
+"""
+
+import glob
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sessionize.connectors.files.follow_book import Entry
+from sessionize.connectors.files.source_paths import format_of
+from sessionize.errors import InputError, UnavailableError
+
+_TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
+_RECHECK_EVERY_S = 1.0
+_RECHECK_SHARE = 50  # looking at what is finished takes at most one part in so many of the time
+_LOG = logging.getLogger("sessionize.input.files")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file at a look, and since when (time.monotonic) it looks like that; changed: it once looked different."""
+
+    size_bytes: int
+    mtime_ns: int
+    since_s: float
+    changed: bool = False
+
+    def is_as(self, other: "Entry | Seen") -> bool:
+        """Whether nobody has written to it."""
+        return (self.size_bytes, self.mtime_ns) == (other.size_bytes, other.mtime_ns)
+
+    def has_settled(self, for_s: float) -> bool:
+        """Whether it is old enough, or was watched for long enough: clocks of file servers may differ from ours, and
+        a file that changed under our eyes may well carry an old time.
+        """
+        old = not self.changed and time.time() - self.mtime_ns / 1e9 >= for_s
+        return old or time.monotonic() - self.since_s >= for_s
+
+
+class Folder:
+    """Files below directories, or that fit patterns; a place is a path below their common root."""
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Errors: InputError for a directory that does not exist."""
+        patterns = [os.path.abspath(path) for path in paths]
+        self._patterns = {pattern: _fixed_part(pattern) for pattern in patterns}
+        for folder in self._patterns.values():
+            if not os.path.isdir(folder):
+                raise InputError(
+                    "a directory to follow does not exist",
+                    detail=f"directory {folder}",
+                    hint="make it, or check its name",
+                )
+        self._root = os.path.commonpath(list(self._patterns.values()))
+        self._below_root = len(os.path.join(self._root, ""))
+        self._looks: dict[str, Seen] = {}
+        self._links_out: set[str] = set()
+        self._rechecked_s = -float("inf")
+        self._recheck_took_s = 0.0
+        self.replaced: frozenset[str] = frozenset()
+
+    def path(self, place: str) -> str:
+        """Where it is."""
+        return os.path.join(self._root, place)
+
+    def look(self, finished: Mapping[str, Entry]) -> dict[str, Seen]:
+        """The files that are data and not finished, as they are now. Errors: UnavailableError."""
+        began_s = time.monotonic()
+        due_s = max(_RECHECK_EVERY_S, _RECHECK_SHARE * self._recheck_took_s)
+        rechecks = bool(finished) and began_s - self._rechecked_s >= due_s
+        looks: dict[str, Seen] = {}
+        replaced: set[str] = set()
+        for place in self._places(() if rechecks else finished):
+            seen, before = self.seen(place), self._looks.get(place)
+            if seen is None:
+                continue
+            if place in finished:
+                if not seen.is_as(finished[place]):
+                    replaced.add(place)
+            elif before is None:
+                looks[place] = seen
+            else:
+                looks[place] = before if before.is_as(seen) else replace(seen, changed=True)
+        self._looks = looks
+        if rechecks:
+            for place in replaced - self.replaced:
+                _LOG.warning("%s changed after it was read, and is not read again: names have to be new", place)
+            self.replaced = frozenset(replaced)
+            self._rechecked_s, self._recheck_took_s = began_s, time.monotonic() - began_s
+        return looks
+
+    def seen(self, place: str) -> Seen | None:
+        """One file as it is now; None when it is gone. Errors: UnavailableError."""
+        try:
+            stat = os.stat(self.path(place))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnavailableError("a file cannot be reached", detail=str(error)) from error
+        return Seen(stat.st_size, stat.st_mtime_ns, time.monotonic())
+
+    def _places(self, passed_over: Mapping[str, Entry] | tuple[()]) -> Iterator[str]:
+        for pattern, fixed in self._patterns.items():
+            whole = os.path.isdir(pattern)
+            for path in _below(pattern) if whole else glob.glob(pattern, recursive=True):
+                place = path[self._below_root :]
+                if place in passed_over or path.lower().endswith(_TEMPORARY):
+                    continue
+                inside = [os.path.basename(path)] if whole else Path(os.path.relpath(path, fixed)).parts
+                if any(name.startswith((".", "_")) for name in inside):
+                    continue
+                if format_of(path) is not None and os.path.isfile(path) and not self._leads_out(path, pattern, fixed):
+                    yield place
+
+    def _leads_out(self, path: str, pattern: str, fixed: str) -> bool:
+        """Whether it is a link to somewhere else: who may write here must not thereby read what we may read."""
+        if path == pattern or not os.path.islink(path):
+            return False
+        root = os.path.realpath(fixed)
+        if os.path.commonpath([root, os.path.realpath(path)]) == root:
+            return False
+        if path not in self._links_out:
+            self._links_out.add(path)
+            _LOG.warning("%s is a link to a file outside of the followed folder, and is not read", path)
+        return True
+
+
+def _fixed_part(pattern: str) -> str:
+    """The directory above the first name with a wildcard."""
+    if not glob.has_magic(pattern):
+        return pattern if os.path.isdir(pattern) or not os.path.exists(pattern) else os.path.dirname(pattern)
+    parts = Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return os.path.join(*parts[:fixed])
+
+
+def _below(directory: str) -> Iterator[str]:
+    for folder, folders, names in os.walk(directory, onerror=_gone):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        for name in names:
+            yield os.path.join(folder, name)
+
+
+def _gone(error: OSError) -> None:
+    raise UnavailableError(
+        "a followed directory cannot be read", detail=f"{error.filename}: {error.strerror}"
+    ) from error
