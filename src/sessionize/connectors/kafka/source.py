@@ -153,7 +153,7 @@ class KafkaSource:
         lagging = frozenset(map(self._place, self._mine - self._at_end - reached))
         heard = {batch.partition for batch in batches}
         if self._silences.are_too_long(lagging, heard, time.monotonic() - began_s):
-            self._assign()
+            self._assigned = False  # the next poll fetches anew; what came with this one is not to be lost
         return batches
 
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
