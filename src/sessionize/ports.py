@@ -74,14 +74,13 @@ class StreamBatch:
     """A run of records of one partition, decoded, in the order of their offsets.
 
     partition: the unit of order, whose times the lateness is measured by. ranges: which offsets the batch covers, by
-    place. events, rejected: as in EventBatch. read_bytes: size of the records as they came.
+    place. events, rejected: as in EventBatch.
     """
 
     partition: str
     ranges: Ranges
     events: pa.Table
     rejected: pa.Table
-    read_bytes: int = 0
 
     @property
     def consumed(self) -> int:

@@ -105,8 +105,10 @@ def test_killed_at_random_moments_nothing_that_was_committed_is_lost(tmp_path):
                 reports.append(report)
                 pid, started = report.get("pid", pid), started or "from" in report
                 started = started or rng.random() < 0.05  # now and then before it has even recovered
+            for _report in range(rng.randrange(6)) if "from" in report else ():
+                reports.append(json.loads(process.stdout.readline()))
             # the moment is what is random here, so it is a time and no condition
-            reports += lines(process, time.monotonic() + rng.random() * 0.15)
+            reports += lines(process, time.monotonic() + rng.random() * 0.05)
             os.kill(pid, signal.SIGKILL)
             reports += lines(process, None)
         process.stdin.close()

@@ -68,7 +68,7 @@ def pipeline(folder: Path, servers: str, topic: str, **overrides: object) -> Pip
         "stream.poll": "20ms",
         "stream.epoch": "300ms",
         "stream.epoch_rows": 200,
-        "stream.outage": "2m",
+        "stream.outage": "10m",
     }
     return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
 

@@ -266,7 +266,7 @@ class StreamSection(Section):
         "10s", "How often what was read becomes durable and visible, all of it at once.", example="1m"
     )
     epoch_rows: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = key(
-        500_000, "An epoch ends early with about so many records.", example=100_000, unit="records"
+        1_000_000, "An epoch ends early with about so many records.", example=100_000, unit="records"
     )
     poll: kinds.PositiveLength = key("200ms", "How long to wait for new records before looking around.", example="50ms")
     idle_after: kinds.PositiveLength = key(

@@ -45,8 +45,8 @@ class Tempo:
     """
 
     epoch_s: float = 10.0
-    epoch_rows_max: int = 500_000
-    epoch_bytes_max: int = 128 << 20
+    epoch_rows_max: int = 1_000_000
+    epoch_bytes_max: int = 256 << 20
     poll_s: float = 0.2
     idle_after_s: float = 60.0
     outage_s_max: float = 600.0

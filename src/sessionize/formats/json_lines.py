@@ -77,14 +77,23 @@ class JsonLines:
         self._rejects = Rejects()
         self._parts: dict[str, list[pa.Array]] = {column: [] for column in self.columns}
 
-    def add(self, data: memoryview | bytes, *, source: str, first_line: int = 1, at_start: bool = False) -> int:
+    def add(
+        self,
+        data: memoryview | bytes,
+        *,
+        source: str,
+        first_line: int = 1,
+        at_start: bool = False,
+        ends: Ints | None = None,
+    ) -> int:
         """Decode whole lines; returns how many there were.
 
-        data: is not kept. source, first_line: for the rejected ones. at_start: a byte-order mark may be there.
+        data: is not kept. source, first_line: for the rejected ones. at_start: a byte-order mark may be there. ends: of
+        the lines, as in LineIndex, from who knows them.
         """
         if at_start and bytes(data[:3]) == _BOM:
             data = data[3:]
-        lines = LineIndex(memoryview(data))
+        lines = LineIndex(memoryview(data), ends)
         places: Ints | None = None
         faults: Faults = {}
         whole = self._decode_whole(lines)

@@ -98,17 +98,19 @@ def _read_past(stream: Readable, buffer: bytearray) -> tuple[LongLine, bytes]:
 class LineIndex:
     """Where the lines of a piece begin and end. A last line without a line feed counts too.
 
-    data: the piece. text: it as uint8. starts, ends: int64, line n is data[starts[n]:ends[n]].
+    data: the piece. text: it as uint8. starts, ends: int64, line n is data[starts[n]:ends[n]]. Who knows the ends may
+    give them: the offsets of all line feeds.
     """
 
     __slots__ = ("data", "ends", "starts", "text")
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, ends: npt.NDArray[np.int64] | None = None) -> None:
         self.data = data
         self.text = np.frombuffer(data, np.uint8)
-        ends = _line_feeds(self.text)
-        if len(data) and data[-1] != _LINE_FEED:
-            ends = np.append(ends, len(data))
+        if ends is None:
+            ends = _line_feeds(self.text)
+            if len(data) and data[-1] != _LINE_FEED:
+                ends = np.append(ends, len(data))
         self.ends = ends
         self.starts = np.empty_like(ends)
         self.starts[:1] = 0

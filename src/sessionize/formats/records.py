@@ -68,18 +68,20 @@ class JsonRecords:
     def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
         """As RecordDecoder says."""
         self._lines.latest_ms = latest_ms
-        size_bytes = _size_bytes(values)
-        rows = max(1, PIECE_BYTES * len(values) // max(size_bytes, 1))
-        odd = False
-        for start in range(0, len(values), rows):
-            odd |= self._add(values[start : start + rows], source, start)
+        odd, start = False, 0
+        lengths = _lengths(values)
+        # the pieces end where the size passes a multiple of a piece's
+        for stop in (*_piece_ends(lengths), len(values)):
+            if stop > start:
+                odd |= self._add(values[start:stop], lengths[start:stop], source, start)
+            start = stop
         decoded = self._lines.take()
         rejected = decoded.rejected
         if odd or len(decoded.events) + len(rejected) != len(values):
             rejected = _with_odd_ones(rejected, values, source)
         return Decoded(decoded.events, _numbered(rejected, offsets))
 
-    def _add(self, values: Values, source: str, start: int) -> bool:
+    def _add(self, values: Values, lengths: Ints, source: str, start: int) -> bool:
         """Decode a piece; whether there was a value in it that is not one line."""
         odd = False
         try:
@@ -92,15 +94,23 @@ class JsonRecords:
             text = b"\n".join([(value or b"").replace(b"\n", b"\r") for value in values])
             odd = True
         # A line feed at the end, because a last line that is empty would be none.
-        self._lines.add(text + b"\n", source=source, first_line=start)
+        ends = np.cumsum(lengths + 1) - 1
+        self._lines.add(text + b"\n", source=source, first_line=start, ends=ends)
         return odd
 
 
-def _size_bytes(values: Values) -> int:
+def _lengths(values: Values) -> Ints:
     try:
-        return sum(map(len, cast(Sequence[bytes], values)))
+        return np.fromiter(map(len, cast(Sequence[bytes], values)), np.int64, len(values))
     except TypeError:
-        return sum(len(value or b"") for value in values)
+        return np.fromiter((len(value or b"") for value in values), np.int64, len(values))
+
+
+def _piece_ends(lengths: Ints) -> list[int]:
+    """Where to cut, so that no piece is larger than PIECE_BYTES by more than a value."""
+    pieces = np.cumsum(lengths) // PIECE_BYTES
+    cuts: list[int] = (np.flatnonzero(pieces[1:] != pieces[:-1]) + 1).tolist()
+    return cuts
 
 
 def _with_odd_ones(rejected: pa.Table, values: Values, source: str) -> pa.Table:

@@ -281,7 +281,7 @@ class DirectorySource:
         else:
             first, self._at = self._at, reading.entry.number * STRIDE + reading.offset
             ranges = {PARTITION: (first, self._at)}
-        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected, batch.read_bytes)
+        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected)
 
     def _stop_reading(self) -> None:
         if self._reading is not None:

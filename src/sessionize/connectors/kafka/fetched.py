@@ -35,11 +35,6 @@ class Fetched:
         last = self.offsets[-1] + 1 if self.offsets else None
         return last if self.end is None else max(self.end, last or 0)
 
-    @property
-    def size_bytes(self) -> int:
-        """All values together."""
-        return sum(map(len, filter(None, self.values)))
-
     def from_offset(self, first: int) -> "Fetched":
         """Without the records before an offset."""
         if not self.offsets or self.offsets[0] >= first:

@@ -351,7 +351,7 @@ class KafkaSource:
         place = self._place(p)
         numbers = np.array(part.offsets, np.int64)
         decoded = self._decoder.decode(part.values, numbers, source=place, latest_ms=latest_ms)
-        return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected, part.size_bytes)
+        return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected)
 
     # ---- what can go wrong ----
 
