@@ -296,6 +296,7 @@ def test_a_hostile_key_or_value_is_shown_short_and_without_control_characters(tm
         "settings = ['sasl.password=hunter2']",
         "settings = ['client.id=x', 'schema.registry.basic.auth.user.info=me:hunter2']",
         "format = 'avro'\nschema_registry = 'http://me:hunter2@127.0.0.1:8081'",
+        "format = 'avro'\nschema_registry = 'http://me:hunter2/x@127.0.0.1:8081'",
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
@@ -308,6 +309,9 @@ def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str
     "text",
     [
         "[output.postgres]\ndsn = 'postgresql://me:hunter2@db/sessions'",
+        "[output.postgres]\ndsn = 'postgresql://me:x/hunter2@db/sessions'",
+        "[output.postgres]\ndsn = 'postgresql://me:x#hunter2?@db/sessions'",
+        "[output.redis]\nurl = 'redis://:x/hunter2@cache:6379/0'",
         "[output.postgres]\ndsn = 'postgresql://db/sessions?sslmode=require&password=hunter2'",
         "[output.postgres]\ndsn = 'host=db PASSWORD = hunter2'",
         "[output.redis]\nurl = 'redis://:hunter2@cache:6379/0'",
