@@ -331,3 +331,13 @@ def test_an_address_without_a_password_is_fine(tmp_path: Path, dsn: str) -> None
     path = tmp_path / "fine.toml"
     path.write_text(f'name = "p"\n[output.postgres]\ndsn = "{dsn}"\n')
     assert load_pipeline(str(path)).output.postgres is not None
+
+
+def test_a_topic_is_not_read_and_written(tmp_path: Path) -> None:
+    text = "[input]\nkind = 'kafka'\n[input.kafka]\nservers = 'b:9092'\ntopic = 'clicks'\n[output.kafka]\n"
+    error = refusal(tmp_path, f"{text}late = 'clicks'")
+    assert "output.kafka.late is not usable: the topic is the one that is read" in str(error)
+    error = refusal(tmp_path, f"{text}servers = 'b:9092'\nsessions = 'clicks'")
+    assert "the topic is the one that is read" in str(error)
+    (tmp_path / "fine.toml").write_text(f"{text}servers = 'other:9092'\nlate = 'clicks'")
+    load_pipeline(str(tmp_path / "fine.toml"))

@@ -101,6 +101,16 @@ class PipelineConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _writes_elsewhere_than_it_reads(self) -> Self:
+        output, topic = self.output.kafka, self.input.kafka.topic
+        if self.input.kind != "kafka" or output is None or output.servers not in (None, self.input.kafka.servers):
+            return self
+        for name in ("enriched", "sessions", "late", "rejected"):
+            if getattr(output, name) == topic:
+                refuse("the topic is the one that is read", "write to another one", key=f"output.kafka.{name}")
+        return self
+
     def policy(self) -> Policy:
         """The numbers that decide where a session ends."""
         return self.rules.policy()

@@ -122,7 +122,10 @@ def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView |
         from sessionize.connectors.redis import Login, RedisLiveView
     login = Login(url=redis.url, password_env=redis.password_env, password_file=_path(redis.password_file))
     # the keys of one process are cleared when it starts, so several must not share them
-    prefix = redis.prefix if instance_of(config) is None else f"{redis.prefix}{writer}:"
+    shares = instance_of(config) is not None or (
+        config.input.kind == "kafka" and config.input.kafka.partitions is not None
+    )
+    prefix = f"{redis.prefix}{writer}:" if shares else redis.prefix
     return RedisLiveView(login, gap_ms=job.policy.gap_ms, prefix=prefix, user_name=job.user_name)
 
 
