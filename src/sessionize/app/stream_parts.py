@@ -53,6 +53,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             list(config.input_paths()),
             dialect=config.dialect(),
             book=state_folder(config, writer) / "files.book",
+            apart_from=_written_folders(config),
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,
             until_now=config.run.once,
@@ -83,6 +84,15 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         source.close()
         raise
     return source
+
+
+def _written_folders(config: PipelineConfig) -> list[Path]:
+    """Where the pipeline itself writes files, which may lie below a followed folder."""
+    warehouse, lake = config.output.catalog.warehouse, config.output.lake
+    found = [config.home / name for name in ("state", "warehouse", "reconcile-pending", "rejected-retry")]
+    if warehouse is not None and "://" not in (local := warehouse.removeprefix("file://")):
+        found.append(Path(local))
+    return found if lake is None else [*found, config.home / Path(lake.path).expanduser()]
 
 
 def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
