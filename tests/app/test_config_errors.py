@@ -341,3 +341,10 @@ def test_a_topic_is_not_read_and_written(tmp_path: Path) -> None:
     assert "the topic is the one that is read" in str(error)
     (tmp_path / "fine.toml").write_text(f"{text}servers = 'other:9092'\nlate = 'clicks'")
     load_pipeline(str(tmp_path / "fine.toml"))
+
+
+def test_an_epoch_is_not_longer_than_the_future_that_is_allowed(tmp_path: Path) -> None:
+    text = "[input]\nkind = 'kafka'\n[rules]\nmax_future = '5s'\n[stream]\nepoch = "
+    assert "rules.max_future is not usable" in str(refusal(tmp_path, f"{text}'10s'"))
+    (tmp_path / "fine.toml").write_text(f"{text}'5s'")
+    load_pipeline(str(tmp_path / "fine.toml"))

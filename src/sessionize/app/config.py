@@ -111,6 +111,17 @@ class PipelineConfig(Section):
                 refuse("the topic is the one that is read", "write to another one", key=f"output.kafka.{name}")
         return self
 
+    @model_validator(mode="after")
+    def _judges_by_the_present(self) -> Self:
+        future_ms, epoch_ms = self.rules.max_future_ms, parse_duration_ms(self.stream.epoch, name="stream.epoch")
+        if self.input.kind == "kafka" and future_ms is not None and future_ms < epoch_ms:
+            refuse(
+                f"it is shorter than an epoch ({self.stream.epoch}), which looks up once what the present is",
+                "make it longer, or stream.epoch shorter: otherwise records of just now are rejected as of the future",
+                key="rules.max_future",
+            )
+        return self
+
     def policy(self) -> Policy:
         """The numbers that decide where a session ends."""
         return self.rules.policy()
