@@ -15,13 +15,20 @@ NOTE = "topic.id"
 def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
     """Note the topic's id, or compare it with the note. topic_id: None where servers give none; then nothing is known.
 
-    Errors: StateError when it is another topic; UnavailableError when the note cannot be written now.
+    Errors: StateError when it is another topic; UnavailableError when the note cannot be read or written now.
     """
     if topic_id is None:
         return
     note = folder / NOTE
-    known = note.read_text().strip() if note.exists() else ""
-    if not known:
+    try:
+        known = note.read_text(errors="replace").strip() if note.exists() else ""
+    except OSError as error:
+        raise UnavailableError(
+            "the topic's id that was noted cannot be read now",
+            detail=f"{note}: {error.strerror or error}",
+            hint="check the folder, its rights and its disk: nothing was read",
+        ) from error
+    if not known or not known.isascii():  # what is damaged counts as absent
         try:
             with replacing(note) as unfinished:
                 unfinished.write_text(f"{topic_id}\n")

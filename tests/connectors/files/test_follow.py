@@ -282,6 +282,13 @@ def test_patterns_and_several_directories(tmp_path: Path) -> None:
         source(tmp_path, tmp_path / "nowhere")
 
 
+def test_a_book_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "state" / "book").mkdir(parents=True)
+    with pytest.raises(UnavailableError, match="book of followed files cannot be read now"):
+        source(tmp_path)
+
+
 def test_a_torn_book_counts_as_far_as_it_is_whole(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.ndjson", lines("a", 3))
     list(everything(source(tmp_path)))

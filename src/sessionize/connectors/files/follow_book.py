@@ -38,25 +38,35 @@ class Entry:
 
 class Book:
     """Entries in the order in which files were taken up; one with a number that is there takes its place, and what came
-    after that was never read for good.
+    after that was never read for good. Errors: StateError when it is damaged, UnavailableError when it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.entries: list[Entry] = []
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        data = path.read_bytes() if path.exists() else b""
+        try:
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._read()
+        except OSError as error:
+            raise UnavailableError(
+                "the book of followed files cannot be read now",
+                detail=f"{path}: {error.strerror or error}",
+                hint="check the folder, its rights and its disk: nothing was read",
+            ) from error
+
+    def _read(self) -> None:
+        data = self._path.read_bytes() if self._path.exists() else b""
         whole = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
-                self._put(_read(line))
+                self._put(_entry(line))
             except (ValueError, TypeError) as error:
                 raise self._damaged(number, str(error)) from error
         if whole < len(data):
             if _is_whole(data[whole:-1]):  # its line feed alone is not what was written
                 raise self._damaged(len(self.entries) + 1, "it does not end like a line")
-            os.truncate(path, whole)
+            os.truncate(self._path, whole)
 
     def add(self, entry: Entry) -> None:
         """Take up a file, durably. Errors: UnavailableError when the disk refuses; the book is as it was then."""
@@ -103,7 +113,7 @@ def _is_whole(line: bytes) -> bool:
     return line[:_CHECKSUM_DIGITS] == b"%08x" % zlib.crc32(line[_CHECKSUM_DIGITS + 1 :])
 
 
-def _read(line: bytes) -> Entry:
+def _entry(line: bytes) -> Entry:
     if not _is_whole(line) or line[_CHECKSUM_DIGITS : _CHECKSUM_DIGITS + 1] != b" ":
         raise ValueError("the checksum does not match")
     return Entry(**json.loads(line[_CHECKSUM_DIGITS + 1 :]))
