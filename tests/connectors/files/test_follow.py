@@ -1,10 +1,8 @@
 """A followed directory: every file once, in order, through kills at any batch, and never half a file."""
 
 import gzip
-import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.files.follow import PARTITION, STRIDE, DirectorySource
+from sessionize.connectors.files.follow import PARTITION, STRIDE
 from sessionize.connectors.files.follow_book import Book
 from sessionize.connectors.files.follow_folder import Folder
 from sessionize.errors import InputError, StateError, UnavailableError
-from sessionize.formats.dialects import dialect_named
 from sessionize.ports import StreamBatch
-
-LONG_AGO_S = 1_700_000_000
-NOW_MS = LONG_AGO_S * 1000
-
-
-def source(home: Path, *paths: str | Path, **options: Any) -> DirectorySource:
-    wanted: dict[str, Any] = {"dialect": dialect_named("clicks"), "book": home / "state" / "book", "batch_records": 20}
-    return DirectorySource(paths or [home / "in"], **{**wanted, **options})
-
-
-def records(name: str, count: int) -> list[dict[str, Any]]:
-    return [{"user_id": f"{name}-{i}", "timestamp": NOW_MS + i, "url": "x" * 50} for i in range(count)]
-
-
-def lines(name: str, count: int) -> bytes:
-    return b"".join(json.dumps(row).encode() + b"\n" for row in records(name, count))
-
-
-def put(path: Path, data: bytes, *, age: float = 0) -> None:
-    """A file that appears complete; age: seconds after long ago."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(f".{path.name}")
-    hidden.write_bytes(data)
-    os.utime(hidden, (LONG_AGO_S + age, LONG_AGO_S + age))
-    hidden.rename(path)
-
-
-def users(batches: list[StreamBatch]) -> list[str]:
-    return [user for batch in batches for user in batch.events["user"].to_pylist()]
-
-
-def expected(*files: tuple[str, int]) -> list[str]:
-    return [f"{name}-{i}" for name, count in files for i in range(count)]
-
-
-def everything(following: DirectorySource) -> Iterator[StreamBatch]:
-    """Poll until all that is there has been read."""
-    while PARTITION not in following.read_to_end():
-        yield from following.poll(timeout_s=0, now_ms=NOW_MS)
+from tests.connectors.files.following import (
+    LONG_AGO_S,
+    NOW_MS,
+    everything,
+    expected,
+    lines,
+    put,
+    source,
+    users,
+)
 
 
 @pytest.fixture
@@ -96,48 +64,6 @@ def test_all_formats_in_the_order_of_time_and_name(filled: Path) -> None:
     assert users(following.poll(timeout_s=0, now_ms=NOW_MS)) == expected(("later", 2))
     assert list(everything(following)) == []
     following.close()
-
-
-def test_links_that_lead_out_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    put(tmp_path / "in" / "day" / "a.ndjson", lines("a", 3))
-    put(tmp_path / "secret.txt", b"password=hunter2\n")
-    (tmp_path / "in" / "out.ndjson").symlink_to(tmp_path / "secret.txt")
-    (tmp_path / "in" / "inside.ndjson").symlink_to(tmp_path / "in" / "day" / "a.ndjson")
-    batches = list(everything(source(tmp_path)))
-    assert users(batches) == expected(("a", 3))
-    assert sum(batch.rejected.num_rows for batch in batches) == 0
-    assert [record.getMessage() for record in caplog.records if "link" in record.getMessage()] != []
-
-
-def test_a_link_that_is_named_itself_is_read(tmp_path: Path) -> None:
-    put(tmp_path / "elsewhere.ndjson", lines("a", 3))
-    (tmp_path / "named.ndjson").symlink_to(tmp_path / "elsewhere.ndjson")
-    assert users(list(everything(source(tmp_path, tmp_path / "named.ndjson")))) == expected(("a", 3))
-
-
-def test_folders_that_are_links_lead_nowhere_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    put(tmp_path / "in" / "day" / "a.ndjson", lines("a", 3))
-    put(tmp_path / "secret" / "b.ndjson", lines("b", 3))
-    (tmp_path / "in" / "out").symlink_to(tmp_path / "secret")
-    (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
-    (tmp_path / "in" / "day" / "again").symlink_to(tmp_path / "in" / "day")
-    pattern = tmp_path / "in" / "**" / "*.ndjson"
-    assert users(list(everything(source(tmp_path, pattern)))) == expected(("a", 3))
-    assert "out/b.ndjson leads by a link to a file outside" in caplog.text
-
-
-def test_a_link_to_a_file_that_is_not_followed_itself_is_read(tmp_path: Path) -> None:
-    """As folders are exchanged as a whole, by one link to a hidden one."""
-    put(tmp_path / "real" / "in" / "..data" / "a.ndjson", lines("a", 3))
-    (tmp_path / "real" / "in" / "a.ndjson").symlink_to(Path("..data") / "a.ndjson")
-    (tmp_path / "in").symlink_to(tmp_path / "real" / "in")
-    following = source(tmp_path)
-    assert users(list(everything(following))) == expected(("a", 3))
-    put(tmp_path / "in" / "b.ndjson", lines("b", 2))
-    (tmp_path / "in" / "current.ndjson").symlink_to("b.ndjson")
-    assert users(list(everything(following))) == []  # what the last look found is asked first
-    assert users(following.poll(timeout_s=20, now_ms=NOW_MS)) == expected(("b", 2))
-    assert list(everything(following)) == []
 
 
 def test_a_kill_after_any_batch_loses_and_doubles_nothing(filled: Path) -> None:

@@ -23,7 +23,7 @@ from sessionize.connectors.files.follow_book import Book, Entry
 from sessionize.connectors.files.follow_folder import Folder, Seen
 from sessionize.connectors.files.follow_reading import Reading, changed, cut_elsewhere, not_in_the_book
 from sessionize.connectors.files.source import FileSource
-from sessionize.connectors.files.unreadable import set_aside, why_unreadable
+from sessionize.connectors.files.unreadable import raise_if_unreachable, set_aside, why_unreadable
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Positions, Ranges, StreamBatch
@@ -292,12 +292,15 @@ class DirectorySource:
 
     @contextmanager
     def _unchanged(self, entry: Entry) -> Iterator[None]:
-        """What is read of a file that is changed meanwhile could not be read again, and fails as such."""
+        """What is read of a file that is changed meanwhile could not be read again, and fails as such; so does what
+        the machine cannot do now.
+        """
         self._check_same(entry)
         try:
             yield
-        except InputError:
+        except InputError as error:
             self._check_same(entry)
+            raise_if_unreachable(error)
             raise
         self._check_same(entry)
 

@@ -5,8 +5,6 @@ dictionary are left as they are. A very large row group is read in slices. A row
 rejected record; a file without a footer cannot be read at all.
 """
 
-import errno
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sessionize.connectors.files.unreadable import of_the_machine
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import CORRUPT_PARQUET, Fault, Rejects
@@ -29,7 +28,6 @@ _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
 _PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
-_OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says to a place that damage has made up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +163,7 @@ def _opened(path: str) -> pq.ParquetFile:
 
 def _raise_if_unreachable(path: str, error: Exception) -> None:
     """Errors: InputError when it is not the content that is to blame, so that reading it again may succeed."""
-    if isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_OFFSETS:
+    if of_the_machine(error):
         raise InputError(
-            "a file cannot be read", detail=f"{path}: {os.strerror(error.errno)}", hint="check that you may read it"
+            "a file cannot be read", detail=f"{path}: {error}", hint="check that it is there and that you may read it"
         ) from error

@@ -4,6 +4,7 @@ A broken file must not hold up those behind it, and must not vanish either: it b
 is the file and whose detail says what is wrong. Put right, it is read under another name.
 """
 
+import errno
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from sessionize.formats.judging import DECODED_TYPES
 from sessionize.ports import EventBatch
 
 UNREADABLE_FILE = "unreadable_file"
+# What a disk says to a place in the file that damage has made up.
+_OF_CONTENT = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)
 
 
 def why_unreadable(path: str, error: InputError) -> str:
@@ -28,6 +31,18 @@ def why_unreadable(path: str, error: InputError) -> str:
     except OSError as unreachable:
         raise UnavailableError("a file cannot be read now", detail=f"{path}: {unreachable.strerror}") from unreachable
     return " ".join(f"{error.message}: {error.detail or ''}".split()).rstrip(": ")
+
+
+def of_the_machine(error: BaseException | None) -> bool:
+    """Whether it is an error of the disk or the machine, and the file's content may be as it should be."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_CONTENT
+
+
+def raise_if_unreachable(error: InputError) -> None:
+    """Errors: UnavailableError when it is worth another try; where rights are missing, somebody has to act first."""
+    cause = error.__cause__
+    if of_the_machine(cause) and not isinstance(cause, PermissionError):
+        raise UnavailableError("a file cannot be read now", detail=error.detail) from cause
 
 
 def set_aside(path: str, why: str, columns: Iterable[str]) -> EventBatch:
