@@ -267,6 +267,21 @@ class TestErrors:
         assert "100 rows of row group 1" in record["detail"]
 
 
+@pytest.mark.parametrize("last", [b"a,5,x", b'a,5,"x', b'a,5,"x\n\n', b"a,5,x\n\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_the_end_of_a_csv_file_is_read_wherever_its_batches_end(tmp_path: Path, name: str, last: bytes) -> None:
+    data = b"u,t,p\n" + b"".join(b"a,%d,x\n" % n for n in range(5)) + last
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    whole = read(tmp_path / name)
+    assert len(whole[0]) + len(whole[1]) == 6
+    for size in range(1, len(data)):
+        cut = read(tmp_path / name, batch_bytes=size)
+        assert (cut[0].to_pylist(), cut[1].to_pylist()) == (whole[0].to_pylist(), whole[1].to_pylist())
+    for count in range(1, 9):
+        source = FileSource(tmp_path / name, dialect=OWN, batch_records=count)
+        assert sum(batch.consumed for batch in source.batches()) == 6
+
+
 def test_events_from_the_future(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_bytes(lines(4))
     (tmp_path / "b.csv").write_bytes(b"u,t,p\na,1,\na,9,\n")

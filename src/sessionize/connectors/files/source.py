@@ -226,8 +226,10 @@ class FileSource:
                 read_before += read_bytes
                 gathered = lines = 0
                 yield _batch(decoder.take(), read_bytes)
-        if gathered:
-            yield _batch(decoder.take(), gathered if gzip is None else gzip.read_bytes - read_before)
+        rest = decoder.take()
+        # the end tells what becomes of a last line without a line feed, or with a quote that is never closed
+        if gathered or rest.events.num_rows or rest.rejected.num_rows:
+            yield _batch(rest, gathered if gzip is None else gzip.read_bytes - read_before)
 
     def _csv(self, header: bytes, file: InputFile) -> TextDecoder:
         # pyarrow.csv is only needed here
