@@ -23,6 +23,7 @@ from sessionize.formats.lines import LineIndex
 from sessionize.formats.times import Ints
 
 _QUOTE, _RETURN = b'"\r'
+_BOM = b"\xef\xbb\xbf"
 
 ROW_LINES_MAX = 200
 
@@ -68,6 +69,8 @@ class CsvRows:
 
     def _without_quotes(self, lines: LineIndex) -> CsvPiece | None:
         """A row for each line that is not empty; None when pyarrow sees it differently."""
+        if bytes(lines.data[: len(_BOM)]) == _BOM:
+            return None  # pyarrow takes it away wherever a piece begins; only the header's is none of the data
         returns = np.zeros(len(lines), np.int64)
         filled = lines.ends > lines.starts
         returns[filled] = lines.text[lines.ends[filled] - 1] == _RETURN

@@ -282,6 +282,16 @@ def test_the_end_of_a_csv_file_is_read_wherever_its_batches_end(tmp_path: Path, 
         assert sum(batch.consumed for batch in source.batches()) == 6
 
 
+def test_a_byte_order_mark_within_a_csv_file_is_text_wherever_its_batches_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"u,t,p\n" + b"".join(b"\xef\xbb\xbfa,%d,x\n" % n for n in range(5)))
+    for size in (1, 40, 1_000):
+        for count in (1, 2, 100):
+            source = FileSource(path, dialect=OWN, batch_bytes=size, batch_records=count)
+            users = [user for batch in source.batches() for user in batch.events["user"].to_pylist()]
+            assert users == ["\ufeffa"] * 5
+
+
 def test_events_from_the_future(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_bytes(lines(4))
     (tmp_path / "b.csv").write_bytes(b"u,t,p\na,1,\na,9,\n")
