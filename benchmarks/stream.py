@@ -26,8 +26,8 @@ from report import ABSENT, Row, failures, machine, machine_lines, median_and_ran
 from stream_contenders import OTHERS, OURS, SELF, Contender, Task, line_up
 from stream_topic import FilledTopic, events_of, fill, judged
 
+from sessionize.testing.services.java_parts import ServiceMissing
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
-from sessionize.testing.services.kafka_parts import ServiceMissing
 
 HERE = Path(__file__).resolve().parent
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -10,9 +10,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-from sessionize.testing.services.fixtures import kafka, own_kafka
+from sessionize.testing.services.fixtures import kafka, own_kafka, rest_catalog
 
-__all__ = ["kafka", "own_kafka"]
+__all__ = ["kafka", "own_kafka", "rest_catalog"]
 
 IN_CI = os.environ.get("CI") == "true"
 

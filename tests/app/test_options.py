@@ -11,6 +11,7 @@ from sessionize.app.options import (
     parse_set_option,
     parse_size_bytes,
     parse_value,
+    without_secrets,
 )
 from sessionize.app.suggest import closest, did_you_mean
 from sessionize.errors import ConfigError
@@ -46,8 +47,42 @@ def test_set_takes_toml_values_and_bare_words(text: str, key: str, value: object
 def test_set_without_key_or_value_says_how_to_write_it(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_set_option(text)
-    assert repr(text) in str(caught.value.detail)
     assert "--set rules.max_duration_mode=rolling" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("output.x.password", "output.x.password"),
+        ("output.x.password hunter2", "output.x.password…"),
+        ("output.x.password:hunter2", "output.x.password…"),
+        ("output.x..password=hunter2", "output.x…"),
+        ("=hunter2", "…"),
+        ("hunter2", "…"),
+        ("", "…"),
+    ],
+)
+def test_what_is_not_a_setting_is_told_as_far_as_it_is_a_key(text: str, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_set_option(text)
+    assert caught.value.detail == f"--set {shown}"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("extra (a.toml)", "extra (a.toml)"),
+        ("extra (x.password=hunter2)", "extra (x.password=…)"),
+        ("extra (password= hunter2 more)", "extra (password=… more)"),
+        ("extra (= hunter2)", "extra (=…)"),
+        ("postgresql://me:hunter2@host/db", "postgresql://…@host/db"),
+        ("postgresql:/me:hunter2@host/db", "postgresql:/…@host/db"),
+        ("me:hunter2@127.0.0.1:9092", "…@127.0.0.1:9092"),
+        ("C:/me@home/a.toml", "C:/me@home/a.toml"),
+    ],
+)
+def test_words_without_secrets(words: str, shown: str) -> None:
+    assert without_secrets(words) == shown
 
 
 VALUES = st.recursive(

@@ -38,7 +38,7 @@ DOORS = {
 # Import name -> name of the distribution, where the two differ.
 DISTRIBUTIONS: dict[str, str] = {"confluent_kafka": "confluent-kafka"}
 # sessionize.testing is used inside tests, so it may use the test libraries.
-TEST_LIBRARIES = {"pytest", "hypothesis"}
+TEST_LIBRARIES = {"pytest", "hypothesis", "moto"}
 
 # Loaded by the first command that needs them, never by starting up.
 LATE = {*DOORS, "numpy", "pandas", "polars", "pyarrow"} - {"rich", "typer"}

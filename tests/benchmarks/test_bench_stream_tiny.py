@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessionize.testing.services.kafka_parts import ServiceMissing, broker_jars, java
+from sessionize.testing.services.java_parts import ServiceMissing, java, server_jars
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 EVENTS = 20_000
@@ -19,7 +19,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Ours without an archive beside one floor, by name."""
     try:
         java()
-        broker_jars()
+        server_jars("kafka")
     except ServiceMissing as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("bench-stream")

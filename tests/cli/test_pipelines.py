@@ -188,6 +188,36 @@ def test_wrong_use_is_told(sessionize, arguments, code, says):
     assert says in sessionize(*arguments, code=code).err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--set", "output.postgres.password={}"],
+        ["run", "--set", "output.postgres.dsn=host=127.0.0.1 password={}"],
+        ["run", "--set", "output.postgres.dsn=host=127.0.0.1", "x", "password={}"],  # the shell has split it
+        ["run", "--set", "output.postgres.password", "{}"],
+        ["run", "--set", "output.postgres.password {}"],
+        ["run", "--set", "output.redis.url=redis://me:{}@127.0.0.1:1/0"],
+        ["run", "--set", 'input.kafka.settings=["sasl.password={}"]'],
+        ["run", "--set", "input.kafka.settings=sasl.password={}"],
+        ["run", "--kafka-servers", "me:{}@127.0.0.1:1", "--topic", "t"],
+        ["run", "--set", "output.kafka.servers=me:{}@127.0.0.1:1"],
+        ["run", "postgresql://me:{}@127.0.0.1/db"],
+        ["run", "kafka_stream", "output.postgres.password={}"],
+        ["run", "--password={}"],
+        ["run", "--settt", "output.postgres.password={}"],
+        ["reconcile", "kafka_stream", "output.postgres.password={}"],
+        ["rejected", "retry", "kafka_stream", "password={}"],
+        ["produce", "--kafka-servers", "me:{}@127.0.0.1:1", "--topic", "t"],
+        ["produce", "--set", "sasl.password={}"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_told_without_secrets(sessionize, arguments):
+    done = sessionize(*(word.format("hunter2") for word in arguments), code=2)
+    assert done.err
+    assert "hunter2" not in done.err + done.out
+
+
 def test_produce(sessionize, tmp_path):
     sample = sessionize("produce", "--sample", "--profile", "user-events").rows
     assert {"userId", "eventType", "timestamp"} <= set(sample[0])

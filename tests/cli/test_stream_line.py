@@ -38,3 +38,12 @@ def test_who_is_away_is_named_with_the_reason() -> None:
     lines = shown(Status(watermark_ms=0, away={"kafka": "Kafka cannot be reached [why]"}))
     assert "1970-01-01 00:00:00" in lines[1]
     assert lines[2].strip() == "kafka is away: Kafka cannot be reached [why], trying again"
+
+
+def test_what_is_done_after_the_stream_is_said() -> None:
+    text = "reconciling late events, 5 of 10 users"
+    assert shown(Status(doing=text))[2].strip() == text
+    waiting = shown(Status(doing="reconciling late events", away={"reconcile": "another one is running"}))
+    assert " ".join(" ".join(waiting[2:]).split()) == (
+        "reconciling late events; reconcile waits: another one is running, trying again"
+    )

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from dataclasses import replace
@@ -30,6 +29,7 @@ from sessionize.errors import InputError
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.runs import BackgroundRun
 from sessionize.testing.tables import check_run, iceberg_rows
+from tests.system.whole_runs import run_once
 
 START_MS = 1_700_000_000_000
 LONG_AGO_S = 1_600_000_000
@@ -106,12 +106,6 @@ def put(config: PipelineConfig, name: str, data: bytes, *, age_s: float | None =
     if age_s is not None:
         os.utime(hidden, (LONG_AGO_S + age_s, LONG_AGO_S + age_s))
     return hidden.rename(path)
-
-
-def run_once(config: PipelineConfig, **more: Any) -> Totals:
-    once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
-    with open_stream(once, stopping=threading.Event(), **more) as opened:
-        return opened.run()
 
 
 def check(config: PipelineConfig, files: dict[str, list[Row]], totals: Totals, *, rejected: int = 0) -> None:

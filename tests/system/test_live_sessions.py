@@ -1,9 +1,11 @@
 """Open sessions in Redis while a pipeline runs: there while they are open, gone when final, whatever Redis forgets."""
 
 import json
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import redis
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.streaming import open_stream
+from sessionize.connectors.redis import login
+from sessionize.engine import livefeed
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.runs import BackgroundRun
 from sessionize.testing.services.kafka import KafkaServers
@@ -30,13 +34,20 @@ def valkey() -> Iterator[ValkeyServer]:
         yield server
 
 
-def pipeline(folder: Path, kafka: KafkaServers, topic: str, valkey: ValkeyServer) -> PipelineConfig:
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Takes connections, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def pipeline(folder: Path, kafka: KafkaServers, topic: str, redis_url: str) -> PipelineConfig:
     path = folder / "p.toml"
     path.write_text('name = "p"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
     keys = {
         "input.kafka.servers": kafka.servers,
         "input.kafka.topic": topic,
-        "output.redis.url": valkey.url,
+        "output.redis.url": redis_url,
         "output.redis.prefix": PREFIX,
         "run.home": str(folder / "home"),
         "rules.lateness": "5m",
@@ -67,7 +78,7 @@ def shown(client: redis.Redis) -> dict[str, int]:
 
 def test_open_sessions_come_and_go(tmp_path: Path, kafka: KafkaServers, valkey: ValkeyServer) -> None:
     topic = kafka.create_topic(f"live-{uuid.uuid4().hex[:8]}")
-    config = pipeline(tmp_path, kafka, topic, valkey)
+    config = pipeline(tmp_path, kafka, topic, valkey.url)
     sent: list[bytes] = []
 
     def send(*records: bytes) -> None:
@@ -105,4 +116,31 @@ def test_open_sessions_come_and_go(tmp_path: Path, kafka: KafkaServers, valkey: 
         assert client.get("somebody else's") == b"stays"
     oracle = Oracle.of_json([sent], config.dialect(), lateness_ms=config.rules.lateness_ms)
     assert not oracle.late
+    check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+
+
+def test_a_redis_that_never_answers_holds_nothing_up(
+    tmp_path: Path, kafka: KafkaServers, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one call to it lasts as long as this test, and epochs go on beside it, up to the end of the run."""
+    monkeypatch.setattr(login, "_TIMEOUT_S", 3_600.0)
+    monkeypatch.setattr(livefeed, "END_S", 0.0)
+    topic = kafka.create_topic(f"live-{uuid.uuid4().hex[:8]}")
+    config = pipeline(tmp_path, kafka, topic, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+    sent: list[bytes] = []
+    with BackgroundRun(open_stream, config) as running:
+        silent.settimeout(60)
+        hanging, _ = silent.accept()
+        with hanging:
+            for number in range(5):
+                sent.append(event("a", number))
+                kafka.send(topic, sent[-1:])
+                running.wait_for(partial(running.has_read, number + 1), "a record")
+                running.wait_for_epochs(1)
+            running.end(stop=True)
+    assert not running.away
+    once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
+    with open_stream(once, stopping=threading.Event()) as opened:
+        totals = opened.run()
+    oracle = Oracle.of_json([sent], config.dialect(), lateness_ms=config.rules.lateness_ms)
     check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")

@@ -1,5 +1,6 @@
 """A server that is away when a run begins is waited for, and told about; the rest is an error at once."""
 
+import errno
 import json
 import os
 import signal
@@ -133,6 +134,28 @@ def test_redis_that_starts_later_holds_nothing_up(tmp_path: Path) -> None:
     with open_stream(config, stopping=stopping, on_status=status) as opened:
         assert opened.run().consumed == 100
     assert set(ears.heard) == {"redis"}
+
+
+@pytest.mark.parametrize("call", ["open", "scandir"], ids=["when the folder is made", "when it is read"])
+def test_a_disk_that_fails_when_the_run_begins_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Full while the folder of the state is made, or failing while it is read for where to go on."""
+    with open_stream(pipeline(tmp_path), stopping=threading.Event()) as first:
+        first.run()
+    mended, real = threading.Event(), getattr(os, call)
+
+    def refused(path: object, *more: object) -> object:
+        if "state" in str(path) and not mended.is_set():
+            raise OSError(errno.ENOSPC if call == "open" else errno.EIO, "no")
+        return real(path, *more)
+
+    monkeypatch.setattr(os, call, refused)
+    (tmp_path / "in" / "b.ndjson").write_bytes(EVENTS[-1])
+    totals, ears = run_while(pipeline(tmp_path), mended.set)
+    assert "state" in ears.heard
+    assert totals.consumed == len(EVENTS) + 1
+    assert not ears.now
 
 
 @pytest.mark.parametrize("kind", ["rest", "postgres"])

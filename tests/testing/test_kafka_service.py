@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.testing.services import kafka_parts
+from sessionize.testing.services import java_parts
+from sessionize.testing.services.java_parts import ServiceMissing, java, server_jars
 from sessionize.testing.services.kafka import KafkaServers
-from sessionize.testing.services.kafka_parts import ServiceMissing, broker_jars, java
 
 USER = """
 import sys
@@ -26,7 +26,7 @@ with shared_broker(Path(sys.argv[1])) as servers:
 @pytest.fixture(scope="module", autouse=True)
 def _parts() -> None:
     try:
-        broker_jars()
+        server_jars("kafka")
         java()
     except ServiceMissing as missing:
         pytest.skip(str(missing))
@@ -92,13 +92,13 @@ def test_a_broker_dies_with_the_process_that_started_it(tmp_path):
 
 
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(kafka_parts, "_CACHE", tmp_path)
+    monkeypatch.setattr(java_parts, "_CACHE", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ServiceMissing, match="no Maven"):
-        broker_jars()
-    monkeypatch.setattr(kafka_parts, "_POM", tmp_path / "pom.xml")
+        server_jars("kafka")
+    monkeypatch.setattr(java_parts, "_POMS", tmp_path)
     with pytest.raises(ServiceMissing, match="from a checkout"):
-        broker_jars()
+        server_jars("kafka")
 
 
 def test_java_comes_from_a_wheel_where_the_system_has_none(tmp_path, monkeypatch):
@@ -107,6 +107,6 @@ def test_java_comes_from_a_wheel_where_the_system_has_none(tmp_path, monkeypatch
     assert (
         "openjdk" in subprocess.run([runtime, "--version"], capture_output=True, text=True, check=True).stdout.lower()
     )
-    monkeypatch.setattr(kafka_parts, "_JDK_WHEEL", "no_such_wheel")
+    monkeypatch.setattr(java_parts, "_JDK_WHEEL", "no_such_wheel")
     with pytest.raises(ServiceMissing, match="no java at all"):
         java.__wrapped__()

@@ -65,6 +65,16 @@ def _without_password(value: str) -> str:
     return value
 
 
+def _brokers(value: str) -> str:
+    if "@" in value:
+        refuse(
+            "it has a user or password in it",
+            'write them as settings: "sasl.username=NAME", "sasl.password=env:VARIABLE"',
+            secret=True,
+        )
+    return value
+
+
 def _registry_address(value: str) -> str:
     parts = urlsplit(value)
     if "@" in parts.netloc:
@@ -81,6 +91,7 @@ def _registry_address(value: str) -> str:
 Setting = Annotated[kinds.Text, AfterValidator(_setting)]
 Settings = tuple[Setting, ...]
 Address = Annotated[kinds.Text, AfterValidator(_without_password)]
+Brokers = Annotated[kinds.Text, AfterValidator(_brokers)]
 TopicName = Annotated[kinds.Text, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Partitions = Annotated[kinds.Text, AfterValidator(_partitions), Schema({"type": "string", "pattern": _PARTITIONS})]
 Count = Annotated[StrictInt, Field(ge=1, le=10_000)]
@@ -90,7 +101,7 @@ Ordinal = Annotated[StrictInt, Field(ge=0, le=9_999)]
 class KafkaInputSection(Section):
     """A Kafka topic to read. Offsets live in the pipeline's checkpoints, not in a consumer group."""
 
-    servers: kinds.Text = key("127.0.0.1:9092", "Brokers, with commas between.", example="broker-1:9092,broker-2:9092")
+    servers: Brokers = key("127.0.0.1:9092", "Brokers, with commas between.", example="broker-1:9092,broker-2:9092")
     topic: TopicName = key("user-events", "The topic to read.", example="clicks")
     format: Literal["json", "avro"] = key("json", "How the records are written.", example="avro")
     schema_registry: Annotated[kinds.Text, AfterValidator(_registry_address)] | None = key(
@@ -203,7 +214,7 @@ class RedisSection(Section):
 class KafkaOutputSection(Section):
     """Topics to write, in one transaction an epoch. A topic that is left out is not written."""
 
-    servers: kinds.Text | None = key(None, "Brokers; those of input.kafka when left out.", example="broker-1:9092")
+    servers: Brokers | None = key(None, "Brokers; those of input.kafka when left out.", example="broker-1:9092")
     enriched: TopicName | None = key(
         None, "Every accepted event, with processing_time and the session id so far.", example="enriched_activity"
     )

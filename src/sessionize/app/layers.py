@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sessionize.app.options import parse_value
+from sessionize.app.options import parse_value, without_secrets
 from sessionize.app.presets import preset_names, preset_text
 from sessionize.app.suggest import closest, hint_of
 from sessionize.errors import ConfigError
@@ -197,7 +197,7 @@ def _read(path: Path) -> str:
             f"presets: {', '.join(presets)}",
             "`sessionize init PRESET > my.toml` makes a file to edit",
         )
-        raise ConfigError("there is no such pipeline file", detail=str(path), hint=hint) from None
+        raise ConfigError("there is no such pipeline file", detail=without_secrets(str(path)), hint=hint) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError("the pipeline file cannot be read", detail=f"{path}: {reason}") from error

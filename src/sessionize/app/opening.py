@@ -38,6 +38,7 @@ class Outages:
         self._source, self._on_status, self._on_away = source, on_status, on_away
         self._noticed: dict[str, str] = {}
         self._last = Status()
+        self._doing: str | None = None
         self._telling = threading.Lock()  # those who notice are threads of their own
 
     def note(self, who: str, error: UnavailableError | None) -> None:
@@ -56,6 +57,12 @@ class Outages:
             self._noticed.setdefault(who, "no answer yet")
             self._tell(self._last)
 
+    def note_doing(self, what: str | None) -> None:
+        """What is done beside or after the stream, for whoever waits for it; None when it is done."""
+        with self._telling:
+            self._doing = what
+            self._tell(self._last)
+
     def status(self, now: Status) -> None:
         """How things stand with the engine."""
         with self._telling:
@@ -66,7 +73,7 @@ class Outages:
         away = {self._source if who == _SOURCE else who: text for who, text in now.away.items()}
         together = away | self._noticed
         self._on_away(together)
-        self._on_status(replace(now, away=together))
+        self._on_status(replace(now, away=together, doing=self._doing))
 
 
 class Opening:

@@ -27,9 +27,12 @@ def parse_set_option(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not _KEY.fullmatch(key):
+        begun = _KEY.match(key)
+        shown = "" if begun is None or "." not in begun[0] else begun[0]
         raise ConfigError(
             "a setting needs a key and a value",
-            detail=f"--set {text!r}",
+            # the key as far as it is one: the rest may be a secret
+            detail=f"--set {shown if shown == text != '' else shown + '…'}",
             hint="write KEY=VALUE, for example --set rules.max_duration_mode=rolling",
         )
     return key, parse_value(value)
@@ -98,6 +101,11 @@ def max_session_duration(text: str) -> tuple[str, str | None]:
     doubtful = bare and ms > _HOURS_WITHOUT_DOUBT * MS_OF_UNIT["h"]
     number = f"{ms / MS_OF_UNIT['h']:.15g}"
     return format_duration(ms), f"{number} hours; did you mean {number}m?" if doubtful else None
+
+
+def without_secrets(words: str) -> str:
+    """Words of a command line as they may be shown: of KEY=VALUE the key, of user:password@host the host."""
+    return re.sub(r"=\s*[^\s)]+", "=…", re.sub(r"[^\s/(]*:[^\s/]*@", "…@", words))
 
 
 def _escaped(char: str) -> str:

@@ -55,6 +55,12 @@ class KafkaTarget:
                 detail=f"servers: {servers or 'missing'}, topic: {topic or 'missing'}",
                 hint="--kafka-servers host:port --topic NAME",
             )
+        if "@" in servers:
+            raise ConfigError(
+                "the address of the Kafka servers has a user or password in it",
+                detail="--kafka-servers (not shown)",
+                hint="write sasl.username and sasl.password into the file of --kafka-settings",
+            )
         target = cls(servers=servers, topic=topic, record_format=record_format, **places)
         if record_format not in ("json", "avro"):
             raise ConfigError("the format of records is not known", detail=f"{record_format!r}", hint="json or avro")

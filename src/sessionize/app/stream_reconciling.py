@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.catalogs import has_local_catalog
 from sessionize.app.config import PipelineConfig
-from sessionize.app.reconciling import Reconciled, reconcile_tables
+from sessionize.app.opening import Outages
+from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.stream_parts import instance_of, open_stores
 from sessionize.engine.batch import Job
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.periodic import Periodic, Tiers
 from sessionize.engine.reconcile import check_columns
+from sessionize.engine.reconciliation import Reconciled
 from sessionize.engine.totals import Totals
-from sessionize.errors import UnavailableError
 from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class StreamReconciler:
     """Reconciles the tables of a stream and its stores as stream.reconcile says.
 
     writer: under which name the stream's epochs are recorded. stopping: set when the run is to end. log: hears what was
-    done and what went wrong.
+    done and what went wrong. outages: hear what the end of a run waits for.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class StreamReconciler:
         writer: str,
         *,
         stopping: threading.Event,
+        outages: Outages,
         log: "StreamLog | None" = None,
         clock: Clock | None = None,
     ) -> None:
         self._config, self._writer, self._stopping, self._log = config, writer, stopping, log
+        self._outages = outages
         stream = config.stream
         self._periodic = Periodic(
             self._look_back,
@@ -80,6 +83,7 @@ class StreamReconciler:
         except BaseException:
             self._periodic.close()
             raise
+        self._outages.note_doing("ending the reconciliation beside the stream")
         if not self._periodic.close() and self._log is not None:
             self._log.note("reconcile left", problem="it takes long to end; the next time finishes it")
 
@@ -89,10 +93,19 @@ class StreamReconciler:
     def _finish(self) -> None:
         stream = self._config.stream
         outage_s_max = parse_duration_ms(stream.outage, name="stream.outage") / 1000
-        patience = Patience(outage_s_max, stopping=self._stopping, on_outage=self._away)
+        patience = Patience(outage_s_max, stopping=self._stopping, on_outage=self._outages.note)
         # after a drain nothing of this writer is open, also where no session was left to say so
         closed = frozenset({self._writer} if stream.drain else ())
-        patience.call("reconcile", lambda: self._reconcile(closed=closed, stop=self._stopping.is_set))
+        self._outages.note_doing("reconciling late events")
+        patience.call(
+            "reconcile",
+            lambda: self._reconcile(closed=closed, stop=self._stopping.is_set, progress=self._tell_progress),
+        )
+        self._outages.note_doing(None)
+
+    def _tell_progress(self, done: int, total: int, so_far: Reconciled) -> None:
+        del so_far
+        self._outages.note_doing(f"reconciling late events, {done:,} of {total:,} users")
 
     def _reconcile(self, *, window_ms: int | None = None, **options: object) -> None:
         config = self._config
@@ -111,10 +124,6 @@ class StreamReconciler:
         if self._log is not None:
             self._log.problem("reconcile failed", error)
 
-    def _away(self, who: str, error: UnavailableError | None) -> None:
-        if self._log is not None:
-            self._log.away({} if error is None else {who: error.message})
-
 
 def stream_reconciler(
     config: PipelineConfig,
@@ -122,6 +131,7 @@ def stream_reconciler(
     job: Job,
     *,
     stopping: threading.Event,
+    outages: Outages,
     log: "StreamLog | None" = None,
     clock: Clock | None = None,
 ) -> StreamReconciler | None:
@@ -136,4 +146,4 @@ def stream_reconciler(
     # tables in a shared catalog are one process's to reconcile; those in a home belong to who writes there
     if share is not None and share[0] > 0 and not has_local_catalog(config):
         return None
-    return StreamReconciler(config, writer, stopping=stopping, log=log, clock=clock)
+    return StreamReconciler(config, writer, stopping=stopping, outages=outages, log=log, clock=clock)

@@ -5,16 +5,35 @@ import os
 import signal
 import sys
 import traceback
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from sessionize.cli import demo, files, maintain, pipelines, produce, reconcile, rejected, tables
 from sessionize.cli.output import print_error
 from sessionize.errors import ConfigError, SessionizeError
 
 _INTERRUPTED = 130
+_WRONG_USE: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever typer keeps its click
+
+
+class _Commands(TyperGroup):
+    """The commands; where the words of a command line are told as wrong, those that may be secrets are left out."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As the base class says."""
+        try:
+            return super().invoke(ctx)
+        except _WRONG_USE as error:
+            from sessionize.app.options import without_secrets
+
+            error.message = without_secrets(error.message)
+            raise
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="sessionize",
     help="Turns clickstream events into user sessions, from files, generators and tables, by one set of rules.",
     no_args_is_help=True,

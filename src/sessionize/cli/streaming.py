@@ -114,8 +114,11 @@ def drawing(status: "Status") -> Any:
         number(status.rejected),
         epoch,
     )
-    if status.away:
-        away = (f"{escaped(who)} is away: {escaped(why)}, trying again" for who, why in status.away.items())
-        table.caption = "; ".join(away)
-        table.caption_style, table.caption_justify = "yellow", "left"
+    told = [] if status.doing is None else [escaped(status.doing)]
+    for who, why in status.away.items():
+        waits = "waits" if who == "reconcile" else "is away"  # that is us, not a server
+        told.append(f"{escaped(who)} {waits}: {escaped(why)}, trying again")
+    if told:
+        table.caption = "; ".join(told)
+        table.caption_style, table.caption_justify = "yellow" if status.away else "dim", "left"
     return table

@@ -101,6 +101,8 @@ class Checkpoints:
         self._merging: threading.Thread | None = None
         self._merge_again_at = 0  # after a merge has failed: so many deltas
         self.merge_error: SessionizeError | None = None  # why the last merge failed, for the log; it is tried again
+        self._unforeseen: StateError | None = None  # what ended a merge and should not have; it ends the run
+        self._damaged: dict[str, None] = {}  # what recover() has found, also in a call that failed after it
 
     # ---- writing ----
 
@@ -127,8 +129,10 @@ class Checkpoints:
         """Make an epoch done; when this returns nothing takes it back. After an error the same call may be repeated.
 
         epoch: the one after the last. header: JSON-able (positions, latest times, totals). changes: since the commit
-        before, or since the beginning.
+        before, or since the beginning. Errors: also StateError when a merge beside it ended as nobody foresaw.
         """
+        if self._unforeseen is not None:
+            raise self._unforeseen
         chain = self._known_chain()
         if epoch != chain.epoch + 1:
             raise StateError("an epoch is committed out of turn", detail=f"epoch {epoch} after {chain.epoch}")
@@ -182,8 +186,21 @@ class Checkpoints:
         if not self._in_background:
             self._merge(chain, names, max(sizes))
             return
-        self._merging = threading.Thread(target=self._merge, args=(chain, names, max(sizes)), name="checkpoint-merge")
+        work = (chain, names, max(sizes))
+        self._merging = threading.Thread(target=self._merge_beside, args=work, name="checkpoint-merge")
         self._merging.start()
+
+    def _merge_beside(self, chain: _Chain, names: list[str], epoch: int) -> None:
+        try:
+            self._merge(chain, names, epoch)
+        except BaseException as error:  # nobody would hear of it in this thread: the next commit tells
+            told = StateError(
+                "checkpoints cannot be merged",
+                detail=f"{self._folder.path}: {type(error).__name__}: {error}",
+                hint="this is a mistake in the program, please report it; nothing was lost, and the next run goes on",
+            )
+            told.__cause__ = error
+            self._unforeseen = self.merge_error = told
 
     def _merge(self, chain: _Chain, names: list[str], epoch: int) -> None:
         """Base and deltas, from their files, into the base of an epoch; then remove what is no longer needed."""
@@ -228,14 +245,14 @@ class Checkpoints:
     def recover(self) -> Recovered | None:
         """Find where to go on; None in a folder where nothing was ever begun. Call it before anything else.
 
-        Errors: StateError when files are damaged or missing so that nothing whole is left, saying which.
+        Errors: StateError when files are damaged or missing so that nothing whole is left, saying which. After
+        UnavailableError the same call may be repeated.
         """
         self.wait()
         names = self._folder.names()
         self._folder.remove(name for name in names if name.endswith(TMP) and _NAME.fullmatch(name.removesuffix(TMP)))
         there = {match[0]: match for name in names if (match := _NAME.fullmatch(name)) and not match[4]}
-        damaged: list[str] = []
-        aside: list[str] = []
+        damaged, aside = list[str](), list[str]()
         parts = self._newest_chain(set(there), damaged, aside)
         chain = _Chain()
         if parts:
@@ -243,6 +260,7 @@ class Checkpoints:
             chain = _Chain(parts[-1].epoch, parts[-1].token, parts[0].epoch, parts[0].size_bytes, sizes)
         newest = max((int(match[2]) for match in there.values()), default=0)
         plans = self._plans(chain.epoch, newest, set(there), damaged)
+        self._damaged |= dict.fromkeys(damaged)
         for name in aside if parts else ():
             self._folder.move_aside(name, name + _DAMAGED)
         self._chain = chain
@@ -254,7 +272,7 @@ class Checkpoints:
             header=parts[-1].header if parts else None,
             state=state,
             plans=tuple(plans),
-            damaged=tuple(damaged),
+            damaged=tuple(self._damaged),
         )
 
     def _known_chain(self) -> _Chain:

@@ -68,7 +68,9 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand. rate: records a second in this epoch. away: servers that do not answer, and what they said."""
+    """How things stand. rate: records a second in this epoch. away: servers that do not answer, and what they said.
+    doing: what is going on when no records are read any more.
+    """
 
     consumed: int = 0
     rate: float = 0.0
@@ -79,4 +81,5 @@ class Status:
     late: int = 0
     rejected: int = 0
     away: dict[str, str] = field(default_factory=dict)
+    doing: str | None = None
     last_epoch: EpochReport | None = None

@@ -173,9 +173,8 @@ class JsonLines:
         rows: list[Any] = []
         places: list[int] = []
         faults: Faults = {}
-        if not bytes(lines.data).strip(
-            _BLANK + b"\n"
-        ):  # gigabytes of blank lines take a few kilobytes when they are gzipped
+        # gigabytes of blank lines take a few kilobytes when they are gzipped
+        if not bytes(lines.data).strip(_BLANK + b"\n"):
             return rows, np.array(places, np.int64), faults
         decode = self._shape.general.decode
         all_utf8 = lines.is_utf8()

@@ -15,14 +15,17 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
 from sessionize.connectors.kafka.epoch_log import Written, ensure_topics, last_written
+from sessionize.connectors.kafka.limits import BATCH_BYTES_MAX, SentRow, message_bytes_max, too_large, too_large_to_send
 from sessionize.errors import ConfigError, OutputError, SessionizeError, StateError
 from sessionize.formats.json_rows import json_rejected, json_rows
 from sessionize.ports import EpochId, EpochRows
 
 _PIECE_ROWS = 50_000
 _FULL_WAIT_S = 0.05
+_SENT_WAIT_S = 0.005
 # The server says what is too large; this is only the client's own limit.
 _MESSAGE_BYTES_MAX = 100_000_000
+_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # for what happened to another record
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
 
@@ -82,8 +85,9 @@ class KafkaEpochSink:
         self._producer: Producer | None = None
         self._written: Written | None = None
         self._shut_out: OutputError | None = None
-        self._failure: tuple[KafkaError, str] | None = None
+        self._failure: tuple[KafkaError, Message] | None = None
         ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
+        self._batch_bytes_max = min([BATCH_BYTES_MAX, *self._limits().values()])
         self._open()
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
@@ -97,6 +101,7 @@ class KafkaEpochSink:
             for topic, keys, values in self._messages(rows):
                 self._send(producer, topic, keys, values)
             self._send(producer, self._epochs_topic, [self._writer], [written.note()])
+            self._wait_until_sent(producer)
             producer.commit_transaction(self._timeout_s)
         except KafkaException as error:
             raise self._failed(error.args[0], epoch) from None
@@ -139,6 +144,7 @@ class KafkaEpochSink:
         """A producer that has shut out others of this name, after ending what they had begun."""
         settings: Settings = {
             "message.max.bytes": _MESSAGE_BYTES_MAX,
+            "batch.size": self._batch_bytes_max,
             "linger.ms": 5,
             "compression.type": "lz4",
             "partitioner": "murmur2_random",  # as Java's clients do
@@ -165,6 +171,9 @@ class KafkaEpochSink:
         self._producer, self._log = producer, log
         return producer
 
+    def _limits(self) -> dict[str, int]:
+        return message_bytes_max(self._servers, self._security, self._topics.names)
+
     def _messages(self, rows: EpochRows) -> Iterator[tuple[str, list[str], list[bytes]]]:
         """(topic, keys, values), a piece at a time."""
         tables = (
@@ -186,6 +195,11 @@ class KafkaEpochSink:
             except BufferError:
                 self._wait_for_room(producer)
                 producer.produce(topic, value, key)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise
+                limit_bytes = int(self._security.get("message.max.bytes", _MESSAGE_BYTES_MAX))
+                raise too_large_to_send(SentRow.of(topic, key.encode(), value), limit_bytes) from None
         producer.poll(0)
 
     def _wait_for_room(self, producer: Producer) -> None:
@@ -197,12 +211,20 @@ class KafkaEpochSink:
             if time.monotonic() > until:
                 raise unavailable(self._servers, self._log.last or "records are not taken in time")
 
+    def _wait_until_sent(self, producer: Producer) -> None:
+        """Until the server has everything. A commit would do that too, but not hear of records that are refused, and
+        wait for them in vain. Errors: KafkaException.
+        """
+        until = time.monotonic() + self._timeout_s
+        while len(producer) and self._failure is None and time.monotonic() < until:
+            producer.poll(_SENT_WAIT_S)  # not flush(), which goes on after a fatal error
+        if self._failure is not None:
+            raise KafkaException(self._failure[0])
+
     def _note(self, error: KafkaError | None, message: Message) -> None:
         """Called for each record that was not delivered."""
-        if error is not None and (self._failure is None or self._failure[0].code() == KafkaError._PURGE_QUEUE):
-            key = (message.key() or b"").decode("utf-8", "replace")
-            size_bytes = len(message.value() or b"")
-            self._failure = (error, f"topic {message.topic()}, the row of {key!r} with {size_bytes:,} bytes")
+        if error is not None and (self._failure is None or self._failure[0].code() in _PURGED):
+            self._failure = (error, message)
 
     def _failed(self, error: KafkaError, epoch: EpochId) -> SessionizeError:
         failure, refused = self._failure, self._log.denied
@@ -217,13 +239,11 @@ class KafkaEpochSink:
         if refused is not None:
             return denied(self._servers, refused, OutputError)
         if failure is not None and failure[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            return OutputError(
-                "a row is too large for Kafka",
-                detail=failure[1],
-                hint="raise max.message.bytes of the topic, or leave out columns",
-            )
+            row = SentRow.of_message(failure[1])
+            return too_large(row, self._limits().get(row.topic))
         if failure is not None:
-            return output_error(self._servers, failure[0], f"epoch {epoch.number} ({failure[1]})")
+            row = SentRow.of_message(failure[1])
+            return output_error(self._servers, failure[0], f"epoch {epoch.number} ({row})")
         return output_error(self._servers, error, f"epoch {epoch.number}")
 
     def _throw_away(self) -> None:

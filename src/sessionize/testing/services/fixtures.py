@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionize.testing.services.kafka_parts import ServiceMissing
+from sessionize.testing.services.java_parts import ServiceMissing
 from sessionize.testing.services.keeper import shared_broker
 
 if TYPE_CHECKING:
     from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
+    from sessionize.testing.services.rest_catalog import RestCatalogServer
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +49,16 @@ def own_kafka(tmp_path: Path) -> "Iterator[Callable[[], KafkaBroker]]":
             return running.enter_context(broker)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def rest_catalog(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RestCatalogServer]":
+    """An Iceberg REST catalog for the tests of a module."""
+    from sessionize.testing.services.rest_catalog import RestCatalogServer
+
+    try:
+        server = RestCatalogServer(tmp_path_factory.mktemp("rest-catalog"))
+    except ServiceMissing as missing:
+        pytest.skip(str(missing))
+    with server:
+        yield server

@@ -18,11 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # its own way
 
 from sessionize.testing.services import child
-from sessionize.testing.services.kafka_parts import broker_jars, java, server_properties
+from sessionize.testing.services.java_parts import java, server_jars
 
 _START_TIMEOUT_S = 90
 _STOP_TIMEOUT_S = 20
@@ -93,24 +93,38 @@ class KafkaServers:
         if failed:
             raise failed[0]
 
-    def committed(self, topic: str, partition: int = 0) -> list[bytes]:
-        """All values of a partition that were not taken back, in order. Errors: TimeoutError when it does not end."""
+    def records(self, topic: str, partition: int | None = None) -> list[Message]:
+        """All records of a topic, or of one partition, that were not taken back; each partition's in their order.
+
+        Errors: TimeoutError when it does not end.
+        """
         settings = {"bootstrap.servers": self.servers, "group.id": "reader", "isolation.level": "read_committed",
                     "enable.partition.eof": True, "enable.auto.commit": False}  # fmt: skip
-        consumer, values = Consumer(settings), list[bytes]()
-        consumer.assign([TopicPartition(topic, partition, 0)])
+        consumer, found = Consumer(settings), list[Message]()
         try:
-            while True:
-                message = consumer.poll(_CALL_TIMEOUT_S)
-                if message is None:
+            known = consumer.list_topics(topic, timeout=_CALL_TIMEOUT_S).topics[topic].partitions
+            left = set(known) if partition is None else {partition}
+            consumer.assign([TopicPartition(topic, number, 0) for number in left])
+            until_s = time.monotonic() + _CALL_TIMEOUT_S
+            while left:
+                messages = consumer.consume(10_000, _POLL_S)
+                if messages:
+                    until_s = time.monotonic() + _CALL_TIMEOUT_S
+                elif time.monotonic() > until_s:
                     raise TimeoutError(f"topic {topic} does not end")
-                error = message.error()
-                if error is None:
-                    values.append(bytes(message.value() or b""))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    return values
+                for message in messages:
+                    error = message.error()
+                    if error is None:
+                        found.append(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        left.discard(message.partition() or 0)
         finally:
             consumer.close()
+        return found
+
+    def committed(self, topic: str, partition: int = 0) -> list[bytes]:
+        """The values of `records` of a partition."""
+        return [bytes(message.value() or b"") for message in self.records(topic, partition)]
 
     def answers(self) -> bool:
         """Whether the broker answers now."""
@@ -147,7 +161,7 @@ class KafkaBroker:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
-        self._jars = broker_jars()
+        self._jars = server_jars("kafka")
         self._java = java()
 
     @property
@@ -215,7 +229,7 @@ class KafkaBroker:
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._port, controller_port = _free_ports()
-        text = server_properties(data=self.folder / "data", port=self._port, controller_port=controller_port)
+        text = _server_properties(data=self.folder / "data", port=self._port, controller_port=controller_port)
         self._properties.write_text(text, encoding="utf-8")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # A cluster id that begins with a dash would be taken for an option.
@@ -250,3 +264,33 @@ def _free_ports() -> tuple[int, int]:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
         return one.getsockname()[1], two.getsockname()[1]
+
+
+def _server_properties(*, data: Path, port: int, controller_port: int) -> str:
+    """The configuration of a single node that is broker and controller, on loopback."""
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "log.dirs": data,
+        # Everything that a cluster keeps in several copies or many pieces, a single node keeps in one or few.
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        # After a kill the node waits until its former self counts as gone, 9 s by default.
+        "broker.session.timeout.ms": 1_500,
+        "broker.heartbeat.interval.ms": 300,
+        "auto.create.topics.enable": "false",
+        "log.retention.hours": -1,
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())

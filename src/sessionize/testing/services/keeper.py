@@ -23,9 +23,9 @@ def shared_broker(folder: Path) -> Iterator[str]:
 
     Errors: ServiceMissing when a part of it is not on this machine, RuntimeError when it does not start.
     """
-    from sessionize.testing.services.kafka_parts import broker_jars, java
+    from sessionize.testing.services.java_parts import java, server_jars
 
-    broker_jars()
+    server_jars("kafka")
     java()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "starting").open("w") as starting, (folder / "users").open("w") as users:

@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import REJECTED_SCHEMA, SessionColumns
+from sessionize.testing.services.kafka import KafkaServers
 
 SCHEMA = SessionColumns(("user", "session_id", "event_count", "events_by_type", "session_date")).schema("user_id")
 
@@ -78,22 +80,8 @@ def opened(servers: str, name: str, **options) -> KafkaEpochSink:
 
 def seen(servers: str, topic: str) -> list[tuple[str, dict[str, object]]]:
     """Key and value of every committed record of a topic."""
-    consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "seen", "enable.partition.eof": True, "enable.auto.commit": False}
-    )
-    partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-    found, ended = [], set[int | None]()
-    until = time.monotonic() + 20
-    while len(ended) < len(partitions):
-        assert time.monotonic() < until
-        for message in consumer.consume(1_000, 0.2):
-            if message.error() is not None:
-                ended.add(message.partition())
-            else:
-                found.append(((message.key() or b"").decode(), json.loads(message.value())))
-    consumer.close()
-    return found
+    found = KafkaServers(servers).records(topic)
+    return [((message.key() or b"").decode(), json.loads(message.value() or b"")) for message in found]
 
 
 def epochs_seen(servers: str, topic: str) -> list[int]:
@@ -171,13 +159,41 @@ def test_an_older_process_is_shut_out(kafka, name):
 
 
 def test_a_row_that_is_too_large_is_named_and_nothing_of_its_epoch_is_seen(kafka, name):
-    page = random.Random(7).randbytes(1_000_000).hex()  # so that compressing does not help
+    kafka.create_topic(f"{name}-sessions", 1, {"max.message.bytes": "1000000"})
+    session = random.Random(7).randbytes(1_000_000).hex()  # so that compressing does not help
     sink = opened(kafka.servers, name)
-    with pytest.raises(
-        OutputError, match=r"too large for Kafka[\s\S]*-(events|late), the row of 'user-0' with 2,\d{3},\d{3}"
-    ):
-        sink.write_epoch(epoch(1, writer=name), rows(1, 1, page=page))
+    wanted = rows(1, 3)
+    large = wanted.sessions.set_column(1, "session_id", pa.array(["small", session, "small"]))
+    with pytest.raises(OutputError, match="too large for Kafka") as caught:
+        sink.write_epoch(epoch(1, writer=name), replace(wanted, sessions=large))
+    assert f"topic {name}-sessions, the row of 'user-1', session '{session[:40]}" in str(caught.value.detail)
+    assert "with 2,000,1" in str(caught.value.detail)
+    assert "takes 1,000,000" in str(caught.value.detail)
+    assert f"max.message.bytes of the topic {name}-sessions, to 2097152" in str(caught.value.hint)
+    assert len(str(caught.value)) < 1_000
     assert seen(kafka.servers, f"{name}-late") == []
+    sink.write_epoch(epoch(1, writer=name), rows(1, 1))
+    sink.close()
+    assert len(seen(kafka.servers, f"{name}-events")) == 1
+
+
+def test_small_rows_fit_into_a_topic_that_takes_little_at_once(kafka, name):
+    """A batch of them does not, unless it is made smaller than usual."""
+    kafka.create_topic(f"{name}-events", 1, {"max.message.bytes": "20000"})
+    sink = opened(kafka.servers, name)
+    few = rows(1, 200)
+    pages = [random.Random(number).randbytes(1_000).hex() for number in range(200)]
+    sink.write_epoch(epoch(1, writer=name), replace(few, events=few.events.set_column(2, "page", [pages])))
+    sink.close()
+    assert len(seen(kafka.servers, f"{name}-events")) == 200
+
+
+def test_a_row_that_the_client_itself_refuses_is_named(kafka, name):
+    sink = opened(kafka.servers, name, security={"message.max.bytes": 100_000, "batch.size": 100_000})
+    with pytest.raises(OutputError, match="too large for Kafka") as caught:
+        sink.write_epoch(epoch(1, writer=name), rows(1, 1, page="x" * 200_000))
+    assert "the row of 'user-0' with 200,0" in str(caught.value.detail)
+    assert "sends 100,000 at most" in str(caught.value.detail)
     sink.write_epoch(epoch(1, writer=name), rows(1, 1))
     sink.close()
     assert len(seen(kafka.servers, f"{name}-events")) == 1

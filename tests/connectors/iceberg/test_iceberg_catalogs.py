@@ -1,13 +1,8 @@
-import os
-import shutil
 import socket
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from sessionize.connectors.iceberg import (
     CatalogSettings,
@@ -20,9 +15,10 @@ from sessionize.connectors.iceberg import (
 )
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
+from sessionize.testing.services.object_store import ObjectStoreServer
 from sessionize.testing.services.postgres import PostgresServer
+from sessionize.testing.services.rest_catalog import RestCatalogServer
 
-CACHE = Path(__file__).parents[2] / ".cache" / "rest-catalog"
 SECRET = "not-to-be-shown"
 
 
@@ -76,7 +72,7 @@ def test_a_wrong_password_is_refused_and_not_shown(postgres: PostgresServer, tmp
 
 
 def test_a_postgres_that_stops_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
+    monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     with PostgresServer() as server:
         monkeypatch.setenv("PGPASSWORD", server.password)
         settings = postgres_settings(server)
@@ -99,19 +95,9 @@ def test_a_postgres_that_stops_is_an_outage(tmp_path: Path, monkeypatch: pytest.
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Options for a store on loopback with a bucket `lake`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT"), timeout=20).close()
     monkeypatch.setenv("STORE_KEY", SECRET)
-    yield {
-        "s3.endpoint": address,
-        "s3.region": "us-east-1",
-        "s3.access-key-id": "someone",
-        "s3.secret-access-key-env": "STORE_KEY",
-    }
-    server.stop()
+    with ObjectStoreServer() as server:
+        yield server.options
 
 
 def test_a_warehouse_in_an_object_store(s3: dict[str, str], tmp_path: Path) -> None:
@@ -141,82 +127,11 @@ def test_an_object_store_that_is_away(tmp_path: Path, monkeypatch: pytest.Monkey
     assert SECRET not in str(caught.value)
 
 
-# ---- REST: the catalog server that the Iceberg project tests its own clients with ----
-
-_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>sessionize</groupId><artifactId>rest-catalog</artifactId><version>1</version><dependencies>{}</dependencies>
-</project>"""
-_JARS = (
-    ("org.apache.iceberg", "iceberg-open-api", "1.11.0", "test-fixtures"),
-    ("org.apache.iceberg", "iceberg-core", "1.11.0", ""),
-    ("org.apache.iceberg", "iceberg-core", "1.11.0", "tests"),
-    ("org.apache.hadoop", "hadoop-client-api", "3.4.2", ""),
-    ("org.apache.hadoop", "hadoop-client-runtime", "3.4.2", ""),
-    ("org.eclipse.jetty.compression", "jetty-compression-gzip", "12.1.5", ""),
-    ("org.eclipse.jetty.compression", "jetty-compression-server", "12.1.5", ""),
-    ("org.eclipse.jetty.ee10", "jetty-ee10-servlet", "12.1.5", ""),
-    ("org.xerial", "sqlite-jdbc", "3.54.1.0", ""),
-)
+# ---- REST ----
 
 
-def jars() -> Path:
-    """The folder with the server's jars; fetched by Maven once."""
-    done = CACHE / "jars"
-    if not done.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        entry = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>{}</dependency>"
-        entries = (entry.format(*jar[:3], jar[3] and f"<classifier>{jar[3]}</classifier>") for jar in _JARS)
-        pom, fresh = CACHE / f"pom-{os.getpid()}.xml", CACHE / f"jars-{os.getpid()}"
-        pom.write_text(_POM.format("".join(entries)))
-        goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
-        subprocess.run(["mvn", "-q", "-B", "-f", str(pom), goal, f"-DoutputDirectory={fresh}"], check=True, timeout=300)
-        pom.unlink()
-        fresh.rename(done)
-    return done
-
-
-@pytest.fixture(scope="module")
-def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a REST catalog whose tables lie in a folder of this machine."""
-    if shutil.which("java") is None or (not (CACHE / "jars").exists() and shutil.which("mvn") is None):
-        pytest.skip("the REST catalog server needs Java, and Maven to fetch it")
-    folder = tmp_path_factory.mktemp("rest")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {
-        "CATALOG_URI": f"jdbc:sqlite:{folder / 'rest.db'}",
-        "CATALOG_WAREHOUSE": f"file://{folder / 'warehouse'}",
-        "CATALOG_REST_PORT": str(port),
-    }
-    address = f"http://127.0.0.1:{port}"
-    command = ["java", "-Xmx256m", "-cp", f"{jars()}/*", "org.apache.iceberg.rest.RESTCatalogServer"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)
-    try:
-        wait_until_it_answers(f"{address}/v1/config", server, folder / "log")
-        yield address
-    finally:
-        server.kill()
-        server.wait()
-
-
-def wait_until_it_answers(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            try:
-                server.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            raise AssertionError(log.read_text()) from None
-        return
-    raise AssertionError(f"no answer from {url}: {log.read_text()}")
-
-
-def test_a_rest_catalog(rest: str, tmp_path: Path) -> None:
-    write_and_read(tmp_path, CatalogSettings(kind="rest", uri=rest))
+def test_a_rest_catalog(rest_catalog: RestCatalogServer, tmp_path: Path) -> None:
+    write_and_read(tmp_path, CatalogSettings(kind="rest", uri=rest_catalog.uri))
 
 
 def test_a_rest_catalog_that_is_away(tmp_path: Path) -> None:
