@@ -3,7 +3,6 @@
 A peer whose parts are not there, or cannot be got, keeps its row and says why.
 """
 
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from stream_pipeline import write_pipeline
 from stream_topic import FilledTopic, sessions_in_topic
 
 from sessionize.testing.services.java_parts import ServiceMissing, java
@@ -46,33 +46,7 @@ FLINK_JAVA = tuple(
         "sun.nio.ch",
     )
 )
-CAP, NO_CAP = 'max_duration = "2h"\nmax_duration_mode = "rolling"', 'max_duration = "none"'
-PIPELINE = """\
-name = "bench"
-
-[input]
-kind = "kafka"
-dialect = "clickstream"
-
-[input.kafka]
-servers = {servers}
-topic = {topic}
-
-[rules]
-gap = "30m"
-{cap}
-lateness = "61s"
-
-[output]
-kind = "iceberg"
-events = {events}
-
-[stream]
-epoch = "10s"
-
-[run]
-home = {home}
-"""
+CAP, NO_CAP = {"max_duration": "2h", "max_duration_mode": "rolling"}, {"max_duration": "none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +77,15 @@ def sessionize(name: str, command: Path, *, cap: bool, events: bool) -> Contende
     """Our own row: from the pipeline file to the Iceberg table."""
 
     def prepared(task: Task) -> Sequence[str]:
-        # A JSON string or truth value is one of TOML too.
-        text = PIPELINE.format(
-            servers=json.dumps(task.servers.servers),
-            topic=json.dumps(task.topic.name),
-            cap=CAP if cap else NO_CAP,
-            events=json.dumps(events),
-            home=json.dumps(str(task.scratch / "home")),
+        rules = {"gap": "30m", "lateness": "61s", **(CAP if cap else NO_CAP)}
+        file = write_pipeline(
+            task.scratch / "bench.toml",
+            servers=task.servers.servers,
+            topic=task.topic.name,
+            home=task.scratch / "home",
+            settings={"rules": rules, "output": {"events": events}},
         )
-        (task.scratch / "bench.toml").write_text(text)
-        return [str(command), "run", str(task.scratch / "bench.toml"), "--once"]
+        return [str(command), "run", str(file), "--once"]
 
     missing = None if command.exists() else f"not installed: no {command}"
     return Contender(name, prepared, _sessions_in_iceberg, "B" if cap else "A", "uuid", missing)

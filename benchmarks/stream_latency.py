@@ -21,6 +21,7 @@ import numpy as np
 import redis
 from confluent_kafka import Producer
 from report import machine, machine_lines, table
+from stream_pipeline import write_pipeline
 
 from sessionize.connectors import iceberg
 from sessionize.testing.services.kafka import KafkaBroker
@@ -32,35 +33,6 @@ TRAFFIC_USERS = 5_000
 PROBES_PER_S = 10
 START_TIMEOUT_S = 120
 PREFIX = "bench:"
-PIPELINE = """\
-name = "latency"
-
-[input]
-kind = "kafka"
-dialect = "clickstream"
-
-[input.kafka]
-servers = {servers}
-topic = {topic}
-
-[rules]
-gap = "{gap}s"
-max_duration = "none"
-lateness = "{lateness}s"
-
-[output]
-kind = "iceberg"
-
-[output.redis]
-url = {redis}
-prefix = {prefix}
-
-[stream]
-epoch = "{epoch}s"
-
-[run]
-home = {home}
-"""
 
 
 class Watch:
@@ -159,19 +131,19 @@ def main() -> int:
         folder = Path(scratch)
         with KafkaBroker(folder / "broker") as broker:
             broker.create_topic(TOPIC, PARTITIONS)
-            text = PIPELINE.format(
-                servers=json.dumps(broker.bootstrap_servers),
-                topic=json.dumps(TOPIC),
-                gap=GAP_S,
-                lateness=LATENESS_S,
-                epoch=EPOCH_S,
-                redis=json.dumps(cache.url),
-                prefix=json.dumps(PREFIX),
-                home=json.dumps(str(folder / "home")),
+            file = write_pipeline(
+                folder / "latency.toml",
+                servers=broker.bootstrap_servers,
+                topic=TOPIC,
+                home=folder / "home",
+                settings={
+                    "rules": {"gap": f"{GAP_S}s", "lateness": f"{LATENESS_S}s", "max_duration": "none"},
+                    "output.redis": {"url": cache.url, "prefix": PREFIX},
+                    "stream": {"epoch": f"{EPOCH_S}s"},
+                },
             )
-            (folder / "latency.toml").write_text(text)
             with (folder / "log").open("wb") as log:
-                engine = subprocess.Popen([str(command), "run", str(folder / "latency.toml")], stdout=log, stderr=log)
+                engine = subprocess.Popen([str(command), "run", str(file)], stdout=log, stderr=log)
             try:
                 watch = observed(broker.bootstrap_servers, engine, folder, cache.url, args)
             finally:

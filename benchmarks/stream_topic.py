@@ -16,7 +16,7 @@ import make_data
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from reference import COLUMNS, answers, verdict
 
 from sessionize.testing.services.kafka import KafkaServers
@@ -111,26 +111,7 @@ def fill(servers: KafkaServers, events: Events, name: str) -> FilledTopic:
 
 def sessions_in_topic(servers: KafkaServers, topic: str) -> pa.Table:
     """The peers' output: JSON with user, start, end, event_count. Only what was committed."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers.servers,
-            "group.id": "benchmark",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-        }
-    )
-    partitions = consumer.list_topics(topic).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    rows, ended = [], 0
-    while ended < len(partitions):
-        for message in consumer.consume(10_000, 5):
-            value = message.value()
-            if message.error() or value is None:
-                ended += 1
-            else:
-                rows.append(json.loads(value))
-    consumer.close()
+    rows = [json.loads(value) for message in servers.records(topic) if (value := message.value()) is not None]
     schema = pa.schema([("user", pa.string()), *((name, pa.int64()) for name in ("start", "end", "event_count"))])
     return pa.Table.from_pylist(rows, schema=schema).rename_columns(["user", *COLUMNS])
 

@@ -11,7 +11,7 @@ import pytest
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
-from sessionize.app.reconciling import Reconciled, reconcile_tables
+from sessionize.app.reconciling import reconcile_tables
 from sessionize.connectors.iceberg import (
     EVENTS,
     LATE_EVENTS,
@@ -24,6 +24,7 @@ from sessionize.connectors.iceberg import (
 from sessionize.connectors.iceberg.archive import NOTHING_FINAL
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.engine.batch import Job
+from sessionize.engine.reconciliation import Reconciled
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows
@@ -43,12 +44,7 @@ def pipeline(home: Path, **settings: object) -> PipelineConfig:
 
 def job_of(config: PipelineConfig) -> Job:
     dialect = config.dialect()
-    return Job(
-        policy=config.policy(),
-        rules=config.event_rules(),
-        columns=col.SessionColumns.made_of(dialect.columns),
-        user_name=dialect.user_name,
-    )
+    return config.job(dialect.columns, dialect.user_name)
 
 
 def stored(config: PipelineConfig) -> pa.Table:

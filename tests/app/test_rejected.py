@@ -10,13 +10,13 @@ import pytest
 from sessionize.app import rejected as module
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.maintaining import UpkeepSettings, maintain
-from sessionize.app.pending import Pending
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.rejected import rejected_reasons, retry_rejected
 from sessionize.connectors.iceberg import IcebergSink, events, open_catalog, rejected_events
 from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.engine.unfinished import Unfinished
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 
@@ -127,7 +127,7 @@ def test_a_kill_neither_loses_nor_doubles(
     deadly: dict[str, tuple[type, str]] = {
         "before the first commit": (IcebergSink, "commit"),
         "between the commits": (RowReplacer, "replace"),
-        "after the second commit": (Pending, "drop"),
+        "after the second commit": (Unfinished, "drop"),
     }
     with monkeypatch.context() as patched:
         patched.setattr(*deadly[killed_at], killed)

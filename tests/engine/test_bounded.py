@@ -14,6 +14,7 @@ from sessionize.engine.outputs import Outputs
 from sessionize.ports import EventBatch
 from sessionize.session import columns as col
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
+from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import events, policies, rules
 
 
@@ -53,16 +54,6 @@ class Kept:
         return sum(table.num_rows for table in self.tables)
 
 
-def on_time(rows: list[dict[str, Any]], lateness: int) -> list[dict[str, Any]]:
-    """Rule 8, one record after the other."""
-    latest, kept = None, []
-    for row in rows:
-        if latest is None or row["time"] >= latest - lateness:
-            kept.append(row)
-        latest = row["time"] if latest is None else max(latest, row["time"])
-    return kept
-
-
 @given(events(), policies(), rules(), st.integers(0, 80), st.integers(1, 12))
 def test_sessions_of_the_on_time_events(
     rows: list[dict[str, Any]], policy: Policy, rule: Rules, lateness: int, size: int
@@ -70,7 +61,7 @@ def test_sessions_of_the_on_time_events(
     sessions, archive, late = Kept(), Kept(), Kept()
     outputs = Outputs(sessions=sessions, events=archive, late=late)
     totals = run_stream(Batches(rows, size), outputs, Job(policy=policy, rules=rule), lateness_ms=lateness)
-    kept = on_time(rows, lateness)
+    kept, _ = judged(rows, lateness)
     end = max((row["time"] for row in rows), default=0)
     made = [row for table in sessions.tables for row in sorted_rows(table)]
     order = ("user", "session_start_time_ms", "session_end_time_ms", "session_id")

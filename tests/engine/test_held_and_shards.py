@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize.engine import held as held_module
-from sessionize.engine.fixed_names import FixedNames
 from sessionize.engine.held import Held
 from sessionize.engine.shards import Shards
+from sessionize.kernel.fixed_names import FixedNames
 
 Users = list[str]
 FORMS = ("plain", "dictionary", "null in dictionary", "chunks")

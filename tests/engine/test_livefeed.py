@@ -12,7 +12,8 @@ from sessionize.engine import livefeed
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
+from sessionize.engine.stream_options import StreamOutputs, Tempo
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
@@ -74,13 +75,12 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
     view = Shown()
     engine = LocalEngine(
         RecordedStream([rows], piece_max=1),
-        {"kept": KeptEpochs()},
+        StreamOutputs(sinks={"kept": KeptEpochs()}, live=LiveFeed(view, every_s=0)),
         Job(policy=Policy(session_ids=session_ids), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
         tempo=Tempo(epoch_rows_max=1, poll_s=0, once=True, drain=False),
         writer="w",
-        live=LiveFeed(view, every_s=0),
     )
     try:
         engine.run()
@@ -200,13 +200,12 @@ def test_a_run_comes_to_its_end_beside_a_view_that_never_answers(tmp_path: Path,
     view, kept, source = Hanging(), KeptEpochs(), Counted([rows], piece_max=5)
     engine = LocalEngine(
         source,
-        {"kept": kept},
+        StreamOutputs(sinks={"kept": kept}, live=LiveFeed(view, every_s=0)),
         Job(policy=Policy(), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
         tempo=Tempo(epoch_rows_max=20, poll_s=0, once=True),
         writer="w",
-        live=LiveFeed(view, every_s=0),
     )
     try:
         totals = engine.run()

@@ -8,38 +8,24 @@ stream runs (which is killed too). Run again to the end, sessions equal a batch 
 
 import argparse
 import json
-import os
 import random
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config import PipelineConfig
 from sessionize.app.maintaining import UpkeepSettings, maintain
-from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.streaming import open_stream
-from sessionize.testing.oracle import Oracle
-from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
-from sessionize.testing.tables import session_row
-from tests.system.chaos import (
-    CONFIG,
-    EPOCH_ROWS,
-    LATENESS,
-    PARTITIONS,
-    Campaign,
-    compare_events,
-    make_records,
-    partitioned,
-)
+from sessionize.testing.tables import event_differences, session_differences
+from tests.system.campaign import EPOCH_ROWS, USER, Campaign, Stream
 from tests.system.kills import ANY_MOMENT, Killer, Running, start
 
 Work = Callable[[Callable[[str], None]], None]
@@ -84,17 +70,9 @@ def killed(
 def campaign(kafka: KafkaServers, folder: Path, *, kills: int, seed: int) -> Campaign:
     """Kill so often each way, and compare."""
     chance, result, started = random.Random(seed), Campaign(), time.monotonic()
-    records = make_records(4 * EPOCH_ROWS * (2 * kills + 6), seed)
-    parts = partitioned(records)
-    topic = kafka.create_topic(f"upkeep-{seed}-{os.getpid()}", PARTITIONS)
-    for number, part in enumerate(parts):
-        kafka.send(topic, part, partition=number)
-    path = folder / "upkeep.toml"
-    fields = {"servers": kafka.servers, "topic": topic, "lateness": LATENESS, "topics": "", "postgres": ""}
-    path.write_text(CONFIG.format(**fields, epoch_rows=EPOCH_ROWS, home=folder / "home"))
-    config = load_pipeline(str(path), environ={})
-    whole = load_pipeline(str(path), environ={}, overrides={"stream.epoch_rows": 1_000_000})
-    result.records = len(records)
+    fed = Stream.filled(kafka, folder, "upkeep", 4 * EPOCH_ROWS * (2 * kills + 6), seed=seed)
+    config, whole = fed.config(), fed.config(in_one_epoch=True)
+    result.records = fed.records
     database = config.output.database
 
     def reconcile(step: object) -> None:
@@ -128,12 +106,10 @@ def campaign(kafka: KafkaServers, folder: Path, *, kills: int, seed: int) -> Cam
     again("maintain", upkeep, None)
     through(reconcile_all)
     through(clean_up)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = fed.oracle()
     expected = oracle.sessions(config.policy(), config.event_rules(), late_too=True)
-    compare_events(result, oracle, config)
-    rows = run_query(config.home, "SELECT * FROM user_sessions").to_pylist()
-    seen = Counter(session_row(row["uuid"], row) for row in rows)
-    result.check("reconciled sessions", seen, Counter(session_row(row["user"], row) for row in expected))
+    result.differences += event_differences(config.home, oracle, user=USER)
+    result.differences += session_differences(config.home, expected, user=USER, store=None)  # only the table is told
     result.seconds = time.monotonic() - started
     return result
 

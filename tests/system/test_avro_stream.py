@@ -4,28 +4,24 @@ import io
 import json
 import subprocess
 import sys
-import threading
-import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.rejected import retry_rejected
-from sessionize.app.streaming import open_stream
 from sessionize.engine.status import Status
-from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroWriter
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.services.registry import SchemaRegistryServer
+from tests.system.whole_runs import run
 
 COMMAND = Path(sys.executable).with_name("sessionize")
 COLUMNS = "session_start_time_ms, session_end_time_ms, event_count, pages_visited, start_reason, end_reason"
@@ -63,13 +59,6 @@ def pipeline(folder: Path, servers: str, topic: str, *, dialect: str = "clicks",
     return load_pipeline(str(path), overrides=overrides, environ={})
 
 
-def run(config: PipelineConfig, **hears: Any) -> Totals:
-    with open_stream(config, stopping=threading.Event(), **hears) as opened:
-        totals = opened.run()
-    assert totals.balanced
-    return totals
-
-
 def rows(config: PipelineConfig, sql: str) -> list[dict[str, Any]]:
     return run_query(config.home, sql).to_pylist()
 
@@ -85,29 +74,19 @@ def produced(servers: str, topic: str, *options: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def parts_as_json(servers: str, topic: str, schema: str, head_bytes: int) -> list[list[bytes]]:
-    """The topic's records by partition, as JSON lines; what is no Avro stays as it is."""
+def parts_as_json(
+    kafka: KafkaServers, topic: str, schema: str, head_bytes: int, *, partitions: int
+) -> list[list[bytes]]:
+    """The topic's records by partition, as JSON lines; what is no Avro is broken there too."""
     parsed = fastavro.parse_schema(json.loads(schema))
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "parts", "enable.partition.eof": True})
-    count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(count)])
-    parts: list[list[bytes]] = [[] for _ in range(count)]
-    ends, until = 0, time.monotonic() + 20
-    while ends < count:
-        assert time.monotonic() < until
-        for message in consumer.consume(1_000, 0.2):
-            if message.error() is not None:
-                ends += 1
-                continue
-            value = message.value() or b""
-            try:
-                record = fastavro.schemaless_reader(io.BytesIO(value[head_bytes:]), parsed, None)
-                value = json.dumps(record).encode()
-            except Exception:  # whatever it is that was broken on purpose
-                value = b"broken"
-            parts[message.partition() or 0].append(value)
-    consumer.close()
-    return parts
+
+    def line(value: bytes) -> bytes:
+        try:
+            return json.dumps(fastavro.schemaless_reader(io.BytesIO(value[head_bytes:]), parsed, None)).encode()
+        except Exception:  # whatever it is that was broken on purpose
+            return b"broken"
+
+    return [[line(value) for value in kafka.committed(topic, partition)] for partition in range(partitions)]
 
 
 @pytest.mark.parametrize("place", ["file", "registry"])
@@ -132,7 +111,7 @@ def test_what_produce_writes_gives_the_rows_of_the_reference(
             where = {"schema_registry": registry.url, "settings": settings}
         config = pipeline(tmp_path, kafka.servers, topic, dialect="clickstream", **where)
         totals = run(config)
-    parts = parts_as_json(kafka.servers, topic, schema, 0 if place == "file" else 5)
+    parts = parts_as_json(kafka, topic, schema, head_bytes=0 if place == "file" else 5, partitions=3)
     oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
     assert totals.consumed == sum(map(len, parts)) > 2_000
     assert (totals.late, totals.rejected) == (len(oracle.late), oracle.rejected)

@@ -11,9 +11,9 @@ import pytest
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.streaming import open_stream
-from sessionize.engine.totals import Totals
 from sessionize.errors import InputError, StateError
 from sessionize.testing.services.kafka import KafkaServers
+from tests.system.whole_runs import run
 
 COMMAND = Path(sys.executable).with_name("sessionize")
 
@@ -28,11 +28,6 @@ def preset(folder: Path, kafka: KafkaServers, topic: str, **overrides: object) -
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     fixed = {"input.kafka.servers": kafka.servers, "input.kafka.topic": topic, "run.once": True}
     return load_pipeline("kafka_stream", overrides={**fixed, "run.home": str(folder / "home"), **keys}, environ={})
-
-
-def run(config: PipelineConfig) -> Totals:
-    with open_stream(config, stopping=threading.Event()) as opened:
-        return opened.run()
 
 
 def produced(folder: Path, kafka: KafkaServers) -> str:

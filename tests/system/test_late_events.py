@@ -16,10 +16,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -33,14 +31,12 @@ from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.cli.app import app
 from sessionize.cli.streaming import drawing
-from sessionize.connectors.generator.settings import GeneratorSettings
-from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.status import Status
 from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, OutputError, UnavailableError
-from sessionize.testing.oracle import Oracle
-from sessionize.testing.records import FAR_OFF_MS
+from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
+from tests.system.whole_runs import Crash, crash_before, filled_topic, oracle_of, run
 
 DAY_MS = 86_400_000
 COLUMNS = "uuid, session_id, session_start_time_ms, session_end_time_ms, event_count, start_reason, end_reason"
@@ -74,48 +70,16 @@ lateness = "5m"
 
 
 def generated(count: int, *, partitions: int, seed: int) -> list[list[bytes]]:
-    """By user, as a producer with keys deals them; a twentieth late, some broken."""
-    out = io.BytesIO()
-    settings = GeneratorSettings(
-        profile="clickstream",
-        events=count,
-        users=40,
-        duration_ms=10 * 3_600_000,
-        seed=seed,
-        out_of_order_ms=100_000,
-        late_fraction=0.05,
-        late_by_ms=3_000_000,
-        duplicate_fraction=0.01,
-        broken_fraction=0.02,
-    )
-    write_lines(settings, out)
-    parts: list[list[bytes]] = [[] for _ in range(partitions)]
-    for record in out.getvalue().splitlines():
-        at = record.find(b'"uuid":"')
-        parts[crc32(record[at : at + 44] if at >= 0 else record) % partitions].append(record)
-    return parts
-
-
-def filled_topic(kafka: KafkaServers, parts: list[list[bytes]]) -> str:
-    topic = kafka.create_topic(f"late-{uuid.uuid4().hex[:8]}", len(parts))
-    for number, part in enumerate(parts):
-        kafka.send(topic, part, partition=number)
-    return topic
-
-
-def run(config: PipelineConfig, **options: Any) -> Totals:
-    with open_stream(config, stopping=threading.Event(), **options) as opened:
-        return opened.run()
-
-
-def oracle_of(config: PipelineConfig, parts: list[list[bytes]]) -> Oracle:
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
-    assert oracle.late
-    return oracle
+    """By user; a twentieth late, some broken."""
+    hostile = {"late_fraction": 0.05, "late_by_ms": 3_000_000, "duplicate_fraction": 0.01, "broken_fraction": 0.02}
+    records = clickstream(count, seed=seed, users=40, duration_ms=10 * 3_600_000, out_of_order_ms=100_000, **hostile)
+    return by_user(records, partitions)
 
 
 def batch_of(config: PipelineConfig, parts: list[list[bytes]], *, late_too: bool = True) -> Counter[Any]:
-    made = oracle_of(config, parts).sessions(config.policy(), config.event_rules(), late_too=late_too)
+    oracle = oracle_of(config, parts)
+    assert oracle.late
+    made = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
     return Counter(tuple(row[name] for name in NAMES) for row in made)
 
 
@@ -219,29 +183,13 @@ def test_what_the_end_of_a_run_waits_for_is_on_the_status_line(tmp_path: Path, k
     assert in_tables(config) == in_store(config) == batch_of(config, parts)
 
 
-class KilledError(Exception):
-    pass
-
-
-def dies_before(step: str, times: int) -> Callable[[str], None]:
-    """An on_step that ends the run before the step comes so many times."""
-    left = [times]
-
-    def told(now: str) -> None:
-        left[0] -= now == step
-        if left[0] == 0:
-            raise KilledError
-
-    return told
-
-
 def test_reconciling_between_the_writes_of_an_epoch(tmp_path: Path, kafka: KafkaServers) -> None:
     parts = generated(3_000, partitions=2, seed=5)
     config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=250)
     replaced = 0
     for step in ("write sqlite", "write iceberg", "commit") * 2:
-        with pytest.raises(KilledError):
-            run(config, on_step=dies_before(step, 2))
+        with pytest.raises(Crash):
+            run(config, on_step=crash_before(step, 2))
         with open_stores(config) as stores:
             replaced += reconcile_tables(config.home, config, stores=stores).replaced
     assert replaced > 10
@@ -335,27 +283,7 @@ def test_sessions_that_cannot_be_reconciled_are_told_at_the_start(tmp_path: Path
 
 def sent_to(kafka: KafkaServers, topic: str) -> list[dict[str, Any]]:
     """What a reader of committed records finds in a topic of one partition."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka.servers,
-            "group.id": topic,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    found: list[dict[str, Any]] = []
-    try:
-        while True:
-            message = consumer.poll(30)
-            assert message is not None, f"topic {topic} does not end"
-            error = message.error()
-            if error is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                return found
-            found.append(json.loads(message.value() or b""))
-    finally:
-        consumer.close()
+    return [json.loads(value) for value in kafka.committed(topic)]
 
 
 def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka: KafkaServers) -> None:
@@ -367,8 +295,8 @@ def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka
 
     # the second epoch fails before its topics are written, the fourth after that; each is repeated
     for step, times in (("write kafka", 2), ("commit", 3)):
-        with pytest.raises(KilledError):
-            run(config, on_step=dies_before(step, times))
+        with pytest.raises(Crash):
+            run(config, on_step=crash_before(step, times))
     totals = run(config)
     assert totals.consumed == sum(map(len, parts))
     oracle = oracle_of(config, parts)

@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,11 +18,11 @@ import pytest
 
 from sessionize import Policy, Rules
 from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
 from sessionize.engine.batch import Job
 from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
 from sessionize.engine.status import EpochReport
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
@@ -33,13 +31,10 @@ from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import check_run, iceberg_rows
+from tests.system.whole_runs import Crash, crash_before, event, filled_topic, oracle_of, run
 
 START_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
-
-
-class Crash(BaseException):
-    """The process is gone."""
 
 
 def pipeline(folder: Path, text: str, **overrides: object) -> PipelineConfig:
@@ -51,39 +46,15 @@ def pipeline(folder: Path, text: str, **overrides: object) -> PipelineConfig:
 
 
 def from_topic(folder: Path, kafka: KafkaServers, parts: list[list[bytes]], **overrides: object) -> PipelineConfig:
-    topic = kafka.create_topic(f"odd-{uuid.uuid4().hex[:8]}", len(parts))
-    for number, part in enumerate(parts):
-        kafka.send(topic, part, partition=number)
+    topic = filled_topic(kafka, parts)
     text = f'[input]\nkind = "kafka"\n[input.kafka]\nservers = "{kafka.servers}"\ntopic = "{topic}"\n'
     return pipeline(folder, text, **{"output__sqlite__path": "store.sqlite", **overrides})
 
 
-def run(config: PipelineConfig, **more: Any) -> Totals:
-    with open_stream(config, stopping=threading.Event(), **more) as opened:
-        return opened.run()
-
-
 def check(config: PipelineConfig, parts: list[list[bytes]], totals: Totals) -> Oracle:
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = oracle_of(config, parts)
     check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
     return oracle
-
-
-def event(user: str, time_ms: int, **more: Any) -> bytes:
-    record = {"uuid": user, "event_timestamp": str(time_ms), "event_id": uuid.uuid4().hex, "page_name": "home", **more}
-    return json.dumps(record).encode()
-
-
-def crashing_at_the_second(step: str) -> Callable[[str], None]:
-    """For on_step: what comes before the step is done, the step is not."""
-    seen: list[str] = []
-
-    def crash(at: str) -> None:
-        seen.append(at)
-        if seen.count(step) == 2:
-            raise Crash
-
-    return crash
 
 
 def test_a_wall_clock_that_jumps(tmp_path: Path, kafka: KafkaServers) -> None:
@@ -112,7 +83,7 @@ def test_a_wall_clock_that_jumps(tmp_path: Path, kafka: KafkaServers) -> None:
     )
     for _ in range(4):
         with pytest.raises(Crash):
-            run(config, clock=Jumping(), on_step=crashing_at_the_second("commit"))
+            run(config, clock=Jumping(), on_step=crash_before("commit"))
     totals = run(config, clock=Jumping())
     accepted = iceberg_rows(config.home, "events") + iceberg_rows(config.home, "late_events")
     rejected = iceberg_rows(config.home, "rejected_events")
@@ -248,14 +219,14 @@ def one_shot_users(tmp_path: Path) -> None:
     sink = Counting()
     engine = LocalEngine(
         OneShotUsers(count, step_ms=100),
-        {"counting": sink},
+        StreamOutputs(sinks={"counting": sink}),
         Job(policy=Policy(), rules=Rules()),
         # merged often, so that what a merge takes for a while is in every third
         Checkpoints(tmp_path / "state", writer="w", deltas_max=5),
         lateness_ms=60_000,
         tempo=Tempo(epoch_rows_max=20_000, poll_s=0, once=True),
         writer="w",
-        on_epoch=measure,
+        listeners=Listeners(epoch=measure),
     )
     try:
         totals = engine.run()

@@ -20,14 +20,14 @@ from sessionize.app.logs import StreamLog
 from sessionize.app.streaming import open_stream
 from sessionize.engine.totals import Totals
 from sessionize.errors import OutputError, UnavailableError
-from sessionize.testing.oracle import Oracle
-from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
+from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.runs import BackgroundRun
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
 from sessionize.testing.services.proxy import CuttingProxy
 from sessionize.testing.services.valkey import ValkeyServer
 from sessionize.testing.tables import COMPARED, check_run
+from tests.system.whole_runs import filled_topic, oracle_of, run_once
 
 PASSWORD = "OUTAGE_TEST_PASSWORD"
 BOUNCES = 10
@@ -77,27 +77,10 @@ def with_postgres(dsn: str) -> dict[str, object]:
     return {"output__postgres__dsn": dsn, "output__postgres__password_env": PASSWORD}
 
 
-def filled_topic(kafka: KafkaServers, parts: list[list[bytes]]) -> str:
-    topic = kafka.create_topic(f"outage-{uuid.uuid4().hex[:8]}", len(parts))
-    for number, part in enumerate(parts):
-        kafka.send(topic, part, partition=number)
-    return topic
-
-
-def run_once(config: PipelineConfig, **more: Any) -> Totals:
-    once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
-    with open_stream(once, stopping=threading.Event(), **more) as opened:
-        return opened.run()
-
-
-def oracle_of(parts: list[list[bytes]], config: PipelineConfig) -> Oracle:
-    return Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
-
-
 def check(
     config: PipelineConfig, parts: list[list[bytes]], totals: Totals, sessions: dict[str, list[Any]] | None = None
 ) -> None:
-    oracle = oracle_of(parts, config)
+    oracle = oracle_of(config, parts)
     assert oracle.late
     assert oracle.rejected
     check_run(
@@ -142,7 +125,7 @@ def test_a_broker_bounced_again_and_again(tmp_path: Path, own_kafka: Callable[[]
     parts = [[record for piece in pieces for record in piece[partition]] for partition in range(3)]
     sent = [json.loads(value) for value in kafka.committed("sessions")]
     check(config, parts, totals, {"topic": [(row["uuid"], *(row.get(name) for name in COMPARED)) for row in sent]})
-    oracle = oracle_of(parts, config)
+    oracle = oracle_of(config, parts)
     for name, rows in (("enriched", oracle.on_time), ("late", oracle.late)):
         found = [json.loads(value) for value in kafka.committed(name)]
         seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in found)
@@ -186,7 +169,7 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [line["event"] for line in lines if line["event"] in ("away", "back")] == ["away"]
     broker.start()
-    oracle = oracle_of(parts, short)
+    oracle = oracle_of(short, parts)
     check_run(
         tmp_path / "home", oracle, short.policy(), short.event_rules(), run_once(short), user=short.dialect().user_name
     )

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,11 @@ from typing import Any
 import pytest
 
 from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
-from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import iceberg_rows
+from tests.system.whole_runs import run
 
 TIMEOUT_S = 120
 COMMAND = [sys.executable, "-c", "from sessionize.cli import main; main()"]
@@ -62,11 +60,6 @@ late = "{out}-late"
     fixed: dict[str, object] = {"run.once": True, "run.home": str(folder / "home"), "stream.poll": "20ms"}
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     return load_pipeline(str(path), overrides={**fixed, "stream.epoch_rows": 300, **keys}, environ={})
-
-
-def run(config: PipelineConfig) -> Totals:
-    with open_stream(config, stopping=threading.Event()) as opened:
-        return opened.run()
 
 
 def everything(config: PipelineConfig, kafka: KafkaServers, out: str) -> list[Any]:

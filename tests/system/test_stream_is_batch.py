@@ -3,19 +3,16 @@
 What goes in is made up by the generator, or hostile by hand; what comes out is read from the tables, as a user would.
 """
 
-import json
 import threading
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.queries import run_query
@@ -25,9 +22,10 @@ from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.status import EpochReport
 from sessionize.engine.totals import Totals
 from sessionize.testing.oracle import Oracle
-from sessionize.testing.records import FAR_OFF_MS
+from sessionize.testing.records import FAR_OFF_MS, by_user
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import COMPARED, session_row
+from tests.system.whole_runs import Crash, event, filled_topic
 
 
 def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **overrides: object) -> PipelineConfig:
@@ -53,31 +51,10 @@ def run(config: PipelineConfig) -> tuple[Totals, list[EpochReport]]:
     return totals, reports
 
 
-def filled_topic(kafka: KafkaServers, parts: list[list[bytes]]) -> str:
-    topic = kafka.create_topic(f"stream-{uuid.uuid4().hex[:8]}", len(parts))
-    for number, part in enumerate(parts):
-        kafka.send(topic, part, partition=number)
-    return topic
-
-
-def dealt(records: Iterable[bytes], partitions: int) -> list[list[bytes]]:
-    """By user where there is one, as a producer with keys does."""
-    parts: list[list[bytes]] = [[] for _ in range(partitions)]
-    for record in records:
-        at = record.find(b'"uuid":"')
-        parts[crc32(record[at : at + 44] if at >= 0 else record) % partitions].append(record)
-    return parts
-
-
 def generated(count: int, **settings: Any) -> list[bytes]:
     out = BytesIO()
     write_lines(GeneratorSettings(profile="clickstream", events=count, **settings), out)
     return out.getvalue().splitlines()
-
-
-def event(user: str, time_ms: int, **more: Any) -> bytes:
-    record = {"uuid": user, "event_timestamp": str(time_ms), "event_id": uuid.uuid4().hex, "page_name": "home", **more}
-    return json.dumps(record).encode()
 
 
 def session_rows(config: PipelineConfig) -> Counter[tuple[Any, ...]]:
@@ -110,7 +87,7 @@ def test_stream_batch_and_replay_are_the_same(
         duplicate_fraction=0.02,
         broken_fraction=0.01,
     )
-    parts = dealt(records, partitions)
+    parts = by_user(records, partitions)
     topic = filled_topic(kafka, parts)
     config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=epoch_rows)
     totals, _ = run(config)
@@ -145,7 +122,7 @@ def test_the_next_run_reads_only_what_is_new(tmp_path: Path, kafka: KafkaServers
 @pytest.mark.parametrize("share", [0.005, 0.5])
 def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, share: float) -> None:
     records = generated(2_000, users=30, seed=3, broken_fraction=share)
-    parts = dealt(records, 2)
+    parts = by_user(records, 2)
     config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=500)
     totals, _ = run(config)
     oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
@@ -213,7 +190,7 @@ def test_one_user_with_very_many_events(tmp_path: Path, kafka: KafkaServers) -> 
 
 def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServers) -> None:
     records = generated(4_000, users=40, seed=9, duration_ms=6 * 3_600_000)
-    parts = dealt(records, 2)
+    parts = by_user(records, 2)
     topic = filled_topic(kafka, parts)
     config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=200)
     stopping = threading.Event()
@@ -255,10 +232,6 @@ def steady_traffic(kafka: KafkaServers, topic: str, partitions: int) -> Iterator
         thread.join()
 
 
-class Killed(BaseException):
-    """The end of a run at some step, as by a kill."""
-
-
 def test_once_ends_under_steady_traffic_and_replays_exactly(tmp_path: Path, kafka: KafkaServers) -> None:
     start = 1_700_000_000_000
     parts = [[event(f"u{i % 7}", start + i * 1_000) for i in range(200)] for _ in range(3)]
@@ -271,17 +244,17 @@ def test_once_ends_under_steady_traffic_and_replays_exactly(tmp_path: Path, kafk
     def killed(step: str) -> None:
         steps.append(step)
         if steps.count("write iceberg") == 2 and step == "write iceberg":
-            raise Killed
+            raise Crash
 
     steps: list[str] = []
     with (
         open_stream(config, stopping=guard, on_step=killed) as opened,
         steady_traffic(kafka, topic, 3),
-        pytest.raises(Killed),
+        pytest.raises(Crash),
     ):
         opened.run()
     # the next run: what was planned again, then what was there when it began
-    there = sum(1 for _ in records_of(kafka, topic, 3))
+    there = len(kafka.records(topic))
     with open_stream(config, stopping=guard) as opened, steady_traffic(kafka, topic, 3) as written:
         totals = opened.run()
         assert written[0]
@@ -290,16 +263,7 @@ def test_once_ends_under_steady_traffic_and_replays_exactly(tmp_path: Path, kafk
     assert totals.consumed == there > 600
     assert count(config, "events") + count(config, "late_events") == there
     final, _ = run(pipeline(tmp_path, kafka, topic))
-    assert final.consumed == sum(1 for _ in records_of(kafka, topic, 3)) == there + written[0]
-
-
-def records_of(kafka: KafkaServers, topic: str, partitions: int) -> Iterator[int]:
-    """The offsets of a topic that nobody writes to now."""
-    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "count"})
-    for partition in range(partitions):
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10, cached=False)
-        yield from range(end)
-    consumer.close()
+    assert final.consumed == len(kafka.records(topic)) == there + written[0]
 
 
 def test_once_takes_the_files_that_are_there_at_the_start(tmp_path: Path) -> None:

@@ -1,17 +1,25 @@
-"""The tables of a pipeline that archives its events: what reconciling reads, and how their sessions are made."""
+"""The tables of a pipeline that archives its events, as a reconciliation sees them (engine.reconciliation.Archive)."""
 
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.engine.batch import Job
+from sessionize.engine.reconcile import REVISION, Replacement
+from sessionize.engine.reconciliation import Dates
 from sessionize.errors import ConfigError
+from sessionize.session import columns as col
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg.archive import IcebergTable
+    from sessionize.connectors.iceberg.replacing import RowReplacer
+
+OPERATION = "sessionize.operation"
 
 
 @dataclass(slots=True)
@@ -19,8 +27,8 @@ class ArchivedTables:
     """The tables of a pipeline as they were when it began; sessions first, so that all their events are in the rest."""
 
     job: Job
-    sessions: "IcebergTable"
-    events: "IcebergTable"
+    sessions_table: "IcebergTable"
+    events_table: "IcebergTable"
     late: "IcebergTable | None"
 
     @classmethod
@@ -46,12 +54,7 @@ class ArchivedTables:
         late = iceberg.load_table(catalog, database, iceberg.LATE_EVENTS) if iceberg.LATE_EVENTS in names else None
         events = iceberg.load_table(catalog, database, iceberg.EVENTS)
         dialect = config.dialect()
-        job = Job(
-            policy=config.policy(),
-            rules=config.event_rules(),
-            columns=config.session_columns(dialect.columns),
-            user_name=dialect.user_name,
-        )
+        job = config.job(dialect.columns, dialect.user_name)
         for table in (sessions, events):
             if job.user_name not in table.schema().column_names:
                 theirs = iceberg.user_column_of(table)
@@ -70,4 +73,91 @@ class ArchivedTables:
         """
         from sessionize.connectors.iceberg import archive
 
-        return archive.horizon_of(self.sessions, [t for t in (self.events, self.late) if t is not None], closed=closed)
+        return archive.horizon_of(self.sessions_table, self._both(), closed=closed)
+
+    def newest_ms(self) -> int | None:
+        """Archive.newest_ms."""
+        from sessionize.connectors.iceberg import archive
+
+        latest = [archive.latest_time_of(table) for table in self._both()]
+        return max((ms for ms in latest if ms is not None), default=None)
+
+    def drained_before(self, end_ms: int) -> pa.Table:
+        """Archive.drained_before."""
+        from sessionize.connectors.iceberg import archive
+
+        return archive.drained_before(self.sessions_table, end_ms, user_name=self.job.user_name)
+
+    def late_after(self, sequence: int) -> pa.Table:
+        """Archive.late_after."""
+        from sessionize.connectors.iceberg import archive
+
+        if self.late is None:
+            return archive.LATE.empty_table()
+        return archive.late_after(self.late, sequence, user_name=self.job.user_name)
+
+    def events(
+        self, users: pa.Array, buckets: frozenset[int], dates: Dates | None, *, rows_max: int | None
+    ) -> pa.Table | None:
+        """Archive.events; a boundary function of the user's sees all columns."""
+        from sessionize.connectors.iceberg.archive import TooManyRowsError, Wanted, rows_of
+
+        job, wanted = self.job, Wanted(users, buckets, dates)
+        needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, job.user_name}
+        only = frozenset(needed) if job.rules.boundary is None else None
+        parts = []
+        for table in self._both():
+            try:
+                rows = rows_of(table, wanted, user_name=job.user_name, date="event_date", only=only, rows_max=rows_max)
+            except TooManyRowsError:
+                return None
+            if job.user_name != col.USER and col.USER in rows.column_names:
+                rows = rows.drop_columns([col.USER])
+            parts.append(rows.rename_columns([col.USER if n == job.user_name else n for n in rows.column_names]))
+        return pa.concat_tables(parts, promote_options="permissive")
+
+    def sessions(self, users: pa.Array, buckets: frozenset[int], dates: Dates | None) -> pa.Table:
+        """Archive.sessions."""
+        from sessionize.connectors.iceberg.archive import Wanted, rows_of
+
+        job = self.job
+        known = frozenset(job.columns.schema(job.user_name).names) | {REVISION}
+        wanted = Wanted(users, buckets, dates)
+        return rows_of(self.sessions_table, wanted, user_name=job.user_name, date=col.SESSION_DATE, only=known)
+
+    def replace(self, replacement: Replacement, *, token: str) -> None:
+        """Archive.replace."""
+        self._replacer().replace(
+            replacement.removed,
+            replacement.added,
+            token=token,
+            start_ms=replacement.removed_start_ms,
+            snapshot_properties={OPERATION: "reconcile"},
+        )
+
+    def landed(self, token: str) -> bool:
+        """Archive.landed."""
+        return self._replacer().landed(token)
+
+    def settled_to(self) -> int:
+        """Archive.settled_to, which is a property of the sessions."""
+        from sessionize.connectors.iceberg import archive
+
+        return 0 if self.late is None else archive.reconciled_to(self.sessions_table, self.late)
+
+    def note_settled(self, sequence: int) -> None:
+        """Archive.note_settled."""
+        from sessionize.connectors.iceberg import archive
+
+        if self.late is not None:
+            self._replacer().set_properties(archive.bookmark(self.late, sequence))
+
+    def _both(self) -> "list[IcebergTable]":
+        """What has events."""
+        return [self.events_table] if self.late is None else [self.events_table, self.late]
+
+    def _replacer(self) -> "RowReplacer":
+        from sessionize.connectors.iceberg import user_sessions
+        from sessionize.connectors.iceberg.replacing import RowReplacer
+
+        return RowReplacer(self.sessions_table, user_sessions(self.job.user_name))

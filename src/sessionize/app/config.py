@@ -35,7 +35,7 @@ from sessionize.session.policy import Policy
 
 if TYPE_CHECKING:
     from sessionize.connectors.generator.settings import GeneratorSettings
-    from sessionize.session.columns import SessionColumns
+    from sessionize.engine.batch import Job
     from sessionize.session.rules import Rules
 
 __all__ = [
@@ -114,12 +114,22 @@ class PipelineConfig(Section):
             dialect = Dialect.mapping(**self.input.mapping.model_dump())
         return replace(dialect, conversion_events=wanted) if wanted else dialect
 
-    def session_columns(self, event_columns: frozenset[str]) -> "SessionColumns":
-        """The session columns to make of events with these columns: those asked for, or all that can be filled."""
+    def job(self, event_columns: frozenset[str], user_name: str) -> "Job":
+        """What to make of events with these columns: the session columns asked for, or all that can be filled.
+
+        user_name: what the user column is called. Errors: those of event_rules.
+        """
+        from sessionize.engine.batch import Job
         from sessionize.session.columns import SessionColumns
 
         only = None if self.output.columns is None else tuple(self.output.columns)
-        return SessionColumns.made_of(event_columns, only=only)
+        return Job(
+            policy=self.policy(),
+            rules=self.event_rules(),
+            columns=SessionColumns.made_of(event_columns, only=only),
+            user_name=user_name,
+            memory_bytes_max=self.run.memory_bytes,
+        )
 
     def event_rules(self) -> "Rules":
         """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported."""

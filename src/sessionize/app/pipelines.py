@@ -30,13 +30,7 @@ class PipelinePlan:
         """Open source and outputs. Errors: ConfigError, InputError, OutputError."""
         config = self.config
         source = self._source()
-        job = Job(
-            policy=config.policy(),
-            rules=config.event_rules(),
-            columns=config.session_columns(source.event_columns),
-            user_name=source.user_name,
-            memory_bytes_max=config.run.memory_bytes,
-        )
+        job = config.job(source.event_columns, source.user_name)
         return PipelineRun(config, source, self._outputs(job), job)
 
     def _source(self) -> Source:

@@ -21,7 +21,7 @@ from sessionize.app.alone import alone
 from sessionize.app.avro_input import avro_decoder
 from sessionize.app.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.config import PipelineConfig
-from sessionize.app.pending import Pending
+from sessionize.engine.unfinished import Unfinished
 from sessionize.errors import ConfigError, StateError
 from sessionize.formats.records import JsonRecords
 from sessionize.session import columns as col
@@ -172,8 +172,8 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
     user_name = config.dialect().user_name
     token = uuid.uuid4().hex
     records = pa.concat_tables([part[1] for part in parts]).select(list(_KEY))
-    pending = Pending(home / _FOLDER)
-    pending.write(token, {"records": records})
+    unfinished = Unfinished(home / _FOLDER)
+    unfinished.write(token, {"records": records})
     sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=config.output.database)
     try:
         for decoded, _ in parts:
@@ -181,7 +181,7 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
             sink.write(decoded.rename_columns(names))
     except BaseException:
         sink.abort()
-        pending.drop(token)
+        unfinished.drop(token)
         raise
     try:
         sink.commit(snapshot_properties={RETRY: token}, table_properties={RETRY: token})
@@ -190,7 +190,7 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
         sink.abort()
         raise
     _remove(catalog, config, token, records)
-    pending.drop(token)
+    unfinished.drop(token)
 
 
 def _remove(catalog: "Catalog", config: PipelineConfig, token: str, records: pa.Table) -> None:
@@ -209,8 +209,8 @@ def _finish_interrupted(home: Path, catalog: "Catalog", config: PipelineConfig) 
     from sessionize.connectors.iceberg import LATE_EVENTS, load_table, table_names
 
     removed = 0
-    pending, database = Pending(home / _FOLDER), config.output.database
-    for token in pending.tokens():
+    unfinished, database = Unfinished(home / _FOLDER), config.output.database
+    for token in unfinished.tokens():
         landed = False
         if LATE_EVENTS in table_names(catalog, database):
             late = load_table(catalog, database, LATE_EVENTS)
@@ -219,8 +219,8 @@ def _finish_interrupted(home: Path, catalog: "Catalog", config: PipelineConfig) 
                 each.summary is not None and each.summary[RETRY] == token for each in late.snapshots()
             )
         if landed:
-            records = pending.read(token)["records"]
+            records = unfinished.read(token)["records"]
             _remove(catalog, config, token, records)
             removed += records.num_rows
-        pending.drop(token)
+        unfinished.drop(token)
     return removed

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from sessionize.app.catalogs import has_local_catalog
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Outages
-from sessionize.app.reconciling import Reconciled, reconcile_tables
+from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.stream_parts import instance_of, open_stores
 from sessionize.engine.batch import Job
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.periodic import Periodic, Tiers
 from sessionize.engine.reconcile import check_columns
+from sessionize.engine.reconciliation import Reconciled
 from sessionize.engine.totals import Totals
 from sessionize.session.durations import parse_duration_ms
 

@@ -14,16 +14,17 @@ from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Opening, Outages
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
-from sessionize.engine.batch import KEPT, Job, nothing_usable
+from sessionize.engine.batch import KEPT, nothing_usable
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import LocalEngine, Tempo
+from sessionize.engine.local import LocalEngine
 from sessionize.engine.status import EpochReport, Status
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
-from sessionize.ports import EpochSink, StreamSource
+from sessionize.ports import EpochSink
 from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def open_stream(
         opened.callback(checkpoints.close)
         source = opening.call(config.input.kind, lambda: open_source(config, writer))
         opened.callback(source.close)
-        job = _job(config, source)
+        job = config.job(source.event_columns, source.user_name)
         sinks: dict[str, EpochSink] = {}
         for name, make in sinks_of(config, writer, job).items():
             sinks[name] = opening.call(name, make)
@@ -116,22 +117,23 @@ def open_stream(
             opened.callback(view.close)
             every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
             feed = LiveFeed(view, every_s=every_s, on_outage=lambda error: outages.note("redis", error))
+        enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
             source,
-            sinks,
+            StreamOutputs(sinks=sinks, live=feed, enrich=enrich),
             job,
             checkpoints,
             lateness_ms=config.rules.lateness_ms,
             tempo=tempo,
             writer=writer,
-            live=feed,
-            enrich=config.output.kafka is not None and config.output.kafka.enriched is not None,
+            listeners=Listeners(
+                epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
+                status=outages.status,
+                step=on_step,
+                trouble=log.trouble if log is not None else (lambda what, which: None),
+            ),
             clock=clock,
             stopping=stopping,
-            on_status=outages.status,
-            on_epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
-            on_step=on_step,
-            on_trouble=log.trouble if log is not None else (lambda what, which: None),
         )
         reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
         yield StreamRun(config, engine, read, reconciler)
@@ -143,11 +145,6 @@ def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
     except StateError as error:  # another process holds them
         error.hint = "stop it first, or give this one a home of its own: --home"
         raise
-
-
-def _job(config: PipelineConfig, source: StreamSource) -> Job:
-    columns = config.session_columns(source.event_columns)
-    return Job(policy=config.policy(), rules=config.event_rules(), columns=columns, user_name=source.user_name)
 
 
 def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:

@@ -11,7 +11,7 @@ from sessionize.cli import options as opt
 from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
 
 if TYPE_CHECKING:
-    from sessionize.app.reconciling import Reconciled, ReconcileProgress
+    from sessionize.engine.reconciliation import Reconciled, ReconcileProgress
 
 Pipeline = Annotated[str, typer.Argument(help="The preset or .toml file that made the sessions.")]
 Window = Annotated[str | None, typer.Option(help="How far back to look at late events: 1h, 24h; all when left out.")]

@@ -47,3 +47,21 @@ class PasswordPlace:
                 detail=f"{self.file}: {type(error).__name__}",
                 hint="check the file and its permissions",
             ) from None
+
+
+def address_unreadable(server: str, setting: str, *, hint: str) -> ConfigError:
+    """The error for an address that its driver refuses; what is wrong with it may be a part of a password."""
+    return ConfigError(
+        f"the address of the {server} cannot be read",
+        detail=f"{setting} (not shown, as it may hold a password)",
+        hint=hint,
+    )
+
+
+def address_with_password(server: str, setting: str, shown: str) -> ConfigError:
+    """The error for an address that has a password in it. shown: the address without it."""
+    return ConfigError(
+        f"the address of the {server} has a password in it",
+        detail=f"{setting} for {shown}",
+        hint="take it out, and name an environment variable (password_env) or a file (password_file) with it",
+    )

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.engine.alignment import Columns
-from sessionize.engine.fixed_names import SIZE_BYTES_MAX, FixedNames
 from sessionize.formats.sizes import common_size_bytes
+from sessionize.kernel.fixed_names import SIZE_BYTES_MAX, FixedNames
 from sessionize.kernel.interner import Interner
 from sessionize.session import columns as col
 

@@ -10,7 +10,6 @@ the plan or in the checkpoint: offsets, watermark, the present.
 """
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,35 +21,15 @@ from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
 from sessionize.engine.lateness import Watermarks
-from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.repeating import gone, planned_anew
 from sessionize.engine.status import EpochReport, Status
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import EpochId, EpochRows, EpochSink, StreamBatch, StreamSource
+from sessionize.ports import EpochId, EpochRows, StreamBatch, StreamSource
 from sessionize.session import columns as col
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tempo:
-    """How the engine moves.
-
-    epoch_s: how long an epoch lasts at most; epoch_rows_max, epoch_bytes_max: how many records it has, about, and how
-    large they are, before it ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition
-    that is read to its end no longer holds the watermark. outage_s_max: how long a server may be away before the run
-    ends. once: process what is there, and end; drain: and end every open session then.
-    """
-
-    epoch_s: float = 10.0
-    epoch_rows_max: int = 1_000_000
-    epoch_bytes_max: int = 256 << 20
-    poll_s: float = 0.2
-    idle_after_s: float = 60.0
-    outage_s_max: float = 600.0
-    once: bool = False
-    drain: bool = True
 
 
 @dataclass(slots=True)
@@ -65,40 +44,35 @@ class _Written:
 
 
 class LocalEngine:
-    """Runs one pipeline. sinks: name -> sink, in the order in which they are written. Not for several threads.
+    """Runs one pipeline. writer: under which name sinks record its epochs. Not for several threads.
 
-    on_epoch: hears of every committed epoch. on_status: hears how things stand, some times a second. on_step: hears
-    the name of every step of an epoch before it begins, from whichever thread does it. on_trouble: hears (what, which)
-    of checkpoint files that were found damaged or could not be merged, and that the run does without, and of sinks that
-    have nothing of the epochs before. enrich: give the sinks the events with their sessions so far.
+    lateness_ms: an event that is older than the newest of its partition by more is late. clock: None for the machine's.
+    stopping: set when the run is to end.
     """
 
     def __init__(
         self,
         source: StreamSource,
-        sinks: dict[str, EpochSink],
+        outputs: StreamOutputs,
         job: Job,
         checkpoints: Checkpoints,
         *,
         lateness_ms: int,
         tempo: Tempo,
         writer: str,
-        live: LiveFeed | None = None,
-        enrich: bool = False,
+        listeners: Listeners | None = None,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
-        on_epoch: Callable[[EpochReport], None] = lambda report: None,
-        on_status: Callable[[Status], None] = lambda status: None,
-        on_step: Callable[[str], None] = lambda step: None,
-        on_trouble: Callable[[str, str], None] = lambda what, which: None,
     ) -> None:
-        self._source, self._sinks, self._job, self._checkpoints = source, sinks, job, checkpoints
-        self._tempo, self._writer, self._live, self._enrich = tempo, writer, live, enrich
-        self._lateness_ms = lateness_ms
+        self._source, self._job, self._checkpoints = source, job, checkpoints
+        self._sinks, self._live, self._enrich = outputs.sinks, outputs.live, outputs.enrich
+        self._tempo, self._writer, self._lateness_ms = tempo, writer, lateness_ms
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
-        self._on_epoch, self._on_status, self._on_step = on_epoch, on_status, on_step
-        self._on_trouble, self._told_error = on_trouble, checkpoints.merge_error
+        hear = listeners or Listeners()
+        self._on_epoch, self._on_status = hear.epoch, hear.status
+        self._on_step, self._on_trouble = hear.step, hear.trouble
+        self._told_error = checkpoints.merge_error
         self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
         self._writing: Future[None] | None = None
         self._totals = Totals()

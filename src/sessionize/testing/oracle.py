@@ -3,7 +3,7 @@
 Only the decoding is the product's own; it has its own tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,19 +38,29 @@ class Oracle:
         late: list[Row] = []
         rejected = 0
         for records in partitions:
-            latest: int | None = None
             rows, bad = decoded(records, dialect, latest_ms=latest_ms)
             rejected += bad
-            for row in rows:
-                is_late = latest is not None and row["time"] < latest - lateness_ms
-                (late if is_late else on_time).append(row)
-                latest = row["time"] if latest is None else max(latest, row["time"])
+            kept, set_aside = judged(rows, lateness_ms)
+            on_time += kept
+            late += set_aside
         return cls(on_time, late, rejected)
 
     def sessions(self, policy: Policy, rules: Rules, *, late_too: bool = False) -> list[Any]:
         """The sessions of the events on time; late_too: of all, as after reconciling."""
         rows = self.on_time + self.late if late_too else self.on_time
         return expected_sessions(rows, policy, rules)
+
+
+def judged(rows: Iterable[Row], lateness_ms: int) -> tuple[list[Row], list[Row]]:
+    """The events on time and the late ones of a partition, in their order (docs/spec/sessions.md, rule 8)."""
+    on_time: list[Row] = []
+    late: list[Row] = []
+    latest: int | None = None
+    for row in rows:
+        is_late = latest is not None and row["time"] < latest - lateness_ms
+        (late if is_late else on_time).append(row)
+        latest = row["time"] if latest is None else max(latest, row["time"])
+    return on_time, late
 
 
 def decoded(records: Sequence[bytes], dialect: Dialect, *, latest_ms: int | None = None) -> tuple[list[Row], int]:

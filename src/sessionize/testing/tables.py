@@ -57,43 +57,82 @@ def check_run(
 ) -> None:
     """Errors: AssertionError that names every table with rows missing or too many, and every sum that is wrong.
 
-    user: what the tables call the user. sessions: place -> rows of (user, *COMPARED), of further places.
+    The other arguments are those of session_differences and event_differences.
     """
     expected = oracle.sessions(policy, rules)
-    wanted = _rows(session_row(row["user"], row) for row in expected)
-    on_time = _rows((row["user"], row["time"], row["id"]) for row in oracle.on_time)
-    late = _rows((row["user"], row["time"], row["id"]) for row in oracle.late)
-    told = [
-        _difference("iceberg user_sessions", sessions_seen(_iceberg(home, "user_sessions", (user, *COMPARED))), wanted),
-        _difference("iceberg events", _rows(_iceberg(home, "events", (user, *_EVENT))), on_time),
-        _difference("iceberg late_events", _rows(_iceberg(home, "late_events", (user, *_EVENT))), late),
-        _unequal("rejected_events", len(_iceberg(home, "rejected_events", ("reason",))), oracle.rejected),
-    ]
-    if (home / store).exists():
-        columns = ", ".join(f'"{name}"' for name in (user, *COMPARED))
-        with closing(sqlite3.connect(home / store)) as opened:
-            seen = sessions_seen(opened.execute(f"SELECT {columns} FROM user_sessions"))
-        told.append(_difference("sqlite", seen, wanted))
-    if (home / lake).exists():
-        told.append(_difference("lake", _lake(home / lake, (user, *_EVENT)), on_time))
-    for place, rows in (sessions or {}).items():
-        told.append(_difference(place, sessions_seen(rows), wanted))
     settled = sum(row["event_count"] for row in expected)
-    known = len(oracle.on_time) + len(oracle.late)
-    told += [
-        _unequal("consumed", totals.consumed, known + oracle.rejected),
-        _unequal("settled", totals.settled, settled),
-        _unequal("pending", totals.pending, 0),
-        _unequal("late", totals.late, len(oracle.late)),
-        _unequal("duplicate + excluded", totals.duplicate + totals.excluded, len(oracle.on_time) - settled),
-        _unequal("rejected", totals.rejected, oracle.rejected),
-        _unequal("rejected by reason", sum(totals.rejected_by_reason.values()), oracle.rejected),
-        _unequal("sessions", totals.sessions, len(expected)),
-        _unequal("balanced", totals.balanced, True),
+    sums = [
+        ("consumed", totals.consumed, len(oracle.on_time) + len(oracle.late) + oracle.rejected),
+        ("settled", totals.settled, settled),
+        ("pending", totals.pending, 0),
+        ("late", totals.late, len(oracle.late)),
+        ("duplicate + excluded", totals.duplicate + totals.excluded, len(oracle.on_time) - settled),
+        ("rejected", totals.rejected, oracle.rejected),
+        ("rejected by reason", sum(totals.rejected_by_reason.values()), oracle.rejected),
+        ("sessions", totals.sessions, len(expected)),
+        ("balanced", totals.balanced, True),
     ]
-    wrong = [line for line in told if line is not None]
+    wrong = [
+        *session_differences(home, expected, user=user, sessions=sessions, store=store),
+        *event_differences(home, oracle, user=user, lake=lake),
+        *(f"{name}: {seen}, not {wanted}" for name, seen, wanted in sums if seen != wanted),
+    ]
     if wrong:
         raise AssertionError("; ".join(wrong))
+
+
+def session_differences(
+    home: Path,
+    expected: Iterable[Mapping[str, Any]],
+    *,
+    user: str,
+    sessions: Mapping[str, Iterable[Any]] | None = None,
+    store: str | None = "store.sqlite",
+) -> list[str]:
+    """Every place whose sessions are not the expected ones, with what is missing there and too many.
+
+    expected: as the oracle makes them. user: what the tables call the user. sessions: place -> rows of
+    (user, *COMPARED), of further places. store: None to leave the SQLite store out.
+    """
+    wanted = _rows(session_row(row["user"], row) for row in expected)
+    places = {"iceberg user_sessions": sessions_seen(_iceberg(home, "user_sessions", (user, *COMPARED)))}
+    if store is not None and (home / store).exists():
+        columns = ", ".join(f'"{name}"' for name in (user, *COMPARED))
+        with closing(sqlite3.connect(home / store)) as opened:
+            places["sqlite"] = sessions_seen(opened.execute(f"SELECT {columns} FROM user_sessions"))
+    places |= {place: sessions_seen(rows) for place, rows in (sessions or {}).items()}
+    return _told(difference(place, seen, wanted) for place, seen in places.items())
+
+
+def event_differences(home: Path, oracle: Oracle, *, user: str, lake: str = "lake") -> list[str]:
+    """Every place whose events, late events or number of rejected records are not the oracle's."""
+    on_time = events_expected(oracle.on_time)
+    found = [
+        difference("iceberg events", _rows(_iceberg(home, "events", (user, *_EVENT))), on_time),
+        difference(
+            "iceberg late_events", _rows(_iceberg(home, "late_events", (user, *_EVENT))), events_expected(oracle.late)
+        ),
+    ]
+    if (home / lake).exists():
+        found.append(difference("lake", _lake(home / lake, (user, *_EVENT)), on_time))
+    rejected = len(_iceberg(home, "rejected_events", ("reason",)))
+    if rejected != oracle.rejected:
+        found.append(f"rejected_events: {rejected}, not {oracle.rejected}")
+    return _told(found)
+
+
+def events_expected(rows: Iterable[Mapping[str, Any]]) -> Rows:
+    """Events of the oracle as they are compared: user, event_time_ms, event_id."""
+    return _rows((row["user"], row["time"], row["id"]) for row in rows)
+
+
+def difference(place: str, seen: Rows, wanted: Rows) -> str | None:
+    """How many rows are missing in a place and how many are too many, with examples; None when it is as wanted."""
+    if seen == wanted:
+        return None
+    missing, more = wanted - seen, seen - wanted
+    shown = ", ".join(repr(row) for row in [*list(missing)[:2], *list(more)[:2]])
+    return f"{place}: {missing.total()} missing, {more.total()} too many, such as {shown}"
 
 
 def iceberg_rows(home: Path, table: str) -> list[dict[str, Any]]:
@@ -143,13 +182,5 @@ def _rows(rows: Iterable[Any]) -> Rows:
     return Counter(tuple(row) for row in rows)
 
 
-def _difference(name: str, seen: Rows, wanted: Rows) -> str | None:
-    if seen == wanted:
-        return None
-    missing, more = wanted - seen, seen - wanted
-    shown = ", ".join(repr(row) for row in [*list(missing)[:2], *list(more)[:2]])
-    return f"{name}: {missing.total()} missing, {more.total()} too many, such as {shown}"
-
-
-def _unequal(name: str, seen: object, wanted: object) -> str | None:
-    return None if seen == wanted else f"{name}: {seen}, not {wanted}"
+def _told(found: Iterable[str | None]) -> list[str]:
+    return [line for line in found if line is not None]

@@ -34,6 +34,16 @@ from sessionize.session.columns import (
 NOTHING_FINAL = -(1 << 62)
 RECONCILED_TO = "sessionize.reconciled-to"
 SEQUENCE = "sequence"
+# What late_after gives.
+LATE = pa.schema(
+    [
+        (USER, pa.string()),
+        (EVENT_TIME, pa.int64()),
+        (EVENT_TYPE, pa.string()),
+        (USER_HASH_BUCKET, pa.int32()),
+        (SEQUENCE, pa.int64()),
+    ]
+)
 
 IcebergTable = Table
 

@@ -1,16 +1,31 @@
-"""One try to change a table, and what a snapshot holds.
+"""One try to change a table, tries until one holds, and what a snapshot holds.
 
 pyiceberg repeats a commit that lost by itself, on a table nobody has looked at. Here each try is for the table that was
 loaded and for no other: it fails when another snapshot came between, and whoever asked looks again.
 """
 
-from typing import Any
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 
+from sessionize.connectors.iceberg.failures import STORAGE_ERRORS
+from sessionize.errors import SessionizeError
+
+COMMIT_ID = "sessionize.commit-id"  # in a snapshot's summary: what made it
+# A try that lost against another writer, or whose answer got lost.
+LOST = (CommitFailedException, ValidationException, *STORAGE_ERRORS)
 _RETRIES = "commit.retry.num-retries"
+_TRIES_MAX = 10
+_WAIT_MIN_S = 0.05
+_WAIT_MAX_S = 2.0
+
+Result = TypeVar("Result")
 
 
 class _OneTry(Transaction):
@@ -35,6 +50,29 @@ def one_try(table: Table) -> Transaction:
     """A transaction on the table as it was loaded, committed at most once. The table itself stays as it is."""
     metadata = table.metadata.model_copy(update={"properties": {**table.metadata.properties, _RETRIES: "0"}})
     return _OneTry(Table(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config))
+
+
+def until_committed(attempt: Callable[[], Result], *, gave_up: Callable[[Exception, str], SessionizeError]) -> Result:
+    """The result of the first attempt that is not LOST, with a random wait before every further one.
+
+    attempt: has to look at the table anew, and whether the one before went through after all. gave_up: makes the error
+    to raise from the last failure and a text that has it with the number of tries.
+    """
+    lost: Exception = RuntimeError("never tried")
+    for number in range(_TRIES_MAX):
+        if number:
+            time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**number)))
+        try:
+            return attempt()
+        except LOST as error:
+            lost = error
+    raise gave_up(lost, f"{_TRIES_MAX} tries; the last one: {lost}") from lost
+
+
+def made_by(table: Table, commit_id: str) -> bool:
+    """Whether one of the table's snapshots is of the commit with this id."""
+    summaries = (snapshot.summary for snapshot in table.metadata.snapshots)
+    return any(summary is not None and summary[COMMIT_ID] == commit_id for summary in summaries)
 
 
 def data_files(table: Table) -> list[DataFile]:

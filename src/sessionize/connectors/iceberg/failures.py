@@ -1,7 +1,7 @@
 """What a failure of a catalog, a disk or an object store means: wait and try again, or give up.
 
 Every driver error that may leave pyiceberg is one of STORAGE_ERRORS; `storage_failure` puts it in words. A commit that
-lost against another writer is not a failure of the storage: see sink.py.
+lost against another writer is not a failure of the storage: see commits.py.
 """
 
 import errno

@@ -6,14 +6,11 @@ the snapshots that name them expire.
 """
 
 import contextlib
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, FileFormat
@@ -21,9 +18,8 @@ from pyiceberg.table import FileScanTask, Table
 
 from sessionize.connectors.iceberg.alignment import aligned
 from sessionize.connectors.iceberg.checksum import Checksum, checksum
-from sessionize.connectors.iceberg.commits import one_try
+from sessionize.connectors.iceberg.commits import COMMIT_ID, made_by, one_try, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.sink import COMMIT_ID
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.errors import OutputError, UnavailableError
 
@@ -35,8 +31,6 @@ _TARGET_BYTES_DEFAULT = 128 << 20
 # What one commit replaces: a conflict costs at most this much work.
 _UNIT_BYTES_MAX = 1 << 30
 _UNIT_PARTITIONS_MAX = 100
-_ATTEMPTS_MAX = 10
-_WAIT_MAX_S = 2.0
 _PLANS_MAX = 20
 _TARGET = "write.target-file-size-bytes"
 
@@ -163,33 +157,32 @@ def _replace(table: Table, old: list[DataFile], new: list[DataFile]) -> bool:
     """Whether the new files stand for the old ones now. Errors: UnavailableError when that is not known."""
     commit_id = uuid.uuid4().hex
     spec, schema = table.metadata.default_spec_id, table.schema()
-    problem: Exception | None = None
-    for attempt in range(_ATTEMPTS_MAX):
-        if attempt:
-            time.sleep(random.uniform(0, min(_WAIT_MAX_S, 0.05 * 2**attempt)))
-        try:
-            table.refresh()
-            if any(s.summary is not None and s.summary[COMMIT_ID] == commit_id for s in table.metadata.snapshots):
-                return True
-            if spec != table.metadata.default_spec_id or schema != table.schema() or not _unchanged(table, old):
-                return False
-            transaction = one_try(table)
-            properties = {COMMIT_ID: commit_id, PACKED: str(len(old))}
-            with transaction.update_snapshot(snapshot_properties=properties).overwrite() as change:
-                for file in old:
-                    change.delete_data_file(file)
-                for file in new:
-                    change.append_data_file(file)
-            transaction.commit_transaction()
-            table.refresh()
+
+    def attempt() -> bool:
+        table.refresh()
+        if made_by(table, commit_id):
             return True
-        except (CommitFailedException, ValidationException, *STORAGE_ERRORS) as error:
-            problem = error
-    raise UnavailableError(
-        "packed files cannot be committed",
-        detail=f"{'.'.join(table.name())}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
-        hint="nothing is lost; run maintain again, when fewer others write",
-    ) from problem
+        if spec != table.metadata.default_spec_id or schema != table.schema() or not _unchanged(table, old):
+            return False
+        transaction = one_try(table)
+        properties = {COMMIT_ID: commit_id, PACKED: str(len(old))}
+        with transaction.update_snapshot(snapshot_properties=properties).overwrite() as change:
+            for file in old:
+                change.delete_data_file(file)
+            for file in new:
+                change.append_data_file(file)
+        transaction.commit_transaction()
+        table.refresh()
+        return True
+
+    return until_committed(
+        attempt,
+        gave_up=lambda error, tries: UnavailableError(
+            "packed files cannot be committed",
+            detail=f"{'.'.join(table.name())}, {tries}",
+            hint="nothing is lost; run maintain again, when fewer others write",
+        ),
+    )
 
 
 def _unchanged(table: Table, old: list[DataFile]) -> bool:

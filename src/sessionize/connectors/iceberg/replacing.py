@@ -8,8 +8,6 @@ there already is never written twice.
 
 import contextlib
 import datetime as dt
-import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
-from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
@@ -27,20 +24,15 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IcebergType, LongType
 
 from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
-from sessionize.connectors.iceberg.commits import one_try
+from sessionize.connectors.iceberg.commits import COMMIT_ID, LOST, made_by, one_try, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.sink import COMMIT_ID
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.session.columns import SESSION_DATE, SESSION_ID, SESSION_START, USER_HASH_BUCKET
 from sessionize.session.ids import user_hash_buckets
 
-_ATTEMPTS_MAX = 10
-_WAIT_MIN_S = 0.05
-_WAIT_MAX_S = 2.0
 _DAY_MS = 86_400_000
-_LOST = (CommitFailedException, ValidationException, *STORAGE_ERRORS)
 # A table property: the token of the last replacement, which is still known when its snapshot is not.
 REPLACED = "sessionize.replaced"
 
@@ -86,10 +78,7 @@ class RowReplacer:
 
     def landed(self, token: str) -> bool:
         """Whether the table has the replacement with this token."""
-        if self._table.properties.get(REPLACED) == token:
-            return True
-        summaries = (snapshot.summary for snapshot in self._table.metadata.snapshots)
-        return any(summary is not None and summary[COMMIT_ID] == token for summary in summaries)
+        return self._table.properties.get(REPLACED) == token or made_by(self._table, token)
 
     def replace(
         self,
@@ -107,20 +96,15 @@ class RowReplacer:
         nothing has changed.
         """
         properties = {**(snapshot_properties or {}), COMMIT_ID: token}
-        problem: Exception | None = None
         self._rewrite = None
+
+        def attempt() -> None:
+            self._table = self._table.refresh()
+            if not self.landed(token):
+                self._commit(self._ready(removed, added, start_ms), added, properties)
+
         try:
-            for attempt in range(_ATTEMPTS_MAX):
-                _wait(attempt)
-                try:
-                    self._table = self._table.refresh()
-                    if self.landed(token):
-                        return
-                    self._commit(self._ready(removed, added, start_ms), added, properties)
-                    return
-                except _LOST as error:
-                    problem = error
-            raise self._gave_up(problem) from problem
+            until_committed(attempt, gave_up=self._gave_up)
         except BaseException:
             if self._surely_absent(token):
                 self._forget()
@@ -128,25 +112,21 @@ class RowReplacer:
 
     def set_properties(self, properties: Mapping[str, str]) -> None:
         """Set table properties. Errors: OutputError."""
-        problem: Exception | None = None
-        for attempt in range(_ATTEMPTS_MAX):
-            _wait(attempt)
-            try:
-                self._table = self._table.refresh()
-                transaction = one_try(self._table)
-                transaction.set_properties(dict(properties))
-                self._table = transaction.commit_transaction()
-                return
-            except _LOST as error:
-                problem = error
-        raise self._gave_up(problem) from problem
 
-    def _gave_up(self, problem: Exception | None) -> OutputError | UnavailableError:
-        if isinstance(problem, STORAGE_ERRORS):
-            return storage_failure("a commit did not succeed", self._name, problem)
+        def attempt() -> None:
+            self._table = self._table.refresh()
+            transaction = one_try(self._table)
+            transaction.set_properties(dict(properties))
+            self._table = transaction.commit_transaction()
+
+        until_committed(attempt, gave_up=self._gave_up)
+
+    def _gave_up(self, error: Exception, tries: str) -> OutputError | UnavailableError:
+        if isinstance(error, STORAGE_ERRORS):
+            return storage_failure("a commit did not succeed", self._name, error)
         return OutputError(
             "a commit did not succeed",
-            detail=f"table {self._name}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
+            detail=f"table {self._name}, {tries}",
             hint="other writers were faster; nothing was changed, run it again",
         )
 
@@ -154,7 +134,7 @@ class RowReplacer:
         """Whether no snapshot names the new files; unsure means no."""
         try:
             self._table = self._table.refresh()
-        except _LOST:
+        except LOST:
             return False
         return not self.landed(token)
 
@@ -302,8 +282,3 @@ class RowReplacer:
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _wait(attempt: int) -> None:
-    if attempt:
-        time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))

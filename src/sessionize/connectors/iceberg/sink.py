@@ -6,13 +6,11 @@ rows. A try holds only for the snapshot that was looked at (commits.py), so what
 """
 
 import contextlib
-import random
-import time
 import uuid
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, index_by_name
 from pyiceberg.table import Table
@@ -27,17 +25,12 @@ from sessionize.connectors.iceberg.alignment import (
     misfits_set_aside,
 )
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
-from sessionize.connectors.iceberg.commits import data_files, one_try
+from sessionize.connectors.iceberg.commits import COMMIT_ID, data_files, made_by, one_try, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.session.columns import PROPERTIES
-
-COMMIT_ID = "sessionize.commit-id"
-_ATTEMPTS_MAX = 10
-_WAIT_MIN_S = 0.05
-_WAIT_MAX_S = 2.0
 
 
 class IcebergSink:
@@ -140,21 +133,18 @@ class IcebergSink:
 
     def note(self, table_properties: Mapping[str, str], *, unless: Callable[[Table], bool]) -> None:
         """Set properties of the table; no rows, no snapshot. unless: as in commit. Errors: UnavailableError."""
-        problem: Exception | None = None
-        for attempt in range(_ATTEMPTS_MAX):
-            if attempt:
-                time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))
-            try:
-                self._table = self._table.refresh()
-                if unless(self._table):
-                    return
-                transaction = one_try(self._table)
-                transaction.set_properties(dict(table_properties))
-                self._table = transaction.commit_transaction()
+
+        def attempt() -> None:
+            self._table = self._table.refresh()
+            if unless(self._table):
                 return
-            except (CommitFailedException, *STORAGE_ERRORS) as error:
-                problem = error
-        raise storage_failure("a table cannot be changed", self._name, problem) from problem
+            transaction = one_try(self._table)
+            transaction.set_properties(dict(table_properties))
+            self._table = transaction.commit_transaction()
+
+        until_committed(
+            attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", self._name, error)
+        )
 
     def abort(self) -> None:
         """Remove what was written since the last commit. Errors: OutputError for files that would not go."""
@@ -227,33 +217,29 @@ class IcebergSink:
         unless: Callable[[Table], bool] | None,
     ) -> bool:
         """Whether the files are in the table now; False when `unless` forbade it."""
-        problem: Exception | None = None
-        for attempt in range(_ATTEMPTS_MAX):
-            if attempt:
-                time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**attempt)))
-            try:
-                self._table = self._table.refresh()
-                if self._landed():
-                    return True
-                if unless is not None and unless(self._table):
-                    return False
-                files = self._rewritten_if_outdated(files)
-                self._tried = True
-                self._try_commit(files, properties, table_properties)
-                return True
-            except (CommitFailedException, ValidationException, *STORAGE_ERRORS) as error:
-                problem = error
-        if isinstance(problem, STORAGE_ERRORS):
-            raise storage_failure("a commit did not succeed", self._name, problem) from problem
-        raise UnavailableError(
-            "a commit did not succeed",
-            detail=f"table {self._name}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
-            hint="other writers were faster; the rows are still staged, commit again or abort",
-        ) from problem
 
-    def _landed(self) -> bool:
-        summaries = (snapshot.summary for snapshot in self._table.metadata.snapshots)
-        return any(summary is not None and summary[COMMIT_ID] == self._commit_id for summary in summaries)
+        def attempt() -> bool:
+            nonlocal files
+            self._table = self._table.refresh()
+            if made_by(self._table, self._commit_id):
+                return True
+            if unless is not None and unless(self._table):
+                return False
+            files = self._rewritten_if_outdated(files)
+            self._tried = True
+            self._try_commit(files, properties, table_properties)
+            return True
+
+        return until_committed(attempt, gave_up=self._gave_up)
+
+    def _gave_up(self, error: Exception, tries: str) -> OutputError | UnavailableError:
+        if isinstance(error, STORAGE_ERRORS):
+            return storage_failure("a commit did not succeed", self._name, error)
+        return UnavailableError(
+            "a commit did not succeed",
+            detail=f"table {self._name}, {tries}",
+            hint="other writers were faster; the rows are still staged, commit again or abort",
+        )
 
     def _may_have_landed(self) -> bool:
         """Whether a snapshot may name the staged files: they must stay when that can't be found out."""
@@ -261,7 +247,7 @@ class IcebergSink:
             self._table = self._table.refresh()
         except (*STORAGE_ERRORS, NoSuchTableError):
             return True
-        return self._landed()
+        return made_by(self._table, self._commit_id)
 
     def _try_commit(
         self, files: list[DataFile], properties: dict[str, str], table_properties: Mapping[str, str]

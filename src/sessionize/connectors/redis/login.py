@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from sessionize.connectors.passwords import PasswordPlace
-from sessionize.errors import ConfigError, MissingExtraError
+from sessionize.connectors.passwords import PasswordPlace, address_unreadable, address_with_password
+from sessionize.errors import MissingExtraError
 
 try:
     import redis
@@ -37,18 +37,9 @@ class Login:
             if not has_password:
                 redis.Redis.from_url(self.url).close()
         except ValueError:
-            # What is wrong with it may be a part of a password.
-            raise ConfigError(
-                "the address of the Redis server cannot be read",
-                detail="url (not shown, as it may hold a password)",
-                hint="write redis://host:6379/0",
-            ) from None
+            raise address_unreadable("Redis server", "url", hint="write redis://host:6379/0") from None
         if has_password:
-            raise ConfigError(
-                "the address of the Redis server has a password in it",
-                detail=f"url for {self}",
-                hint="take it out, and name an environment variable (password_env) or a file (password_file) with it",
-            )
+            raise address_with_password("Redis server", "url", str(self))
         self._password_place()
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # its own way
 
 from sessionize.testing.services import child
@@ -93,24 +93,38 @@ class KafkaServers:
         if failed:
             raise failed[0]
 
-    def committed(self, topic: str, partition: int = 0) -> list[bytes]:
-        """All values of a partition that were not taken back, in order. Errors: TimeoutError when it does not end."""
+    def records(self, topic: str, partition: int | None = None) -> list[Message]:
+        """All records of a topic, or of one partition, that were not taken back; each partition's in their order.
+
+        Errors: TimeoutError when it does not end.
+        """
         settings = {"bootstrap.servers": self.servers, "group.id": "reader", "isolation.level": "read_committed",
                     "enable.partition.eof": True, "enable.auto.commit": False}  # fmt: skip
-        consumer, values = Consumer(settings), list[bytes]()
-        consumer.assign([TopicPartition(topic, partition, 0)])
+        consumer, found = Consumer(settings), list[Message]()
         try:
-            while True:
-                message = consumer.poll(_CALL_TIMEOUT_S)
-                if message is None:
+            known = consumer.list_topics(topic, timeout=_CALL_TIMEOUT_S).topics[topic].partitions
+            left = set(known) if partition is None else {partition}
+            consumer.assign([TopicPartition(topic, number, 0) for number in left])
+            until_s = time.monotonic() + _CALL_TIMEOUT_S
+            while left:
+                messages = consumer.consume(10_000, _POLL_S)
+                if messages:
+                    until_s = time.monotonic() + _CALL_TIMEOUT_S
+                elif time.monotonic() > until_s:
                     raise TimeoutError(f"topic {topic} does not end")
-                error = message.error()
-                if error is None:
-                    values.append(bytes(message.value() or b""))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    return values
+                for message in messages:
+                    error = message.error()
+                    if error is None:
+                        found.append(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        left.discard(message.partition() or 0)
         finally:
             consumer.close()
+        return found
+
+    def committed(self, topic: str, partition: int = 0) -> list[bytes]:
+        """The values of `records` of a partition."""
+        return [bytes(message.value() or b"") for message in self.records(topic, partition)]
 
     def answers(self) -> bool:
         """Whether the broker answers now."""

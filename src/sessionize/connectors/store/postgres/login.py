@@ -10,8 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from sessionize.connectors.passwords import PasswordPlace
-from sessionize.errors import ConfigError
+from sessionize.connectors.passwords import PasswordPlace, address_unreadable, address_with_password
 
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 _SECRET = ("password", "sslpassword")
@@ -44,18 +43,10 @@ class Login:
         try:
             parts = conninfo_to_dict(self.dsn)
         except psycopg.Error:
-            # What the driver says of it may show a part of a password.
-            raise ConfigError(
-                "the address of the PostgreSQL database cannot be read",
-                detail="dsn (not shown, as it may hold a password)",
-                hint="write 'host=db.example port=5432 dbname=sessions user=writer'",
-            ) from None
+            hint = "write 'host=db.example port=5432 dbname=sessions user=writer'"
+            raise address_unreadable("PostgreSQL database", "dsn", hint=hint) from None
         if any(name in parts for name in _SECRET):
-            raise ConfigError(
-                "the address of the PostgreSQL database has a password in it",
-                detail=f"dsn for {self}",
-                hint="take it out, and name an environment variable (password_env) or a file (password_file) with it",
-            )
+            raise address_with_password("PostgreSQL database", "dsn", str(self))
         self._password_place()
 
     def __str__(self) -> str:

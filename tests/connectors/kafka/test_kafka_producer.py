@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from sessionize.connectors.generator import GeneratorSettings, LateRecord
 from sessionize.connectors.kafka.producer import avro_writer, produce_events
@@ -28,27 +28,6 @@ COMMAND = Path(sys.executable).with_name("sessionize")
 @pytest.fixture
 def name() -> str:
     return f"p-{uuid.uuid4().hex[:10]}"
-
-
-def sent(servers: str, topic: str) -> list[Message]:
-    """Every record of a topic."""
-    consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "sent", "enable.partition.eof": True, "enable.auto.commit": False}
-    )
-    partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-    found: list[Message] = []
-    ends = 0
-    until = time.monotonic() + 20
-    while ends < len(partitions):
-        assert time.monotonic() < until
-        for message in consumer.consume(1_000, 0.2):
-            if message.error() is None:
-                found.append(message)
-            else:
-                ends += 1
-    consumer.close()
-    return found
 
 
 def record_count(servers: str, topic: str) -> int:
@@ -72,7 +51,7 @@ def test_every_record_is_there_keyed_by_its_user(kafka, name, profile):
         profile=profile, users=20, events=2_000, seed=7, duplicate_fraction=0.01, broken_fraction=0.05
     )
     totals = produce_events(settings, kafka.servers, name)
-    messages = sent(kafka.servers, name)
+    messages = kafka.records(name)
     assert len(messages) == totals.records > 2_000
     users: dict[bytes, set[int | None]] = {}
     for message in messages:
@@ -112,7 +91,7 @@ def test_the_command_keeps_its_rate_and_says_who_is_late(kafka, name):
     done = command("--kafka-servers", kafka.servers, "--topic", name, "--profile", "user_activity", *options)
     assert done.returncode == 0, done.stderr
     assert "1,500 records" in done.stderr
-    messages = sent(kafka.servers, name)
+    messages = kafka.records(name)
     assert len(messages) == 1_500
     due = []
     for message in messages:
@@ -138,7 +117,7 @@ def test_late_events_are_told_one_by_one(kafka, name):
     settings = GeneratorSettings(users=10, events=500, rate_per_s=1_000.0, late_fraction=0.2, seed=3)
     totals = produce_events(settings, kafka.servers, name, on_late=told.append)
     assert len(told) == totals.late > 50
-    values = Counter(message.value() for message in sent(kafka.servers, name))
+    values = Counter(message.value() for message in kafka.records(name))
     assert all(values[record.line.rstrip(b"\n")] == 1 for record in told)
 
 
@@ -157,7 +136,7 @@ def test_ctrl_c_ends_it_with_everything_delivered(kafka, name):
     assert running.returncode == 0, said
     assert "Traceback" not in said
     written = int(said.split(" records")[0].replace(",", "").splitlines()[-1])
-    assert len(sent(kafka.servers, name)) == written
+    assert len(kafka.records(name)) == written
 
 
 def test_a_server_that_is_not_there_is_an_error(name):
@@ -208,7 +187,7 @@ def test_settings_of_the_client_come_from_a_file(kafka, name, tmp_path):
     done = command("--events", 5, "--kafka-servers", kafka.servers, "--topic", name, "--format", "avro", *file)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "schema.avsc").read_text())["type"] == "record"
-    assert len(sent(kafka.servers, name)) == 5
+    assert len(kafka.records(name)) == 5
     (tmp_path / "kafka.properties").write_text("security.protocol=nonsense\nsasl.password=hunter2hunter2\n")
     done = command("--events", 5, "--kafka-servers", kafka.servers, "--topic", name, *file[:2])
     assert done.returncode != 0

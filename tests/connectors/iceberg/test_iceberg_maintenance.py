@@ -31,11 +31,6 @@ NOW_ONLY = UpkeepSettings(keep_days=0, keep_snapshots=1)
 HOUR_S = 3600
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
-
-
 def some(number: int) -> EpochRows:
     """Rows of the same date for each number."""
     return epoch_rows(number + 1, ["a", "b", "c"])

@@ -24,16 +24,9 @@ from sessionize.connectors.iceberg import (
     table_names,
     user_sessions,
 )
-from sessionize.connectors.iceberg.sink import COMMIT_ID
+from sessionize.connectors.iceberg.commits import COMMIT_ID
 from sessionize.errors import StateError, UnavailableError
-from sessionize.testing.epoch_sinks import (
-    EPOCH_CHECKS,
-    SinkUnderTest,
-    check_name,
-    empty_rows,
-    epoch_id,
-    epoch_rows,
-)
+from sessionize.testing.epoch_sinks import EPOCH_CHECKS, SinkUnderTest, check_name, empty_rows, epoch_id, epoch_rows
 
 TABLES = {"sessions": "user_sessions", "events": "events", "late": "late_events", "rejected": "rejected_events"}
 KILLS = 20
@@ -49,11 +42,6 @@ def visible(home: Path, kind: str) -> Iterable[dict[str, Any]]:
 @pytest.mark.parametrize("check", EPOCH_CHECKS, ids=check_name)
 def test_what_every_epoch_sink_does(check: Any, tmp_path: Path) -> None:
     check(SinkUnderTest(make=lambda: IcebergEpochSink(open_catalog(tmp_path)), visible=lambda t: visible(tmp_path, t)))
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
 
 
 def table_of(catalog: Catalog, kind: str) -> Any:
@@ -225,7 +213,7 @@ def test_a_lost_answer_does_not_double(catalog: Catalog, monkeypatch: pytest.Mon
 def test_an_outage_between_two_tables_is_made_up_for_by_the_same_call(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
+    monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     sink = IcebergEpochSink(catalog)
     commit = catalog.commit_table
 

@@ -1,8 +1,6 @@
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""The sink for one table: what is written comes back, once, in few files, and only after the commit."""
+
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.exc import OperationalError
 
 from sessionize.connectors.iceberg import (
     Catalog,
@@ -21,47 +18,9 @@ from sessionize.connectors.iceberg import (
     rejected_events,
     user_sessions,
 )
-from sessionize.connectors.iceberg.sink import COMMIT_ID
-from sessionize.errors import OutputError, UnavailableError
-from sessionize.ports import Sink
+from sessionize.connectors.iceberg.commits import COMMIT_ID
 from sessionize.session.columns import REJECTED_SCHEMA, SESSION_COLUMNS, SESSION_TYPES
-
-DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
-
-
-def sessions(n: int, *, days: int = 1, user: str = "user") -> pa.Table:
-    """n sessions of n users, spread over days, in the columns that every run makes."""
-    start = np.arange(n, dtype=np.int64) % days * DAY_MS
-    return pa.table(
-        {
-            user: [f"user-{i}" for i in range(n)],
-            "session_id": [f"user-{i}_{t}" for i, t in enumerate(start)],
-            "session_start_time_ms": start,
-            "session_end_time_ms": start + 1000,
-            "event_count": np.full(n, 2),
-            "pages_visited": [["/a", "/b"]] * n,
-            "events_by_type": pa.array([[("view", 2)]] * n, SESSION_TYPES["events_by_type"]),
-        }
-    )
-
-
-def data_files(catalog: Catalog, home: Path) -> set[Path]:
-    return set((home / "warehouse").rglob("*.parquet"))
-
-
-def stored(catalog: Catalog, table: str = "user_sessions") -> pa.Table:
-    return load_table(catalog, "sessions", table).scan().to_arrow()
-
-
-def write_all(sink: Sink, *tables: pa.Table) -> None:
-    for rows in tables:
-        sink.write(rows)
-    sink.commit()
+from tests.connectors.iceberg.writing import DAY_MS, data_files, sessions, stored, write_all
 
 
 def test_rows_are_visible_only_after_commit_and_in_one_snapshot(catalog: Catalog) -> None:
@@ -127,7 +86,7 @@ def test_each_partition_is_one_file_however_many_writes_there_are(catalog: Catal
     write_all(sink, *(rows.slice(i, 50) for i in range(0, 200, 50)))
 
     buckets = stored(catalog).group_by(["session_date", "user_hash_bucket"]).aggregate([]).num_rows
-    assert len(data_files(catalog, tmp_path)) == buckets
+    assert len(data_files(tmp_path)) == buckets
     for task in sink.table.scan().plan_files():
         file = pq.read_table(task.file.file_path.removeprefix("file://"))
         assert file["user_hash_bucket"].unique().to_pylist() == [task.file.partition[1]]
@@ -147,7 +106,7 @@ def test_files_are_closed_when_there_are_more_partitions_than_open_files(
     assert sorted(stored(catalog, "events")["event_time_ms"].to_pylist()) == sorted(
         day * DAY_MS + round_ for day in range(10) for round_ in range(2)
     )
-    assert 10 < len(data_files(catalog, tmp_path)) <= 20
+    assert 10 < len(data_files(tmp_path)) <= 20
 
 
 def test_a_file_ends_at_the_target_size(catalog: Catalog, tmp_path: Path) -> None:
@@ -158,7 +117,7 @@ def test_a_file_ends_at_the_target_size(catalog: Catalog, tmp_path: Path) -> Non
         sink.write(pa.table({"user": [f"user-{i}"], "event_time_ms": [i]}))
     sink.commit()
 
-    assert len(data_files(catalog, tmp_path)) == 3
+    assert len(data_files(tmp_path)) == 3
     assert stored(catalog, "events").num_rows == 3
 
 
@@ -193,7 +152,7 @@ def test_writing_no_rows_makes_no_snapshot(catalog: Catalog, tmp_path: Path) -> 
     write_all(sink, sessions(0))
 
     assert sink.table.snapshots() == []
-    assert data_files(catalog, tmp_path) == set()
+    assert data_files(tmp_path) == set()
 
 
 def test_rejected_records_keep_their_bytes(catalog: Catalog) -> None:
@@ -209,11 +168,11 @@ def test_rejected_records_keep_their_bytes(catalog: Catalog) -> None:
 def test_abort_leaves_no_files_and_the_sink_usable(catalog: Catalog, tmp_path: Path) -> None:
     sink = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1)
     sink.write(sessions(50))
-    assert data_files(catalog, tmp_path)
+    assert data_files(tmp_path)
 
     sink.abort()
 
-    assert data_files(catalog, tmp_path) == set()
+    assert data_files(tmp_path) == set()
     sink.commit()
     assert sink.table.snapshots() == []
     write_all(sink, sessions(3))
@@ -231,7 +190,7 @@ def test_abort_after_a_commit_keeps_what_was_committed(catalog: Catalog) -> None
 
 def test_files_of_a_process_that_died_are_invisible(catalog: Catalog, tmp_path: Path) -> None:
     IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1).write(sessions(20))
-    assert len(data_files(catalog, tmp_path)) > 5
+    assert len(data_files(tmp_path)) > 5
 
     assert stored(open_catalog(tmp_path)).num_rows == 0
     write_all(IcebergSink(catalog, user_sessions(), table="user_sessions"), sessions(2))
@@ -278,147 +237,6 @@ def test_many_small_commits_do_not_pile_up_manifests(catalog: Catalog) -> None:
     assert snapshot is not None
     assert len(snapshot.manifests(sink.table.io)) < 6
     assert stored(catalog, "rejected_events").num_rows == 12
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        pa.table({"user": ["ann", None], "event_time_ms": [1, 2]}),
-        pa.table({"user": pa.DictionaryArray.from_arrays([0, 1], ["ann", None]), "event_time_ms": [1, 2]}),
-        pa.table({"user": ["ann"], "event_time_ms": pa.array([None], pa.int64())}),
-    ],
-)
-def test_a_required_value_that_is_missing(catalog: Catalog, rows: pa.Table) -> None:
-    sink = IcebergSink(catalog, events(), table="events")
-
-    with pytest.raises(OutputError, match="required column has an empty value"):
-        sink.write(rows)
-
-
-@pytest.mark.parametrize("column", ["user", "event_time_ms"])
-def test_a_required_column_that_is_missing(catalog: Catalog, column: str) -> None:
-    rows = pa.table({"user": ["ann"], "event_time_ms": [1]}).drop_columns([column])
-
-    with pytest.raises(OutputError, match="required column is missing") as caught:
-        IcebergSink(catalog, events(), table="events").write(rows)
-
-    assert repr(column) in str(caught.value)
-
-
-def test_after_a_failed_write_only_abort_is_left(catalog: Catalog, tmp_path: Path) -> None:
-    sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
-    sink.write(pa.table({"user": ["ann"], "event_time_ms": [1]}))
-    with pytest.raises(OutputError):
-        sink.write(pa.table({"user": ["ann"], "event_time_ms": ["soon"]}))
-
-    with pytest.raises(OutputError, match="incomplete write"):
-        sink.write(pa.table({"user": ["ann"], "event_time_ms": [2]}))
-    with pytest.raises(OutputError, match="incomplete write"):
-        sink.commit()
-    sink.abort()
-
-    assert data_files(catalog, tmp_path) == set()
-    write_all(sink, pa.table({"user": ["ann"], "event_time_ms": [3]}))
-    assert stored(catalog, "events")["event_time_ms"].to_pylist() == [3]
-
-
-@contextmanager
-def files_limited_to(size_bytes: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_disk_that_takes_no_more_loses_nothing_that_was_there(catalog: Catalog, tmp_path: Path) -> None:
-    sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=1)
-    write_all(sink, pa.table({"user": ["ann"], "event_time_ms": [1]}))
-    before = data_files(catalog, tmp_path)
-    noise = [np.random.default_rng(i).bytes(400_000).hex() for i in range(4)]
-
-    with files_limited_to(50_000), pytest.raises(UnavailableError, match="rows cannot be written"):
-        sink.write(pa.table({"user": ["bob"] * 4, "event_time_ms": [2] * 4, "properties": noise}))
-    sink.abort()
-
-    assert data_files(catalog, tmp_path) == before
-    assert stored(catalog, "events")["user"].to_pylist() == ["ann"]
-
-
-class LostAnswer:
-    """Lets a catalog's commit through and then loses its answer, as often as told."""
-
-    def __init__(self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, *, times: int, land: bool) -> None:
-        self.left = times
-        commit = catalog.commit_table
-
-        def lossy(*arguments: Any) -> object:
-            if self.left == 0:
-                return commit(*arguments)
-            self.left -= 1
-            if land:
-                commit(*arguments)
-            raise OperationalError("UPDATE", None, Exception("database is locked"))
-
-        monkeypatch.setattr(catalog, "commit_table", lossy)
-
-
-@pytest.mark.parametrize("land", [True, False])
-def test_a_lost_answer_neither_doubles_nor_loses_rows(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, land: bool
-) -> None:
-    sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
-    sink.write(sessions(10))
-    LostAnswer(catalog, monkeypatch, times=1, land=land)
-
-    sink.commit()
-
-    assert stored(catalog).num_rows == 10
-    assert len(load_table(catalog, "sessions", "user_sessions").snapshots()) == 1
-
-
-def test_a_commit_that_never_succeeds_can_be_repeated_or_aborted(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
-    sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
-    sink.write(sessions(10))
-    broken = LostAnswer(catalog, monkeypatch, times=-1, land=False)
-
-    with pytest.raises(UnavailableError, match="did not succeed"):
-        sink.commit()
-    broken.left = 0
-    sink.commit()
-    assert stored(catalog).num_rows == 10
-
-    kept = data_files(catalog, tmp_path)
-    sink.write(sessions(10))
-    broken.left = -1
-    with pytest.raises(UnavailableError, match="did not succeed"):
-        sink.commit()
-    sink.abort()
-    assert data_files(catalog, tmp_path) == kept
-
-
-def test_abort_after_an_interrupted_commit_that_went_through_keeps_its_files(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
-    sink.write(sessions(10))
-    commit = catalog.commit_table
-
-    def interrupted(*arguments: Any) -> object:
-        commit(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(catalog, "commit_table", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        sink.commit()
-    monkeypatch.undo()
-    sink.abort()
-
-    assert stored(catalog).num_rows == 10
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

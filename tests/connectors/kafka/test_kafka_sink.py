@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import REJECTED_SCHEMA, SessionColumns
+from sessionize.testing.services.kafka import KafkaServers
 
 SCHEMA = SessionColumns(("user", "session_id", "event_count", "events_by_type", "session_date")).schema("user_id")
 
@@ -79,22 +80,8 @@ def opened(servers: str, name: str, **options) -> KafkaEpochSink:
 
 def seen(servers: str, topic: str) -> list[tuple[str, dict[str, object]]]:
     """Key and value of every committed record of a topic."""
-    consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "seen", "enable.partition.eof": True, "enable.auto.commit": False}
-    )
-    partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-    found, ended = [], set[int | None]()
-    until = time.monotonic() + 20
-    while len(ended) < len(partitions):
-        assert time.monotonic() < until
-        for message in consumer.consume(1_000, 0.2):
-            if message.error() is not None:
-                ended.add(message.partition())
-            else:
-                found.append(((message.key() or b"").decode(), json.loads(message.value())))
-    consumer.close()
-    return found
+    found = KafkaServers(servers).records(topic)
+    return [((message.key() or b"").decode(), json.loads(message.value() or b"")) for message in found]
 
 
 def epochs_seen(servers: str, topic: str) -> list[int]:

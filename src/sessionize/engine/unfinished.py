@@ -14,7 +14,7 @@ from sessionize.durable import sync_folder
 from sessionize.errors import OutputError
 
 
-class Pending:
+class Unfinished:
     """The unfinished work in a folder. Errors: OutputError when the disk does not take it."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,5 +1,4 @@
 import datetime as dt
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -13,7 +12,6 @@ from sessionize.connectors.iceberg import (
     IcebergSink,
     TableLayout,
     events,
-    open_catalog,
     open_table,
     rejected_events,
     user_sessions,
@@ -21,11 +19,6 @@ from sessionize.connectors.iceberg import (
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import REJECTED_SCHEMA, SESSION_COLUMNS
 from sessionize.session.ids import user_hash_buckets
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
 
 
 @given(st.lists(st.text(), min_size=1))

@@ -176,7 +176,7 @@ def test_writers_that_are_always_faster_leave_no_files(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, before = data_files(tmp_path), stored(catalog)
-    monkeypatch.setattr("sessionize.connectors.iceberg.replacing._WAIT_MAX_S", 0.0)
+    monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     interrupt(monkeypatch, *[lambda _: CommitFailedException("too late")] * 10)
     with pytest.raises(OutputError, match=r"(?s)commit did not succeed.*nothing was changed"):
         replace(catalog, sessions(("b", 0, 0)), sessions(("b", 1, 1)))

@@ -72,7 +72,7 @@ def test_a_wrong_password_is_refused_and_not_shown(postgres: PostgresServer, tmp
 
 
 def test_a_postgres_that_stops_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink._WAIT_MAX_S", 0.0)
+    monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     with PostgresServer() as server:
         monkeypatch.setenv("PGPASSWORD", server.password)
         settings = postgres_settings(server)

@@ -1,5 +1,4 @@
 import datetime as dt
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -11,18 +10,12 @@ from sessionize.connectors.iceberg import (
     PruningRow,
     bucket_spread,
     events,
-    open_catalog,
     planned,
     printed_rows,
     pruning_report,
     user_sessions,
 )
 from sessionize.errors import ConfigError
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
 
 
 def grid(catalog: Catalog) -> IcebergSink:

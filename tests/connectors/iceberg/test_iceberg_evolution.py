@@ -18,11 +18,6 @@ from sessionize.connectors.iceberg import (
 from sessionize.errors import OutputError
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return open_catalog(tmp_path)
-
-
 def write(catalog: Catalog, *parts: dict[str, object], buffer_bytes_max: int = 1 << 20) -> IcebergSink:
     sink = IcebergSink(catalog, events(), table="events", buffer_bytes_max=buffer_bytes_max)
     for part in parts:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine import fixed_names
-from sessionize.engine.fixed_names import FixedNames
+from sessionize.kernel import fixed_names
+from sessionize.kernel.fixed_names import FixedNames
 
 # few different characters, so that strings come again; of one and of two bytes, and zero, which is also the padding
 LETTERS = "ab\0é"
