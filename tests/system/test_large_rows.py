@@ -29,7 +29,8 @@ LIMIT_BYTES = 50_000
 
 def pipeline(folder: Path, kafka: KafkaServers, topic: str, out: str) -> PipelineConfig:
     path = folder / "p.toml"
-    path.write_text('name = "p"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
+    # the broker is shared, and only one process may write to it under a name
+    path.write_text('name = "large-rows"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
     keys = {
         "input.kafka.servers": kafka.servers,
         "input.kafka.topic": topic,
