@@ -118,7 +118,7 @@ def test_an_epoch_that_nobody_has_is_repeated_without_them(pipeline: Pipeline) -
     told: list[str] = []
 
     class Log:
-        def trouble(self, what: str, which: str) -> None:
+        def warning(self, what: str, which: str) -> None:
             told.append(f"{what}: {which}")
 
         def __getattr__(self, name: str) -> Callable[..., None]:
