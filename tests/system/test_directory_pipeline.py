@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sessionize.app import streaming
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.streaming import open_stream
 from sessionize.connectors.files.follow_book import Book
@@ -246,17 +247,19 @@ def test_an_empty_directory_and_one_with_nothing_usable(tmp_path: Path) -> None:
     assert time.monotonic() - started < TIMEOUT_S
 
 
-def test_an_epoch_ends_early_when_its_rows_are_large(tmp_path: Path) -> None:
+def test_an_epoch_ends_early_when_its_rows_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte on the disk, much more of text that is the same in each row."""
     config = pipeline(tmp_path, stream__epoch="1h")
     with gzip.open(tmp_path / "large.gz", "wb", compresslevel=1) as file:
-        for n in range(900):
-            file.write(lines([{"user": "u", "ts": START_MS + n * 3_600_000, "id": str(n), "page": "p" * 200_000}]))
+        for n in range(400):
+            file.write(lines([{"user": "u", "ts": START_MS + n * 3_600_000, "id": str(n), "page": "p" * 100_000}]))
     put(config, "large.ndjson.gz", (tmp_path / "large.gz").read_bytes(), age_s=0)
     epochs: list[int] = []
+    tempo = replace(streaming.tempo_of(config), epoch_bytes_max=10 << 20, once=True)
+    monkeypatch.setattr(streaming, "tempo_of", lambda _: tempo)
     totals = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
-    assert totals.consumed == totals.sessions == 900
-    assert 300 < max(epochs) < 800
+    assert totals.consumed == totals.sessions == 400
+    assert 100 <= max(epochs) < 250
 
 
 def test_a_million_rejects_of_two_bytes_do_not_come_at_once(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The source where something fails: records that are gone, settings that cannot be, brokers that are away."""
 
 import time
+import uuid
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 
+from sessionize.connectors.kafka import silence
 from sessionize.connectors.kafka.source import KafkaSource
 from sessionize.errors import ConfigError, InputError, UnavailableError
 from sessionize.ports import StreamBatch
@@ -135,6 +137,31 @@ def test_while_the_broker_is_away_every_poll_says_so_until_it_answers(own_kafka)
                 continue
         for _ in range(5):
             source.poll(timeout_s=0.2, now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_partition_that_the_client_has_lost_sight_of_is_read_on(kafka, monkeypatch, bounded):
+    """Paused in the client without our knowing, as when a pause and an assignment meet there; others go on."""
+    monkeypatch.setattr(silence, "_STUCK_S", 0.3)
+    topic = kafka.create_topic(f"t-{uuid.uuid4().hex[:12]}", 2)
+    for partition in (0, 1):
+        kafka.send(topic, clicks(0, 500), partition=partition)
+    with source_of(kafka.servers, topic, until_now=bounded, batch_records=100) as source:
+        batches = until(source, lambda found: consumed(found) >= 100)
+        source._consumer.pause([TopicPartition(topic, 1)])
+        batches += to_end(source)
+    assert times(batches) == {f"{topic}[{partition}]": list(range(500)) for partition in (0, 1)}
+    assert set(ranges(batches).values()) == {(0, 500)}
+
+
+def test_silence_counts_the_time_that_was_waited_for_a_partition_alone():
+    silences = silence.Silences()
+    assert not silences.are_too_long({"a", "b"}, set(), 14.0)
+    assert not silences.are_too_long({"a", "b"}, {"a"}, 0.5)
+    assert silences.are_too_long({"a", "b"}, {"a"}, 0.5)
+    assert not silences.are_too_long({"a", "b"}, set(), 14.0)  # begun anew, with all
+    assert not silences.are_too_long(set(), set(), 100.0)  # they have come to their ends
+    assert not silences.are_too_long({"b"}, set(), 14.0)
 
 
 class FailingOnce:

@@ -27,17 +27,15 @@ from sessionize.connectors.kafka.client import (
     topic_partitions,
     unavailable,
 )
-from sessionize.connectors.kafka.fetched import Fetched, fetched
+from sessionize.connectors.kafka.fetched import Fetched, fetch
 from sessionize.connectors.kafka.partitions import check_instance, check_partitions, parse_partitions, share
+from sessionize.connectors.kafka.silence import Silences
 from sessionize.errors import ConfigError, InputError, SessionizeError, UnavailableError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.records import JsonRecords, RecordDecoder
 from sessionize.ports import Positions, Ranges, StreamBatch
 
 _BATCH_RECORDS = 50_000
-# Of the client, in one call: messages are large objects, and more of them would outgrow the processor's cache before
-# they are taken apart (two fifths of the cost of consuming).
-_CALL_MESSAGES = 2_000
 _PROBE_EVERY_S = 1.0
 _TELL_AFTER_S = 3.0  # how long nothing came from servers that do not answer before it is told; a restart may be shorter
 _LOG = logging.getLogger("sessionize.input.kafka")
@@ -94,6 +92,7 @@ class KafkaSource:
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
         self._assigned = self._reads = False  # _reads: the client has records to hand out
+        self._silences = Silences()
         self._skipped: dict[str, int] = {}
         self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
         self._asked_s = self._heard_s = time.monotonic()  # when we last asked for the partitions, and last got records
@@ -147,8 +146,14 @@ class KafkaSource:
         if self._bounds.there and before >= self._mine:
             return []
         self._look_after_servers()
+        began_s = time.monotonic()
         batches = self._batches(timeout_s, self._latest_ms(now_ms), self._bounds.ends)
-        self._pause(self._bounds.reached(self._positions) - before)
+        reached = self._bounds.reached(self._positions)
+        self._pause(reached - before)
+        lagging = frozenset(map(self._place, self._mine - self._at_end - reached))
+        heard = {batch.partition for batch in batches}
+        if self._silences.are_too_long(lagging, heard, time.monotonic() - began_s):
+            self._assigned = False  # the next poll fetches anew; what came with this one is not to be lost
         return batches
 
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
@@ -291,20 +296,6 @@ class KafkaSource:
         if min(self._log.down_s, time.monotonic() - self._heard_s) > min(_TELL_AFTER_S, self._unavailable_after_s):
             raise unavailable(self._servers, self._log.last)
 
-    def _fetch(self, timeout_s: float) -> dict[int, Fetched]:
-        """At most batch_records of what the client has, waiting for the first."""
-        found: dict[int, Fetched] = {}
-        left = self._batch_records
-        messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0)
-        if not messages and timeout_s > 0:
-            messages = self._consumer.consume(1, timeout_s)
-        while messages:
-            self._heard_s = time.monotonic()
-            fetched(messages, found)
-            left -= len(messages)
-            messages = self._consumer.consume(min(_CALL_MESSAGES, left), 0) if left > 0 else []
-        return found
-
     # ---- records ----
 
     def _latest_ms(self, now_ms: int) -> int | None:
@@ -316,7 +307,8 @@ class KafkaSource:
         """By partition, in the order of offsets; only records below ends. Nothing has moved when it raises."""
         before = dict(self._positions)
         try:
-            parts = self._fetch(timeout_s)
+            parts = fetch(self._consumer, self._batch_records, timeout_s)
+            self._heard_s = time.monotonic() if parts else self._heard_s
             for p, part in parts.items():
                 for error in part.errors:
                     self._judge(p, error, (ends or {}).get(p))
