@@ -83,7 +83,7 @@ def test_a_wall_clock_that_jumps(tmp_path: Path, kafka: KafkaServers) -> None:
     )
     for _ in range(4):
         with pytest.raises(Crash):
-            run(config, clock=Jumping(), on_step=crash_before("commit"))
+            run(config, clock=Jumping(), on_step=crash_before("commit", 2))
     totals = run(config, clock=Jumping())
     accepted = iceberg_rows(config.home, "events") + iceberg_rows(config.home, "late_events")
     rejected = iceberg_rows(config.home, "rejected_events")

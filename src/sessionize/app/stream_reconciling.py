@@ -122,7 +122,7 @@ class StreamReconciler:
 
     def _failed(self, error: Exception) -> None:
         if self._log is not None:
-            self._log.problem("reconcile failed", error)
+            self._log.failed("reconcile failed", error)
 
 
 def stream_reconciler(

@@ -130,7 +130,7 @@ def open_stream(
                 epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
                 status=outages.status,
                 step=on_step,
-                trouble=log.trouble if log is not None else (lambda what, which: None),
+                warning=log.warning if log is not None else (lambda what, which: None),
             ),
             clock=clock,
             stopping=stopping,

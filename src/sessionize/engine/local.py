@@ -71,7 +71,7 @@ class LocalEngine:
         self._stopping = stopping or threading.Event()
         hear = listeners or Listeners()
         self._on_epoch, self._on_status = hear.epoch, hear.status
-        self._on_step, self._on_trouble = hear.step, hear.trouble
+        self._on_step, self._on_warning = hear.step, hear.warning
         self._told_error = checkpoints.merge_error
         self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
         self._writing: Future[None] | None = None
@@ -285,7 +285,7 @@ class LocalEngine:
         found = self._patience.call("state", self._checkpoints.recover)
         if found is not None:
             for which in found.damaged:
-                self._on_trouble("damaged", which)
+                self._on_warning("damaged", which)
             self._restore(found)
         plans = found.plans if found is not None else ()
         self._check_sinks(begun=plans[-1].epoch if plans else self._last_epoch)
@@ -301,7 +301,7 @@ class LocalEngine:
             self._has[name] = last = self._patience.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
             warning = check_agreement(name, last, writer=self._writer, done=self._last_epoch, begun=begun)
             if warning is not None:
-                self._on_trouble("output-new", warning)
+                self._on_warning("output-new", warning)
 
     def _restore(self, found: Recovered) -> None:
         if found.header is not None and found.state is not None:
@@ -330,7 +330,7 @@ class LocalEngine:
         self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
         anew = planned_anew(plan, epoch.records, self._has)
         if anew is not None:
-            self._on_trouble("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
+            self._on_warning("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
             self._patience.call("state", lambda: self._checkpoints.begin_plan(anew))
         self._write(self._advance(epoch, anew or plan))
 
@@ -340,7 +340,7 @@ class LocalEngine:
         """Once for each merge that failed; the next ones try again."""
         error = self._checkpoints.merge_error
         if error is not None and error is not self._told_error:
-            self._on_trouble("merge-failed", str(error))
+            self._on_warning("merge-failed", str(error))
         self._told_error = error
 
     def _book(self) -> None:
