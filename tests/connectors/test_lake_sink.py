@@ -1,4 +1,5 @@
 import datetime as dt
+import errno
 import io
 import json
 import os
@@ -123,14 +124,14 @@ def test_a_writer_that_cannot_name_a_file(writer: str, tmp_path: Path) -> None:
         ParquetLakeSink(tmp_path).write_epoch(epoch_id(1, writer=writer), epoch_rows(1))
 
 
-def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_any_more_leaves_nothing_half_done(tmp_path: Path) -> None:
     sink = ParquetLakeSink(tmp_path)
     noise = [np.random.default_rng(i).bytes(400_000).hex() for i in range(4)]
     events = pa.table({"user": ["bob"] * 4, "event_time_ms": [2] * 4, "properties": noise})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(UnavailableError, match="full"):
+        with pytest.raises(OutputError, match="File too large"):
             sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -138,6 +139,23 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path) -> None:
 
     sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
     assert set(files(tmp_path)) == {"_epochs/writer-1.json", "event_date=1970-01-01/writer-1.parquet"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_is_full_or_fails_is_worth_waiting_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    sink = ParquetLakeSink(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", refused)
+        with pytest.raises(UnavailableError, match=os.strerror(code)):
+            sink.write_epoch(epoch_id(1), epoch_rows(1))
+    assert files(tmp_path) == {}
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    assert "_epochs/writer-1.json" in files(tmp_path)
 
 
 def test_a_place_that_cannot_be_a_folder(tmp_path: Path) -> None:
