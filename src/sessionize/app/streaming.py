@@ -37,7 +37,7 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
-    read: "_Read"
+    read: "_RecordsRead"
     reconciler: StreamReconciler | None = None
 
     def run(self) -> Totals:
@@ -57,7 +57,7 @@ class StreamRun:
 
 
 @dataclass(slots=True)
-class _Read:
+class _RecordsRead:
     """What this run has read. Bad records after others that were good are nothing to fail for."""
 
     consumed: int = 0
@@ -91,10 +91,10 @@ def open_stream(
     clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
     stopping is set meanwhile.
     """
-    writer, tempo = writer_name(config), tempo_of(config)
-    read = _Read()
+    writer, tempo, input_name = writer_name(config), tempo_of(config), name_of_input(config)
+    read = _RecordsRead()
     outages = Outages(
-        source="kafka input" if config.output.kafka is not None else config.input.kind,
+        source=input_name,
         on_status=on_status,
         on_away=(lambda away: None) if log is None else log.away,
     )
@@ -104,7 +104,7 @@ def open_stream(
     with ExitStack() as opened:
         checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
-        source = opening.call(config.input.kind, lambda: open_source(config, writer))
+        source = opening.call(input_name, lambda: open_source(config, writer))
         opened.callback(source.close)
         job = config.job(source.event_columns, source.user_name)
         sinks: dict[str, EpochSink] = {}
@@ -153,6 +153,12 @@ def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
             each(report)
 
     return told
+
+
+def name_of_input(config: PipelineConfig) -> str:
+    """What the input is called where somebody hears who is away: not as an output is."""
+    kind = config.input.kind
+    return "kafka input" if kind == "kafka" and config.output.kafka is not None else kind
 
 
 def writer_name(config: PipelineConfig) -> str:
