@@ -273,9 +273,7 @@ class CatalogSection(Section):
 class StreamSection(Section):
     """How a stream moves."""
 
-    epoch: kinds.PositiveLength = key(
-        "10s", "How often what was read becomes durable and visible, all of it at once.", example="1m"
-    )
+    epoch: kinds.PositiveLength = key("10s", "How often what was read becomes durable and visible.", example="1m")
     epoch_rows: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = key(
         1_000_000, "An epoch ends early with about so many records.", example=100_000, unit="records"
     )
