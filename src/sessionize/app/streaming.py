@@ -25,7 +25,6 @@ from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.ports import EpochSink
-from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
@@ -115,8 +114,7 @@ def open_stream(
         feed = None
         if view is not None:
             opened.callback(view.close)
-            every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
-            feed = LiveFeed(view, every_s=every_s, on_outage=lambda error: outages.note("redis", error))
+            feed = LiveFeed(view, every_s=config.stream.live_s, on_outage=lambda error: outages.note("redis", error))
         enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
             source,
@@ -174,16 +172,12 @@ def writer_name(config: PipelineConfig) -> str:
 def tempo_of(config: PipelineConfig) -> Tempo:
     """How the engine moves."""
     stream = config.stream
-
-    def seconds(key: str) -> float:
-        return parse_duration_ms(getattr(stream, key), name=f"stream.{key}") / 1000
-
     return Tempo(
-        epoch_s=seconds("epoch"),
+        epoch_s=stream.epoch_s,
         epoch_rows_max=stream.epoch_rows,
-        poll_s=seconds("poll"),
-        idle_after_s=seconds("idle_after"),
-        outage_s_max=seconds("outage"),
+        poll_s=stream.poll_s,
+        idle_after_s=stream.idle_after_s,
+        outage_s_max=stream.outage_s,
         once=config.run.once,
         drain=stream.drain,
     )
