@@ -1,5 +1,6 @@
 """Tables after reconciling, against a batch over everything that was archived; beside an engine that goes on."""
 
+import errno
 import fcntl
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from sessionize.connectors.iceberg import (
     LATE_EVENTS,
     USER_SESSIONS,
     IcebergEpochSink,
+    archive,
     load_table,
     open_catalog,
     user_sessions,
@@ -310,6 +312,30 @@ def test_a_row_lost_to_somebody_else_changes_nothing(engine: Engine, monkeypatch
     with pytest.raises(OutputError, match="not in the table any more"):
         reconciled(engine)
     assert stored(engine.config)[col.EVENT_COUNT].to_pylist() == [3]
+
+
+def test_storage_that_is_away_may_be_back_later(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.epoch([("a", 0), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 10)], 590)
+
+    class Away:
+        """Rows that are asked for and do not come."""
+
+        def __init__(self, data: Any) -> None:
+            self.schema = real(data).schema
+
+        def scanner(self, **_: Any) -> "Away":
+            return self
+
+        def to_batches(self) -> None:
+            raise OSError(errno.ETIMEDOUT, "no answer in time")
+
+    real = archive._dataset
+    with monkeypatch.context() as away:
+        away.setattr(archive, "_dataset", Away)
+        with pytest.raises(UnavailableError, match="no answer in time"):
+            reconciled(engine)
+    assert reconciled(engine).replaced == 1
 
 
 def test_what_cannot_be_reconciled_says_why(tmp_path: Path, engine: Engine) -> None:

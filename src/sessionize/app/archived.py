@@ -10,7 +10,7 @@ import pyarrow as pa
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.engine.batch import Job
-from sessionize.engine.reconcile import REVISION, Replacement
+from sessionize.engine.reconcile import Replacement
 from sessionize.engine.reconciliation import Dates
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
@@ -121,7 +121,7 @@ class ArchivedTables:
         from sessionize.connectors.iceberg.archive import Wanted, rows_of
 
         job = self.job
-        known = frozenset(job.columns.schema(job.user_name).names) | {REVISION}
+        known = frozenset(job.columns.schema(job.user_name).names) | {col.REVISION}
         wanted = Wanted(users, buckets, dates)
         return rows_of(self.sessions_table, wanted, user_name=job.user_name, date=col.SESSION_DATE, only=known)
 

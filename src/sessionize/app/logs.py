@@ -73,9 +73,7 @@ class StreamLog:
             self._log.error(event, problem=f"{type(error).__name__}: {error}")
 
     def warning(self, what: str, which: str) -> None:
-        """Something of the state that the run does without: damaged files, a merge that is tried again later,
-        an output that has nothing of what came before.
-        """
+        """Something that the run does without (stream_options.Listeners.warning), as a warning `state-<what>`."""
         self._log.warning(f"state-{what}", problem=which)
 
     @contextmanager

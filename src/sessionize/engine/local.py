@@ -33,7 +33,7 @@ from sessionize.session import columns as col
 
 
 @dataclass(slots=True)
-class _Written:
+class _Outgoing:
     """An epoch that is processed and planned, on its way through the sinks."""
 
     plan: Plan
@@ -193,12 +193,11 @@ class LocalEngine:
         self._on_step("plan")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
         self._on_step("planned")
-        written = self._advance(epoch, plan)
-        self._writing = self._thread.submit(self._write, written)
+        outgoing = self._advance(epoch, plan)
+        self._writing = self._thread.submit(self._write, outgoing)
 
-    def _advance(self, epoch: Epoch, plan: Plan) -> _Written:
+    def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
-        started_s = self._clock.monotonic_s()
         events = event_rows(epoch.events, self._job.user_name)
         enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
@@ -237,7 +236,6 @@ class LocalEngine:
             late=rows.late.num_rows,
             rejected=rows.rejected.num_rows,
             seconds=seconds,
-            advance_s=self._clock.monotonic_s() - started_s,
             write_s=0.0,
             watermark_ms=rows.watermark_ms,
             open_sessions=self._sessionizer.open_sessions,
@@ -245,24 +243,24 @@ class LocalEngine:
             totals=replace(self._totals, rejected_by_reason=dict(self._totals.rejected_by_reason)),
             reasons={r["values"]: r["counts"] for r in rows.rejected["reason"].value_counts().to_pylist()},
         )
-        return _Written(plan, rows, changes, header, report)
+        return _Outgoing(plan, rows, changes, header, report)
 
     # ---- write and commit ----
 
-    def _write(self, written: _Written) -> None:
+    def _write(self, outgoing: _Outgoing) -> None:
         """Runs beside the next epoch's polls: nothing here touches the state."""
         started_s = self._clock.monotonic_s()
-        epoch = EpochId(self._writer, written.plan.epoch, written.plan.digest)
+        epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
         for name, sink in self._sinks.items():
             self._on_step(f"write {name}")
-            self._patience.call(name, lambda sink=sink: sink.write_epoch(epoch, written.rows))  # type: ignore[misc]
+            self._patience.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.rows))  # type: ignore[misc]
         self._on_step("commit")
         self._patience.call(
-            "state", lambda: self._checkpoints.commit(written.plan.epoch, written.header, written.changes)
+            "state", lambda: self._checkpoints.commit(outgoing.plan.epoch, outgoing.header, outgoing.changes)
         )
         self._on_step("committed")
         self._tell_merge_error()
-        report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
+        report = replace(outgoing.report, write_s=self._clock.monotonic_s() - started_s)
         with self._telling:
             self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)

@@ -1,5 +1,6 @@
 """A followed directory: every file once, in order, through kills at any batch, and never half a file."""
 
+import errno
 import gzip
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from sessionize.connectors.files.follow import PARTITION, STRIDE, DirectorySource
 from sessionize.connectors.files.follow_book import Book
 from sessionize.connectors.files.follow_folder import Folder
-from sessionize.errors import InputError, StateError, UnavailableError
+from sessionize.errors import InputError, OutputError, StateError, UnavailableError
 from sessionize.formats.dialects import dialect_named
 from sessionize.ports import StreamBatch
 
@@ -291,6 +292,23 @@ def test_every_flipped_bit_of_the_book_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(whole.splitlines(keepends=True)[1])
     with pytest.raises(StateError, match=r"(?s)damaged.*file 1 follows file -1"):
         Book(path)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, UnavailableError), (errno.EACCES, OutputError)])
+def test_a_book_that_cannot_be_written_is_told_and_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
+) -> None:
+    def refused(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    put(tmp_path / "in" / "a.ndjson", lines("a", 3))
+    following = source(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", refused)
+        with pytest.raises(kind, match=os.strerror(code)):
+            following.poll(timeout_s=0, now_ms=NOW_MS)
+    assert (tmp_path / "state" / "book").read_bytes() == b""
+    assert users(list(everything(following))) == expected(("a", 3))
 
 
 def test_a_file_that_was_taken_up_and_not_read_for_good_is_taken_up_anew(tmp_path: Path) -> None:

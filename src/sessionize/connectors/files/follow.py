@@ -43,7 +43,7 @@ class DirectorySource:
     kept beside the checkpoints. settle_s: how long a file must have been left alone; broken_after_s: one that cannot be
     read. max_future_ms: events later than the moment their file was taken up plus this are rejected. until_now: read
     only files that are there now. batch_bytes, batch_records: of text, unpacked, and of records, about as much as makes
-    a batch. Errors: InputError for a directory that does not exist, StateError for a damaged book.
+    a batch. Errors: InputError for a directory that does not exist; those of Book.
     """
 
     def __init__(
@@ -107,7 +107,8 @@ class DirectorySource:
         file has nothing but blank lines for a while.
 
         Errors: InputError when a file that was begun is gone or changed; UnavailableError when a file or a directory
-        cannot be reached. After an error the file at hand is taken up again where it was, before any other.
+        cannot be reached; those of Book. After an error the file at hand is taken up again where it was, before any
+        other.
         """
         try:
             return self._polled(timeout_s, now_ms)

@@ -14,6 +14,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import CORRUPT_PARQUET, Fault, Rejects
@@ -47,7 +48,8 @@ class ParquetReader:
     def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
         """The batches of one file, each with its share of size_bytes.
 
-        Errors: InputError when the file has no readable footer, or lacks a mapped column.
+        Errors: InputError when the file has no readable footer, or lacks a mapped column; UnavailableError when the
+        disk fails, which is no damage.
         """
         file = _opened(path)
         with file:
@@ -91,14 +93,15 @@ class _Groups:
         with self._opened() as file:
             for number, row_count in enumerate(self.row_counts):
                 done = 0
-                slices = file.iter_batches(
-                    slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False
-                )
                 try:
+                    slices = file.iter_batches(
+                        slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False
+                    )
                     for batch in slices:
                         yield self._decoded(pa.table(batch), self._rows_before[number] + done), len(batch)
                         done += len(batch)
                 except _UNREADABLE as error:
+                    _check_damage(self._path, error)
                     yield self._torn(number, done, error), row_count - done
 
     def _whole(self, number: int) -> tuple[Decoded, int]:
@@ -108,6 +111,7 @@ class _Groups:
             with self._opened(plain_users=plain_users) as file:
                 table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
         except _UNREADABLE as error:
+            _check_damage(self._path, error)
             return self._torn(number, 0, error), row_count
         return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
 
@@ -128,9 +132,13 @@ class _Groups:
             for path in paths
             if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column]) and not (plain_users and column == USER)
         ]
-        return pq.ParquetFile(
-            self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
-        )
+        try:
+            return pq.ParquetFile(
+                self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
+            )
+        except OSError as error:
+            _check_damage(self._path, error)
+            raise
 
     def _decoded(self, table: pa.Table, rows_before: int, *, plain_users: bool = False) -> Decoded:
         return self._tabular.decode(
@@ -146,10 +154,17 @@ class _Groups:
         return Decoded(nothing.events, rejects.take())
 
 
+def _check_damage(path: str, error: Exception) -> None:
+    """Errors: those of file_failure when it was the system that failed: what is wrong with the bytes has no errno."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise file_failure(path, error) from error
+
+
 def _opened(path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except _UNREADABLE as error:
+        _check_damage(path, error)
         raise InputError(
             "a Parquet file cannot be read",
             detail=f"{path}: {error}",

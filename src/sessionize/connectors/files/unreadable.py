@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from sessionize.durable import may_pass
 from sessionize.errors import InputError, UnavailableError
 from sessionize.formats.faults import Fault, Rejects
 from sessionize.formats.judging import DECODED_TYPES
@@ -28,6 +29,21 @@ def why_unreadable(path: str, error: InputError) -> str:
     except OSError as unreachable:
         raise UnavailableError("a file cannot be read now", detail=f"{path}: {unreachable.strerror}") from unreachable
     return " ".join(f"{error.message}: {error.detail or ''}".split()).rstrip(": ")
+
+
+def file_failure(what: str, error: OSError) -> InputError | UnavailableError:
+    """The error for a file that the system does not give to us, which says nothing about its content.
+
+    what: the path, and which part of it. UnavailableError when the same may succeed later.
+    """
+    detail = f"{what}: {error.strerror or error}"
+    if may_pass(error):
+        return UnavailableError(
+            "a file cannot be read now", detail=detail, hint="mend the disk or the network: nothing was lost"
+        )
+    return InputError(
+        "a file cannot be read", detail=detail, hint="check that it is still there and that you may read it"
+    )
 
 
 def set_aside(path: str, why: str, columns: Iterable[str]) -> EventBatch:
