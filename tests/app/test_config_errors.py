@@ -296,6 +296,7 @@ def test_a_hostile_key_or_value_is_shown_short_and_without_control_characters(tm
         "settings = ['sasl.password=hunter2']",
         "settings = ['client.id=x', 'schema.registry.basic.auth.user.info=me:hunter2']",
         "format = 'avro'\nschema_registry = 'http://me:hunter2@127.0.0.1:8081'",
+        "format = 'avro'\nschema_registry = 'http://me:hunter2/x@127.0.0.1:8081'",
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
@@ -308,6 +309,9 @@ def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str
     "text",
     [
         "[output.postgres]\ndsn = 'postgresql://me:hunter2@db/sessions'",
+        "[output.postgres]\ndsn = 'postgresql://me:x/hunter2@db/sessions'",
+        "[output.postgres]\ndsn = 'postgresql://me:x#hunter2?@db/sessions'",
+        "[output.redis]\nurl = 'redis://:x/hunter2@cache:6379/0'",
         "[output.postgres]\ndsn = 'postgresql://db/sessions?sslmode=require&password=hunter2'",
         "[output.postgres]\ndsn = 'host=db PASSWORD = hunter2'",
         "[output.redis]\nurl = 'redis://:hunter2@cache:6379/0'",
@@ -327,3 +331,20 @@ def test_an_address_without_a_password_is_fine(tmp_path: Path, dsn: str) -> None
     path = tmp_path / "fine.toml"
     path.write_text(f'name = "p"\n[output.postgres]\ndsn = "{dsn}"\n')
     assert load_pipeline(str(path)).output.postgres is not None
+
+
+def test_a_topic_is_not_read_and_written(tmp_path: Path) -> None:
+    text = "[input]\nkind = 'kafka'\n[input.kafka]\nservers = 'b:9092'\ntopic = 'clicks'\n[output.kafka]\n"
+    error = refusal(tmp_path, f"{text}late = 'clicks'")
+    assert "output.kafka.late is not usable: the topic is the one that is read" in str(error)
+    error = refusal(tmp_path, f"{text}servers = 'b:9092'\nsessions = 'clicks'")
+    assert "the topic is the one that is read" in str(error)
+    (tmp_path / "fine.toml").write_text(f"{text}servers = 'other:9092'\nlate = 'clicks'")
+    load_pipeline(str(tmp_path / "fine.toml"))
+
+
+def test_an_epoch_is_not_longer_than_the_future_that_is_allowed(tmp_path: Path) -> None:
+    text = "[input]\nkind = 'kafka'\n[rules]\nmax_future = '5s'\n[stream]\nepoch = "
+    assert "rules.max_future is not usable" in str(refusal(tmp_path, f"{text}'10s'"))
+    (tmp_path / "fine.toml").write_text(f"{text}'5s'")
+    load_pipeline(str(tmp_path / "fine.toml"))

@@ -33,6 +33,16 @@ def test_a_note_that_lost_its_text_is_written_again(tmp_path: Path) -> None:
     assert (tmp_path / NOTE).read_text() == "one\n"
 
 
+def test_a_damaged_note_is_written_again_and_one_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / NOTE).write_bytes(b"o\xffe\n")
+    check_same_topic(tmp_path, "clicks", "one")
+    assert (tmp_path / NOTE).read_text() == "one\n"
+    (tmp_path / NOTE).unlink()
+    (tmp_path / NOTE).mkdir()
+    with pytest.raises(OutputError, match="cannot be noted"):
+        check_same_topic(tmp_path, "clicks", "one")
+
+
 @pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, UnavailableError), (errno.EACCES, OutputError)])
 def test_a_note_that_cannot_be_written_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]

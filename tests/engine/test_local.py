@@ -137,6 +137,34 @@ def test_silence_ends_sessions_by_the_clock(tmp_path: Path) -> None:
     assert ended == {"inactivity"}
 
 
+class Away(RecordedStream):
+    """Away at first, while time goes by; told: what each poll takes for the present, by a clock of a minute a look."""
+
+    def __init__(self) -> None:
+        super().__init__([VISITS])
+        self.told: list[int] = []
+        self.minutes = 0
+
+    def now_ms(self) -> int:
+        self.minutes += 1
+        return self.minutes * 60_000
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    def poll(self, **options: Any) -> Any:
+        self.told.append(options["now_ms"])
+        if len(self.told) <= 3:
+            raise UnavailableError("the source is away")
+        return super().poll(**options)
+
+
+def test_what_comes_after_an_outage_is_judged_by_the_present(tmp_path: Path) -> None:
+    source = Away()
+    run(lambda: engine(tmp_path, source, {"kept": KeptEpochs()}, clock=source))
+    assert source.told[:4] == sorted(set(source.told[:4]))
+
+
 class Gone(RecordedStream):
     """What comes after the first records is gone for good."""
 

@@ -121,6 +121,34 @@ def test_a_rejected_row_is_kept_as_json() -> None:
     assert second["t"] == 2**60
 
 
+def unsound(values: list[bytes | None]) -> pa.Array:
+    """Text that nobody has looked at."""
+    data = pa.array(values, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(data), data.buffers(), data.null_count)
+
+
+@pytest.mark.parametrize("column", ["u", "p", "id", "x", "deep", "list"])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_text_that_is_no_utf8_is_rejected_with_its_bytes(column: str, encoded: bool) -> None:
+    text = unsound([b"ok", b"g\xfcn", None, "g\u00fcn".encode()])
+    if column == "list":
+        text = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3, 4], pa.int32()), text)
+    elif column == "deep":
+        text = pa.StructArray.from_arrays([text, pa.array([1, 2, 3, 4])], ["a", "b"])
+    elif encoded:
+        text = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), text)
+    table = pa.table({"u": ["a", "b", "c", "d"], "t": [1, 2, 3, 4], "p": ["/"] * 4, "v": [1] * 4, "id": list("1234")})
+    table = table.drop_columns([column] if column in table.column_names else []).append_column(column, text)
+    decoded = decode(table, Dialect.mapping(user="u", time="t", page="p", event_id="id"), extras=True)
+    decoded.events.validate(full=True)
+    (rejected,) = [row for row in decoded.rejected.to_pylist() if row["line_number"] == 2]
+    assert rejected["reason"] == "invalid_utf8"
+    assert b"g\xfcn" in rejected["raw"]
+    assert rejected["raw"].decode("latin-1").startswith("{")
+    assert json.loads(rejected["raw"].decode("latin-1"))["t"] == 2
+    assert decoded.events["event_time_ms"].to_pylist() == ([1, 4] if column == "u" else [1, 3, 4])
+
+
 def test_the_future() -> None:
     decoded = decode(pa.table({"u": ["a", "b"], "t": [5, 6]}), latest_ms=5)
     assert decoded.events["user"].to_pylist() == ["a"]

@@ -273,6 +273,20 @@ def test_a_million_rejects_of_two_bytes_do_not_come_at_once(tmp_path: Path) -> N
     assert max(epochs) <= 160_000  # a batch too many, and lines before it that made the batch just not full
 
 
+def test_what_the_pipeline_writes_does_not_come_in_again(tmp_path: Path) -> None:
+    """Home and lake lie in the folder that is followed, and the columns fit."""
+    config = pipeline(tmp_path, input__paths=[str(tmp_path)], input__mapping__time="event_time_ms")
+    rows = [{**row, "event_time_ms": row["ts"]} for row in rows_of(0)]
+    (tmp_path / "a.ndjson").write_bytes(lines(rows))
+    os.utime(tmp_path / "a.ndjson", (LONG_AGO_S, LONG_AGO_S))
+    for _ in range(3):
+        assert run_once(config).consumed == len(rows)
+    for inside in ("home/warehouse/sessions", "home/lake"):
+        within = pipeline(tmp_path, input__paths=[str(tmp_path / inside)])
+        with pytest.raises(InputError, match="one that this pipeline writes to"):
+            run_once(within)
+
+
 def test_the_checkpoints_do_not_grow_with_the_files_that_were_read(tmp_path: Path) -> None:
     config = pipeline(tmp_path)
     headers = []

@@ -41,12 +41,15 @@ def silent() -> Iterator[socket.socket]:
         yield listener
 
 
-def pipeline(folder: Path, kafka: KafkaServers, topic: str, redis_url: str) -> PipelineConfig:
+def pipeline(
+    folder: Path, kafka: KafkaServers, topic: str, redis_url: str, *, partitions: str | None = None
+) -> PipelineConfig:
     path = folder / "p.toml"
     path.write_text('name = "p"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
     keys = {
         "input.kafka.servers": kafka.servers,
         "input.kafka.topic": topic,
+        "input.kafka.partitions": partitions,
         "output.redis.url": redis_url,
         "output.redis.prefix": PREFIX,
         "run.home": str(folder / "home"),
@@ -68,7 +71,7 @@ def event(user: str, minute: int) -> bytes:
 def shown(client: redis.Redis) -> dict[str, int]:
     """user -> events of the open session."""
     found: dict[str, int] = {}
-    keys: Any = client.keys(f"{PREFIX}session:*")
+    keys: Any = client.keys(f"{PREFIX}*session:*")
     for key in keys:
         value: Any = client.get(key)
         if value is not None:
@@ -117,6 +120,24 @@ def test_open_sessions_come_and_go(tmp_path: Path, kafka: KafkaServers, valkey: 
     oracle = Oracle.of_json([sent], config.dialect(), lateness_ms=config.rules.lateness_ms)
     assert not oracle.late
     check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+
+
+def test_processes_that_split_the_partitions_show_beside_each_other(
+    tmp_path: Path, kafka: KafkaServers, valkey: ValkeyServer
+) -> None:
+    topic = kafka.create_topic(f"live-{uuid.uuid4().hex[:8]}", 2)
+    first, second = (pipeline(tmp_path, kafka, topic, valkey.url, partitions=p) for p in "01")
+    with valkey.client() as client:
+        client.flushall()
+        with BackgroundRun(open_stream, first) as running:
+            kafka.send(topic, [event("a", 0)], partition=0)
+            running.wait_for(lambda: shown(client) == {"a": 1}, "the session of the first")
+            with BackgroundRun(open_stream, second) as beside:
+                kafka.send(topic, [event("b", 0)], partition=1)
+                beside.wait_for(lambda: "b" in shown(client), "the session of the second")
+                assert shown(client) == {"a": 1, "b": 1}
+                beside.end(stop=True)
+            running.end(stop=True)
 
 
 def test_a_redis_that_never_answers_holds_nothing_up(

@@ -101,6 +101,27 @@ class PipelineConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _writes_elsewhere_than_it_reads(self) -> Self:
+        output, topic = self.output.kafka, self.input.kafka.topic
+        if self.input.kind != "kafka" or output is None or output.servers not in (None, self.input.kafka.servers):
+            return self
+        for name in ("enriched", "sessions", "late", "rejected"):
+            if getattr(output, name) == topic:
+                refuse("the topic is the one that is read", "write to another one", key=f"output.kafka.{name}")
+        return self
+
+    @model_validator(mode="after")
+    def _judges_by_the_present(self) -> Self:
+        future_ms, epoch_ms = self.rules.max_future_ms, parse_duration_ms(self.stream.epoch, name="stream.epoch")
+        if self.input.kind == "kafka" and future_ms is not None and future_ms < epoch_ms:
+            refuse(
+                f"it is shorter than an epoch ({self.stream.epoch}), which looks up once what the present is",
+                "make it longer, or stream.epoch shorter: otherwise records of just now are rejected as of the future",
+                key="rules.max_future",
+            )
+        return self
+
     def policy(self) -> Policy:
         """The numbers that decide where a session ends."""
         return self.rules.policy()

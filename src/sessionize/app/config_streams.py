@@ -44,9 +44,10 @@ _SECRETS = (
     *("key.pem", "keystore.pem", "account-key", "connection-string", "authorization"),
     *("jaas.config", "oauthbearer.config"),
 )
-# In an address: between user and host, or as a parameter of any of the servers' own names for it.
+# In an address: between user and host, whatever stands in it (what is not escaped would be taken for the port and the
+# path, and shown), or as a parameter of any of the servers' own names for it.
 _PASSWORD = re.compile(
-    r"://[^/?#@]*:[^/?#]*@|(?:^|[?&\s])(?:\w*(?:password|passwd|secret|token|api_?key)|key)\s*=", re.IGNORECASE
+    r"://[^/?#@]*:.*@|(?:^|[?&\s])(?:\w*(?:password|passwd|secret|token|api_?key)|key)\s*=", re.IGNORECASE
 )
 
 
@@ -78,7 +79,7 @@ def _brokers(value: str) -> str:
 
 def _registry_address(value: str) -> str:
     parts = urlsplit(value)
-    if "@" in parts.netloc:
+    if "@" in parts.netloc or _PASSWORD.search(value):
         refuse(
             "it has a user or password in it",
             f'write them as a setting: "{REGISTRY_PREFIX}basic.auth.user.info=env:VARIABLE"',

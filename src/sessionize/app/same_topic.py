@@ -16,23 +16,24 @@ def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
     """Note the topic's id, or compare it with the note. topic_id: None where servers give none; then nothing is known.
 
     Errors: StateError when it is another topic; UnavailableError when the disk is full or fails, OutputError when the
-    note cannot be written for a reason that stays.
+    note cannot be read or written for a reason that stays.
     """
     if topic_id is None:
         return
     note = folder / NOTE
-    known = note.read_text().strip() if note.exists() else ""
-    if not known:
-        try:
+    try:
+        known = note.read_text(errors="replace").strip() if note.exists() else ""
+        if not known or not known.isascii():  # what is damaged counts as absent
             with replacing(note) as unfinished:
                 unfinished.write_text(f"{topic_id}\n")
-        except OSError as error:
-            raise (UnavailableError if may_pass(error) else OutputError)(
-                "the topic's id cannot be noted",
-                detail=f"{note}: {error.strerror or error}",
-                hint="make room, mend the disk, or see to the folder's rights: nothing was read",
-            ) from error
-    elif known != topic_id:
+            return
+    except OSError as error:
+        raise (UnavailableError if may_pass(error) else OutputError)(
+            "the topic's id cannot be noted",
+            detail=f"{note}: {error.strerror or error}",
+            hint="make room, mend the disk, or see to the folder's rights: nothing was read",
+        ) from error
+    if known != topic_id:
         raise StateError(
             "the Kafka topic is not the one that was read before",
             detail=f"{topic} has the id {topic_id}; the state in {folder} was made with {known}",

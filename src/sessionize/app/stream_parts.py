@@ -53,6 +53,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             list(config.input_paths()),
             dialect=config.dialect(),
             book=state_folder(config, writer) / "files.book",
+            apart_from=_written_folders(config),
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,
             until_now=config.run.once,
@@ -83,6 +84,15 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         source.close()
         raise
     return source
+
+
+def _written_folders(config: PipelineConfig) -> list[Path]:
+    """Where the pipeline itself writes files, which may lie below a followed folder."""
+    warehouse, lake = config.output.catalog.warehouse, config.output.lake
+    found = [config.home / name for name in ("state", "warehouse", "reconcile-pending", "rejected-retry")]
+    if warehouse is not None and "://" not in (local := warehouse.removeprefix("file://")):
+        found.append(Path(local))
+    return found if lake is None else [*found, config.home / Path(lake.path).expanduser()]
 
 
 def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
@@ -122,7 +132,10 @@ def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView |
         from sessionize.connectors.redis import Login, RedisLiveView
     login = Login(url=redis.url, password_env=redis.password_env, password_file=_path(redis.password_file))
     # the keys of one process are cleared when it starts, so several must not share them
-    prefix = redis.prefix if instance_of(config) is None else f"{redis.prefix}{writer}:"
+    shares = instance_of(config) is not None or (
+        config.input.kind == "kafka" and config.input.kafka.partitions is not None
+    )
+    prefix = f"{redis.prefix}{writer}:" if shares else redis.prefix
     return RedisLiveView(login, gap_ms=job.policy.gap_ms, prefix=prefix, user_name=job.user_name)
 
 

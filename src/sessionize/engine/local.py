@@ -141,24 +141,24 @@ class LocalEngine:
             full = epoch.consumed >= tempo.epoch_rows_max or epoch.size_bytes >= tempo.epoch_bytes_max
             if full or at_s - epoch.opened_s >= tempo.epoch_s:
                 return False
-            if not epoch.consumed:
-                epoch.now_ms = self._clock.now_ms()
             wait_s = max(0.0, min(tempo.poll_s, tempo.epoch_s - (at_s - epoch.opened_s)))
             try:
-                batches = self._poll(wait_s, epoch.now_ms)
+                batches = self._poll(epoch, wait_s)
             except UnavailableError:
                 if epoch.consumed:
                     return False  # what was read becomes durable before the wait, which may be long
-                batches = self._patience.call("source", lambda wait_s=wait_s: self._poll(wait_s, epoch.now_ms))  # type: ignore[misc]
+                batches = self._patience.call("source", lambda wait_s=wait_s: self._poll(epoch, wait_s))  # type: ignore[misc]
             self._take(epoch, batches)
             self._tell_status(epoch)
             if tempo.once and not batches and self._source.partitions() <= self._source.read_to_end():
                 return True
 
-    def _poll(self, wait_s: float, now_ms: int) -> list[StreamBatch]:
+    def _poll(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
         if self._stopping.is_set():
             return []
-        return self._source.poll(timeout_s=wait_s, now_ms=now_ms)
+        if not epoch.consumed:  # what comes after a long wait is not judged by the time before it
+            epoch.now_ms = self._clock.now_ms()
+        return self._source.poll(timeout_s=wait_s, now_ms=epoch.now_ms)
 
     def _take(self, epoch: Epoch, batches: list[StreamBatch]) -> None:
         at_s = self._clock.monotonic_s()

@@ -4,7 +4,7 @@ A Layout says where the fields are. Decoding casts, parses the times and judges;
 as JSON for the rejects, unless the reader still has the row's own bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, R
 from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
 from sessionize.formats.scalars import value_column, within_limit
 from sessionize.formats.sizes import common_size_bytes
+from sessionize.formats.table_text import SoundText, with_sound_text
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
@@ -51,7 +52,9 @@ class Tabular:
         plain_users: users that are plain text of one length stay so, as there are quicker ways than a dictionary then.
         """
         arrays: dict[str, pa.Array] = {}
-        faults: Faults = {}
+        # whoever has the bytes of each row has looked at them
+        sound = SoundText(table, {}) if raw is not None else with_sound_text(table)
+        table, faults = sound.table, sound.faults
         arrays[USER], user_faults = self._column(table, USER)
         for column in self._layout.columns:
             if column not in (USER, EVENT_TIME):
@@ -80,7 +83,7 @@ class Tabular:
         rejects = Rejects()
         if faults:
             for row in sorted(faults):
-                own = _rendered(table, row) if raw is None else raw(row)
+                own = _rendered(table, row, sound.broken.get(row, {})) if raw is None else raw(row)
                 rejects.add(own, source=source, line_number=line_number(row), fault=faults[row])
         return Decoded(events, rejects.take())
 
@@ -217,11 +220,12 @@ def _as_values(array: pa.Array, field: str) -> tuple[pa.Array, Faults]:
     return value_column(array.to_pylist(), field)
 
 
-def _rendered(table: pa.Table, row: int) -> bytes:
-    record = {}
+def _rendered(table: pa.Table, row: int, broken: Mapping[str, bytes]) -> bytes:
+    """A row as JSON. broken: values that are JSON already, but no UTF-8."""
+    record: dict[str, Any] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             record[name] = column[row].as_py()
         except (ValueError, OverflowError):  # a time that Python's datetime cannot hold
             record[name] = column[row].cast(pa.int64()).as_py()
-    return msgspec.json.encode(record, enc_hook=str)
+    return msgspec.json.encode(record | {name: msgspec.Raw(value) for name, value in broken.items()}, enc_hook=str)

@@ -38,6 +38,14 @@ def test_one_partition_is_read_in_order_and_to_its_end(kafka, topic):
         assert ranges([*batches, *more]) == {f"{topic}[0]": (0, 1_010)}
 
 
+def test_a_poll_is_bounded_in_bytes_too(kafka, topic):
+    kafka.send(topic, [value[:-1] + b" " * 20_000 + b"}" for value in clicks(0, 2_000)])
+    with source_of(kafka.servers, topic, batch_bytes=4 << 20) as source:
+        batches = to_end(source)
+        assert times(batches) == {f"{topic}[0]": list(range(2_000))}
+        assert max(batch.consumed for batch in batches) <= 4 * 50 + 100 + 100
+
+
 def test_an_empty_topic_is_at_its_end(kafka, topic):
     with source_of(kafka.servers, topic) as source:
         assert to_end(source) == []

@@ -40,10 +40,11 @@ class DirectorySource:
     """Follows files in the order of (modification time, name). Not for several threads.
 
     paths: directories, with all below them, or patterns such as logs/*.ndjson.gz. book: a file of this source's own,
-    kept beside the checkpoints. settle_s: how long a file must have been left alone; broken_after_s: one that cannot be
-    read. max_future_ms: events later than the moment their file was taken up plus this are rejected. until_now: read
-    only files that are there now. batch_bytes, batch_records: of text, unpacked, and of records, about as much as makes
-    a batch. Errors: InputError for a directory that does not exist; those of Book.
+    kept beside the checkpoints. apart_from: folders whose files are no input. settle_s: how long a file must have
+    been left alone; broken_after_s: one that cannot be read. max_future_ms: events later than the moment their file was
+    taken up plus this are rejected. until_now: read only files that are there now. batch_bytes, batch_records: of text,
+    unpacked, and of records, about as much as makes a batch. Errors: InputError for a directory that does not exist, or
+    that lies in one of apart_from; those of Book.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DirectorySource:
         *,
         dialect: Dialect,
         book: Path,
+        apart_from: Sequence[Path] = (),
         columns: frozenset[str] | None = None,
         extras: bool = False,
         max_future_ms: int | None = None,
@@ -61,7 +63,7 @@ class DirectorySource:
         batch_bytes: int = _BATCH_BYTES,
         batch_records: int = _BATCH_RECORDS,
     ) -> None:
-        self._folder = Folder(paths)
+        self._folder = Folder(paths, apart_from=apart_from)
         self._dialect = dialect
         self._columns = columns
         self._extras = extras

@@ -56,7 +56,7 @@ class Book:
         whole = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
-                self._put(_read(line))
+                self._put(_entry(line))
             except (ValueError, TypeError) as error:
                 raise self._damaged(number, str(error)) from error
         if whole < len(data):
@@ -115,7 +115,7 @@ def _is_whole(line: bytes) -> bool:
     return line[:_CHECKSUM_DIGITS] == b"%08x" % zlib.crc32(line[_CHECKSUM_DIGITS + 1 :])
 
 
-def _read(line: bytes) -> Entry:
+def _entry(line: bytes) -> Entry:
     if not _is_whole(line) or line[_CHECKSUM_DIGITS : _CHECKSUM_DIGITS + 1] != b" ":
         raise ValueError("the checksum does not match")
     return Entry(**json.loads(line[_CHECKSUM_DIGITS + 1 :]))

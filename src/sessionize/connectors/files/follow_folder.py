@@ -44,10 +44,19 @@ class Seen:
 
 
 class Folder:
-    """Files below directories, or that fit patterns; a place is a path below their common root."""
+    """Files below directories, or that fit patterns; a place is a path below their common root.
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
-        """Errors: InputError for a directory that does not exist."""
+    A file is there once: a link to one that is followed anyway is passed over.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | os.PathLike[str]], *, apart_from: Sequence[str | os.PathLike[str]] = ()
+    ) -> None:
+        """apart_from: folders whose files are no input, wherever they lie.
+
+        Errors: InputError for a directory that does not exist, or lies in one of those.
+        """
+        self._apart = [os.path.realpath(folder) for folder in apart_from]
         patterns = [os.path.abspath(path) for path in paths]
         self._patterns = {pattern: _fixed_part(pattern) for pattern in patterns}
         for folder in self._patterns.values():
@@ -57,7 +66,14 @@ class Folder:
                     detail=f"directory {folder}",
                     hint="make it, or check its name",
                 )
+            if self._is_apart(os.path.realpath(folder)):
+                raise InputError(
+                    "a directory to follow is one that this pipeline writes to",
+                    detail=f"directory {folder}",
+                    hint="what it writes would come in again: follow another one, or write elsewhere",
+                )
         self._root = os.path.commonpath(list(self._patterns.values()))
+        self._real_root = os.path.realpath(self._root)
         self._below_root = len(os.path.join(self._root, ""))
         self._looks: dict[str, Seen] = {}
         self._links_out: set[str] = set()
@@ -106,29 +122,64 @@ class Folder:
         return Seen(stat.st_size, stat.st_mtime_ns, time.monotonic())
 
     def _places(self, passed_over: Mapping[str, Entry] | tuple[()]) -> Iterator[str]:
-        for pattern, fixed in self._patterns.items():
-            whole = os.path.isdir(pattern)
-            for path in _below(pattern) if whole else glob.glob(pattern, recursive=True):
-                place = path[self._below_root :]
-                if place in passed_over or path.lower().endswith(_TEMPORARY):
-                    continue
-                inside = [os.path.basename(path)] if whole else Path(os.path.relpath(path, fixed)).parts
-                if any(name.startswith((".", "_")) for name in inside):
-                    continue
-                if format_of(path) is not None and os.path.isfile(path) and not self._leads_out(path, pattern, fixed):
-                    yield place
+        listed: list[tuple[str, str]] = []
+        for pattern in self._patterns:
+            found = _below(pattern) if os.path.isdir(pattern) else glob.glob(pattern, recursive=True)
+            listed.extend((pattern, path) for path in found)
+        there = {path for _, path in listed}
+        real_folders: dict[str, str] = {}
+        for pattern, path in listed:
+            place = path[self._below_root :]
+            if place in passed_over or not self._is_called_like_data(path, pattern) or not os.path.isfile(path):
+                continue
+            folder = os.path.dirname(path)
+            if folder not in real_folders:
+                real_folders[folder] = os.path.realpath(folder)
+            if not self._is_elsewhere(path, pattern, real_folders[folder], there):
+                yield place
 
-    def _leads_out(self, path: str, pattern: str, fixed: str) -> bool:
-        """Whether it is a link to somewhere else: who may write here must not thereby read what we may read."""
-        if path == pattern or not os.path.islink(path):
+    def _is_called_like_data(self, path: str, pattern: str) -> bool:
+        if path.lower().endswith(_TEMPORARY) or format_of(path) is None:
             return False
-        root = os.path.realpath(fixed)
-        if os.path.commonpath([root, os.path.realpath(path)]) == root:
+        within = pattern if path.startswith(os.path.join(pattern, "")) else self._patterns[pattern]
+        inside = path.removeprefix(os.path.join(within, "")).split(os.sep)
+        return not any(name.startswith((".", "_")) for name in inside)
+
+    def _is_elsewhere(self, path: str, pattern: str, real_folder: str, there: set[str]) -> bool:
+        """Whether it is no file of its own here: a link to one that is followed anyway, one to somewhere else (who may
+        write here must not thereby read what we may read), or what the pipeline itself writes.
+        """
+        straight = os.path.normpath(os.path.join(self._real_root, os.path.dirname(path)[self._below_root :]))
+        if real_folder == straight and not os.path.islink(path):
+            return self._is_apart(real_folder)
+        real = os.path.realpath(path)
+        if self._is_apart(real):
+            return True
+        if _is_below(real, self._real_root):
+            own = os.path.join(self._root, os.path.relpath(real, self._real_root))
+            if (
+                own != path
+                and own in there
+                and any(
+                    self._is_called_like_data(own, each)
+                    for each, fixed in self._patterns.items()
+                    if _is_below(own, fixed)
+                )
+            ):
+                return True
+        if path == pattern or _is_below(real, os.path.realpath(self._patterns[pattern])):
             return False
         if path not in self._links_out:
             self._links_out.add(path)
-            _LOG.warning("%s is a link to a file outside of the followed folder, and is not read", path)
+            _LOG.warning("%s leads by a link to a file outside of the followed folder, and is not read", path)
         return True
+
+    def _is_apart(self, real: str) -> bool:
+        return any(_is_below(real, folder) for folder in self._apart)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.commonpath([folder, path]) == folder
 
 
 def _fixed_part(pattern: str) -> str:

@@ -5,6 +5,7 @@ dictionary are left as they are. A very large row group is read in slices. A row
 rejected record; a file without a footer cannot be read at all.
 """
 
+import errno
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,8 @@ _THREADS = 2
 _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
 _PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
-_UNREADABLE = (pa.ArrowException, OSError)
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says to a place that damage has made up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +50,8 @@ class ParquetReader:
     def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
         """The batches of one file, each with its share of size_bytes.
 
-        Errors: InputError when the file has no readable footer, or lacks a mapped column; UnavailableError when the
-        disk fails, which is no damage.
+        Errors: InputError when the file has no readable footer, lacks a mapped column, or cannot be reached;
+        UnavailableError when the disk fails, which is no damage.
         """
         file = _opened(path)
         with file:
@@ -71,7 +73,9 @@ class _Groups:
         self._schema = file.schema_arrow
         self._layout = layout
         self._tabular = tabular
-        self._user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
+        user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
+        # Only of these are the row groups asked about columns: pyarrow ends the process where an answer is damaged.
+        self._user_places = [n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths]
         self.row_counts = [self._metadata.row_group(n).num_rows for n in range(self._metadata.num_row_groups)]
         self._rows_before = [sum(self.row_counts[:n]) for n in range(len(self.row_counts))]
 
@@ -110,20 +114,16 @@ class _Groups:
             plain_users = self._plain_users(number)
             with self._opened(plain_users=plain_users) as file:
                 table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
+            return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
         except _UNREADABLE as error:
             _check_damage(self._path, error)
             return self._torn(number, 0, error), row_count
-        return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
 
     def _plain_users(self, number: int) -> bool:
         """Whether the users of a row group are stored one by one, being too many for a dictionary."""
         group = self._metadata.row_group(number)
-        chunks = [group.column(place) for place in range(group.num_columns)]
-        return any(
-            chunk.path_in_schema in self._user_paths
-            and chunk.total_uncompressed_size > _PLAIN_BYTES_MIN * chunk.num_values
-            for chunk in chunks
-        )
+        chunks = [group.column(place) for place in self._user_places]
+        return any(chunk.total_uncompressed_size > _PLAIN_BYTES_MIN * chunk.num_values for chunk in chunks)
 
     def _opened(self, *, plain_users: bool = False) -> pq.ParquetFile:
         dictionaries = [
@@ -155,14 +155,16 @@ class _Groups:
 
 
 def _check_damage(path: str, error: Exception) -> None:
-    """Errors: those of file_failure when it was the system that failed: what is wrong with the bytes has no errno."""
-    if isinstance(error, OSError) and error.errno is not None:
+    """Errors: those of file_failure when it was the system that failed, and reading again may succeed."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_OFFSETS:
         raise file_failure(path, error) from error
 
 
 def _opened(path: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        file.schema_arrow  # noqa: B018  its names may be damaged, and are looked at only now
+        return file
     except _UNREADABLE as error:
         _check_damage(path, error)
         raise InputError(

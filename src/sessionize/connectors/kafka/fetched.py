@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 # Of the client, in one call: messages are large objects, and more of them would outgrow the processor's cache before
 # they are taken apart (two fifths of the cost of consuming).
 _CALL_MESSAGES = 2_000
+_FIRST_MESSAGES = 100  # of whose size nothing is known
 _ERROR, _OFFSET, _VALUE = methodcaller("error"), methodcaller("offset"), methodcaller("value")
 _PARTITION = methodcaller("partition")
 
@@ -51,17 +52,24 @@ class Fetched:
         return self if at == len(self.offsets) else Fetched(self.values[:at], self.offsets[:at], self.end, self.errors)
 
 
-def fetch(consumer: Consumer, records_max: int, timeout_s: float) -> dict[int, Fetched]:
-    """At most records_max of what the client has, waiting for the first."""
+def fetch(consumer: Consumer, records_max: int, bytes_max: int, timeout_s: float) -> dict[int, Fetched]:
+    """At most records_max of what the client has, and about bytes_max of values, waiting for the first.
+
+    The client gets more while it is asked, so that it may never be empty.
+    """
     found: dict[int, Fetched] = {}
-    left = records_max
-    messages = consumer.consume(min(_CALL_MESSAGES, left), 0)
+    size = count = 0
+    messages = consumer.consume(min(_FIRST_MESSAGES, records_max), 0)
     if not messages and timeout_s > 0:
         messages = consumer.consume(1, timeout_s)
     while messages:
+        before = {p: len(part.values) for p, part in found.items()}
         fetched(messages, found)
-        left -= len(messages)
-        messages = consumer.consume(min(_CALL_MESSAGES, left), 0) if left > 0 else []
+        size += sum(sum(map(len, filter(None, part.values[before.get(p, 0) :]))) for p, part in found.items())
+        count += len(messages)
+        fitting = (bytes_max - size) // (size // count + 1)
+        more = min(_CALL_MESSAGES, records_max - count, fitting)
+        messages = consumer.consume(more, 0) if more > 0 else []
     return found
 
 

@@ -36,6 +36,7 @@ from sessionize.formats.records import JsonRecords, RecordDecoder
 from sessionize.ports import Positions, Ranges, StreamBatch
 
 _BATCH_RECORDS = 50_000
+_BATCH_BYTES = 64 << 20
 _PROBE_EVERY_S = 1.0
 _TELL_AFTER_S = 3.0  # how long nothing came from servers that do not answer before it is told; a restart may be shorter
 _LOG = logging.getLogger("sessionize.input.kafka")
@@ -63,6 +64,7 @@ class KafkaSource:
         refresh_s: float = 30.0,
         unavailable_after_s: float = 30.0,
         batch_records: int = _BATCH_RECORDS,
+        batch_bytes: int = _BATCH_BYTES,
     ) -> None:
         """servers: host:port, several joined by commas. decoder: None for JSON of the dialect with columns and extras.
 
@@ -72,7 +74,7 @@ class KafkaSource:
         the partitions there are now, however much comes. on_expired: what to do when the records to go on from are
         gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long opening waits for a
         server, and reading again for records; of servers known to be away poll and read tell after a few seconds, or
-        after this time when it is shorter. batch_records: the most that a poll gives.
+        after this time when it is shorter. batch_records: the most that a poll gives; batch_bytes: of values, about.
         Errors: ConfigError, InputError for a topic, partition or access that is not there, UnavailableError.
         """
         self._servers, self._topic = servers, topic
@@ -84,7 +86,7 @@ class KafkaSource:
         self._max_future_ms = max_future_ms
         self._on_expired = on_expired
         self._refresh_s, self._unavailable_after_s = refresh_s, unavailable_after_s
-        self._batch_records = batch_records
+        self._batch_records, self._batch_bytes = batch_records, batch_bytes
         self._log = Log()
         settings = {**READING_FAST, "group.id": f"sessionize-{topic}", **(security or {})}
         self._consumer = made(Consumer, client_settings(servers, settings, READING), self._log)
@@ -307,7 +309,7 @@ class KafkaSource:
         """By partition, in the order of offsets; only records below ends. Nothing has moved when it raises."""
         before = dict(self._positions)
         try:
-            parts = fetch(self._consumer, self._batch_records, timeout_s)
+            parts = fetch(self._consumer, self._batch_records, self._batch_bytes, timeout_s)
             self._heard_s = time.monotonic() if parts else self._heard_s
             for p, part in parts.items():
                 for error in part.errors:
