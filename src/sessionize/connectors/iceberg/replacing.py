@@ -8,7 +8,7 @@ there already is never written twice.
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,10 +88,12 @@ class RowReplacer:
         token: str,
         start_ms: pa.Array | None = None,
         snapshot_properties: Mapping[str, str] | None = None,
+        check: Callable[[Table], None] | None = None,
     ) -> None:
         """Take out every row with a key of `removed` and put in `added`, at once; nothing when the token is there.
 
-        start_ms: session_start_time_ms of each removed row, so that only files of these times are opened.
+        start_ms: session_start_time_ms of each removed row, so that only files of these times are opened. check: given
+        the very table that a try is for; what it raises ends the call, with nothing changed.
         Errors: OutputError when a row to be removed is not there, UnavailableError when other writers were always
         faster; then nothing has changed.
         """
@@ -100,8 +102,13 @@ class RowReplacer:
 
         def attempt() -> None:
             self._table = self._table.refresh()
-            if not self.landed(token):
-                self._commit(self._ready(removed, added, start_ms), added, properties)
+            if self.landed(token):
+                return
+            look = check or (lambda table: None)
+            look(self._table)
+            rewrite = self._ready(removed, added, start_ms)
+            look(self._table)  # once more, as planning takes long and ends with the table as it is then
+            self._commit(rewrite, added, properties)
 
         try:
             until_committed(attempt, gave_up=self._gave_up)
