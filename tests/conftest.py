@@ -5,6 +5,7 @@ so there it fails, with the reason it gave; the same goes for a module that skip
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -13,6 +14,10 @@ from hypothesis import settings
 from sessionize.testing.services.fixtures import kafka, own_kafka, rest_catalog
 
 __all__ = ["kafka", "own_kafka", "rest_catalog"]
+
+# A shell that starts the tests in the background has SIGINT ignored, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("CI") == "true"
 

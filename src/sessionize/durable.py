@@ -1,4 +1,7 @@
-"""What is on the disk when a call returns, also when the power goes at once: files, and the names in folders."""
+"""What is on the disk when a call returns, also when the power goes at once: files, and the names in folders.
+
+And what it means when the disk refuses: for every writer of files the same errors are worth waiting for.
+"""
 
 import contextlib
 import errno
@@ -8,6 +11,15 @@ from pathlib import Path
 
 # What says that a file system has no such thing as syncing a folder, rather than that it failed.
 _CANNOT = {errno.EINVAL, errno.ENOTSUP}
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether the same may succeed when somebody makes room or mends the disk.
+
+    Everything else (permissions, limits) needs another set-up.
+    """
+    return error.errno in _PASSING
 
 
 def sync_file(path: str | Path) -> None:

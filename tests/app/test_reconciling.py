@@ -1,8 +1,10 @@
 """Tables after reconciling, against a batch over everything that was archived; beside an engine that goes on."""
 
+import errno
 import fcntl
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from sessionize.connectors.iceberg import (
     LATE_EVENTS,
     USER_SESSIONS,
     IcebergEpochSink,
+    archive,
     load_table,
     open_catalog,
     user_sessions,
@@ -25,7 +28,7 @@ from sessionize.connectors.iceberg.archive import NOTHING_FINAL
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.engine.batch import Job
 from sessionize.engine.reconciliation import Reconciled
-from sessionize.errors import ConfigError, OutputError, UnavailableError
+from sessionize.errors import ConfigError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
@@ -296,9 +299,13 @@ def test_one_at_a_time(engine: Engine) -> None:
     assert reconciled(engine).users == 0
 
 
-def test_a_row_lost_to_somebody_else_changes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("late_minute", [20, -90], ids=["in place of others", "for itself"])
+def test_two_from_different_homes_never_add_a_session_twice(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, late_minute: int
+) -> None:
+    """Between looking and the commit somebody else, whom no lock of this home keeps out, does the very same."""
     engine.epoch([("a", 0), ("a", 40), ("z", 600)], [], 590)
-    engine.epoch([], [("a", 20)], 590)
+    engine.epoch([], [("a", late_minute)], 590)
     real = RowReplacer.replace
 
     def late(self: RowReplacer, removed: pa.Table, added: pa.Table, **options: Any) -> None:
@@ -307,9 +314,29 @@ def test_a_row_lost_to_somebody_else_changes_nothing(engine: Engine, monkeypatch
         real(self, removed, added, **options)
 
     monkeypatch.setattr(RowReplacer, "replace", late)
-    with pytest.raises(OutputError, match="not in the table any more"):
+    with pytest.raises(UnavailableError, match="another reconciliation"):
         reconciled(engine)
-    assert stored(engine.config)[col.EVENT_COUNT].to_pylist() == [3]
+    assert rows_in(engine.config, stored(engine.config)) == batch_of(engine.config)[:-1]  # z is open
+    assert reconciled(engine).commits == 0
+
+
+def test_storage_that_is_away_may_be_back_later(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.epoch([("a", 0), ("z", 600)], [], 590)
+    engine.epoch([], [("a", 10)], 590)
+
+    def no_answer() -> None:
+        raise OSError(errno.ETIMEDOUT, "no answer in time")
+
+    def away(data: Any) -> Any:
+        scanner = SimpleNamespace(to_batches=no_answer, projected_schema=None)
+        return SimpleNamespace(schema=real(data).schema, scanner=lambda **_: scanner)
+
+    real = archive._dataset
+    with monkeypatch.context() as broken:
+        broken.setattr(archive, "_dataset", away)
+        with pytest.raises(UnavailableError, match="no answer in time"):
+            reconciled(engine)
+    assert reconciled(engine).replaced == 1
 
 
 def test_what_cannot_be_reconciled_says_why(tmp_path: Path, engine: Engine) -> None:

@@ -1,11 +1,13 @@
 """The note of which topic a state was made with."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from sessionize.app.same_topic import NOTE, check_same_topic
-from sessionize.errors import StateError, UnavailableError
+from sessionize.errors import OutputError, StateError, UnavailableError
 
 
 def test_the_first_id_is_noted_and_the_next_ones_are_compared(tmp_path: Path) -> None:
@@ -37,12 +39,18 @@ def test_a_damaged_note_is_written_again_and_one_that_cannot_be_read_is_told(tmp
     assert (tmp_path / NOTE).read_text() == "one\n"
     (tmp_path / NOTE).unlink()
     (tmp_path / NOTE).mkdir()
-    with pytest.raises(UnavailableError, match="cannot be read now"):
+    with pytest.raises(OutputError, match="cannot be noted"):
         check_same_topic(tmp_path, "clicks", "one")
 
 
-def test_a_note_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="cannot be noted now") as caught:
-        check_same_topic(tmp_path / "gone", "clicks", "one")
-    assert "gone" in str(caught.value.detail)
+@pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, UnavailableError), (errno.EACCES, OutputError)])
+def test_a_note_that_cannot_be_written_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
+) -> None:
+    def refused(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(kind, match=os.strerror(code)):
+        check_same_topic(tmp_path, "clicks", "one")
     assert list(tmp_path.iterdir()) == []

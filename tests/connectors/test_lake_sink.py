@@ -1,5 +1,7 @@
+"""A lake of Parquet files: each epoch once, nothing half written, whoever looks on and whenever it is killed."""
+
 import datetime as dt
-import io
+import errno
 import json
 import os
 import resource
@@ -16,7 +18,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.console import ConsoleSink
 from sessionize.connectors.lake import ParquetLakeSink
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochRows
@@ -123,14 +124,14 @@ def test_a_writer_that_cannot_name_a_file(writer: str, tmp_path: Path) -> None:
         ParquetLakeSink(tmp_path).write_epoch(epoch_id(1, writer=writer), epoch_rows(1))
 
 
-def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_any_more_leaves_nothing_half_done(tmp_path: Path) -> None:
     sink = ParquetLakeSink(tmp_path)
     noise = [np.random.default_rng(i).bytes(400_000).hex() for i in range(4)]
     events = pa.table({"user": ["bob"] * 4, "event_time_ms": [2] * 4, "properties": noise})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(UnavailableError, match="full"):
+        with pytest.raises(OutputError, match="File too large"):
             sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -138,6 +139,23 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path) -> None:
 
     sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
     assert set(files(tmp_path)) == {"_epochs/writer-1.json", "event_date=1970-01-01/writer-1.parquet"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_is_full_or_fails_is_worth_waiting_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    sink = ParquetLakeSink(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", refused)
+        with pytest.raises(UnavailableError, match=os.strerror(code)):
+            sink.write_epoch(epoch_id(1), epoch_rows(1))
+    assert files(tmp_path) == {}
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
+    assert "_epochs/writer-1.json" in files(tmp_path)
 
 
 def test_a_place_that_cannot_be_a_folder(tmp_path: Path) -> None:
@@ -150,19 +168,21 @@ def test_who_reads_meanwhile_sees_whole_files(tmp_path: Path) -> None:
     sink = ParquetLakeSink(tmp_path)
     rows = with_times(*range(20_000))
     failures: list[str] = []
-    done = threading.Event()
+    done, seen = threading.Event(), threading.Semaphore(0)
 
     def read() -> None:
         while not done.is_set():
             for path in tmp_path.glob("event_date=*/*.parquet"):
                 if (found := pq.read_metadata(path).num_rows) != 20_000:
                     failures.append(f"{path}: {found}")
+                seen.release()
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
         for number in range(1, 30):
             sink.write_epoch(epoch_id(number), rows)
+            assert seen.acquire(timeout=60)  # it looks beside the writing, however busy the machine is
     finally:
         done.set()
         reader.join()
@@ -198,28 +218,3 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     seen = pa.concat_tables([pq.read_table(p, partitioning=None) for p in tmp_path.glob("event_date=*/*.parquet")])
     expected = pa.concat_tables([epoch_rows(n).events for n in range(1, number + 1)])
     assert sorted(seen["event_id"].to_pylist()) == sorted(expected["event_id"].to_pylist())
-
-
-# ---- console ----
-
-
-def test_sessions_as_lines_of_json() -> None:
-    stream = io.StringIO()
-    sink = ConsoleSink(stream)
-    sink.write_epoch(epoch_id(1), epoch_rows(1, ["ann", "zoë"]))
-    sink.write_epoch(epoch_id(1), epoch_rows(1, ["ann", "zoë"]))
-
-    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [row["user"] for row in rows] == ["ann", "zoë"]
-    assert rows[0]["events_by_type"] == {"purchase": 1, "view": 2}
-    assert rows[0]["session_date"] == "2023-11-14"
-
-
-def test_a_reader_that_is_gone() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    stream = os.fdopen(writing, "w")
-    with pytest.raises(OutputError, match="cannot be printed"):
-        ConsoleSink(stream).write_epoch(epoch_id(1), epoch_rows(1))
-    with pytest.raises(BrokenPipeError):
-        stream.close()

@@ -63,7 +63,7 @@ def test_a_new_output_gets_what_comes_from_now_on_and_is_told(tmp_path: Path) ->
     last = len(sink.epochs)
     for _ in range(2):
         sinks: dict[str, EpochSink] = {"kept": sink, "new": new, "printed": Printed()}
-        run(lambda: engine(tmp_path, RecordedStream([VISITS]), sinks, on_trouble=lambda *what: told.append(what)))  # noqa: B023
+        run(lambda: engine(tmp_path, RecordedStream([VISITS]), sinks, on_warning=lambda *what: told.append(what)))  # noqa: B023
     assert told == [("output-new", f"new is new to writer 'w': it gets what comes after epoch {last}")]
     assert [epoch for epoch, _ in new.epochs] == [epoch for epoch, _ in sink.epochs[last:]] != []
 

@@ -106,7 +106,7 @@ def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeate
         RecordedStream([VISITS]),
         {"kept": sink},
         on_step=step,
-        on_trouble=lambda what, which: told.append((what, which)),
+        on_warning=lambda what, which: told.append((what, which)),
     )
     with pytest.raises(Crash):
         made.run()
@@ -115,7 +115,7 @@ def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeate
     ((what, which),) = told
     assert (what, which.split(":")[0]) == ("damaged", path.name)
     made = run(
-        lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_trouble=lambda *more: told.append(more))
+        lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_warning=lambda *more: told.append(more))
     )
     check(sink, made, [VISITS], Policy(), Rules(), 0)
     assert len(told) == 1
@@ -132,7 +132,7 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_used(tmp_path
             RecordedStream([VISITS], cut=3),
             {"kept": sink},
             on_step=steps,
-            on_trouble=lambda what, which: told.append((what, which)),
+            on_warning=lambda what, which: told.append((what, which)),
         )
     )
     check(sink, made, [VISITS], Policy(), Rules(), 0)
@@ -152,7 +152,7 @@ def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> No
         lateness_ms=0,
         tempo=Tempo(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
-        listeners=Listeners(trouble=StreamLog("visits", to=log).trouble),
+        listeners=Listeners(warning=StreamLog("visits", to=log).warning),
     )
     made.run()
     made.close()
@@ -200,7 +200,7 @@ def test_an_unforeseen_end_of_the_last_merge_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Checkpoints, "_merge", merging)
     sink, told, in_the_end = KeptEpochs(), list[tuple[str, str]](), threading.Event()
     made = engine(
-        tmp_path, RecordedStream([VISITS]), {"kept": sink}, deltas_max=0, on_trouble=lambda *what: told.append(what)
+        tmp_path, RecordedStream([VISITS]), {"kept": sink}, deltas_max=0, on_warning=lambda *what: told.append(what)
     )
     last = made._checkpoints.wait
 

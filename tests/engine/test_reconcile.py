@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
 from sessionize.engine.lateness import LateRule
-from sessionize.engine.reconcile import REVISION, Replacement, reconcile, taking_part
+from sessionize.engine.reconcile import Replacement, reconcile, taking_part
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
@@ -33,7 +33,7 @@ class Stream:
         self._rule = LateRule(lateness_ms)
         self._sessionizer = self._new()
         self._drained_ms: int | None = None
-        self.stored = job.columns.schema().append(pa.field(REVISION, pa.int64())).empty_table()
+        self.stored = job.columns.schema().append(pa.field(col.REVISION, pa.int64())).empty_table()
         self.accepted, self.late = events_table([]), events_table([])
 
     def take(self, rows: Rows) -> None:
@@ -91,11 +91,11 @@ class Stream:
     def _write(self, sessions: pa.Table) -> None:
         rows = sessions.cast(self.job.columns.schema())
         revision = pa.array(np.zeros(rows.num_rows, np.int64))
-        self.stored = pa.concat_tables([self.stored, rows.append_column(REVISION, revision)])
+        self.stored = pa.concat_tables([self.stored, rows.append_column(col.REVISION, revision)])
 
 
 def plain_rows(sessions: pa.Table) -> list[Any]:
-    return sorted_rows(sessions.drop_columns([REVISION]))
+    return sorted_rows(sessions.drop_columns([col.REVISION]))
 
 
 def in_order(rows: Sequence[Any]) -> list[Any]:
@@ -135,8 +135,8 @@ def test_a_late_event_bridges_two_sessions() -> None:
     done = stream.reconcile(stream.watermark_ms)
     assert done.removed.to_pylist() == [{"user": "u", "session_id": f"u_{t * MINUTE}"} for t in (0, 40)]
     assert done.removed_start_ms.to_pylist() == [0, 40 * MINUTE]
-    assert done.added.select([col.SESSION_ID, col.EVENT_COUNT, REVISION]).to_pylist() == [
-        {col.SESSION_ID: "u_0", col.EVENT_COUNT: 3, REVISION: 1}
+    assert done.added.select([col.SESSION_ID, col.EVENT_COUNT, col.REVISION]).to_pylist() == [
+        {col.SESSION_ID: "u_0", col.EVENT_COUNT: 3, col.REVISION: 1}
     ]
 
 
@@ -146,8 +146,8 @@ def test_revisions_rise_with_each_change_and_start_at_none() -> None:
     stream.reconcile(stream.watermark_ms)
     stream.take(one_user(20))
     done = stream.reconcile(stream.watermark_ms)
-    assert (done.added[REVISION].to_pylist(), done.unchanged) == ([2], 1)
-    assert sorted(stream.stored[REVISION].to_pylist()) == [0, 2]
+    assert (done.added[col.REVISION].to_pylist(), done.unchanged) == ([2], 1)
+    assert sorted(stream.stored[col.REVISION].to_pylist()) == [0, 2]
 
 
 def test_an_earlier_first_event_shifts_the_pieces_of_two_hours() -> None:
@@ -155,7 +155,7 @@ def test_an_earlier_first_event_shifts_the_pieces_of_two_hours() -> None:
     stream.take([*one_user(*range(0, 200, 20)), {"user": "other", "time": 9 * HOUR}, *one_user(-20)])
     done = stream.reconcile(stream.watermark_ms)
     assert done.added[col.SESSION_START].to_pylist() == [-20 * MINUTE, 100 * MINUTE]
-    assert done.added[REVISION].to_pylist() == [1, 1]
+    assert done.added[col.REVISION].to_pylist() == [1, 1]
 
 
 def test_a_late_duplicate_changes_nothing() -> None:

@@ -75,3 +75,16 @@ def test_a_bomb_comes_out_in_small_parts() -> None:
     buffer = memoryview(bytearray(1000))
     assert 0 < stream.readinto(buffer) <= 1000
     assert len(stream._input) < 20_000  # what waits is still compressed
+
+
+def test_much_padding() -> None:
+    """Hundreds of megabytes of zeros, as a disk image or a tape leaves them behind."""
+    ends = [gzip.compress(b"a"), *[bytes(1 << 18)] * 2_000, gzip.compress(b"b"), b""]
+
+    class Parts:
+        def read(self, size: int, /) -> bytes:
+            return ends.pop(0)
+
+    stream, buffer = GzipStream(Parts()), memoryview(bytearray(10))
+    assert [bytes(buffer[: stream.readinto(buffer)]) for _ in range(3)] == [b"a", b"b", b""]
+    assert stream.fault is None

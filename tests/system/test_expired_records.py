@@ -1,7 +1,6 @@
 """Records that Kafka deletes between an epoch's plan and its repetition: no two outputs may differ in silence."""
 
 import json
-import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 import pytest
 
 from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
 from sessionize.engine.totals import Totals
 from sessionize.errors import InputError, StateError
-from sessionize.testing.oracle import Oracle
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import check_run, iceberg_rows
+from tests.system.whole_runs import Crash, crash_before, oracle_of, run
 
 START_MS = 1_700_000_000_000
 PIPELINE = """
@@ -37,18 +35,6 @@ poll = "20ms"
 once = true
 home = "{home}"
 """
-
-
-class Crash(BaseException):
-    """The process is gone."""
-
-
-def crashing_before(step: str) -> Callable[[str], None]:
-    def crash(at: str) -> None:
-        if at == step:
-            raise Crash
-
-    return crash
 
 
 def records(first: int, count: int) -> list[bytes]:
@@ -87,14 +73,13 @@ class Pipeline:
         return load_pipeline(str(path), overrides={"stream.drain": drain}, environ={})
 
     def run(self, *, on_expired: str = "earliest", drain: bool = False, **more: Any) -> Totals:
-        with open_stream(self.config(on_expired=on_expired, drain=drain), stopping=threading.Event(), **more) as opened:
-            return opened.run()
+        return run(self.config(on_expired=on_expired, drain=drain), **more)
 
     def check(self, totals: Totals, *, gone: int = 0) -> None:
         """gone: so many of partition 0, behind the first 20 of it, were never read for good."""
         config = self.config(on_expired="fail", drain=True)
         parts = [self.parts[0][:20] + self.parts[0][20 + gone :], self.parts[1]]
-        oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms)
+        oracle = oracle_of(config, parts)
         assert not oracle.late
         check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
 
@@ -111,21 +96,21 @@ def pipeline(tmp_path: Path, kafka: KafkaServers) -> Pipeline:
 def test_an_epoch_that_nobody_has_is_repeated_without_them(pipeline: Pipeline) -> None:
     pipeline.send(40, 100)
     with pytest.raises(Crash):
-        pipeline.run(on_step=crashing_before("write sqlite"))
+        pipeline.run(on_step=crash_before("write sqlite"))
     pipeline.kafka.delete_records(pipeline.topic, {0: 30})
     with pytest.raises(InputError, match=r"records to go on from are gone"):
         pipeline.run(on_expired="fail")
     told: list[str] = []
 
     class Log:
-        def trouble(self, what: str, which: str) -> None:
+        def warning(self, what: str, which: str) -> None:
             told.append(f"{what}: {which}")
 
         def __getattr__(self, name: str) -> Callable[..., None]:
             return lambda *_, **__: None
 
     with pytest.raises(Crash):  # one output has what is left, the others do not
-        pipeline.run(on_step=crashing_before("write iceberg"), log=Log())
+        pipeline.run(on_step=crash_before("write iceberg"), log=Log())
     assert told == [
         f"records-gone: epoch 2 goes on without: {pipeline.topic}[0]: 40 of 50 records from offset 20 to before 70"
     ]
@@ -138,7 +123,7 @@ def test_an_epoch_that_nobody_has_is_repeated_without_them(pipeline: Pipeline) -
 def test_an_epoch_that_an_output_has_is_not_repeated_without_them(pipeline: Pipeline, step: str) -> None:
     pipeline.send(40, 100)
     with pytest.raises(Crash):
-        pipeline.run(on_step=crashing_before(step))
+        pipeline.run(on_step=crash_before(step))
     before = pipeline.everything()
     pipeline.kafka.delete_records(pipeline.topic, {0: 30, 1: 70})
     for _again in range(2):
@@ -154,13 +139,13 @@ def test_an_epoch_that_an_output_has_is_not_repeated_without_them(pipeline: Pipe
 def test_more_is_gone_after_one_output_has_what_was_left(pipeline: Pipeline) -> None:
     pipeline.send(40, 100)
     with pytest.raises(Crash):
-        pipeline.run(on_step=crashing_before("planned"))
+        pipeline.run(on_step=crash_before("planned"))
     pipeline.kafka.delete_records(pipeline.topic, {0: 30})
     with pytest.raises(Crash):
-        pipeline.run(on_step=crashing_before("write sqlite"))
+        pipeline.run(on_step=crash_before("write sqlite"))
     pipeline.kafka.delete_records(pipeline.topic, {0: 35})
     with pytest.raises(Crash):
-        pipeline.run(on_step=crashing_before("write lake"))
+        pipeline.run(on_step=crash_before("write lake"))
     pipeline.kafka.delete_records(pipeline.topic, {0: 36})
     with pytest.raises(StateError, match="written already are gone"):
         pipeline.run()
@@ -169,7 +154,7 @@ def test_more_is_gone_after_one_output_has_what_was_left(pipeline: Pipeline) -> 
 def test_a_whole_range_is_gone_and_more_behind_it(pipeline: Pipeline) -> None:
     pipeline.send(40, 20)
     with pytest.raises(Crash):
-        pipeline.run(on_step=crashing_before("write sqlite"))
+        pipeline.run(on_step=crash_before("write sqlite"))
     pipeline.send(60, 20)
     pipeline.kafka.delete_records(pipeline.topic, {0: 35})
     pipeline.send(80, 20)

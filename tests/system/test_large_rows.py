@@ -2,7 +2,6 @@
 
 import json
 import random
-import threading
 import uuid
 from pathlib import Path
 
@@ -16,20 +15,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own way
 )
 
 from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
-from sessionize.engine.totals import Totals
 from sessionize.errors import OutputError
-from sessionize.testing.oracle import Oracle
-from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
+from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import COMPARED, check_run
+from tests.system.whole_runs import oracle_of, run
 
 LIMIT_BYTES = 50_000
 
 
 def pipeline(folder: Path, kafka: KafkaServers, topic: str, out: str) -> PipelineConfig:
     path = folder / "p.toml"
-    path.write_text('name = "p"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
+    # the broker is shared, and only one process may write to it under a name
+    path.write_text('name = "large-rows"\n[input]\nkind = "kafka"\ndialect = "clickstream"\n')
     keys = {
         "input.kafka.servers": kafka.servers,
         "input.kafka.topic": topic,
@@ -42,11 +40,6 @@ def pipeline(folder: Path, kafka: KafkaServers, topic: str, out: str) -> Pipelin
         "stream.epoch_rows": 300,
     }
     return load_pipeline(str(path), overrides=keys, environ={})
-
-
-def run(config: PipelineConfig) -> Totals:
-    with open_stream(config, stopping=threading.Event()) as opened:
-        return opened.run()
 
 
 def raise_limit(kafka: KafkaServers, topic: str, limit_bytes: int) -> None:
@@ -93,7 +86,7 @@ def test_a_session_too_large_for_its_topic_is_named_and_written_once_the_limit_i
     hint = str(caught.value.hint)
     raise_limit(kafka, out, int(hint.partition(f"{out}, to ")[2].split()[0]))
     totals = run(config)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = oracle_of(config, parts)
     sent = [json.loads(value) for value in kafka.committed(out)]
     sessions = {"topic": [(row["uuid"], *(row.get(name) for name in COMPARED)) for row in sent]}
     check_run(

@@ -184,7 +184,7 @@ def test_what_the_end_of_a_run_waits_for_is_on_the_status_line(tmp_path: Path, k
 
 
 def test_reconciling_between_the_writes_of_an_epoch(tmp_path: Path, kafka: KafkaServers) -> None:
-    parts = generated(3_000, partitions=2, seed=5)
+    parts = generated(3_000, partitions=1, seed=5)  # of two, one might be read to its end before the other
     config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=250)
     replaced = 0
     for step in ("write sqlite", "write iceberg", "commit") * 2:

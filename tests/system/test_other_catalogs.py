@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.testing.oracle import Oracle
-from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
+from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.services.object_store import ObjectStoreServer
 from sessionize.testing.services.rest_catalog import RestCatalogServer
 from sessionize.testing.tables import COMPARED, session_row
+from tests.system.whole_runs import oracle_of
 
 TIMEOUT_S = 120
 RUN = "from sessionize.cli import main; main()"
@@ -96,7 +96,7 @@ def sessions(path: Path) -> Counter[tuple[Any, ...]]:
 
 
 def expected(config: PipelineConfig, parts: list[list[bytes]], *, late_too: bool) -> Counter[tuple[Any, ...]]:
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = oracle_of(config, parts)
     rows = oracle.sessions(config.policy(), config.event_rules(), late_too=late_too)
     return Counter(session_row(row["user"], row) for row in rows)
 

@@ -18,8 +18,8 @@ class Crash(BaseException):
     """The process is gone."""
 
 
-def crash_before(step: str, times: int = 2) -> Callable[[str], None]:
-    """For on_step: what comes before the step is done, the step of that number is not."""
+def crash_before(step: str, times: int = 1) -> Callable[[str], None]:
+    """For on_step: the process is gone before the step comes for the n-th time."""
     left = [times]
 
     def crash(at: str) -> None:

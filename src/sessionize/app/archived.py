@@ -1,7 +1,7 @@
 """The tables of a pipeline that archives its events, as a reconciliation sees them (engine.reconciliation.Archive)."""
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,9 @@ import pyarrow as pa
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.engine.batch import Job
-from sessionize.engine.reconcile import REVISION, Replacement
+from sessionize.engine.reconcile import Replacement
 from sessionize.engine.reconciliation import Dates
-from sessionize.errors import ConfigError
+from sessionize.errors import ConfigError, UnavailableError
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class ArchivedTables:
     sessions_table: "IcebergTable"
     events_table: "IcebergTable"
     late: "IcebergTable | None"
+    _last: str | None = field(init=False)  # the token of the last replacement that these rows are of
+
+    def __post_init__(self) -> None:
+        self._last = self._last_replacement(self.sessions_table)
 
     @classmethod
     def of(cls, home: Path, config: PipelineConfig) -> "ArchivedTables":
@@ -121,7 +125,7 @@ class ArchivedTables:
         from sessionize.connectors.iceberg.archive import Wanted, rows_of
 
         job = self.job
-        known = frozenset(job.columns.schema(job.user_name).names) | {REVISION}
+        known = frozenset(job.columns.schema(job.user_name).names) | {col.REVISION}
         wanted = Wanted(users, buckets, dates)
         return rows_of(self.sessions_table, wanted, user_name=job.user_name, date=col.SESSION_DATE, only=known)
 
@@ -133,7 +137,9 @@ class ArchivedTables:
             token=token,
             start_ms=replacement.removed_start_ms,
             snapshot_properties={OPERATION: "reconcile"},
+            check=self._check_alone,
         )
+        self._last = token
 
     def landed(self, token: str) -> bool:
         """Archive.landed."""
@@ -151,6 +157,23 @@ class ArchivedTables:
 
         if self.late is not None:
             self._replacer().set_properties(archive.bookmark(self.late, sequence))
+
+    def _check_alone(self, table: "IcebergTable") -> None:
+        """Whoever has a catalog on a server may reconcile from another home: what was computed from rows that somebody
+        replaced since would come to be there twice. Errors: UnavailableError.
+        """
+        if self._last_replacement(table) != self._last:
+            raise UnavailableError(
+                "another reconciliation changed the sessions meanwhile",
+                detail=f"table {'.'.join(table.name())}",
+                hint="nothing was changed, and the next time goes on; let one process at a time reconcile",
+            )
+
+    @staticmethod
+    def _last_replacement(table: "IcebergTable") -> str | None:
+        from sessionize.connectors.iceberg.replacing import REPLACED
+
+        return table.properties.get(REPLACED)
 
     def _both(self) -> "list[IcebergTable]":
         """What has events."""

@@ -13,6 +13,7 @@ from pydantic import WithJsonSchema as Schema
 from sessionize.app import config_types as kinds
 from sessionize.app.config_section import Section, key
 from sessionize.app.config_types import refuse
+from sessionize.session.durations import parse_duration_ms
 
 # What the names of settings begin with that are for the schema registry.
 REGISTRY_PREFIX = "schema.registry."
@@ -274,9 +275,7 @@ class CatalogSection(Section):
 class StreamSection(Section):
     """How a stream moves."""
 
-    epoch: kinds.PositiveLength = key(
-        "10s", "How often what was read becomes durable and visible, all of it at once.", example="1m"
-    )
+    epoch: kinds.PositiveLength = key("10s", "How often what was read becomes durable and visible.", example="1m")
     epoch_rows: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = key(
         1_000_000, "An epoch ends early with about so many records.", example=100_000, unit="records"
     )
@@ -309,3 +308,42 @@ class StreamSection(Section):
         "is older than all of them is left to `sessionize reconcile`.",
         example=["1h", "24h"],
     )
+
+    @property
+    def epoch_s(self) -> float:
+        """How long an epoch lasts."""
+        return _seconds(self.epoch)
+
+    @property
+    def poll_s(self) -> float:
+        """How long to wait for new records."""
+        return _seconds(self.poll)
+
+    @property
+    def idle_after_s(self) -> float:
+        """After which silence a partition no longer holds the others back."""
+        return _seconds(self.idle_after)
+
+    @property
+    def outage_s(self) -> float:
+        """How long a server may be away."""
+        return _seconds(self.outage)
+
+    @property
+    def live_s(self) -> float:
+        """How often open sessions are shown."""
+        return _seconds(self.live)
+
+    @property
+    def reconcile_s(self) -> float | None:
+        """How often late events are worked into the sessions; None for never."""
+        return None if self.reconcile == "none" else _seconds(self.reconcile)
+
+    @property
+    def reconcile_tiers_ms(self) -> list[int]:
+        """How far back late events are looked at."""
+        return [parse_duration_ms(tier, name="stream.reconcile_tiers") for tier in self.reconcile_tiers]
+
+
+def _seconds(text: str) -> float:
+    return parse_duration_ms(text, name="duration") / 1000

@@ -65,17 +65,15 @@ class StreamLog:
             self._log.warning("back", server=who)
         self._away = dict(away)
 
-    def problem(self, event: str, error: Exception) -> None:
+    def failed(self, event: str, error: Exception) -> None:
         """Something beside the stream failed, which goes on."""
         if isinstance(error, SessionizeError):
             self._log.warning(event, problem=error.message, detail=error.detail, hint=error.hint)
         else:
             self._log.error(event, problem=f"{type(error).__name__}: {error}")
 
-    def trouble(self, what: str, which: str) -> None:
-        """Something of the state that the run does without: damaged files, a merge that is tried again later,
-        an output that has nothing of what came before.
-        """
+    def warning(self, what: str, which: str) -> None:
+        """Something that the run does without (stream_options.Listeners.warning), as a warning `state-<what>`."""
         self._log.warning(f"state-{what}", problem=which)
 
     @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sessionize.app.avro_input import client_settings, registry_options
+from sessionize.app.missing import needing
 from sessionize.connectors.generator import (
     GeneratedTotals,
     GeneratorSettings,
@@ -18,7 +19,7 @@ from sessionize.connectors.generator import (
     sample,
     write_lines,
 )
-from sessionize.errors import ConfigError, MissingExtraError, OutputError
+from sessionize.errors import ConfigError, OutputError
 
 __all__ = ["KafkaTarget", "produce", "sample", "settings_of"]
 
@@ -118,11 +119,9 @@ def _to_kafka(
     on_late: Callable[[LateRecord], None] | None,
     timer: Timer,
 ) -> GeneratedTotals:
-    try:
+    with needing("kafka", "writing to Kafka"):
         from sessionize.connectors.kafka.producer import avro_writer, produce_events
         from sessionize.connectors.kafka.registry import SchemaRegistry
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "confluent-kafka", "kafka", "Kafka") from None
     security = {} if kafka.settings_file is None else _client_settings(kafka.settings_file)
     avro = None
     if kafka.record_format == "avro":

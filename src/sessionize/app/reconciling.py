@@ -19,7 +19,7 @@ USERS_MAX = 20_000  # users of one group, and so of one commit
 ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is divided
 
 
-def _quiet(done: int, total: int, so_far: Reconciled) -> None:
+def quiet(done: int, total: int, so_far: Reconciled) -> None:
     """The progress of nobody."""
 
 
@@ -32,7 +32,7 @@ def reconcile_tables(
     closed: Set[str] = frozenset(),
     dry_run: bool = False,
     stores: Sequence[Replacer] = (),
-    progress: ReconcileProgress = _quiet,
+    progress: ReconcileProgress = quiet,
     stop: Callable[[], bool] = lambda: False,
     users_max: int = USERS_MAX,
     rows_max: int = ROWS_MAX,

@@ -21,6 +21,7 @@ from sessionize.app.alone import alone
 from sessionize.app.avro_input import avro_decoder
 from sessionize.app.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.config import PipelineConfig
+from sessionize.engine.outputs import named_as_input
 from sessionize.engine.unfinished import Unfinished
 from sessionize.errors import ConfigError, StateError
 from sessionize.formats.records import JsonRecords
@@ -177,8 +178,7 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
     sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=config.output.database)
     try:
         for decoded, _ in parts:
-            names = [user_name if name == col.USER else name for name in decoded.column_names]
-            sink.write(decoded.rename_columns(names))
+            sink.write(named_as_input(decoded, user_name))
     except BaseException:
         sink.abort()
         unfinished.drop(token)

@@ -6,8 +6,8 @@ the checkpoints, and is made before the first record is read.
 
 from pathlib import Path
 
-from sessionize.durable import replacing
-from sessionize.errors import StateError, UnavailableError
+from sessionize.durable import may_pass, replacing
+from sessionize.errors import OutputError, StateError, UnavailableError
 
 NOTE = "topic.id"
 
@@ -15,30 +15,25 @@ NOTE = "topic.id"
 def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
     """Note the topic's id, or compare it with the note. topic_id: None where servers give none; then nothing is known.
 
-    Errors: StateError when it is another topic; UnavailableError when the note cannot be read or written now.
+    Errors: StateError when it is another topic; UnavailableError when the disk is full or fails, OutputError when the
+    note cannot be read or written for a reason that stays.
     """
     if topic_id is None:
         return
     note = folder / NOTE
     try:
         known = note.read_text(errors="replace").strip() if note.exists() else ""
-    except OSError as error:
-        raise UnavailableError(
-            "the topic's id that was noted cannot be read now",
-            detail=f"{note}: {error.strerror or error}",
-            hint="check the folder, its rights and its disk: nothing was read",
-        ) from error
-    if not known or not known.isascii():  # what is damaged counts as absent
-        try:
+        if not known or not known.isascii():  # what is damaged counts as absent
             with replacing(note) as unfinished:
                 unfinished.write_text(f"{topic_id}\n")
-        except OSError as error:
-            raise UnavailableError(
-                "the topic's id cannot be noted now",
-                detail=f"{note}: {error.strerror or error}",
-                hint="make room or mend the disk: nothing was read",
-            ) from error
-    elif known != topic_id:
+            return
+    except OSError as error:
+        raise (UnavailableError if may_pass(error) else OutputError)(
+            "the topic's id cannot be noted",
+            detail=f"{note}: {error.strerror or error}",
+            hint="make room, mend the disk, or see to the folder's rights: nothing was read",
+        ) from error
+    if known != topic_id:
         raise StateError(
             "the Kafka topic is not the one that was read before",
             detail=f"{topic} has the id {topic_id}; the state in {folder} was made with {known}",

@@ -5,37 +5,36 @@ time. Behind a run that ends by itself it is part of the run: servers that are a
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sessionize.app.catalogs import has_local_catalog
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Outages
-from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.reconciling import ROWS_MAX, USERS_MAX, quiet, reconcile_tables
 from sessionize.app.stream_parts import instance_of, open_stores
 from sessionize.engine.batch import Job
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.periodic import Periodic, Tiers
 from sessionize.engine.reconcile import check_columns
-from sessionize.engine.reconciliation import Reconciled
+from sessionize.engine.reconciliation import Reconciled, ReconcileProgress
 from sessionize.engine.totals import Totals
-from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
 
 # Beside a stream: what is computed in one go, so that it neither takes much memory nor ends late.
-_USERS_MAX = 2_000
-_ROWS_MAX = 500_000
+_USERS_MAX_BESIDE = 2_000
+_ROWS_MAX_BESIDE = 500_000
 
 
 class StreamReconciler:
     """Reconciles the tables of a stream and its stores as stream.reconcile says.
 
-    writer: under which name the stream's epochs are recorded. stopping: set when the run is to end. log: hears what was
-    done and what went wrong. outages: hear what the end of a run waits for.
+    writer: under which name the stream's epochs are recorded. every_s: from one time to the next. stopping: set when
+    the run is to end. log: hears what was done and what went wrong. outages: hear what the end of a run waits for.
     """
 
     def __init__(
@@ -43,6 +42,7 @@ class StreamReconciler:
         config: PipelineConfig,
         writer: str,
         *,
+        every_s: float,
         stopping: threading.Event,
         outages: Outages,
         log: "StreamLog | None" = None,
@@ -50,11 +50,10 @@ class StreamReconciler:
     ) -> None:
         self._config, self._writer, self._stopping, self._log = config, writer, stopping, log
         self._outages = outages
-        stream = config.stream
         self._periodic = Periodic(
             self._look_back,
-            every_s=parse_duration_ms(stream.reconcile, name="stream.reconcile") / 1000,
-            tiers=Tiers([parse_duration_ms(tier, name="stream.reconcile_tiers") for tier in stream.reconcile_tiers]),
+            every_s=every_s,
+            tiers=Tiers(config.stream.reconcile_tiers_ms),
             clock=clock or SystemClock(),
             stopping=stopping,
             on_error=self._failed,
@@ -88,12 +87,13 @@ class StreamReconciler:
             self._log.note("reconcile left", problem="it takes long to end; the next time finishes it")
 
     def _look_back(self, window_ms: int) -> None:
-        self._reconcile(window_ms=window_ms, stop=self._periodic.ending, users_max=_USERS_MAX, rows_max=_ROWS_MAX)
+        self._reconcile(
+            window_ms=window_ms, stop=self._periodic.ending, users_max=_USERS_MAX_BESIDE, rows_max=_ROWS_MAX_BESIDE
+        )
 
     def _finish(self) -> None:
         stream = self._config.stream
-        outage_s_max = parse_duration_ms(stream.outage, name="stream.outage") / 1000
-        patience = Patience(outage_s_max, stopping=self._stopping, on_outage=self._outages.note)
+        patience = Patience(stream.outage_s, stopping=self._stopping, on_outage=self._outages.note)
         # after a drain nothing of this writer is open, also where no session was left to say so
         closed = frozenset({self._writer} if stream.drain else ())
         self._outages.note_doing("reconciling late events")
@@ -107,22 +107,35 @@ class StreamReconciler:
         del so_far
         self._outages.note_doing(f"reconciling late events, {done:,} of {total:,} users")
 
-    def _reconcile(self, *, window_ms: int | None = None, **options: object) -> None:
+    def _reconcile(
+        self,
+        *,
+        stop: Callable[[], bool],
+        window_ms: int | None = None,
+        closed: Set[str] = frozenset(),
+        progress: ReconcileProgress = quiet,
+        users_max: int = USERS_MAX,
+        rows_max: int = ROWS_MAX,
+    ) -> None:
         config = self._config
         with open_stores(config) as stores:
-            done: Reconciled = reconcile_tables(
+            done = reconcile_tables(
                 config.home,
                 config,
                 window_ms=window_ms,
+                closed=closed,
                 stores=stores,
-                **options,  # type: ignore[arg-type]
+                progress=progress,
+                stop=stop,
+                users_max=users_max,
+                rows_max=rows_max,
             )
         if self._log is not None:
             self._log.note("reconciled", window_ms=window_ms, **done.as_dict())
 
     def _failed(self, error: Exception) -> None:
         if self._log is not None:
-            self._log.problem("reconcile failed", error)
+            self._log.failed("reconcile failed", error)
 
 
 def stream_reconciler(
@@ -139,11 +152,12 @@ def stream_reconciler(
 
     clock: None for the machine's. Errors: ConfigError for sessions that cannot be reconciled.
     """
-    if config.stream.reconcile == "none":
+    every_s = config.stream.reconcile_s
+    if every_s is None:
         return None
     check_columns(job)
     share = instance_of(config)
     # tables in a shared catalog are one process's to reconcile; those in a home belong to who writes there
     if share is not None and share[0] > 0 and not has_local_catalog(config):
         return None
-    return StreamReconciler(config, writer, stopping=stopping, outages=outages, log=log, clock=clock)
+    return StreamReconciler(config, writer, every_s=every_s, stopping=stopping, outages=outages, log=log, clock=clock)

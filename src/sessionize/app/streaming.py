@@ -25,7 +25,6 @@ from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.ports import EpochSink
-from sessionize.session.durations import parse_duration_ms
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
@@ -37,7 +36,7 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
-    read: "_Read"
+    read: "_RecordsRead"
     reconciler: StreamReconciler | None = None
 
     def run(self) -> Totals:
@@ -57,7 +56,7 @@ class StreamRun:
 
 
 @dataclass(slots=True)
-class _Read:
+class _RecordsRead:
     """What this run has read. Bad records after others that were good are nothing to fail for."""
 
     consumed: int = 0
@@ -91,10 +90,10 @@ def open_stream(
     clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
     stopping is set meanwhile.
     """
-    writer, tempo = writer_name(config), tempo_of(config)
-    read = _Read()
+    writer, tempo, input_name = writer_name(config), tempo_of(config), name_of_input(config)
+    read = _RecordsRead()
     outages = Outages(
-        source="kafka input" if config.output.kafka is not None else config.input.kind,
+        source=input_name,
         on_status=on_status,
         on_away=(lambda away: None) if log is None else log.away,
     )
@@ -104,7 +103,7 @@ def open_stream(
     with ExitStack() as opened:
         checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
-        source = opening.call(config.input.kind, lambda: open_source(config, writer))
+        source = opening.call(input_name, lambda: open_source(config, writer))
         opened.callback(source.close)
         job = config.job(source.event_columns, source.user_name)
         sinks: dict[str, EpochSink] = {}
@@ -115,8 +114,7 @@ def open_stream(
         feed = None
         if view is not None:
             opened.callback(view.close)
-            every_s = parse_duration_ms(config.stream.live, name="stream.live") / 1000
-            feed = LiveFeed(view, every_s=every_s, on_outage=lambda error: outages.note("redis", error))
+            feed = LiveFeed(view, every_s=config.stream.live_s, on_outage=lambda error: outages.note("redis", error))
         enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
             source,
@@ -130,7 +128,7 @@ def open_stream(
                 epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
                 status=outages.status,
                 step=on_step,
-                trouble=log.trouble if log is not None else (lambda what, which: None),
+                warning=log.warning if log is not None else (lambda what, which: None),
             ),
             clock=clock,
             stopping=stopping,
@@ -155,6 +153,12 @@ def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
     return told
 
 
+def name_of_input(config: PipelineConfig) -> str:
+    """What the input is called where somebody hears who is away: not as an output is."""
+    kind = config.input.kind
+    return "kafka input" if kind == "kafka" and config.output.kafka is not None else kind
+
+
 def writer_name(config: PipelineConfig) -> str:
     """Under which name epochs are recorded: one for each process that may write."""
     if config.stream.writer is not None:
@@ -168,16 +172,12 @@ def writer_name(config: PipelineConfig) -> str:
 def tempo_of(config: PipelineConfig) -> Tempo:
     """How the engine moves."""
     stream = config.stream
-
-    def seconds(key: str) -> float:
-        return parse_duration_ms(getattr(stream, key), name=f"stream.{key}") / 1000
-
     return Tempo(
-        epoch_s=seconds("epoch"),
+        epoch_s=stream.epoch_s,
         epoch_rows_max=stream.epoch_rows,
-        poll_s=seconds("poll"),
-        idle_after_s=seconds("idle_after"),
-        outage_s_max=seconds("outage"),
+        poll_s=stream.poll_s,
+        idle_after_s=stream.idle_after_s,
+        outage_s_max=stream.outage_s,
         once=config.run.once,
         drain=stream.drain,
     )

@@ -50,7 +50,7 @@ Lateness = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key; repeatable.")]
 LogLevel = Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", rich_help_panel="Run")]
-HomeOrNone = Annotated[Path | None, typer.Option(help="Folder for tables, catalog and state.", rich_help_panel="Run")]
+HomeOverride = Annotated[Path | None, typer.Option(help="Folder for tables, catalog and state.", rich_help_panel="Run")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every setting and where it comes from, and end.")]
 
 
@@ -68,7 +68,7 @@ def run(
     max_session_duration: MaxSession = None,
     lateness: Lateness = None,
     settings: Set = None,
-    home: HomeOrNone = None,
+    home: HomeOverride = None,
     log_level: LogLevel = None,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
@@ -116,6 +116,15 @@ def run(
             _run(config, dry_run=dry_run, as_json=as_json, show=True, temporary=True)
         return
     _run(load_pipeline(pipeline, overrides=overrides), dry_run=dry_run, as_json=as_json, show=test_mode)
+
+
+def configured(pipeline: str, settings: list[str] | None, home: Path | None) -> "PipelineConfig":
+    """The pipeline with what --set and --home put in place of its keys. Errors: ConfigError."""
+    from sessionize.app.config import load_pipeline
+    from sessionize.app.options import parse_set_option
+
+    overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
+    return load_pipeline(pipeline, overrides=overrides | dict(parse_set_option(text) for text in settings or ()))
 
 
 def init(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sessionize.cli import options as opt
-from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
+from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOverride, Set, configured
 
 if TYPE_CHECKING:
     from sessionize.engine.reconciliation import Reconciled, ReconcileProgress
@@ -26,7 +26,7 @@ def reconcile(
     window: Window = None,
     drained: Drained = False,
     settings: Set = None,
-    home: HomeOrNone = None,
+    home: HomeOverride = None,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -35,16 +35,12 @@ def reconcile(
 
     Only sessions that are final are touched; late events of others wait for the next time.
     """
-    from sessionize.app.config import load_pipeline
-    from sessionize.app.options import parse_set_option
     from sessionize.app.reconciling import reconcile_tables
     from sessionize.app.stream_parts import open_stores
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 
-    overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
-    overrides |= dict(parse_set_option(text) for text in settings or ())
-    config = load_pipeline(pipeline, overrides=overrides)
+    config = configured(pipeline, settings, home)
     window_ms = None if window is None else parse_duration_ms(window, name="--window")
     with _progress(enabled=not as_json) as progress, open_stores(config) as stores:
         done = reconcile_tables(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sessionize.cli import options as opt
-from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOrNone, Set
+from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOverride, Set, configured
 from sessionize.errors import ConfigError
 
 app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
@@ -78,19 +78,15 @@ def retry(
     pipeline: Pipeline = DEFAULT_PIPELINE,
     reason: Reason = None,
     settings: Set = None,
-    home: HomeOrNone = None,
+    home: HomeOverride = None,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
     """Decode rejected records again; what is good now joins the late events, and `reconcile` takes it from there."""
-    from sessionize.app.config import load_pipeline
-    from sessionize.app.options import parse_set_option
     from sessionize.app.rejected import retry_rejected
     from sessionize.cli import output as out
 
-    overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
-    overrides |= dict(parse_set_option(text) for text in settings or ())
-    config = load_pipeline(pipeline, overrides=overrides)
+    config = configured(pipeline, settings, home)
     done = retry_rejected(config.home, config, reason=reason, dry_run=dry_run)
     if as_json:
         out.print_json(done.as_dict())

@@ -5,18 +5,15 @@ wrong becomes an error of ours that names the file, the step and the reason.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sessionize.durable import sync_folder
+from sessionize.durable import may_pass, sync_folder
 from sessionize.errors import OutputError, SessionizeError, StateError, UnavailableError
 
 TMP = ".tmp"
-# What may pass when somebody makes room or mends the disk; everything else (permissions, limits) needs another set-up.
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
 
 
 class FileOperations:
@@ -164,7 +161,7 @@ class _Step:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError):
             return
-        passing = error.errno in _PASSING
+        passing = may_pass(error)
         raise (UnavailableError if passing else OutputError)(
             "a checkpoint file could not be written" if self._doing != "reading" else "a checkpoint file can't be read",
             detail=f"{self._doing} {self._path}: {error.strerror or error}",

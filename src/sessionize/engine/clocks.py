@@ -4,14 +4,18 @@ import time
 from typing import Protocol
 
 
-class Clock(Protocol):
+class MovingClock(Protocol):
+    """A clock that knows no date."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment; only moves forward."""
+
+
+class Clock(MovingClock, Protocol):
     """The two clocks an engine looks at."""
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 UTC; may jump."""
-
-    def monotonic_s(self) -> float:
-        """Seconds since some moment; only moves forward."""
 
 
 class SystemClock:

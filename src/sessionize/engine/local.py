@@ -33,7 +33,7 @@ from sessionize.session import columns as col
 
 
 @dataclass(slots=True)
-class _Written:
+class _Outgoing:
     """An epoch that is processed and planned, on its way through the sinks."""
 
     plan: Plan
@@ -71,7 +71,7 @@ class LocalEngine:
         self._stopping = stopping or threading.Event()
         hear = listeners or Listeners()
         self._on_epoch, self._on_status = hear.epoch, hear.status
-        self._on_step, self._on_trouble = hear.step, hear.trouble
+        self._on_step, self._on_warning = hear.step, hear.warning
         self._told_error = checkpoints.merge_error
         self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
         self._writing: Future[None] | None = None
@@ -193,12 +193,11 @@ class LocalEngine:
         self._on_step("plan")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
         self._on_step("planned")
-        written = self._advance(epoch, plan)
-        self._writing = self._thread.submit(self._write, written)
+        outgoing = self._advance(epoch, plan)
+        self._writing = self._thread.submit(self._write, outgoing)
 
-    def _advance(self, epoch: Epoch, plan: Plan) -> _Written:
+    def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
-        started_s = self._clock.monotonic_s()
         events = event_rows(epoch.events, self._job.user_name)
         enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
@@ -237,7 +236,6 @@ class LocalEngine:
             late=rows.late.num_rows,
             rejected=rows.rejected.num_rows,
             seconds=seconds,
-            advance_s=self._clock.monotonic_s() - started_s,
             write_s=0.0,
             watermark_ms=rows.watermark_ms,
             open_sessions=self._sessionizer.open_sessions,
@@ -245,24 +243,24 @@ class LocalEngine:
             totals=replace(self._totals, rejected_by_reason=dict(self._totals.rejected_by_reason)),
             reasons={r["values"]: r["counts"] for r in rows.rejected["reason"].value_counts().to_pylist()},
         )
-        return _Written(plan, rows, changes, header, report)
+        return _Outgoing(plan, rows, changes, header, report)
 
     # ---- write and commit ----
 
-    def _write(self, written: _Written) -> None:
+    def _write(self, outgoing: _Outgoing) -> None:
         """Runs beside the next epoch's polls: nothing here touches the state."""
         started_s = self._clock.monotonic_s()
-        epoch = EpochId(self._writer, written.plan.epoch, written.plan.digest)
+        epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
         for name, sink in self._sinks.items():
             self._on_step(f"write {name}")
-            self._patience.call(name, lambda sink=sink: sink.write_epoch(epoch, written.rows))  # type: ignore[misc]
+            self._patience.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.rows))  # type: ignore[misc]
         self._on_step("commit")
         self._patience.call(
-            "state", lambda: self._checkpoints.commit(written.plan.epoch, written.header, written.changes)
+            "state", lambda: self._checkpoints.commit(outgoing.plan.epoch, outgoing.header, outgoing.changes)
         )
         self._on_step("committed")
         self._tell_merge_error()
-        report = replace(written.report, write_s=self._clock.monotonic_s() - started_s)
+        report = replace(outgoing.report, write_s=self._clock.monotonic_s() - started_s)
         with self._telling:
             self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)
@@ -285,7 +283,7 @@ class LocalEngine:
         found = self._patience.call("state", self._checkpoints.recover)
         if found is not None:
             for which in found.damaged:
-                self._on_trouble("damaged", which)
+                self._on_warning("damaged", which)
             self._restore(found)
         plans = found.plans if found is not None else ()
         self._check_sinks(begun=plans[-1].epoch if plans else self._last_epoch)
@@ -301,7 +299,7 @@ class LocalEngine:
             self._has[name] = last = self._patience.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
             warning = check_agreement(name, last, writer=self._writer, done=self._last_epoch, begun=begun)
             if warning is not None:
-                self._on_trouble("output-new", warning)
+                self._on_warning("output-new", warning)
 
     def _restore(self, found: Recovered) -> None:
         if found.header is not None and found.state is not None:
@@ -330,7 +328,7 @@ class LocalEngine:
         self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
         anew = planned_anew(plan, epoch.records, self._has)
         if anew is not None:
-            self._on_trouble("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
+            self._on_warning("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
             self._patience.call("state", lambda: self._checkpoints.begin_plan(anew))
         self._write(self._advance(epoch, anew or plan))
 
@@ -340,7 +338,7 @@ class LocalEngine:
         """Once for each merge that failed; the next ones try again."""
         error = self._checkpoints.merge_error
         if error is not None and error is not self._told_error:
-            self._on_trouble("merge-failed", str(error))
+            self._on_warning("merge-failed", str(error))
         self._told_error = error
 
     def _book(self) -> None:

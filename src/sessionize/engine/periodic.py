@@ -5,17 +5,11 @@ An error is told and ends nothing: the next time tries again, as far back as the
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+
+from sessionize.engine.clocks import MovingClock
 
 _END_S = 30.0
 _PAUSE_MIN_S = 0.02
-
-
-class MovingClock(Protocol):
-    """Seconds since some moment; only moves forward."""
-
-    def monotonic_s(self) -> float:
-        """Now."""
 
 
 class Tiers:

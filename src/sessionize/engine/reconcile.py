@@ -21,7 +21,6 @@ from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
 
-REVISION = "revision"
 REVISION_TYPE = pa.int64()
 # Without these two a stored session can neither be found again nor be placed in time.
 NEEDED_COLUMNS = (col.SESSION_ID, col.SESSION_START)
@@ -233,13 +232,13 @@ def _difference(
     runs = int(max(stored_in.max(initial=-1), made_in.max(initial=-1))) + 1
     next_revision = np.zeros(runs, np.int64)
     revisions = np.zeros(old.num_rows, np.int64)
-    if REVISION in old.column_names:
-        revisions = old[REVISION].cast(REVISION_TYPE).fill_null(0).to_numpy()
+    if col.REVISION in old.column_names:
+        revisions = old[col.REVISION].cast(REVISION_TYPE).fill_null(0).to_numpy()
     np.maximum.at(next_revision, old_in, revisions + 1)
     return Replacement(
         removed=old.select([job.user_name, col.SESSION_ID]),
         removed_start_ms=old[col.SESSION_START].combine_chunks(),
-        added=new.append_column(REVISION, pa.array(next_revision[new_in], REVISION_TYPE)),
+        added=new.append_column(col.REVISION, pa.array(next_revision[new_in], REVISION_TYPE)),
         unchanged=int(np.count_nonzero(same_made)),
         waiting=waiting,
         incomplete=incomplete,

@@ -12,9 +12,9 @@ ALL_REJECTED_MIN = 10  # that so many records, and not one of them usable, are h
 class EpochReport:
     """A committed epoch.
 
-    consumed, sessions, late, rejected: rows of this epoch. seconds: from its first poll to its plan; advance_s: for
-    making sessions final; write_s: for sinks and checkpoint. behind: records left to read, None when unknown. totals:
-    the books over all epochs. reasons: why records of this epoch were rejected, and how many for each.
+    consumed, sessions, late, rejected: rows of this epoch. seconds: from its first poll until its final sessions
+    are made; write_s: for sinks and checkpoint. behind: records left to read, None when unknown. totals: the books over
+    all epochs. reasons: why records of this epoch were rejected, and how many for each.
     """
 
     epoch: int
@@ -24,7 +24,6 @@ class EpochReport:
     late: int
     rejected: int
     seconds: float
-    advance_s: float
     write_s: float
     watermark_ms: int | None
     open_sessions: int

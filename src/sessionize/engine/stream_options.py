@@ -46,11 +46,12 @@ class Listeners:
     """Who hears of a run.
 
     epoch: of every committed epoch. status: how things stand, some times a second. step: the name of every step of an
-    epoch before it begins, from whichever thread does it. trouble: (what, which) of checkpoint files that were found
-    damaged or could not be merged, and that the run does without, and of sinks that have nothing of the epochs before.
+    epoch before it begins, from whichever thread does it. warning: (what, which) of what the run does without:
+    `damaged` checkpoint files, a merge of them that failed (`merge-failed`), sinks that have nothing of the epochs
+    before (`output-new`), records of a repeated epoch that the source no longer has (`records-gone`).
     """
 
     epoch: Callable[[EpochReport], None] = lambda report: None
     status: Callable[[Status], None] = lambda status: None
     step: Callable[[str], None] = lambda step: None
-    trouble: Callable[[str, str], None] = lambda what, which: None
+    warning: Callable[[str, str], None] = lambda what, which: None

@@ -57,7 +57,9 @@ class GzipStream:
         return 0
 
     def _refill(self) -> bool:
-        data = self._file.read(_CHUNK_BYTES) or b""
-        self.read_bytes += len(data)
-        self._input = data if self._begun else data.lstrip(b"\0")
-        return bool(data) and (bool(self._input) or self._refill())
+        while data := self._file.read(_CHUNK_BYTES):
+            self.read_bytes += len(data)
+            self._input = data if self._begun else data.lstrip(b"\0")
+            if self._input:
+                return True
+        return False

@@ -46,7 +46,7 @@ class RecordDecoder(Protocol):
 class JsonRecords:
     """A RecordDecoder for values that are JSON objects."""
 
-    __slots__ = ("_lines", "_value_bytes_max")
+    __slots__ = ("_lines",)
 
     def __init__(
         self,
@@ -58,7 +58,6 @@ class JsonRecords:
     ) -> None:
         """columns, extras: as in JsonLines. Errors: those of JsonLines."""
         self._lines = JsonLines(dialect, columns=columns, extras=extras, line_bytes_max=value_bytes_max)
-        self._value_bytes_max = value_bytes_max
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The columns that events and sessions travel in. One name for one thing, from decoding to the sinks.
 
 Events are pyarrow tables with the canonical columns below; a dialect maps the producer's fields to them. Only `user`
-and `event_time_ms` are required, and never null. Sessions are pyarrow tables of `session_schema`.
+and `event_time_ms` are required, and never null. Sessions are pyarrow tables of SessionColumns.schema.
 """
 
 from dataclasses import dataclass
@@ -60,6 +60,8 @@ START_REASON = "start_reason"
 END_REASON = "end_reason"
 SESSION_DATE = "session_date"
 USER_HASH_BUCKET = "user_hash_bucket"
+# Of stored sessions alone: how often reconciling has replaced the session, 0 as it was first written.
+REVISION = "revision"
 
 BUCKET_COUNT = 100
 VALUE_MAX = 1e9  # the largest amount of one event, either way: room for 9,000 of them in one session's revenue

@@ -24,7 +24,6 @@ from sessionize.session.ids import user_hash_buckets
 SESSIONS = "sessions"
 LATE = "late"
 REJECTED = "rejected"
-REVISION = "revision"
 
 # What is compared of a row; a sink may keep more.
 _COMPARED = {
@@ -309,7 +308,7 @@ def check_sessions_are_replaced(place: SinkUnderTest) -> None:
     with closing(_replacing(place)) as sink:
         sink.write_epoch(epoch_id(1), rows)
         sink.replace(keys(rows.sessions.slice(0, 1)), joined, token="first")
-        expected = _with_sessions(rows, pa.concat_tables([rows.sessions.slice(1), joined.drop_columns([REVISION])]))
+        expected = _with_sessions(rows, pa.concat_tables([rows.sessions.slice(1), joined.drop_columns([col.REVISION])]))
         place.shows(expected)
         assert _revisions(place) == {"a_5": 1, rows.sessions[col.SESSION_ID][1].as_py(): 0}
 
@@ -340,7 +339,7 @@ def keys(rows: pa.Table) -> pa.Table:
 
 def with_revision(rows: pa.Table, revision: int) -> pa.Table:
     """Sessions with this revision."""
-    return rows.append_column(REVISION, pa.array([revision] * rows.num_rows, pa.int32()))
+    return rows.append_column(col.REVISION, pa.array([revision] * rows.num_rows, pa.int32()))
 
 
 EPOCH_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (
@@ -389,7 +388,7 @@ def _replacing(place: SinkUnderTest) -> ReplacingSink:
 
 
 def _revisions(place: SinkUnderTest) -> dict[str, int]:
-    return {row[col.SESSION_ID]: row[REVISION] for row in place.visible(SESSIONS)}
+    return {row[col.SESSION_ID]: row[col.REVISION] for row in place.visible(SESSIONS)}
 
 
 def _tells_what_to_do(error: SessionizeError) -> None:

@@ -1,4 +1,4 @@
-"""A followed directory in tests: files that appear, and what the source reads of them."""
+"""Builders for tests of followed directories: files that appear whole, and all that a source makes of them."""
 
 import json
 import os

@@ -10,7 +10,7 @@ from pyiceberg.table import Table, Transaction
 
 from sessionize.connectors.iceberg import Catalog, IcebergSink, load_table, open_catalog, user_sessions
 from sessionize.connectors.iceberg.replacing import RowReplacer
-from sessionize.errors import OutputError
+from sessionize.errors import OutputError, UnavailableError
 from sessionize.session import columns as col
 
 DAY = 86_400_000
@@ -178,7 +178,7 @@ def test_writers_that_are_always_faster_leave_no_files(
     files, before = data_files(tmp_path), stored(catalog)
     monkeypatch.setattr("sessionize.connectors.iceberg.commits._WAIT_MAX_S", 0.0)
     interrupt(monkeypatch, *[lambda _: CommitFailedException("too late")] * 10)
-    with pytest.raises(OutputError, match=r"(?s)commit did not succeed.*nothing was changed"):
+    with pytest.raises(UnavailableError, match=r"(?s)commit did not succeed.*nothing was changed"):
         replace(catalog, sessions(("b", 0, 0)), sessions(("b", 1, 1)))
     assert stored(catalog) == before
     assert data_files(tmp_path) == files

@@ -23,7 +23,7 @@ from sessionize.connectors.files.follow_book import Book, Entry
 from sessionize.connectors.files.follow_folder import Folder, Seen
 from sessionize.connectors.files.follow_reading import Reading, changed, cut_elsewhere, not_in_the_book
 from sessionize.connectors.files.source import FileSource
-from sessionize.connectors.files.unreadable import raise_if_unreachable, set_aside, why_unreadable
+from sessionize.connectors.files.unreadable import set_aside, why_unreadable
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Positions, Ranges, StreamBatch
@@ -44,7 +44,7 @@ class DirectorySource:
     been left alone; broken_after_s: one that cannot be read. max_future_ms: events later than the moment their file was
     taken up plus this are rejected. until_now: read only files that are there now. batch_bytes, batch_records: of text,
     unpacked, and of records, about as much as makes a batch. Errors: InputError for a directory that does not exist, or
-    that lies in one of apart_from; StateError for a damaged book.
+    that lies in one of apart_from; those of Book.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class DirectorySource:
         file has nothing but blank lines for a while.
 
         Errors: InputError when a file that was begun is gone or changed; UnavailableError when a file or a directory
-        cannot be reached. After an error the file at hand is taken up again where it was, before any other.
+        cannot be reached; those of Book. After an error the file at hand is taken up again where it was, before any
+        other.
         """
         try:
             return self._polled(timeout_s, now_ms)
@@ -292,15 +293,12 @@ class DirectorySource:
 
     @contextmanager
     def _unchanged(self, entry: Entry) -> Iterator[None]:
-        """What is read of a file that is changed meanwhile could not be read again, and fails as such; so does what
-        the machine cannot do now.
-        """
+        """What is read of a file that is changed meanwhile could not be read again, and fails as such."""
         self._check_same(entry)
         try:
             yield
-        except InputError as error:
+        except InputError:
             self._check_same(entry)
-            raise_if_unreachable(error)
             raise
         self._check_same(entry)
 

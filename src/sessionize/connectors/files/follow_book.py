@@ -12,8 +12,8 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sessionize.durable import sync_folder
-from sessionize.errors import StateError, UnavailableError
+from sessionize.durable import may_pass, sync_folder
+from sessionize.errors import OutputError, SessionizeError, StateError, UnavailableError
 
 _CHECKSUM_DIGITS = 8
 
@@ -38,7 +38,10 @@ class Entry:
 
 class Book:
     """Entries in the order in which files were taken up; one with a number that is there takes its place, and what came
-    after that was never read for good. Errors: StateError when it is damaged, UnavailableError when it cannot be read.
+    after that was never read for good.
+
+    Errors: StateError for a damaged book; UnavailableError when the disk is full or fails, OutputError when it refuses
+    for a reason that stays.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,16 +50,9 @@ class Book:
         try:
             path.parent.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._read()
+            data = path.read_bytes() if path.exists() else b""
         except OSError as error:
-            raise UnavailableError(
-                "the book of followed files cannot be read now",
-                detail=f"{path}: {error.strerror or error}",
-                hint="check the folder, its rights and its disk: nothing was read",
-            ) from error
-
-    def _read(self) -> None:
-        data = self._path.read_bytes() if self._path.exists() else b""
+            raise self._refused("read", error) from error
         whole = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
@@ -66,10 +62,13 @@ class Book:
         if whole < len(data):
             if _is_whole(data[whole:-1]):  # its line feed alone is not what was written
                 raise self._damaged(len(self.entries) + 1, "it does not end like a line")
-            os.truncate(self._path, whole)
+            try:
+                os.truncate(path, whole)
+            except OSError as error:
+                raise self._refused("written", error) from error
 
     def add(self, entry: Entry) -> None:
-        """Take up a file, durably. Errors: UnavailableError when the disk refuses; the book is as it was then."""
+        """Take up a file, durably. After an error (those of the class) the book is as it was."""
         size = None
         try:
             with open(self._path, "ab", buffering=0) as file:
@@ -84,17 +83,20 @@ class Book:
             if size is not None:  # half a line would spoil the next one
                 with contextlib.suppress(OSError):
                     os.truncate(self._path, size)
-            raise UnavailableError(
-                "the book of followed files cannot be written now",
-                detail=f"{self._path}: {error.strerror or error}",
-                hint="make room or mend the disk: nothing was lost",
-            ) from error
+            raise self._refused("written", error) from error
         self._put(entry)
 
     def _put(self, entry: Entry) -> None:
         if entry.number > len(self.entries):
             raise ValueError(f"file {entry.number} follows file {len(self.entries) - 1}")
         self.entries[entry.number :] = [entry]
+
+    def _refused(self, done: str, error: OSError) -> SessionizeError:
+        return (UnavailableError if may_pass(error) else OutputError)(
+            f"the book of followed files cannot be {done}",
+            detail=f"{self._path}: {error.strerror or error}",
+            hint="make room, mend the disk, or see to the folder's rights: nothing was lost",
+        )
 
     def _damaged(self, line: int, why: str) -> StateError:
         return StateError(

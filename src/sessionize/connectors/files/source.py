@@ -21,6 +21,7 @@ from sessionize.connectors.files.source_ranges import divide
 from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
 from sessionize.connectors.files.source_worker import Recipe
 from sessionize.connectors.files.source_workers import in_order
+from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.gunzip import GzipStream
@@ -120,7 +121,8 @@ class FileSource:
     def batches(self) -> Iterator[EventBatch]:
         """The events in the order of the files, about 16 MB of text or a row group of Parquet at a time.
 
-        Errors: InputError for a file that cannot be read, or a table that lacks a mapped column.
+        Errors: InputError for a file that cannot be read, or a table that lacks a mapped column; UnavailableError when
+        the disk fails.
         """
         if self._begun is None:
             yield from self._batches()
@@ -200,9 +202,7 @@ class FileSource:
                 finally:
                     ahead.close()
         except OSError as error:
-            raise InputError(
-                "a file cannot be read", detail=f"{file.path}: {error.strerror}", hint="check that you may read it"
-            ) from error
+            raise file_failure(file.path, error) from error
 
     def _text(self, file: InputFile, stream: Readable, gzip: GzipStream | None) -> Iterator[EventBatch]:
         decoder: TextDecoder

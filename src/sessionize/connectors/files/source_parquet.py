@@ -5,6 +5,7 @@ dictionary are left as they are. A very large row group is read in slices. A row
 rejected record; a file without a footer cannot be read at all.
 """
 
+import errno
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sessionize.connectors.files.unreadable import of_the_machine
+from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import CORRUPT_PARQUET, Fault, Rejects
@@ -28,6 +29,7 @@ _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
 _PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says to a place that damage has made up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ class ParquetReader:
     def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
         """The batches of one file, each with its share of size_bytes.
 
-        Errors: InputError when the file has no readable footer, lacks a mapped column, or cannot be reached.
+        Errors: InputError when the file has no readable footer, lacks a mapped column, or cannot be reached;
+        UnavailableError when the disk fails, which is no damage.
         """
         file = _opened(path)
         with file:
@@ -94,15 +97,15 @@ class _Groups:
         with self._opened() as file:
             for number, row_count in enumerate(self.row_counts):
                 done = 0
-                slices = file.iter_batches(
-                    slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False
-                )
                 try:
+                    slices = file.iter_batches(
+                        slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False
+                    )
                     for batch in slices:
                         yield self._decoded(pa.table(batch), self._rows_before[number] + done), len(batch)
                         done += len(batch)
                 except _UNREADABLE as error:
-                    _raise_if_unreachable(self._path, error)
+                    _check_damage(self._path, error)
                     yield self._torn(number, done, error), row_count - done
 
     def _whole(self, number: int) -> tuple[Decoded, int]:
@@ -113,7 +116,7 @@ class _Groups:
                 table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
             return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
         except _UNREADABLE as error:
-            _raise_if_unreachable(self._path, error)
+            _check_damage(self._path, error)
             return self._torn(number, 0, error), row_count
 
     def _plain_users(self, number: int) -> bool:
@@ -129,9 +132,13 @@ class _Groups:
             for path in paths
             if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column]) and not (plain_users and column == USER)
         ]
-        return pq.ParquetFile(
-            self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
-        )
+        try:
+            return pq.ParquetFile(
+                self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
+            )
+        except OSError as error:
+            _check_damage(self._path, error)
+            raise
 
     def _decoded(self, table: pa.Table, rows_before: int, *, plain_users: bool = False) -> Decoded:
         return self._tabular.decode(
@@ -147,23 +154,21 @@ class _Groups:
         return Decoded(nothing.events, rejects.take())
 
 
+def _check_damage(path: str, error: Exception) -> None:
+    """Errors: those of file_failure when it was the system that failed, and reading again may succeed."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_OFFSETS:
+        raise file_failure(path, error) from error
+
+
 def _opened(path: str) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
         file.schema_arrow  # noqa: B018  its names may be damaged, and are looked at only now
         return file
     except _UNREADABLE as error:
-        _raise_if_unreachable(path, error)
+        _check_damage(path, error)
         raise InputError(
             "a Parquet file cannot be read",
             detail=f"{path}: {error}",
             hint="it is torn (still being written, or cut short) or not Parquet at all",
-        ) from error
-
-
-def _raise_if_unreachable(path: str, error: Exception) -> None:
-    """Errors: InputError when it is not the content that is to blame, so that reading it again may succeed."""
-    if of_the_machine(error):
-        raise InputError(
-            "a file cannot be read", detail=f"{path}: {error}", hint="check that it is there and that you may read it"
         ) from error

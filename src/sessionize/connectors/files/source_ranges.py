@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.connectors.files.source_text import feed
-from sessionize.errors import InputError
+from sessionize.connectors.files.unreadable import file_failure
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import FileRange
@@ -67,7 +67,7 @@ def divide(files: Iterable[InputFile], *, range_bytes: int) -> list[Work]:
 
 
 def decode(work: Work, decoder: JsonLines) -> Done:
-    """Errors: InputError when a file cannot be read (any more)."""
+    """Errors: InputError when a file cannot be read (any more), UnavailableError when the disk fails."""
     line_count = 0
     for part in work.ranges:
         try:
@@ -75,11 +75,7 @@ def decode(work: Work, decoder: JsonLines) -> Done:
                 stream = FileRange(file, part.start, part.end)
                 line_count = _exhaust(feed(stream, decoder, source=part.path, at_start=part.start == 0))
         except OSError as error:
-            raise InputError(
-                "a file cannot be read",
-                detail=f"{part.path}, bytes {part.start:,} to {part.end:,}: {error.strerror}",
-                hint="check that it is still there and that you may read it",
-            ) from error
+            raise file_failure(f"{part.path}, bytes {part.start:,} to {part.end:,}", error) from error
     return Done(decoder.take(), line_count)
 
 

@@ -4,25 +4,26 @@ A broken file must not hold up those behind it, and must not vanish either: it b
 is the file and whose detail says what is wrong. Put right, it is read under another name.
 """
 
-import errno
 from collections.abc import Iterable
 
 import pyarrow as pa
 
+from sessionize.durable import may_pass
 from sessionize.errors import InputError, UnavailableError
 from sessionize.formats.faults import Fault, Rejects
 from sessionize.formats.judging import DECODED_TYPES
 from sessionize.ports import EventBatch
 
 UNREADABLE_FILE = "unreadable_file"
-# What a disk says to a place in the file that damage has made up.
-_OF_CONTENT = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)
 
 
 def why_unreadable(path: str, error: InputError) -> str:
     """What is wrong with the file's content, in one line. Errors: the given one or UnavailableError when it cannot even
-    be opened, which says nothing about its content.
+    be opened, or the machine lacks something, which says nothing about its content.
     """
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno is not None:  # of content, pyarrow raises it without a number
+        raise error
     try:
         with open(path, "rb") as file:
             file.read(1)
@@ -33,16 +34,19 @@ def why_unreadable(path: str, error: InputError) -> str:
     return " ".join(f"{error.message}: {error.detail or ''}".split()).rstrip(": ")
 
 
-def of_the_machine(error: BaseException | None) -> bool:
-    """Whether it is an error of the disk or the machine, and the file's content may be as it should be."""
-    return isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_CONTENT
+def file_failure(what: str, error: OSError) -> InputError | UnavailableError:
+    """The error for a file that the system does not give to us, which says nothing about its content.
 
-
-def raise_if_unreachable(error: InputError) -> None:
-    """Errors: UnavailableError when it is worth another try; where rights are missing, somebody has to act first."""
-    cause = error.__cause__
-    if of_the_machine(cause) and not isinstance(cause, PermissionError):
-        raise UnavailableError("a file cannot be read now", detail=error.detail) from cause
+    what: the path, and which part of it. UnavailableError when the same may succeed later.
+    """
+    detail = f"{what}: {error.strerror or error}"
+    if may_pass(error):
+        return UnavailableError(
+            "a file cannot be read now", detail=detail, hint="mend the disk or the network: nothing was lost"
+        )
+    return InputError(
+        "a file cannot be read", detail=detail, hint="check that it is still there and that you may read it"
+    )
 
 
 def set_aside(path: str, why: str, columns: Iterable[str]) -> EventBatch:

@@ -23,13 +23,12 @@ class Product:
     product_id: str
     category: str
     price: str
-    on_flash_sale: bool
 
 
 def _product(number: int) -> Product:
     category = number % len(_CATEGORIES)
     price = _PRICE_LEVELS[category] * (0.4 + (number * 7 % PRODUCT_COUNT) / PRODUCT_COUNT * 1.6) // 1 + 0.99
-    return Product(number, f"PROD_{number + 1:03d}", _CATEGORIES[category], f"{price:.2f}", number < FLASH_COUNT)
+    return Product(number, f"PROD_{number + 1:03d}", _CATEGORIES[category], f"{price:.2f}")
 
 
 PRODUCTS = tuple(_product(number) for number in range(PRODUCT_COUNT))

@@ -19,8 +19,9 @@ from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
 from sessionize.connectors.iceberg.epochs import EPOCH, WATERMARK
+from sessionize.connectors.iceberg.failures import storage_failure
 from sessionize.connectors.iceberg.reading import readable
-from sessionize.errors import InputError
+from sessionize.errors import InputError, SessionizeError
 from sessionize.session.columns import (
     END_REASON,
     EVENT_TIME,
@@ -147,7 +148,7 @@ def rows_of(
     """The rows of these users on these dates, with the columns as the table calls them; only: some of them.
 
     date: the name of the date column (event_date or session_date). Errors: TooManyRowsError beyond rows_max; InputError
-    when files cannot be read.
+    when files are gone or damaged; UnavailableError or OutputError when the storage fails.
     """
     seen = readable(table)
     data = _dataset(seen.data)
@@ -228,9 +229,12 @@ def _local(table: Table, location: str) -> str:
     return PyArrowFileIO.parse_location(location, table.io.properties)[2]
 
 
-def _unreadable(table: Table, error: Exception) -> InputError:
+def _unreadable(table: Table, error: Exception) -> SessionizeError:
+    what, where = "a table's files cannot be read", ".".join(table.name())
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return storage_failure(what, where, error)
     return InputError(
-        "a table's files cannot be read",
-        detail=f"{'.'.join(table.name())}: {error}",
+        what,
+        detail=f"{where}: {error}",
         hint="were they moved, or removed by a clean-up in the meantime? try again",
     )

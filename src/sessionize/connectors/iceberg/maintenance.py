@@ -133,7 +133,7 @@ def _packed(table: Table, settings: UpkeepSettings, progress: Callable[[int, int
 
 def _expire(table: Table, settings: UpkeepSettings) -> int:
     """How many snapshots were removed from the table, or would be. Branches and tags keep theirs."""
-    problem: Exception | None = None
+    lost: Exception | None = None
     for _ in range(_ATTEMPTS_MAX):
         table.refresh()
         snapshots = sorted(table.metadata.snapshots, key=lambda s: (s.timestamp_ms, s.sequence_number or 0))
@@ -145,11 +145,11 @@ def _expire(table: Table, settings: UpkeepSettings) -> int:
             try:
                 table.maintenance.expire_snapshots().by_ids(old).commit()
             except (CommitFailedException, ValueError) as error:  # another writer, or another upkeep, was faster
-                problem = error
+                lost = error
                 continue
         return len(old)
     raise UnavailableError(
         "snapshots cannot be expired",
-        detail=f"{'.'.join(table.name())}, {_ATTEMPTS_MAX} tries; the last one: {problem}",
+        detail=f"{'.'.join(table.name())}, {_ATTEMPTS_MAX} tries; the last one: {lost}",
         hint="other writers were faster; run maintain again",
-    ) from problem
+    ) from lost

@@ -8,7 +8,7 @@ there already is never written twice.
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +58,7 @@ class RowReplacer:
 
     table: the table, whose rows are found by the columns of `key`. layout: what its rows are made of. Partitions by
     session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be gone already. Not for
-    several threads. Errors: OutputError.
+    several threads. Errors of its methods: UnavailableError when the same call may succeed later, OutputError when not.
     """
 
     def __init__(
@@ -88,20 +88,27 @@ class RowReplacer:
         token: str,
         start_ms: pa.Array | None = None,
         snapshot_properties: Mapping[str, str] | None = None,
+        check: Callable[[Table], None] | None = None,
     ) -> None:
         """Take out every row with a key of `removed` and put in `added`, at once; nothing when the token is there.
 
-        start_ms: session_start_time_ms of each removed row, so that only files of these times are opened.
-        Errors: OutputError when a row to be removed is not there, or when other writers were always faster; then
-        nothing has changed.
+        start_ms: session_start_time_ms of each removed row, so that only files of these times are opened. check: given
+        the very table that a try is for; what it raises ends the call, with nothing changed.
+        Errors: OutputError when a row to be removed is not there, UnavailableError when other writers were always
+        faster; then nothing has changed.
         """
         properties = {**(snapshot_properties or {}), COMMIT_ID: token}
         self._rewrite = None
 
         def attempt() -> None:
             self._table = self._table.refresh()
-            if not self.landed(token):
-                self._commit(self._ready(removed, added, start_ms), added, properties)
+            if self.landed(token):
+                return
+            look = check or (lambda table: None)
+            look(self._table)
+            rewrite = self._ready(removed, added, start_ms)
+            look(self._table)  # once more, as planning takes long and ends with the table as it is then
+            self._commit(rewrite, added, properties)
 
         try:
             until_committed(attempt, gave_up=self._gave_up)
@@ -111,7 +118,7 @@ class RowReplacer:
             raise
 
     def set_properties(self, properties: Mapping[str, str]) -> None:
-        """Set table properties. Errors: OutputError."""
+        """Set table properties."""
 
         def attempt() -> None:
             self._table = self._table.refresh()
@@ -124,7 +131,7 @@ class RowReplacer:
     def _gave_up(self, error: Exception, tries: str) -> OutputError | UnavailableError:
         if isinstance(error, STORAGE_ERRORS):
             return storage_failure("a commit did not succeed", self._name, error)
-        return OutputError(
+        return UnavailableError(
             "a commit did not succeed",
             detail=f"table {self._name}, {tries}",
             hint="other writers were faster; nothing was changed, run it again",

@@ -1,8 +1,7 @@
 """The project's tables: their columns, how they are partitioned, and how they come into being.
 
-Why user_sessions has partitions by date and bucket, events by date alone and rejected_events none: docs/adr,
-the note on the Iceberg layout. Columns that a table needs and the rows lack (a date, a bucket) are derived
-here.
+Why user_sessions has partitions by date and bucket, events by date alone and rejected_events none: docs/adr/0008.
+Columns that a table needs and the rows lack (a date, a bucket) are derived here.
 """
 
 import contextlib
@@ -29,6 +28,7 @@ from sessionize.session.columns import (
     EVENT_TIME,
     EVENT_TYPES,
     REJECTED_SCHEMA,
+    REVISION,
     SESSION_DATE,
     SESSION_END,
     SESSION_ID,
@@ -44,8 +44,6 @@ EVENTS = "events"
 LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
 EVENT_DATE = "event_date"
-# How often reconciling replaced a session: 0 as it was first written.
-REVISION = "revision"
 
 USER_COLUMN_PROPERTY = "sessionize.user-column"
 _DAY_MS = 86_400_000

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -76,20 +76,19 @@ def made(make: Callable[..., _Client], settings: dict[str, Any], log: "Log") -> 
 
 @dataclass(slots=True)
 class Log:
-    """What a client has reported beside its calls. denied: wrong credentials. down_since_s: monotonic, None when up."""
+    """What a client has reported beside its calls.
+
+    denied: wrong credentials. down_since_s: monotonic, None when up. last: the last error, in words.
+    """
 
     denied: KafkaError | None = None
     down_since_s: float | None = None
-    fatal: KafkaError | None = None
     last: str = ""
-    servers: str = field(default="")
 
     def note(self, error: KafkaError) -> None:
         """Called by the client, inside of one of its own calls."""
         self.last = error.str()
-        if error.fatal():
-            self.fatal = error
-        elif error.code() in AUTH_ERRORS:
+        if error.code() in AUTH_ERRORS:
             self.denied = error
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.down()

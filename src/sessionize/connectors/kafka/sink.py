@@ -23,6 +23,7 @@ from sessionize.ports import EpochId, EpochRows
 _PIECE_ROWS = 50_000
 _FULL_WAIT_S = 0.05
 _SENT_WAIT_S = 0.005
+_CAUSE_WAIT_S = 2.0
 # The server says what is too large; this is only the client's own limit.
 _MESSAGE_BYTES_MAX = 100_000_000
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # for what happened to another record
@@ -227,6 +228,7 @@ class KafkaEpochSink:
             self._failure = (error, message)
 
     def _failed(self, error: KafkaError, epoch: EpochId) -> SessionizeError:
+        self._hear_the_cause()
         failure, refused = self._failure, self._log.denied
         self._throw_away()
         if error.code() in _FENCED or (failure is not None and failure[0].code() in _FENCED):
@@ -245,6 +247,14 @@ class KafkaEpochSink:
             row = SentRow.of_message(failure[1])
             return output_error(self._servers, failure[0], f"epoch {epoch.number} ({row})")
         return output_error(self._servers, error, f"epoch {epoch.number}")
+
+    def _hear_the_cause(self) -> None:
+        """One failure takes all records along; theirs may be heard first, or none before the call failed."""
+        until = time.monotonic() + _CAUSE_WAIT_S
+        while self._producer is not None and len(self._producer) and time.monotonic() < until:
+            if self._failure is not None and self._failure[0].code() not in _PURGED:
+                return
+            self._producer.poll(_SENT_WAIT_S)
 
     def _throw_away(self) -> None:
         """Abort what is open, as far as the server can be reached; opening again does the rest."""

@@ -100,7 +100,7 @@ class KafkaSource:
         self._asked_s = self._heard_s = time.monotonic()  # when we last asked for the partitions, and last got records
         try:
             self._mine = self._find_partitions(unavailable_after_s)
-            there = {p: self._watermarks(p) for p in self._mine} if until_now or start == "latest" else {}
+            there = {p: self._offsets_there(p) for p in self._mine} if until_now or start == "latest" else {}
             self._bounds = Bounds(there if until_now else {})
             if start == "latest":
                 self._latest = {p: end for p, (_, end) in there.items()}
@@ -265,7 +265,7 @@ class KafkaSource:
         self._latest = {}  # only now: when that fails it is done again, from the same offsets
         return [self._batch(p, Fetched(), (offset, offset), None) for p, offset in sorted(self._positions.items())]
 
-    def _watermarks(self, partition: int) -> tuple[int, int]:
+    def _offsets_there(self, partition: int) -> tuple[int, int]:
         return offsets_there(self._consumer, self._servers, TopicPartition(self._topic, partition))
 
     # ---- servers ----
@@ -365,7 +365,7 @@ class KafkaSource:
 
     def _out_of_range(self, p: int, bound: int | None) -> None:
         """Our position is not among the records that are there."""
-        first, end = self._watermarks(p)
+        first, end = self._offsets_there(p)
         wanted = self._positions.get(p)
         if wanted is None or first <= wanted <= end:
             self._assign(None if self._assigned else frozenset(self._positions))
@@ -390,5 +390,5 @@ class KafkaSource:
     def _check_bound(self, p: int, end: int) -> None:
         """The partition was found to end here: it must not have been longer when the run began."""
         bound = self._bounds.ends.get(p, 0)
-        if end < bound and self._watermarks(p)[1] < bound:
+        if end < bound and self._offsets_there(p)[1] < bound:
             raise truncated(self._place(p), bound)

@@ -7,7 +7,6 @@ one process at a time, other writers' may be written beside it.
 """
 
 import contextlib
-import errno
 import itertools
 import json
 import os
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sessionize.durable import replacing, sync_folder
+from sessionize.durable import may_pass, replacing, sync_folder
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import EVENT_TIME
@@ -32,14 +31,13 @@ EVENT_DATE = "event_date"
 _DAY_MS = 86_400_000
 _WRITER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _ROW_GROUP_ROWS = 1 << 16
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ParquetLakeSink:
     """Writes the events of each epoch to a folder (ports.EpochSink); sessions, late and rejected rows are not kept.
 
     folder: made when it is not there. Errors: OutputError for a place that cannot be written; UnavailableError when the
-    disk is full; ConfigError for a writer's name that cannot be part of a file's name.
+    disk is full or fails; ConfigError for a writer's name that cannot be part of a file's name.
     """
 
     def __init__(self, folder: Path | str = "data/lake") -> None:
@@ -156,9 +154,11 @@ def _storage(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if may_pass(error):
             raise UnavailableError(
-                "the lake's disk is full", detail=f"{folder}: {error.strerror}", hint="make space and run again"
+                "the lake cannot be written now",
+                detail=f"{folder}: {error.strerror}",
+                hint="make room or mend the disk: the epoch is written then",
             ) from error
         raise OutputError(
             "the lake cannot be written", detail=f"{folder}: {error.strerror or error}", hint="look at the permissions"

@@ -6,7 +6,6 @@ from sessionize.connectors.store.tables import (
     LATE_EVENTS,
     REJECTED_EVENTS,
     REPLACEMENTS,
-    REVISION,
     USER_SESSIONS,
 )
 from sessionize.connectors.store.text import original_text, stored_key, stored_text
@@ -16,7 +15,6 @@ __all__ = [
     "LATE_EVENTS",
     "REJECTED_EVENTS",
     "REPLACEMENTS",
-    "REVISION",
     "USER_SESSIONS",
     "StoreSink",
     "original_text",

@@ -1,6 +1,5 @@
 """SQLite as the store: one file, readers beside one writer (write-ahead log), every commit brought to the disk."""
 
-import errno
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.connectors.store.tables import EPOCHS, REPLACEMENTS, Column, Index, TableShape
+from sessionize.durable import may_pass
 from sessionize.errors import OutputError, SessionizeError, UnavailableError
 from sessionize.ports import EpochId
 
@@ -29,7 +29,7 @@ _LATER = {
     sqlite3.SQLITE_BUSY: "another process has been writing for too long",
     sqlite3.SQLITE_LOCKED: "another connection has been writing for too long",
     sqlite3.SQLITE_FULL: "free some space on the disk",
-    sqlite3.SQLITE_IOERR: "look at the disk and at the system's log",
+    sqlite3.SQLITE_IOERR: "make room, or look at the disk and at the system's log",
     sqlite3.SQLITE_NOMEM: "free some memory",
     sqlite3.SQLITE_PROTOCOL: "another process has been writing for too long",
 }
@@ -123,7 +123,7 @@ class SqliteDatabase:
 
     def _failure(self, error: sqlite3.Error | OSError) -> SessionizeError:
         if isinstance(error, OSError):
-            code = sqlite3.SQLITE_FULL if error.errno == errno.ENOSPC else sqlite3.SQLITE_CANTOPEN
+            code = sqlite3.SQLITE_IOERR if may_pass(error) else sqlite3.SQLITE_CANTOPEN
         else:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         detail = f"{self._path}: {error}"

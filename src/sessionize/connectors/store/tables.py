@@ -20,7 +20,6 @@ LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
 EPOCHS = "sessionize_epochs"
 REPLACEMENTS = "sessionize_replacements"
-REVISION = "revision"
 NAME_BYTES_MAX = 63  # PostgreSQL cuts longer names without a word
 
 Kind = Literal["text", "bigint", "integer", "double", "boolean", "date", "json", "bytes"]
@@ -87,9 +86,9 @@ def user_sessions(user_name: str, further: pa.Schema | None = None) -> TableShap
     key = (user_name, col.SESSION_ID)
     required = {*key, col.SESSION_START, col.SESSION_END}
     columns = [Column(name=name, kind=kind_of(type_), required=name in required) for name, type_ in types.items()]
-    columns.append(Column(name=REVISION, kind="integer", required=True, zero=True))
+    columns.append(Column(name=col.REVISION, kind="integer", required=True, zero=True))
     for field in further or ():
-        if field.name not in types and field.name != REVISION:
+        if field.name not in types and field.name != col.REVISION:
             columns.append(Column(name=field.name, kind=kind_of(field.type)))
     newest = Index(name="user_sessions_newest", columns=((user_name, False), (col.SESSION_START, True)))
     converted = Index(name="user_sessions_converted", columns=((col.SESSION_START, True),), where=col.HAS_CONVERSION)
@@ -139,7 +138,7 @@ def books() -> tuple[TableShape, TableShape]:
 
 def check_names(user_name: str) -> None:
     """Errors: ConfigError when a column of the store cannot be called that beside the others."""
-    others = {*col.SESSION_TYPES, *col.EVENT_TYPES, REVISION} - {col.USER}
+    others = {*col.SESSION_TYPES, *col.EVENT_TYPES, col.REVISION} - {col.USER}
     if user_name.lower() in others:
         raise ConfigError(
             "the user column's name is the name of another column",
