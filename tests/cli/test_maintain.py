@@ -6,6 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from sessionize.cli.maintain import maintain
+from sessionize.cli.output import print_table
 from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
 from sessionize.errors import ConfigError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
@@ -46,6 +47,16 @@ def test_a_table_for_people(home: Path) -> None:
     assert "events" in shown
     assert "3 → 1" in shown
     assert "user_sessions" not in shown
+
+
+def test_names_of_tables_stay_whole_in_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    numbers = ("12,345,678", "1,367 → 100", "1,202.6 → 800.7", "1,364 → 97", "10 of 1,200", "3 (12.5 MiB)")
+    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "orphans removed")
+    print_table("", columns, [("rejected_events", *numbers)], right=range(1, 7), lines=False)
+    assert "rejected_events  " in capsys.readouterr().out
 
 
 def test_a_table_that_is_not_there_stops_before_anything_is_done(home: Path) -> None:

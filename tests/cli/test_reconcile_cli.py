@@ -79,7 +79,9 @@ def test_rejected_show_and_retry(home: Path) -> None:
     reasons = json.loads(run("rejected", "show", "--home", home, "--json"))
     total = sum(each["count"] for each in reasons)
     assert set(reasons[0]) == {"reason", "count", "example"}
-    assert f"{total:,} rejected records" in run("rejected", "show", "--home", home)
+    shown = run("rejected", "show", "--home", home)
+    assert f"{total:,} rejected records" in shown
+    assert [f"{each['reason']}  {each['count']:,}, for example" in shown for each in reasons] == [True] * len(reasons)
     assert json.loads(run("rejected", "--home", home, "--json")) == reasons
     with pytest.raises(ConfigError, match="before the command"):
         run("rejected", "--home", home, "retry")

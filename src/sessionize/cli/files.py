@@ -195,6 +195,8 @@ def _run(
         out.print_json({**totals.as_dict(), "output": output, "seconds": round(seconds, 3)})
     else:
         out.print_totals(totals, seconds, output)
+        if totals.rejected and run.outputs.rejected is None:
+            sys.stderr.write("--rejects FILE keeps the rejected records, with what is wrong with each\n")
     if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
             "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are"

@@ -69,7 +69,7 @@ def maintain(
         return
     columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "orphans removed")
     title = "What would be done" if dry_run else ""
-    out.print_table(title, columns, [_cells(table) for table in done], right=range(1, len(columns)))
+    out.print_table(title, columns, [_cells(table) for table in done], right=range(1, len(columns)), lines=False)
 
 
 def _cells(table: "TableUpkeep") -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _cells(table: "TableUpkeep") -> tuple[str, ...]:
         f"{table.bytes_before / _MIB:,.1f} → {table.bytes_after / _MIB:,.1f}",
         f"{table.packed:,} → {table.packed_into:,}",
         f"{table.snapshots_expired:,} of {table.snapshots_before:,}",
-        f"{table.orphans:,} ({table.orphan_bytes / _MIB:,.1f} MiB)",
+        f"{table.orphans:,}" + (f" ({table.orphan_bytes / _MIB:,.1f} MiB)" if table.orphans else ""),
     )
 
 
@@ -100,6 +100,8 @@ def _shown() -> "Iterator[UpkeepProgress | None]":
 
         def update(table: str, doing: str, done: int, total: int) -> None:
             if table not in tasks:
+                for before in tasks.values():  # one table after the other
+                    display.update(before, doing="done", total=1, completed=1)
                 tasks[table] = display.add_task(escaped(table), total=None, doing="")
             display.update(tasks[table], doing=doing, total=total or None, advance=done)
 

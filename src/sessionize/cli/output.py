@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sessionize.errors import SessionizeError
 
@@ -47,15 +47,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[int] = ()
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[int] = (), lines: bool = True
 ) -> None:
-    """A table on stdout. right: positions of columns to align right."""
+    """A table on stdout. right: positions of columns to align right. lines: False for a narrow one, without any."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
+    if not lines:
+        table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
     for at, name in enumerate(columns):
-        table.add_column(Text(shown(name)), justify="right" if at in right else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if at in right else "left"
+        table.add_column(Text(shown(name)), justify=side, overflow="fold", no_wrap=not lines and not at)
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row))
     console().print(table)
@@ -118,7 +121,7 @@ def shown(value: Any) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
-def print_totals(totals: "Totals", seconds: float | None, output: str) -> None:
+def print_totals(totals: "Totals", seconds: float | None, output: str, *, open_sessions: int = 0) -> None:
     """The books of a run, on stderr: what became of every record. seconds: None where they are of several runs."""
     from rich.table import Table
 
@@ -139,4 +142,6 @@ def print_totals(totals: "Totals", seconds: float | None, output: str) -> None:
         reasons = sorted(totals.rejected_by_reason.items(), key=lambda item: -item[1])
         table.add_row("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons))
     table.add_row("sessions", f"{totals.sessions:,}", escaped(f"→ {output}"))
+    if open_sessions:
+        table.add_row("  still open", f"{open_sessions:,}", "the next run goes on with them")
     console(stderr=True).print(table)

@@ -66,8 +66,8 @@ def produce(
 ) -> None:
     """Write made-up events: people who visit, look around, buy or leave, pause and come back.
 
-    With --rate and no --events they come in real time, for --duration minutes or until Ctrl-C; else as fast as they can
-    be written. From 10 a second on the rate is even; after a stall it catches up at twice the rate at most.
+    With --rate and no --events they come in real time, for --duration or until Ctrl-C; else as fast as possible.
+    From 10 a second on the rate is even; after a stall it catches up at twice the rate at most.
     """
     import time
 

@@ -30,8 +30,9 @@ def reconcile(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Bring late events into the sessions: afterwards they equal a batch over all archived events, also those in the
-    stores that the pipeline names (output.sqlite, output.postgres).
+    """Bring late events into the sessions: afterwards they equal a batch over all archived events.
+
+    So do those in the stores that the pipeline names (output.sqlite, output.postgres).
 
     Only sessions that are final are touched; late events of others wait for the next time.
     """

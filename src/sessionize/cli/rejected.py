@@ -45,6 +45,9 @@ def show(
     as_json: opt.Json = False,
 ) -> None:
     """Every reason with its count and an example."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     from sessionize.app.rejected import rejected_reasons
     from sessionize.cli import output as out
 
@@ -65,12 +68,15 @@ def show(
             ]
         )  # fmt: skip
         return
-    rows = [
-        (each.reason, f"{each.count:,}", f"{each.source}:{each.line_number}", each.detail, _cut(each.raw))
-        for each in found
-    ]
-    title = f"{sum(each.count for each in found):,} rejected records"
-    out.print_table(title, ["reason", "records", "for example", "what is wrong", "record"], rows, right=(1,))
+    console = out.console()
+    console.print(f"{sum(each.count for each in found):,} rejected records")
+    for each in found:  # not a table: records are long, and columns of fifteen characters cannot be read
+        console.print()
+        console.print(f"[bold]{out.escaped(each.reason)}[/]  {each.count:,}, for example")
+        example = (f"{each.source}:{each.line_number}", each.detail, _cut(each.raw))
+        for line, style in zip(example, ("", "", "dim"), strict=True):
+            if line:
+                console.print(Padding(Text(out.shown(line), style=style, overflow="fold"), (0, 0, 0, 2)))
 
 
 @app.command("retry")

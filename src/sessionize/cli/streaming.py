@@ -53,7 +53,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     if not drawn:
         log.note("stopped", totals=totals.as_dict(), balanced=totals.balanced, output=opened.describe())
     elif config.run.log_level in ("DEBUG", "INFO"):
-        out.print_totals(totals, None, opened.describe())
+        out.print_totals(totals, None, opened.describe(), open_sessions=opened.engine.open_sessions)
 
 
 @contextmanager

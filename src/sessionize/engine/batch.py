@@ -26,6 +26,7 @@ from sessionize.session.rules import Rules
 
 MEMORY_BYTES_MAX = 2_000_000_000
 TELL = "the rejected records tell"
+KEEP = "to see what is wrong with each, keep them: --rejects FILE, or output.rejected = true in a pipeline"
 KEPT = (
     "the records were kept: once the pipeline can read them, `sessionize rejected retry` brings them in as late events,"
     " and `sessionize reconcile` makes sessions of them"
@@ -72,9 +73,8 @@ def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs) -> None:
         if outputs.rejected is not None:
             outputs.rejected.commit()
         kept = outputs.rejected is not None and outputs.retried
-        raise nothing_usable(
-            totals.rejected, totals.rejected_by_reason, f"{KEPT}; another run would bring them twice" if kept else TELL
-        )
+        then = f"{KEPT}; another run would bring them twice" if kept else TELL if outputs.rejected is not None else KEEP
+        raise nothing_usable(totals.rejected, totals.rejected_by_reason, then)
 
 
 def nothing_usable(rejected: int, by_reason: Mapping[str, int], then: str) -> InputError:

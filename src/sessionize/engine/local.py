@@ -91,6 +91,11 @@ class LocalEngine:
         """The books over all epochs since the pipeline first ran, this one's records included."""
         return self._totals
 
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions an event on time may still join."""
+        return self._sessionizer.open_sessions
+
     def close(self) -> None:
         """Release the state's folder; the source and the sinks belong to whoever made them."""
         self._thread.shutdown(wait=True)

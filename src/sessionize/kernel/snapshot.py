@@ -141,11 +141,12 @@ def from_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, pa.Table]]:
 
 def check_belongs(header: Mapping[str, Any], policy: Policy, rules: Rules) -> None:
     """Errors: StateError when the state was made with another policy or other rules."""
-    for what, ours in (("policy", dataclasses.asdict(policy)), ("rules", _describe(rules))):
+    parts = (("policy", "another policy", dataclasses.asdict(policy)), ("rules", "other rules", _describe(rules)))
+    for what, named, ours in parts:
         if header[what] != ours:
             differ = ", ".join(f"{k}: {header[what].get(k)!r} there, {v!r} here" for k, v in ours.items()
                                if header[what].get(k) != v)  # fmt: skip
-            raise StateError(f"the snapshot was made with other {what}", detail=differ, hint=_THE_SAME)
+            raise StateError(f"the state was made with {named}", detail=differ, hint=_THE_SAME)
 
 
 def _describe(rules: Rules) -> dict[str, Any]:

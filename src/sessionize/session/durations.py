@@ -75,7 +75,7 @@ def _bare(number: float, value: Duration, name: str, bare_unit: Unit | None) -> 
 
 def _refuse(name: str, value: object, why: str) -> ConfigError:
     return ConfigError(
-        f"{name} is not usable as a duration: {why}",
+        f"{name} is not usable: {why}",
         detail=f"{name} = {value!r}",
         hint="write for example 30m, 2h, 1h30m, 45s or 500ms",
     )

@@ -230,6 +230,18 @@ def test_a_growing_file_waits_until_it_has_settled(tmp_path: Path) -> None:
     assert users(following.poll(timeout_s=20, now_ms=NOW_MS)) == ["a-0", "b-0"]
 
 
+def test_a_file_that_cannot_be_read_yet_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "in" / "a.parquet"
+    path.parent.mkdir()
+    following = source(tmp_path, settle_s=0)
+    for size in (1, 2):  # a writer is at it
+        path.write_bytes(b"x" * size)
+        for _ in range(3):
+            assert following.poll(timeout_s=0, now_ms=NOW_MS) == []
+    waits = "a.parquet cannot be read yet, and waits until nobody has touched it for 60 s"
+    assert caplog.text.count(waits) == 1
+
+
 def test_patterns_and_several_directories(tmp_path: Path) -> None:
     put(tmp_path / "one" / "a.ndjson", lines("a", 1), age=1)
     put(tmp_path / "two" / "a.ndjson", lines("b", 1), age=2)

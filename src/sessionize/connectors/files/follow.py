@@ -234,6 +234,9 @@ class DirectorySource:
                 return None
             why = why_unreadable(self._folder.path(entry.place), error)
             if not seen.has_settled(self._broken_after_s):
+                if entry.place not in self._doubtful:  # a writer may still be at it: one line for a file
+                    text = "%s cannot be read yet, and waits until nobody has touched it for %g s: %s"
+                    _LOG.warning(text, entry.place, self._broken_after_s, why)
                 self._doubtful[entry.place] = seen
                 return None
             self._book.add(replace(entry, unreadable=why))
