@@ -91,7 +91,7 @@ def _written_folders(config: PipelineConfig) -> list[Path]:
     warehouse, lake = config.output.catalog.warehouse, config.output.lake
     found = [config.home / name for name in ("state", "warehouse", "reconcile-pending", "rejected-retry")]
     if warehouse is not None and "://" not in (local := warehouse.removeprefix("file://")):
-        found.append(Path(local))
+        found.append(Path(local).expanduser())
     return found if lake is None else [*found, config.home / Path(lake.path).expanduser()]
 
 

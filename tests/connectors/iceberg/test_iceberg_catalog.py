@@ -2,22 +2,43 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
+from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg import (
     CATALOG_NAME,
+    Catalog,
+    CatalogSettings,
+    IcebergSink,
     SqlCatalog,
     load_table,
     open_catalog,
     open_table,
+    readable,
     rejected_events,
     table_names,
     user_sessions,
 )
+from sessionize.connectors.iceberg.orphans import orphans
 from sessionize.errors import ConfigError, OutputError
+from tests.connectors.iceberg.writing import sessions, write_all
+
+
+def sessions_of(name: str) -> pa.Table:
+    """Two sessions of two users that are called after the name."""
+    return sessions(2, days=2).set_column(0, "user", pa.array([f"{name}-0", f"{name}-1"]))
+
+
+def dataset_users(table: Table) -> set[str]:
+    seen = readable(table)
+    assert isinstance(seen.data, ds.Dataset)
+    return set(seen.data.to_table(columns=["user"])["user"].to_pylist())
 
 
 def test_a_new_home_gets_a_catalog_and_a_warehouse(tmp_path: Path) -> None:
@@ -84,7 +105,55 @@ def test_a_catalog_file_of_another_program(tmp_path: Path) -> None:
     assert "bookmarks" in str(caught.value)
 
 
-@pytest.mark.parametrize("mark", ["?", "#", "\n"])
+# Pairs that are the same folder to whoever decodes a path, or takes it for an address.
+TWINS = [
+    ("a b", "a%20b"),
+    ("a%20b", "a%2520b"),
+    ("a?timeout=1", "a"),
+    ("a#b", "a"),
+    ("a+b", "a b"),
+    ("ü", "%C3%BC"),
+    ("a%2Fb", "a"),
+    ("a&b=c;d", "a"),
+    ("a:b@c", "c"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), TWINS, ids=[f"{one} {other}" for one, other in TWINS])
+@pytest.mark.parametrize("as_warehouse", [False, True], ids=["home", "warehouse"])
+def test_homes_whose_names_differ_by_an_encoding_share_nothing(
+    tmp_path: Path, one: str, other: str, as_warehouse: bool
+) -> None:
+    def catalog(name: str) -> Catalog:
+        home = tmp_path / "homes" / (f"{abs(hash(name))}" if as_warehouse else name)
+        folder = str(tmp_path / "files" / name)
+        return open_catalog(home, settings=CatalogSettings(warehouse=folder) if as_warehouse else None)
+
+    for name in (one, other):
+        write_all(IcebergSink(catalog(name), user_sessions(), table="s"), sessions_of(name))
+    for name in (one, other):
+        table = load_table(catalog(name), "sessions", "s")
+        folder = tmp_path / "files" / name if as_warehouse else tmp_path / "homes" / name / "warehouse"
+        assert table.location() == f"file://{folder}/sessions/s"
+        assert set(table.scan().to_arrow()["user"].to_pylist()) == {f"{name}-0", f"{name}-1"}
+        assert dataset_users(table) == {f"{name}-0", f"{name}-1"}
+        assert orphans(table, older_than_s=-60, now_s=time.time()) == []
+        assert len(set(folder.rglob("*.parquet"))) == 2
+
+
+def test_a_warehouse_given_as_a_relative_folder_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    catalog = open_catalog(tmp_path, settings=CatalogSettings(warehouse="house"))
+    write_all(IcebergSink(catalog, user_sessions(), table="s"), sessions(2))
+
+    monkeypatch.chdir(tmp_path)
+    assert load_table(open_catalog(tmp_path), "sessions", "s").scan().count() == 2
+
+
+@pytest.mark.parametrize("mark", ["\n", "\t", "\udcff"])
 def test_a_path_that_no_file_location_can_hold(tmp_path: Path, mark: str) -> None:
     with pytest.raises(ConfigError, match="file location"):
         open_catalog(tmp_path / f"a{mark}b")

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyiceberg.conversions import from_bytes
-from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
@@ -21,6 +20,7 @@ from pyiceberg.types import LongType
 from sessionize.connectors.iceberg.epochs import EPOCH, WATERMARK
 from sessionize.connectors.iceberg.failures import storage_failure
 from sessionize.connectors.iceberg.reading import readable
+from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import InputError, SessionizeError
 from sessionize.session.columns import (
     END_REASON,
@@ -226,7 +226,7 @@ def _dataset(data: ds.Dataset | pa.Table) -> ds.Dataset:
 
 def _local(table: Table, location: str) -> str:
     """A data file's path as its file system calls it."""
-    return PyArrowFileIO.parse_location(location, table.io.properties)[2]
+    return place_of(location, table.io.properties)[2]
 
 
 def _unreadable(table: Table, error: Exception) -> SessionizeError:

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sessionize.connectors.iceberg.settings import CatalogSettings
 from sessionize.errors import ConfigError, MissingExtraError
@@ -24,6 +25,7 @@ try:
     from sqlalchemy.pool import NullPool
 
     from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+    from sessionize.connectors.iceberg.storage import local_location
 except ModuleNotFoundError as missing:
     raise MissingExtraError(missing.name or "pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
 
@@ -47,6 +49,9 @@ _BUSY_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 10
 # Two processes that create the catalog at the same moment: the slower one finds the tables there already.
 _OPEN_ATTEMPTS_MAX = 5
+# What no text of a table's metadata can hold: control characters, and bytes that are no text.
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
 
@@ -120,10 +125,10 @@ def check_name(what: str, name: str) -> None:
 
 
 def _check_home(home: Path, *, create: bool) -> None:
-    if any(mark in str(home) for mark in "?#\n"):
+    if _UNUSABLE.search(str(home)):
         raise ConfigError(
             "the home directory's path cannot be part of a file location",
-            detail=f"home {str(home)!r} holds one of ? # or a line break",
+            detail=f"home {str(home)!r} holds a control character, such as a tab, or is not UTF-8",
             hint="choose another --home",
         )
     try:
@@ -166,15 +171,23 @@ def _prepare_database(path: Path) -> None:
 
 
 def _connect(home: Path, database: Path, settings: CatalogSettings) -> SqlCatalog:
-    url = f"sqlite:///{database}?timeout={_BUSY_TIMEOUT_S}"
-    warehouse = settings.warehouse or f"file://{home / 'warehouse'}"
-    properties = {**_FILES, **settings.revealed(), "uri": url, "warehouse": warehouse}
+    # an address is decoded: without this, the home `a%20b` would open the catalog of the home `a b`
+    url = f"sqlite:///{quote(str(database))}?timeout={_BUSY_TIMEOUT_S}"
+    properties = {**_FILES, **settings.revealed(), "uri": url, "warehouse": _warehouse(home, settings)}
     catalog = SqlCatalog(CATALOG_NAME, **properties)
     # A connection for each statement: nothing stays open between commits, and a fork inherits nothing.
     catalog.engine.dispose()
     catalog.engine = create_engine(url, poolclass=NullPool)
     event.listen(catalog.engine, "connect", _sync_every_commit)
     return catalog
+
+
+def _warehouse(home: Path, settings: CatalogSettings) -> str:
+    """Where new tables put their files, as a location. A folder is made absolute: tables keep it for good."""
+    given = settings.warehouse
+    if given is None:
+        return local_location(home / "warehouse")
+    return given if _HAS_SCHEME.match(given) else local_location(Path(given).expanduser())
 
 
 def _sync_every_commit(connection: Any, _record: Any) -> None:
@@ -189,7 +202,7 @@ def _connect_server(home: Path, settings: CatalogSettings) -> Catalog:
         if settings.warehouse is not None:
             options["warehouse"] = settings.warehouse
         return RestCatalog(CATALOG_NAME, **{**_FILES, **options, "uri": settings.uri})
-    warehouse = settings.warehouse or f"file://{home / 'warehouse'}"
+    warehouse = _warehouse(home, settings)
     url = make_url(settings.uri).set(drivername="postgresql+psycopg", password=options.pop("password", None))
     if "connect_timeout" not in url.query:
         url = url.update_query_dict({"connect_timeout": str(_CONNECT_TIMEOUT_S)})

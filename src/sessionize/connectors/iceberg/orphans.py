@@ -13,6 +13,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import OutputError
 
 # Whatever else lies there is not Iceberg's.
@@ -90,5 +91,5 @@ def _place(table: Table, location: str) -> tuple[fs.FileSystem, str]:
     """The file system of a location, and what it calls the place."""
     if not isinstance(table.io, PyArrowFileIO):
         raise OutputError("a table's files cannot be listed", detail=f"{location}: {type(table.io).__name__}")
-    scheme, netloc, path = PyArrowFileIO.parse_location(location, table.io.properties)
+    scheme, netloc, path = place_of(location, table.io.properties)
     return table.io.fs_by_scheme(scheme, netloc), path

@@ -19,6 +19,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.alignment import file_names, file_schema
+from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import InputError
 
 
@@ -54,7 +55,7 @@ def readable(table: Table) -> ReadableTable:
     fragments = []
     filesystem = table.io.fs_by_scheme("file", None)
     for task in tasks:
-        scheme, netloc, path = PyArrowFileIO.parse_location(task.file.file_path, table.io.properties)
+        scheme, netloc, path = place_of(task.file.file_path, table.io.properties)
         filesystem = table.io.fs_by_scheme(scheme, netloc)
         holds = (column.holds(task.file.partition) for column in known[task.file.spec_id])
         fragments.append(parquet.make_fragment(path, filesystem, functools.reduce(and_, holds, ds.scalar(True))))

@@ -2,6 +2,9 @@
 
 A catalog must never name a file that a power cut can still take: every local file, and the folder that lists it, is
 synced when it is closed. Object stores promise as much by themselves.
+
+The location of a local file is `file://` and its path, character by character, as Iceberg's other readers take it; it
+is never decoded as a URL, in which `%20`, `?` and `#` mean something else.
 """
 
 import io
@@ -10,14 +13,23 @@ from pathlib import Path
 
 from pyiceberg.io import FileIO, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from sessionize.durable import sync_file, sync_folder
 
 _BUFFER_BYTES = 1 << 18
+_LOCAL = "file:///"
 
 
 class DurableFileIO(PyArrowFileIO):
     """Arrow's file systems; local files are synced on close. Named to pyiceberg as `py-io-impl`."""
+
+    @staticmethod
+    def parse_location(location: str, properties: Properties = EMPTY_DICT) -> tuple[str, str, str]:
+        """Scheme, host and path of a location; the path of a local file is taken as it is written."""
+        if location.startswith(_LOCAL):
+            return "file", "", location.removeprefix("file://")
+        return PyArrowFileIO.parse_location(location, properties)
 
     def new_output(self, location: str) -> PyArrowFile:
         """A file to be written, at a path or a URL."""
@@ -26,6 +38,16 @@ class DurableFileIO(PyArrowFileIO):
         if scheme == "file":
             return _DurableFile(location, path, filesystem)
         return PyArrowFile(location, path, filesystem)
+
+
+def place_of(location: str, properties: Properties) -> tuple[str, str, str]:
+    """Scheme, host and path of a table's file, as DurableFileIO finds it."""
+    return DurableFileIO.parse_location(location, properties)
+
+
+def local_location(path: Path) -> str:
+    """The location of a path on this machine."""
+    return f"file://{path.absolute()}"
 
 
 def open_data_file(files: FileIO, location: str) -> OutputStream:
@@ -38,7 +60,7 @@ def open_data_file(files: FileIO, location: str) -> OutputStream:
 
 def sync_data_file(files: FileIO, location: str) -> None:
     """Bring a closed data file to the disk, when it is on one. Errors: OSError."""
-    scheme, _, path = PyArrowFileIO.parse_location(location, files.properties)
+    scheme, _, path = place_of(location, files.properties)
     if scheme != "file":
         return
     sync_file(path)
