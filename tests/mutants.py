@@ -24,6 +24,7 @@ TARGETS = {
     "kernel/pending.py": {"take_before"},
     "kernel/sessionizer.py": {"push", "flush"},
     "kernel/reference.py": {"reference_sessions"},
+    "kernel/sums.py": {"sums", "revenue"},
     "session/policy.py": {"longest_silence_ms", "remembers_users"},
     "session/state.py": {"silent_slots"},
     "engine/lateness.py": {"late"},
@@ -37,6 +38,9 @@ HARMLESS = {
     ("kernel/pending.py", "stop < len(time)"),  # an empty rest is kept or not
     ("kernel/pending.py", "time[0] >= watermark_ms"),  # searchsorted then finds an empty prefix
     ("kernel/pending.py", "time[-1] < watermark_ms"),  # so does the binary search
+    ("kernel/sums.py", "most * longest <= _LOW_MAX"),  # the slow road gives the same
+    ("kernel/sums.py", "low > _EXACT_MAX"),  # dividing at once is exact here too
+    ("kernel/sums.py", "low < -_EXACT_MAX"),
     ("kernel/cutting.py", "time[chain_last] - begin >= policy.max_duration_ms"),  # chains looked at once more
 }
 
@@ -66,7 +70,7 @@ def survives(mutant: tuple[str, int, str, str]) -> bool:
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / name).write_text(source)
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist",
-                   "tests/kernel/test_cases.py", "tests/kernel/test_invariant.py"]  # fmt: skip
+                   *(f"tests/kernel/test_{name}.py" for name in ("cases", "invariant", "sums"))]  # fmt: skip
         environ = {**os.environ, "PYTHONPATH": folder}
         try:
             run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=SECONDS_MAX, check=False)

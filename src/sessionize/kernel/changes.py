@@ -27,8 +27,9 @@ class Changes:
 
     header: policy, rules, columns, user_name, watermark_ms, latest_ms and counts as of the end, and drained: whether
     what waited before was settled whatever the watermark; all of it JSON-able. users: state rows (kernel/snapshot.py)
-    of users that changed. gone: names of users that nothing is known of any more, none of whom is in users. pending:
-    events that began to wait and still do; without columns when there are none.
+    of users that changed, with null where a part that was merged lacked the column. gone: names of users that nothing
+    is known of any more, none of whom is in users. pending: events that began to wait and still do; without columns
+    when there are none.
     """
 
     header: dict[str, Any]
@@ -76,7 +77,8 @@ def _merged_users(parts: Sequence[Changes]) -> tuple[pa.Table, pa.Array]:
         tables.append(part.users if here.all() else part.users.filter(pa.array(here)))
         here, at = counts[at : at + len(part.gone)], at + len(part.gone)
         gone.append(part.gone.filter(pa.array(here)))
-    return pa.concat_tables([t for t in tables if t.num_rows] or tables[-1:]), pa.concat_arrays(gone)
+    users = pa.concat_tables([t for t in tables if t.num_rows] or tables[-1:], promote_options="default")
+    return users, pa.concat_arrays(gone)
 
 
 def _merged_pending(parts: Sequence[Changes], watermark_ms: int | None) -> pa.Table:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.sums import revenue
 from sessionize.kernel.tally import Codes, stable_order
 from sessionize.session import columns as col
 from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_hash_buckets
@@ -20,7 +21,6 @@ from sessionize.session.policy import Policy
 from sessionize.session.reasons import in_words
 
 Array = npt.NDArray[Any]
-MICROS = 1_000_000
 MS_PER_DAY = 86_400_000
 
 
@@ -86,7 +86,7 @@ class Emitter:
             case col.HAS_CONVERSION:
                 return pa.array(ended["converted"])
             case col.REVENUE:
-                return pa.array(ended["amount"] / MICROS)
+                return pa.array(revenue(ended["amount"], ended["amount_high"]))
             case col.START_REASON | col.END_REASON:
                 return in_words(ended[name], self.reasons)
             case col.SESSION_DATE:

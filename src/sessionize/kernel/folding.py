@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.errors import InputError
 from sessionize.kernel.cutting import Sessions, cut
-from sessionize.kernel.emit import MICROS, Ended, plain_text
+from sessionize.kernel.emit import Ended, plain_text
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.pending import Rows
+from sessionize.kernel.sums import sums
 from sessionize.kernel.tally import Codes, Tally, distinct_codes, joined, ranges
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
@@ -25,8 +25,6 @@ from sessionize.session.state import OpenSessions
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
-
-AMOUNT_MAX = 9_000_000_000_000_000_000  # millionths; what 64 bits hold, less the roughness of the check
 
 # What a carried row brings where an event would bring its own value; the rest comes from the state.
 _CARRIED_CODES = {"kind": np.int32(-1), "page": np.int32(-1)}
@@ -156,7 +154,11 @@ class Folder:
             "end_reason": s.end_reason,
         }
         if "amount" in data:
-            columns["amount"] = _sums(data["amount"], s)
+            high = None
+            if carried["amount_high"].any():
+                high = np.zeros(len(s.first), np.int64)
+                high[s.carried] = carried["amount_high"]
+            columns["amount"], columns["amount_high"] = sums(data["amount"], s.first, high)
         if "converts" in data:
             columns["converted"] = _any_of(data["converts"], s)
         if self.pages is not None and col.ENTRY_PAGE in self.wanted:
@@ -221,23 +223,6 @@ def _any_of(flag: npt.NDArray[np.bool_], s: Sessions) -> npt.NDArray[np.bool_]:
     any_of = np.zeros(len(s.first), bool)
     any_of[np.searchsorted(s.first, at, side="right") - 1] = True
     return any_of
-
-
-def _sums(amount: IntArray, s: Sessions) -> IntArray:
-    """The amounts of each session added up, in millionths. Errors: InputError rather than a sum that has wrapped."""
-    most = int(np.abs(amount).max())
-    if most == 0:
-        return np.zeros(len(s.first), np.int64)
-    if most * int((s.last - s.first).max() + 1) > AMOUNT_MAX:
-        rough = np.add.reduceat(amount.astype(np.float64), s.first)
-        if np.abs(rough).max() > AMOUNT_MAX:
-            raise InputError(
-                "a session's revenue is too large to be added up exactly",
-                detail=f"about {np.abs(rough).max() / MICROS:.3g}, at most {AMOUNT_MAX // MICROS:,}",
-                hint="give value in a larger unit, or leave it out",
-            )
-    sums: IntArray = np.add.reduceat(amount, s.first)
-    return sums
 
 
 def _codes_of(code: Array, s: Sessions, chosen: IntArray) -> Codes:

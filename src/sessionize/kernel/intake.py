@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.errors import InputError
-from sessionize.kernel.emit import MICROS
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.sums import MICROS
 from sessionize.session import columns as col
 
 TIME_MS_MAX = 8_640_000_000_000_000  # a hundred million days either side of 1970

@@ -30,6 +30,8 @@ from sessionize.session.state import STATE_TYPES
 VERSION = 1
 _MAGIC = b"SZST"
 _THE_SAME = "restore with the same; a pipeline drains with the old ones (--once), then starts in a new --home"
+# Columns that are left out where they are 0 throughout, as they are in nearly every run, and were before they existed.
+_MAY_LACK = frozenset({"amount_high"})
 _CODED = {"entry": "page_names", "exit": "page_names", "page": "page_names", "kind": "kind_names"}
 
 
@@ -48,7 +50,8 @@ def user_rows(held: Holdings, slots: npt.NDArray[np.int32]) -> pa.Table:
     """The state of these slots, one row each: the user, the columns of OpenSessions, what was seen with counts."""
     users: dict[str, Any] = {"user": plain_text(held.users.values(slots))}
     for name, values in held.state.take(slots).items():
-        users[name] = _out(held, name, values)
+        if name not in _MAY_LACK or values.any():
+            users[name] = _out(held, name, values)
     for name, tally, names in held.tallies:
         seen = tally.take(slots)
         offsets = pa.array(seen.offsets(len(slots)))
@@ -94,7 +97,8 @@ def load_tables(held: Holdings, tables: Mapping[str, pa.Table], *, pending: int)
     waiting = held.users.encode(rows["user"]) if rows.num_rows else None
     held.reserve()
     if len(slots):
-        held.state.put(slots, {name: _in(held, name, users[name]) for name in STATE_TYPES})
+        there = [name for name in STATE_TYPES if name not in _MAY_LACK or name in users.column_names]
+        held.state.put(slots, {name: _in(held, name, users[name]) for name in there})
     for name, tally, names in held.tallies:
         tally.reserve(held.state.capacity)
         column = users[name].combine_chunks()
@@ -162,7 +166,8 @@ def _in(held: Holdings, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if name in _CODED:
         codes: npt.NDArray[Any] = getattr(held, _CODED[name]).encode(column)
         return codes
-    values: npt.NDArray[Any] = column.to_numpy()
+    # a state that was merged of parts with and without the column
+    values: npt.NDArray[Any] = (column.fill_null(0) if name in _MAY_LACK else column).to_numpy()
     return values.copy() if not values.flags.writeable else values
 
 

@@ -14,7 +14,8 @@ SlotArray = npt.NDArray[np.int32]
 
 # column -> dtype. live: the silence after `last` may still be ended by an on-time event. count 0 with live: the session
 # was closed by an end rule (`ended_by`, a reason code) and only the boundary is remembered. anchor: time of the chain's
-# first event. repeat: see session/ids.py. amount: millionths. entry, exit: page codes, -1 for none.
+# first event. repeat: see session/ids.py. amount, amount_high: revenue in millionths (kernel/sums.py). entry, exit:
+# page codes, -1 for none.
 STATE_TYPES: dict[str, type[np.generic]] = {
     "live": np.bool_,
     "last": np.int64,
@@ -28,6 +29,7 @@ STATE_TYPES: dict[str, type[np.generic]] = {
     "start_reason": np.int16,
     "ended_by": np.int16,
     "amount": np.int64,
+    "amount_high": np.int64,
     "converted": np.bool_,
     "entry": np.int32,
     "exit": np.int32,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sessionize.kernel.emit import MICROS
 from sessionize.kernel.reference import reference_sessions
+from sessionize.kernel.sums import MICROS
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
