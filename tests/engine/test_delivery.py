@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from sessionize.engine import delivery
 from sessionize.engine.delivery import Patience
 from sessionize.errors import OutputError, UnavailableError
 
@@ -60,3 +61,34 @@ def test_the_end_of_the_run_ends_the_wait() -> None:
 
     with pytest.raises(UnavailableError, match="away"):
         patient.call("store", away)
+
+
+@pytest.mark.parametrize("by", ["stop", "give_up"])
+def test_a_pause_ends_at_once_and_nothing_is_tried_after_it(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    monkeypatch.setattr(delivery, "_WAIT_MIN_S", 3600.0)
+    monkeypatch.setattr(delivery, "_WAIT_MAX_S", 3600.0)
+    stopping, pausing = threading.Event(), threading.Event()
+    patient = Patience(7200, stopping=stopping, on_outage=lambda who, error: pausing.set())
+    call, errors = Flaky(*[UnavailableError("away")] * 5), list[str]()
+
+    def work() -> None:
+        try:
+            patient.call("store", call)
+        except UnavailableError as error:
+            errors.append(str(error))
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    assert pausing.wait(60)
+    stopping.set() if by == "stop" else patient.give_up()
+    working.join(60)
+    assert (errors, call.calls) == (["away"], 1)
+
+
+def test_after_the_end_nothing_is_called() -> None:
+    patient, _ = patience()
+    patient.close()
+    call = Flaky()
+    with pytest.raises(UnavailableError, match="the run has ended"):
+        patient.call("store", call)
+    assert call.calls == 0

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sessionize.engine.clocks import SystemClock
 from sessionize.engine.periodic import Periodic, Tiers
+from sessionize.pauses import given_up, pause
 
 HOUR_S, HOUR, DAY = 3_600, 3_600_000, 86_400_000
 
@@ -127,3 +129,27 @@ def test_work_that_does_not_end_is_left() -> None:
     assert not periodic.close(wait_s=0.01)
     go_on.set()
     assert periodic.close(wait_s=20)
+
+
+def test_a_run_that_fails_ends_the_pauses_of_what_is_under_way() -> None:
+    pausing, done = threading.Event(), list[bool]()
+
+    def work(window_ms: int) -> None:
+        del window_ms
+        pausing.set()
+        done.append(pause(3600))
+        done.append(given_up())
+
+    periodic = Periodic(
+        work,
+        every_s=0.01,
+        tiers=Tiers([HOUR]),
+        clock=SystemClock(),
+        stopping=threading.Event(),
+        on_error=lambda error: None,
+    )
+    periodic.start()
+    assert pausing.wait(60)
+    periodic.give_up()
+    assert periodic.close(wait_s=60)
+    assert done == [False, True]

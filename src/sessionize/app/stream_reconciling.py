@@ -80,7 +80,7 @@ class StreamReconciler:
             self._periodic.close(wait_s=0)  # asked for twice: what is under way is finished by the next time
             raise
         except BaseException:
-            self._periodic.close()
+            self._periodic.give_up()
             raise
         self._outages.note_doing("ending the reconciliation beside the stream")
         if not self._periodic.close() and self._log is not None:

@@ -7,7 +7,8 @@ wrong becomes an error of ours that names the file, the step and the reason.
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sessionize.durable import may_pass, sync_folder
@@ -58,6 +59,8 @@ class DurableFolder:
     def __init__(self, path: Path, files: FileOperations) -> None:
         self.path = path
         self._files = files
+        self._guard = threading.Lock()
+        self._at_work, self._closed = 0, False
         with _Step(path, "making the folder"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700, exist_ok=True)  # users' data; nobody else needs to look at it
@@ -90,8 +93,12 @@ class DurableFolder:
     def put(self, contents: dict[str, list[memoryview]]) -> int:
         """Write files and put them in their places, in this order, durable when this returns; the bytes written.
 
-        A file that is there already is replaced at once, never written over.
+        A file that is there already is replaced at once, never written over. Errors: StateError after close.
         """
+        with self._open():
+            return self._put(contents)
+
+    def _put(self, contents: dict[str, list[memoryview]]) -> int:
         size = 0
         try:
             for name, parts in contents.items():
@@ -143,8 +150,27 @@ class DurableFolder:
             self._files.sync_folder(self.path)
 
     def close(self) -> None:
-        """Let others have the folder."""
-        if self._lock >= 0:
+        """Let others have the folder; when another thread is about to put files there, as soon as it is through."""
+        with self._guard:
+            self._closed = True
+            self._let_go()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """A thread that a run has left behind must not write into what is another process's by now."""
+        with self._guard:
+            if self._closed:
+                raise StateError("the checkpoint folder is closed", detail=str(self.path))
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._at_work -= 1
+                self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._at_work and self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 

@@ -1,27 +1,32 @@
-"""Calls to servers that may be away: tried again with growing pauses, for a bounded time, and told about.
+"""Calls to servers that may be unavailable: retried with growing pauses, for a bounded time, and reported.
 
-Only UnavailableError is worth another try. Everything else is a mistake that waiting does not mend.
+Only UnavailableError is worth another try. Everything else is a mistake that waiting does not mend. A server that takes
+a call and never answers is reported too, and counts as unavailable for good after the same time.
 """
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import tenacity
 
 from sessionize.errors import UnavailableError
+from sessionize.pauses import Pauses
 
 T = TypeVar("T")
 
 _WAIT_MIN_S = 0.1
 _WAIT_MAX_S = 10.0
+_SILENT_S = 30.0  # how long a call may take before it is reported; a large commit may take some seconds
 
 
 class Patience:
-    """Tries again while a server is away.
+    """Tries again while a server is unavailable.
 
     outage_s_max: how long one call may fail in a row before the error is final. stopping: set when the run is to end,
-    which ends a wait at once. on_outage: hears who is away, and the error; None for the error when it is back.
+    which ends a pause at once. on_outage: hears who is unavailable, and the error; None for the error when it is back.
     """
 
     def __init__(
@@ -34,35 +39,90 @@ class Patience:
         self._outage_s_max = outage_s_max
         self._stopping = stopping
         self._on_outage = on_outage
-        self._given_up = threading.Event()
+        self._pauses = Pauses(stopping)
+        self._closed = threading.Event()
+        self._guard = threading.Lock()
+        self._begun_s: dict[tuple[str, int], float] = {}  # calls under way, by name and thread
+        self._silent: set[str] = set()
 
     def give_up(self) -> None:
-        """The run ends by another error: calls that wait in other threads are not tried again."""
-        self._given_up.set()
+        """The run ends by another error: calls that pause in other threads are not tried again."""
+        self._pauses.give_up()
+
+    def close(self) -> None:
+        """The run has ended, and whoever is still at work in another thread begins nothing more."""
+        self.give_up()
+        self._closed.set()
 
     def call(self, who: str, what: Callable[[], T]) -> T:
         """The result of what(). Errors: its own; UnavailableError when it lasts too long, or the run is to end."""
-        away = False
+        unavailable: UnavailableError | None = None
 
         def tell(state: tenacity.RetryCallState) -> None:
-            nonlocal away
-            away = True
+            nonlocal unavailable
             error = state.outcome.exception() if state.outcome is not None else None
-            self._on_outage(who, error if isinstance(error, UnavailableError) else None)
+            unavailable = error if isinstance(error, UnavailableError) else None
+            self._on_outage(who, unavailable)
+
+        def pause(seconds: float) -> None:
+            if not self._pauses.pause(seconds) and unavailable is not None:
+                raise unavailable
+
+        def once() -> T:
+            if self._closed.is_set():
+                raise UnavailableError("the run has ended", detail=f"{who} is not called any more")
+            with self._timed(who):
+                return what()
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
             wait=tenacity.wait_exponential_jitter(multiplier=_WAIT_MIN_S, max=_WAIT_MAX_S, jitter=_WAIT_MIN_S),
             stop=tenacity.stop_any(
-                tenacity.stop_after_delay(self._outage_s_max),
-                tenacity.stop_when_event_set(self._stopping),
-                tenacity.stop_when_event_set(self._given_up),
+                tenacity.stop_after_delay(self._outage_s_max), tenacity.stop_when_event_set(self._stopping)
             ),
-            sleep=tenacity.sleep_using_event(self._stopping),
+            sleep=pause,
             before_sleep=tell,
             reraise=True,
         )
-        result: T = retrying(what)
-        if away and not self._stopping.is_set():  # told to stop, a call may return without having asked anybody
-            self._on_outage(who, None)
+        with self._pauses.around():
+            result: T = retrying(once)
+        if unavailable is not None and not self._stopping.is_set():
+            self._on_outage(who, None)  # told to stop, a call may return without having asked anybody
         return result
+
+    def note_silence(self) -> None:
+        """Report whoever has been called in another thread and does not answer.
+
+        Errors: UnavailableError when that lasts longer than an outage may, or for some time when the run is to end.
+        """
+        now_s = time.monotonic()
+        with self._guard:
+            waits = {who: now_s - begun_s for (who, _), begun_s in self._begun_s.items()}
+        for who, silent_s in waits.items():
+            if silent_s < _SILENT_S:
+                continue
+            error = UnavailableError(
+                f"{who} does not answer",
+                detail=f"for {silent_s:.0f} s",
+                hint="check whether the server hangs; what was begun is repeated by the next run",
+            )
+            if silent_s >= self._outage_s_max or self._pauses.ended:
+                raise error
+            if who not in self._silent:
+                self._silent.add(who)
+                self._on_outage(who, error)
+
+    @contextmanager
+    def _timed(self, who: str) -> Iterator[None]:
+        key = (who, threading.get_ident())
+        with self._guard:
+            self._begun_s[key] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._guard:
+                del self._begun_s[key]
+                was_silent = who in self._silent
+                self._silent.discard(who)
+            if was_silent and not self._stopping.is_set():
+                self._on_outage(who, None)

@@ -6,7 +6,6 @@ meanwhile is shown next, as things stand then. After an outage the view is shown
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ from concurrent.futures import wait as wait_for
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.engine.beside import in_a_thread
 from sessionize.errors import UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import LiveView
@@ -115,28 +115,12 @@ class LiveFeed:
         still_open = sessionizer.live_many(some, open_only=True)
         open_users = still_open[sessionizer.user_name]
         gone = some.filter(pc.invert(pc.is_in(some, pc.unique(open_users).cast(some.type))))
-        self._showing = _in_a_thread(lambda: self._show(still_open, gone, now_ms=now_ms, anew=anew))
+        self._showing = in_a_thread("live view", lambda: self._show(still_open, gone, now_ms=now_ms, anew=anew))
 
     def _show(self, still_open: pa.Table, gone: pa.Array, *, now_ms: int, anew: bool) -> None:
         if anew:
             self._view.clear()
         self._view.show(still_open, gone, now_ms=now_ms)
-
-
-def _in_a_thread(work: Callable[[], None]) -> "Future[None]":
-    """Not a pool's: Python waits for those before it ends, and a view may take long to fail."""
-    done: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # told by whoever asks for the answer
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    threading.Thread(target=run, name="live view", daemon=True).start()
-    return done
 
 
 def _distinct(columns: list[pa.Array | pa.ChunkedArray]) -> pa.Array:

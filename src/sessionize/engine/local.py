@@ -10,12 +10,12 @@ the plan or in the checkpoint: offsets, watermark, the present.
 """
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sessionize.engine.agreement import check_agreement, check_columns
 from sessionize.engine.batch import Job
+from sessionize.engine.beside import Beside
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
@@ -74,13 +74,12 @@ class LocalEngine:
         self._on_step, self._on_warning = hear.step, hear.warning
         self._told_error = checkpoints.merge_error
         self._patience = Patience(tempo.outage_s_max, stopping=self._stopping, on_outage=self._note_outage)
-        self._writing: Future[None] | None = None
+        self._beside = Beside(self._patience)
         self._totals = Totals()
         self._positions: dict[str, int] = {}
         self._last_epoch = 0
         self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
         self._status, self._telling = Status(), threading.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch-writer")
         self._sessionizer = Sessionizer(
             job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
         )
@@ -98,7 +97,6 @@ class LocalEngine:
 
     def close(self) -> None:
         """Release the state's folder; the source and the sinks belong to whoever made them."""
-        self._thread.shutdown(wait=True)
         self._checkpoints.close()
 
     def run(self) -> Totals:
@@ -115,18 +113,14 @@ class LocalEngine:
                 ended = self._collect(epoch)
                 drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
-            self._await_writing()
+            self._beside.wait()
             self._checkpoints.wait()
             self._tell_merge_error()
             if self._live is not None:  # what the last epoch ended is no longer open
                 self._live.finish(self._sessionizer, now_ms=self._clock.now_ms())
         except BaseException as error:
-            self._patience.give_up()  # it is told now, not when the writer's patience ends
-            if self._writing is not None and (another := self._writing.exception()) is not None:
-                error.add_note(f"and the epoch before was not written: {another}")
+            self._beside.leave(error)
             raise
-        finally:
-            self._thread.shutdown(wait=True)
         return self._totals
 
     # ---- process ----
@@ -140,8 +134,7 @@ class LocalEngine:
         while True:
             if self._stopping.is_set():
                 return True
-            if self._writing is not None and self._writing.done():
-                self._await_writing()  # an error of the writer ends the run now, not an epoch later
+            self._beside.look()  # an error of the writer ends the run now, not an epoch later
             at_s = self._clock.monotonic_s()
             full = epoch.consumed >= tempo.epoch_rows_max or epoch.size_bytes >= tempo.epoch_bytes_max
             if full or at_s - epoch.opened_s >= tempo.epoch_s:
@@ -152,7 +145,7 @@ class LocalEngine:
             except UnavailableError:
                 if epoch.consumed:
                     return False  # what was read becomes durable before the wait, which may be long
-                batches = self._patience.call("source", lambda wait_s=wait_s: self._poll(epoch, wait_s))  # type: ignore[misc]
+                batches = self._poll_patiently(epoch, wait_s)
             self._take(epoch, batches)
             self._tell_status(epoch)
             if tempo.once and not batches and self._source.partitions() <= self._source.read_to_end():
@@ -164,6 +157,13 @@ class LocalEngine:
         if not epoch.consumed:  # what comes after a long wait is not judged by the time before it
             epoch.now_ms = self._clock.now_ms()
         return self._source.poll(timeout_s=wait_s, now_ms=epoch.now_ms)
+
+    def _poll_patiently(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
+        try:
+            return self._patience.call("source", lambda: self._poll(epoch, wait_s))
+        except UnavailableError:
+            self._beside.look()  # an epoch that cannot be written ends the wait for the source
+            raise
 
     def _take(self, epoch: Epoch, batches: list[StreamBatch]) -> None:
         at_s = self._clock.monotonic_s()
@@ -194,12 +194,12 @@ class LocalEngine:
         if not epoch.ranges and not (waits and (moves or drain)):
             return
         plan = epoch.planned(watermark_ms=watermark, drain=drain)
-        self._await_writing()
+        self._beside.wait()
         self._on_step("plan")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
         self._on_step("planned")
         outgoing = self._advance(epoch, plan)
-        self._writing = self._thread.submit(self._write, outgoing)
+        self._beside.start(lambda: self._write(outgoing))
 
     def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
@@ -254,6 +254,13 @@ class LocalEngine:
 
     def _write(self, outgoing: _Outgoing) -> None:
         """Runs beside the next epoch's polls: nothing here touches the state."""
+        try:
+            self._write_out(outgoing)
+        except UnavailableError as error:
+            error.add_note("the epoch is planned: the next run repeats it, and nothing is lost or doubled")
+            raise
+
+    def _write_out(self, outgoing: _Outgoing) -> None:
         started_s = self._clock.monotonic_s()
         epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
         for name, sink in self._sinks.items():
@@ -270,17 +277,6 @@ class LocalEngine:
             self._status = replace(self._status, last_epoch=report)
         self._on_epoch(report)
 
-    def _await_writing(self) -> None:
-        """The epoch before this one is through, or its error is told."""
-        writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        try:
-            writing.result()
-        except UnavailableError as error:
-            error.add_note("the epoch is planned: the next run repeats it, and nothing is lost or doubled")
-            raise
-
     # ---- recover ----
 
     def _recover(self) -> None:
@@ -291,7 +287,9 @@ class LocalEngine:
                 self._on_warning("damaged", which)
             self._restore(found)
         plans = found.plans if found is not None else ()
-        self._check_sinks(begun=plans[-1].epoch if plans else self._last_epoch)
+        begun = plans[-1].epoch if plans else self._last_epoch
+        self._beside.start(lambda: self._check_sinks(begun=begun))
+        self._beside.wait()
         self._patience.call("source", lambda: self._source.seek(self._positions))
         for plan in plans:
             self._repeat(plan)
@@ -335,7 +333,9 @@ class LocalEngine:
         if anew is not None:
             self._on_warning("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
             self._patience.call("state", lambda: self._checkpoints.begin_plan(anew))
-        self._write(self._advance(epoch, anew or plan))
+        outgoing = self._advance(epoch, anew or plan)
+        self._beside.start(lambda: self._write(outgoing))
+        self._beside.wait()
 
     # ---- how things stand ----
 

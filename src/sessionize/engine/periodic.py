@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 from sessionize.engine.clocks import MovingClock
+from sessionize.pauses import Pauses
 
 _END_S = 30.0
+_FAILED_S = 1.0
 _PAUSE_MIN_S = 0.02
 
 
@@ -54,6 +56,7 @@ class Periodic:
         self._work, self._every_s, self._tiers, self._clock = work, every_s, tiers, clock
         self._stopping, self._on_error = stopping, on_error
         self._closed = threading.Event()
+        self._pauses = Pauses(self._closed, stopping)
         self._thread: threading.Thread | None = None
         self._next_s = clock.monotonic_s() + every_s
 
@@ -62,6 +65,11 @@ class Periodic:
         self._next_s = self._clock.monotonic_s() + self._every_s
         self._thread = threading.Thread(target=self._run, name="periodic", daemon=True)
         self._thread.start()
+
+    def give_up(self) -> bool:
+        """End as close does, for a run that has failed: what is under way is not tried again, and hardly waited for."""
+        self._pauses.give_up()
+        return self.close(wait_s=_FAILED_S)
 
     def close(self, *, wait_s: float = _END_S) -> bool:
         """End, waiting at most so long for work that is under way; whether it ended."""
@@ -92,5 +100,6 @@ class Periodic:
         return max(0.0, self._next_s - self._clock.monotonic_s())
 
     def _run(self) -> None:
-        while not self._closed.wait(max(_PAUSE_MIN_S, self.step())):
-            pass
+        with self._pauses.around():
+            while not self._closed.wait(max(_PAUSE_MIN_S, self.step())):
+                pass

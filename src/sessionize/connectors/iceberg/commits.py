@@ -5,7 +5,6 @@ loaded and for no other: it fails when another snapshot came between, and whoeve
 """
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS
 from sessionize.errors import SessionizeError
+from sessionize.pauses import given_up, pause
 
 COMMIT_ID = "sessionize.commit-id"  # in a snapshot's summary: what made it
 # A try that lost against another writer, or whose answer got lost.
@@ -53,20 +53,22 @@ def one_try(table: Table) -> Transaction:
 
 
 def until_committed(attempt: Callable[[], Result], *, gave_up: Callable[[Exception, str], SessionizeError]) -> Result:
-    """The result of the first attempt that is not LOST, with a random wait before every further one.
+    """The result of the first attempt that is not LOST, with a random pause before every further one.
 
     attempt: has to look at the table anew, and whether the one before went through after all. gave_up: makes the error
-    to raise from the last failure and a text that has it with the number of tries.
+    to raise from the last failure and a text that has it with the number of tries. When the run ends meanwhile, no
+    pause is made any more: what lost against other writers is tried at once, what the storage refused is not.
     """
-    lost: Exception = RuntimeError("never tried")
-    for number in range(_TRIES_MAX):
-        if number:
-            time.sleep(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**number)))
+    number = 0
+    while True:
+        number += 1
         try:
             return attempt()
         except LOST as error:
             lost = error
-    raise gave_up(lost, f"{_TRIES_MAX} tries; the last one: {lost}") from lost
+        paused = number < _TRIES_MAX and pause(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**number)))
+        if number == _TRIES_MAX or given_up() or (not paused and isinstance(lost, STORAGE_ERRORS)):
+            raise gave_up(lost, f"{number} {'try' if number == 1 else 'tries'}; the last one: {lost}") from lost
 
 
 def made_by(table: Table, commit_id: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, UnavailableError
+from sessionize.pauses import pause
 
 Settings = Mapping[str, str | int | float | bool]
 _Client = TypeVar("_Client")
@@ -173,7 +174,8 @@ def topic_partitions(
             raise denied(servers, log.denied, kind)
         if time.monotonic() >= until or log.down_s > _DOWN_S:
             raise unavailable(servers, log.last or why)
-        time.sleep(0.05)
+        if not pause(0.05):
+            raise unavailable(servers, log.last or why)
 
 
 def offsets_there(client: Any, servers: str, place: Any) -> tuple[int, int]:

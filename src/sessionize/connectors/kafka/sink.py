@@ -18,6 +18,7 @@ from sessionize.connectors.kafka.epoch_log import Written, ensure_topics, last_w
 from sessionize.connectors.kafka.limits import BATCH_BYTES_MAX, SentRow, message_bytes_max, too_large, too_large_to_send
 from sessionize.errors import ConfigError, OutputError, SessionizeError, StateError
 from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.pauses import given_up
 from sessionize.ports import EpochId, EpochRows
 
 _PIECE_ROWS = 50_000
@@ -209,7 +210,7 @@ class KafkaEpochSink:
         until = time.monotonic() + self._timeout_s
         while len(producer) > waiting // 2 and self._failure is None:
             producer.poll(_FULL_WAIT_S)
-            if time.monotonic() > until:
+            if time.monotonic() > until or given_up():
                 raise unavailable(self._servers, self._log.last or "records are not taken in time")
 
     def _wait_until_sent(self, producer: Producer) -> None:
@@ -219,6 +220,8 @@ class KafkaEpochSink:
         until = time.monotonic() + self._timeout_s
         while len(producer) and self._failure is None and time.monotonic() < until:
             producer.poll(_SENT_WAIT_S)  # not flush(), which goes on after a fatal error
+            if given_up():
+                raise unavailable(self._servers, "the run has ended before all records were sent")
         if self._failure is not None:
             raise KafkaException(self._failure[0])
 
