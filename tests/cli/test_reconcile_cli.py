@@ -94,13 +94,28 @@ def test_rejected_show_and_retry(home: Path) -> None:
     assert f"still {one}" in printed
 
 
+@pytest.mark.parametrize("command", [("reconcile", "--dry-run"), ("rejected", "retry", "--dry-run")], ids=" ".join)
+def test_other_rules_than_those_of_the_tables_are_named_once(home: Path, command: tuple[str, ...]) -> None:
+    plain = CliRunner().invoke(commands, [*command, "--home", str(home), "--json"])
+    settings = ("--set", "rules.gap=5m", "--set", "input.dialect=clicks")
+    other = CliRunner().invoke(commands, [*command, "--home", str(home), "--json", *settings])
+    assert (plain.exit_code, other.exit_code) == (0, 0)
+    assert plain.stderr == ""
+    assert other.stderr == (
+        "warning: the tables were made with another policy, and those of the tables are used: user column: uuid there, "
+        "user_id here; rules.gap: 30m there, 5m here; rules.conversion_events: booking there, none here\n"
+    )
+    if command[0] == "reconcile":  # a retry reads the records by the dialect that is given
+        assert other.stdout == plain.stdout
+
+
 def test_errors_reach_the_command_line(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no tables yet"):
         run("reconcile", "--home", tmp_path)
     with pytest.raises(ConfigError, match="no tables yet"):
         run("rejected", "retry", "--home", tmp_path)
     with pytest.raises(ConfigError, match="not made by this pipeline") as caught:
-        run("reconcile", "--home", home, "--set", "input.dialect=clicks")
-    assert "'user_id', it is 'uuid' there" in str(caught.value)
+        run("reconcile", "--home", home, "--set", "name=shop")
+    assert "name: user_sessionization_pipeline there, shop here" in str(caught.value)
     with pytest.raises(ConfigError, match="--window"):
         run("reconcile", "--home", tmp_path, "--window", "soon")

@@ -36,7 +36,9 @@ from sessionize.session.policy import Policy
 if TYPE_CHECKING:
     from sessionize.connectors.generator.settings import GeneratorSettings
     from sessionize.engine.batch import Job
+    from sessionize.session.columns import SessionColumns
     from sessionize.session.rules import Rules
+    from sessionize.session.spec import SessionSpec
 
 __all__ = [
     "PipelineConfig",
@@ -74,6 +76,7 @@ class PipelineConfig(Section):
     stream: StreamSection = Field(default_factory=StreamSection, description="How a stream moves.")
 
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
+    _as_made: "SessionSpec | None" = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _only_selected_modes(self) -> Self:
@@ -124,16 +127,44 @@ class PipelineConfig(Section):
 
     def policy(self) -> Policy:
         """The numbers that decide where a session ends."""
-        return self.rules.policy()
+        return self.rules.policy() if self._as_made is None else self._as_made.policy
 
     def dialect(self) -> Dialect:
-        """Where the fields are in the records, and what a conversion is."""
+        """Where the fields are in the records, what the user is called, and what a conversion is."""
         wanted = tuple(sorted(self.rules.conversion_events))
         if self.input.mapping is None:
             dialect = dialect_named(self.input.profile)
         else:
             dialect = Dialect.mapping(**self.input.mapping.model_dump())
+        if (made := self._as_made) is not None:
+            return replace(dialect, user_name=made.user_column, conversion_events=made.conversion_events)
         return replace(dialect, conversion_events=wanted) if wanted else dialect
+
+    def spec(self) -> "SessionSpec":
+        """The record that lies with the tables: which pipeline makes the sessions, and by which rules."""
+        from sessionize.session.spec import SessionSpec
+
+        if self._as_made is not None:
+            return self._as_made
+        dialect, lists = self.dialect(), self.rules
+        return SessionSpec(
+            pipeline=self.name,
+            user_column=dialect.user_name,
+            policy=self.policy(),
+            start_events=tuple(sorted(lists.start_events)),
+            end_events=tuple(sorted(lists.end_events)),
+            excluded_events=tuple(sorted(lists.excluded_events)),
+            conversion_events=tuple(sorted(dialect.conversion_events)),
+            boundary=lists.boundary,
+            dialect=dialect.name,
+            columns=self._columns(dialect.columns).names,
+        )
+
+    def as_made(self, spec: "SessionSpec") -> "PipelineConfig":
+        """The same pipeline by the rules of another record, whatever the file says of them."""
+        made = self.model_copy()
+        made._as_made = spec
+        return made
 
     def job(self, event_columns: frozenset[str], user_name: str) -> "Job":
         """What to make of events with these columns: the session columns asked for, or all that can be filled.
@@ -141,30 +172,29 @@ class PipelineConfig(Section):
         user_name: what the user column is called. Errors: those of event_rules.
         """
         from sessionize.engine.batch import Job
-        from sessionize.session.columns import SessionColumns
 
-        only = None if self.output.columns is None else tuple(self.output.columns)
         return Job(
             policy=self.policy(),
             rules=self.event_rules(),
-            columns=SessionColumns.made_of(event_columns, only=only),
+            columns=self._columns(event_columns),
             user_name=user_name,
             memory_bytes_max=self.run.memory_bytes,
         )
 
     def event_rules(self) -> "Rules":
         """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported."""
-        from sessionize.session.rules import Rules
+        spec = self.spec()
+        named = spec.boundary
+        return spec.rules(None if named is None else load_boundary(named, folder=self._loaded.folder or Path()))
 
-        named = self.rules.boundary
-        boundary = None if named is None else load_boundary(named, folder=self._loaded.folder or Path())
-        return Rules(
-            start_events=frozenset(self.rules.start_events),
-            end_events=frozenset(self.rules.end_events),
-            excluded_events=frozenset(self.rules.excluded_events),
-            conversion_events=frozenset(self.dialect().conversion_events),
-            boundary=boundary,
-        )
+    def _columns(self, event_columns: frozenset[str]) -> "SessionColumns":
+        """Those of the tables where these decide, else the ones asked for, else all that the events can fill."""
+        from sessionize.session.columns import SESSION_COLUMNS, USER, SessionColumns
+
+        if self._as_made is not None:
+            return SessionColumns(tuple(n for n in SESSION_COLUMNS if n in self._as_made.columns or n == USER))
+        only = None if self.output.columns is None else tuple(self.output.columns)
+        return SessionColumns.made_of(event_columns, only=only)
 
     def generator(self) -> "GeneratorSettings":
         """What to generate: late events are late enough for rules.lateness not to cover them."""

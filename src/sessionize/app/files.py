@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sessionize.engine.batch import Job
 
 ICEBERG_PREFIX = "iceberg:"
+# Under which names `batch` and `label` write tables.
+BATCH, LABEL = "batch", "label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +117,9 @@ class FilePlan:
         if not self.output.startswith(ICEBERG_PREFIX):
             schema = columns.schema(user_name) if self.what == "sessions" else None
             return FileSink(Path(self.output), schema)
-        from sessionize.connectors.iceberg import IcebergSink, open_catalog, user_sessions
+        from sessionize.connectors.iceberg import IcebergSink, Owner, open_catalog, user_sessions
         from sessionize.connectors.iceberg import events as event_layout
+        from sessionize.session.spec import SessionSpec
 
         database, _, table = self.output.removeprefix(ICEBERG_PREFIX).partition(".")
         if not database or not table:
@@ -126,8 +129,23 @@ class FilePlan:
                 hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
             )
         layout = user_sessions(user_name) if self.what == "sessions" else event_layout(user_name)
+        spec = SessionSpec.of(
+            self.policy,
+            self.rules,
+            pipeline=BATCH if self.what == "sessions" else LABEL,
+            user_column=user_name,
+            dialect=self.dialect.name,
+            columns=columns.names,
+        )
+        owner = Owner(
+            spec=spec,
+            sessions=table,
+            elsewhere=f"give another --home, or another DATABASE.TABLE in -o {ICEBERG_PREFIX}DATABASE.TABLE",
+            replacing="--overwrite",
+            overwrite=self.overwrite,
+        )
         catalog = open_catalog(self.home)
-        return IcebergSink(catalog, layout, table=table, database=database, overwrite=self.overwrite)
+        return IcebergSink(catalog, layout, table=table, database=database, overwrite=self.overwrite, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)

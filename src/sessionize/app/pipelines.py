@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig, explain_config
+from sessionize.app.table_rules import owner_of
 from sessionize.engine.batch import Job, run_batch
 from sessionize.engine.bounded import run_stream
 from sessionize.engine.outputs import Outputs
@@ -66,17 +67,29 @@ class PipelinePlan:
             return Outputs(sessions=sessions, rejected=rejected)
         from sessionize.connectors import iceberg
 
-        catalog = open_catalog_of(self.config)
+        catalog, owner, user_name = open_catalog_of(self.config), owner_of(self.config), job.user_name
+        layouts = {output.table: iceberg.user_sessions(user_name)}
+        if output.events:
+            layouts |= {iceberg.EVENTS: iceberg.events(user_name), iceberg.LATE_EVENTS: iceberg.events(user_name)}
+        if output.rejected:
+            layouts[iceberg.REJECTED_EVENTS] = iceberg.rejected_events()
+        # all of them are asked before any is made
+        iceberg.check_tables(catalog, output.database, layouts.items(), owner=owner)
 
-        def sink(layout: iceberg.TableLayout, table: str) -> Sink:
-            overwrite = output.mode == "overwrite"
-            return iceberg.IcebergSink(catalog, layout, table=table, database=output.database, overwrite=overwrite)
+        def sink(table: str) -> Sink | None:
+            if table not in layouts:
+                return None
+            return iceberg.IcebergSink(
+                catalog, layouts[table], table=table, database=output.database, overwrite=owner.overwrite, owner=owner
+            )
 
+        written = sink(output.table)
+        assert written is not None
         return Outputs(
-            sessions=sink(iceberg.user_sessions(job.user_name), output.table),
-            events=sink(iceberg.events(job.user_name), iceberg.EVENTS) if output.events else None,
-            late=sink(iceberg.events(job.user_name), iceberg.LATE_EVENTS) if output.events else None,
-            rejected=sink(iceberg.rejected_events(), iceberg.REJECTED_EVENTS) if output.rejected else None,
+            sessions=written,
+            events=sink(iceberg.EVENTS),
+            late=sink(iceberg.LATE_EVENTS),
+            rejected=sink(iceberg.REJECTED_EVENTS),
             retried=True,
         )
 

@@ -21,6 +21,7 @@ from sessionize.app.alone import alone
 from sessionize.app.avro_input import avro_decoder
 from sessionize.app.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.config import PipelineConfig
+from sessionize.app.table_rules import owner_of
 from sessionize.engine.outputs import named_as_input
 from sessionize.engine.unfinished import Unfinished
 from sessionize.errors import ConfigError, StateError
@@ -28,7 +29,7 @@ from sessionize.formats.records import JsonRecords
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
-    from sessionize.connectors.iceberg import Catalog, CatalogSettings
+    from sessionize.connectors.iceberg import Catalog, CatalogSettings, Owner
 
 RETRY = "sessionize.retry"
 BYTES_MAX = 256 << 20  # of records in one pair of commits
@@ -175,7 +176,8 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
     records = pa.concat_tables([part[1] for part in parts]).select(list(_KEY))
     unfinished = Unfinished(home / _FOLDER)
     unfinished.write(token, {"records": records})
-    sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=config.output.database)
+    database = config.output.database
+    sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=database, owner=_owner(catalog, config))
     try:
         for decoded, _ in parts:
             sink.write(named_as_input(decoded, user_name))
@@ -191,6 +193,14 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
         raise
     _remove(catalog, config, token, records)
     unfinished.drop(token)
+
+
+def _owner(catalog: "Catalog", config: PipelineConfig) -> "Owner | None":
+    """The pipeline, where the records say whose they are; tables of before are nobody's until a run has noted it."""
+    from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, pipeline_of
+
+    known = pipeline_of(load_table(catalog, config.output.database, REJECTED_EVENTS))
+    return None if known is None else owner_of(config)
 
 
 def _remove(catalog: "Catalog", config: PipelineConfig, token: str, records: pa.Table) -> None:

@@ -17,6 +17,7 @@ from sessionize.app.config_streams import KafkaOutputSection, PostgresSection
 from sessionize.app.missing import needing
 from sessionize.app.same_topic import check_same_topic
 from sessionize.app.secrets import resolved
+from sessionize.app.table_rules import owner_of
 from sessionize.engine.batch import Job
 from sessionize.ports import EpochSink, StreamSource
 
@@ -154,6 +155,7 @@ def _iceberg(config: PipelineConfig, job: Job) -> EpochSink:
             late=iceberg.LATE_EVENTS if output.events else None,
             rejected=iceberg.REJECTED_EVENTS if output.rejected else None,
         ),
+        owner=owner_of(config),
     )
 
 

@@ -36,6 +36,11 @@ def print_error(error: SessionizeError) -> None:
         sys.stderr.write(f"{dim}  hint: {_lines(error.hint)}{off}\n")
 
 
+def print_warning(text: str) -> None:
+    """What somebody should know and that stops nothing, on stderr."""
+    sys.stderr.write(f"warning: {_lines(text)}\n")
+
+
 def _lines(text: str) -> str:
     """Text that may quote data: line by line without control characters."""
     return "\n".join(shown(line) for line in text.splitlines())

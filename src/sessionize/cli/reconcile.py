@@ -38,11 +38,12 @@ def reconcile(
     """
     from sessionize.app.reconciling import reconcile_tables
     from sessionize.app.stream_parts import open_stores
+    from sessionize.app.table_rules import by_the_tables
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 
-    config = configured(pipeline, settings, home)
     window_ms = None if window is None else parse_duration_ms(window, name="--window")
+    config = by_the_tables(configured(pipeline, settings, home), warn=out.print_warning)
     with _progress(enabled=not as_json) as progress, open_stores(config) as stores:
         done = reconcile_tables(
             config.home,

@@ -90,9 +90,10 @@ def retry(
 ) -> None:
     """Decode rejected records again; what is good now joins the late events, and `reconcile` takes it from there."""
     from sessionize.app.rejected import retry_rejected
+    from sessionize.app.table_rules import by_the_tables
     from sessionize.cli import output as out
 
-    config = configured(pipeline, settings, home)
+    config = by_the_tables(configured(pipeline, settings, home), warn=out.print_warning)
     done = retry_rejected(config.home, config, reason=reason, dry_run=dry_run)
     if as_json:
         out.print_json(done.as_dict())

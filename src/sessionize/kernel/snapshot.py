@@ -25,6 +25,7 @@ from sessionize.kernel.pending import Rows
 from sessionize.kernel.tally import Codes
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
+from sessionize.session.spec import named, policy_differences, told
 from sessionize.session.state import STATE_TYPES
 
 VERSION = 1
@@ -145,12 +146,9 @@ def from_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, pa.Table]]:
 
 def check_belongs(header: Mapping[str, Any], policy: Policy, rules: Rules) -> None:
     """Errors: StateError when the state was made with another policy or other rules."""
-    parts = (("policy", "another policy", dataclasses.asdict(policy)), ("rules", "other rules", _describe(rules)))
-    for what, named, ours in parts:
-        if header[what] != ours:
-            differ = ", ".join(f"{k}: {header[what].get(k)!r} there, {v!r} here" for k, v in ours.items()
-                               if header[what].get(k) != v)  # fmt: skip
-            raise StateError(f"the state was made with {named}", detail=differ, hint=_THE_SAME)
+    differ = policy_differences(header["policy"], header["rules"], policy, _describe(rules))
+    if differ:
+        raise StateError(f"the state was made with {named(differ)}", detail=told(differ), hint=_THE_SAME)
 
 
 def _describe(rules: Rules) -> dict[str, Any]:

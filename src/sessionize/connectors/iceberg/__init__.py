@@ -1,5 +1,6 @@
 """Iceberg tables: catalogs, sinks that commit once, upkeep, a check of the layout."""
 
+from sessionize.connectors.iceberg.belonging import Owner, pipeline_of, spec_of, user_column_of
 from sessionize.connectors.iceberg.catalog import (
     CATALOG_NAME,
     DATABASE,
@@ -28,10 +29,10 @@ from sessionize.connectors.iceberg.tables import (
     REJECTED_EVENTS,
     USER_SESSIONS,
     TableLayout,
+    check_tables,
     events,
     open_table,
     rejected_events,
-    user_column_of,
     user_sessions,
 )
 
@@ -49,23 +50,27 @@ __all__ = [
     "EpochTables",
     "IcebergEpochSink",
     "IcebergSink",
+    "Owner",
     "PruningRow",
     "SqlCatalog",
     "TableLayout",
     "TableUpkeep",
     "UpkeepSettings",
     "bucket_spread",
+    "check_tables",
     "epoch_records",
     "events",
     "load_table",
     "maintain_table",
     "open_catalog",
     "open_table",
+    "pipeline_of",
     "planned",
     "printed_rows",
     "pruning_report",
     "readable",
     "rejected_events",
+    "spec_of",
     "table_names",
     "user_column_of",
     "user_sessions",

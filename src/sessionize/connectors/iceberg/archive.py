@@ -17,7 +17,7 @@ from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
-from sessionize.connectors.iceberg.epochs import EPOCH, WATERMARK
+from sessionize.connectors.iceberg.belonging import EPOCH, WATERMARK
 from sessionize.connectors.iceberg.failures import storage_failure
 from sessionize.connectors.iceberg.reading import readable
 from sessionize.connectors.iceberg.storage import place_of

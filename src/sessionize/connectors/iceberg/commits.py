@@ -8,13 +8,13 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
 from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS
-from sessionize.errors import SessionizeError
+from sessionize.errors import SessionizeError, StateError
 from sessionize.pauses import given_up, pause
 
 COMMIT_ID = "sessionize.commit-id"  # in a snapshot's summary: what made it
@@ -44,6 +44,21 @@ class _OneTry(Transaction):
         if known is None or known[0] is not self._table.metadata or known[1] is not self._updates:
             self._known = known = (self._table.metadata, self._updates, super().table_metadata)
         return known[2]
+
+
+def refreshed(table: Table) -> Table:
+    """The table as it is now. Errors: StateError when another one stands in its place; those of the catalog."""
+    try:
+        return table.refresh()
+    except (ValueError, NoSuchTableError) as error:
+        if isinstance(error, ValueError) and "UUID" not in str(error):
+            raise
+        raise StateError(
+            "a table was deleted and made anew meanwhile",
+            detail=".".join(table.name()),
+            hint="another run may have taken it while it held no rows: see that one pipeline alone writes it, and run "
+            "this again",
+        ) from error
 
 
 def one_try(table: Table) -> Transaction:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pyiceberg.table import Table
 
+from sessionize.connectors.iceberg.belonging import BEGUN, EPOCH, WATERMARK, Owner
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
 from sessionize.connectors.iceberg.sink import IcebergSink
 from sessionize.connectors.iceberg.tables import (
@@ -19,6 +20,7 @@ from sessionize.connectors.iceberg.tables import (
     LATE_EVENTS,
     REJECTED_EVENTS,
     USER_SESSIONS,
+    check_tables,
     events,
     rejected_events,
     user_sessions,
@@ -27,13 +29,9 @@ from sessionize.errors import SessionizeError, StateError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import USER
 
-# In a snapshot's summary.
+# In a snapshot's summary, beside the epoch and the watermark.
 WRITER = "sessionize.writer"
-EPOCH = "sessionize.epoch"
 PLAN = "sessionize.plan"
-WATERMARK = "sessionize.watermark-ms"
-# A table property: the plan of the writer's first epoch.
-BEGUN = "sessionize.begun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +66,9 @@ def epoch_records(table: Table) -> dict[str, EpochRecord]:
 class IcebergEpochSink:
     """Writes epochs to Iceberg tables (ports.EpochSink), which it makes when they are not there.
 
-    user_name: what the input calls the user column. Not for several threads at once; no other sink should write under
-    the same writer's name. Files of an attempt that was killed stay until `maintain` removes them.
+    user_name: what the input calls the user column. owner: whose the tables are to be. Not for several threads at once;
+    no other sink should write under the same writer's name. Files of an attempt that was killed stay until `maintain`
+    removes them.
     Errors: those of open_table; UnavailableError when the catalog or the store is not there now.
     """
 
@@ -80,6 +79,7 @@ class IcebergEpochSink:
         user_name: str = USER,
         database: str = DATABASE,
         tables: EpochTables | None = None,
+        owner: Owner | None = None,
     ) -> None:
         tables = tables or EpochTables()
         wanted = (
@@ -88,10 +88,13 @@ class IcebergEpochSink:
             ("events", tables.events, events(user_name)),
             ("sessions", tables.sessions, user_sessions(user_name)),
         )
+        kept = [(kind, name, layout) for kind, name, layout in wanted if name is not None]
+        if owner is not None:
+            # sessions first: what they say differs most tellingly
+            check_tables(catalog, database, [(name, layout) for _, name, layout in reversed(kept)], owner=owner)
         self._sinks = {
-            kind: IcebergSink(catalog, layout, table=name, database=database)
-            for kind, name, layout in wanted
-            if name is not None
+            kind: IcebergSink(catalog, layout, table=name, database=database, owner=owner)
+            for kind, name, layout in kept
         }
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, index_by_name
 from pyiceberg.table import Table
@@ -24,20 +23,22 @@ from sessionize.connectors.iceberg.alignment import (
     complete,
     misfits_set_aside,
 )
+from sessionize.connectors.iceberg.belonging import Owner
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
-from sessionize.connectors.iceberg.commits import COMMIT_ID, data_files, made_by, one_try, until_committed
+from sessionize.connectors.iceberg.commits import COMMIT_ID, data_files, made_by, one_try, refreshed, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
-from sessionize.errors import OutputError, UnavailableError
+from sessionize.errors import OutputError, StateError, UnavailableError
 from sessionize.session.columns import PROPERTIES
 
 
 class IcebergSink:
     """Writes rows to one Iceberg table (ports.Sink). Makes the table when it is not there.
 
-    overwrite: the commit replaces everything the table has at that moment. buffer_bytes_max: rows that may
-    wait in memory, as Arrow bytes. Not for several threads at once. Errors: those of open_table.
+    overwrite: the commit replaces everything the table has at that moment. owner: who writes, which every commit notes
+    and checks anew. buffer_bytes_max: rows that may wait in memory, as Arrow bytes. Not for several threads at once.
+    Errors: those of open_table.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class IcebergSink:
         table: str,
         database: str = DATABASE,
         overwrite: bool = False,
+        owner: Owner | None = None,
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
     ) -> None:
         self._layout = layout
         self._overwrite = overwrite
+        self._owner = owner
         self._buffer_bytes_max = buffer_bytes_max
-        self._table = open_table(catalog, database, table, layout)
+        self._table = open_table(catalog, database, table, layout, owner=owner)
         self._name = f"{database}.{table}"
         # The columns of all rows of this commit; what the table has to learn follows from them.
         self._written: dict[str, pa.DataType] = {}
@@ -89,7 +92,7 @@ class IcebergSink:
     def refresh(self) -> Table:
         """The table as it is now; what is written next is staged for it. Errors: OutputError, UnavailableError."""
         try:
-            self._table = self._table.refresh()
+            self._table = refreshed(self._table)
         except STORAGE_ERRORS as error:
             raise storage_failure("a table cannot be read", self._name, error) from error
         self._is_fresh = True
@@ -135,11 +138,13 @@ class IcebergSink:
         """Set properties of the table; no rows, no snapshot. unless: as in commit. Errors: UnavailableError."""
 
         def attempt() -> None:
-            self._table = self._table.refresh()
+            self._table = refreshed(self._table)
             if unless(self._table):
                 return
+            if self._owner is not None:
+                self._owner.check(self._table)
             transaction = one_try(self._table)
-            transaction.set_properties(dict(table_properties))
+            transaction.set_properties({**self._owned(), **table_properties})
             self._table = transaction.commit_transaction()
 
         until_committed(
@@ -171,7 +176,7 @@ class IcebergSink:
 
     def _stage(self, rows: pa.Table) -> None:
         if self._staging is None and not self._is_fresh:
-            self._table = self._table.refresh()
+            self._table = refreshed(self._table)
         parts = max(1, -(-rows.nbytes // self._buffer_bytes_max))
         step = -(-rows.num_rows // parts)
         for start in range(0, rows.num_rows, step):
@@ -220,11 +225,13 @@ class IcebergSink:
 
         def attempt() -> bool:
             nonlocal files
-            self._table = self._table.refresh()
+            self._table = refreshed(self._table)
             if made_by(self._table, self._commit_id):
                 return True
             if unless is not None and unless(self._table):
                 return False
+            if self._owner is not None:
+                self._owner.check(self._table)
             files = self._rewritten_if_outdated(files)
             self._tried = True
             self._try_commit(files, properties, table_properties)
@@ -244,9 +251,11 @@ class IcebergSink:
     def _may_have_landed(self) -> bool:
         """Whether a snapshot may name the staged files: they must stay when that can't be found out."""
         try:
-            self._table = self._table.refresh()
-        except (*STORAGE_ERRORS, NoSuchTableError):
+            self._table = refreshed(self._table)
+        except STORAGE_ERRORS:
             return True
+        except StateError:
+            return False  # nothing names files of a table that is gone
         return made_by(self._table, self._commit_id)
 
     def _try_commit(
@@ -265,9 +274,13 @@ class IcebergSink:
             with update.merge_append() as appending:
                 for file in files:
                     appending.append_data_file(file)
-        if table_properties:  # last: every change before the snapshot makes working that out dearer
-            transaction.set_properties(dict(table_properties))
+        properties = {**self._owned(), **table_properties}
+        if properties:  # last: every change before the snapshot makes working that out dearer
+            transaction.set_properties(properties)
         self._table = transaction.commit_transaction()
+
+    def _owned(self) -> Mapping[str, str]:
+        return {} if self._owner is None else self._owner.missing(self._table)
 
     def _rewritten_if_outdated(self, files: list[DataFile]) -> list[DataFile]:
         """Files carry field ids and partitions of the table as it was. When another writer changed either in

@@ -5,13 +5,18 @@ Columns that a table needs and the rows lack (a date, a bucket) are derived here
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -20,6 +25,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
 from sqlalchemy.exc import IntegrityError
 
+from sessionize.connectors.iceberg.belonging import USER_COLUMN_PROPERTY, Owner, epochs_of, user_column_of
 from sessionize.connectors.iceberg.catalog import Catalog, check_name
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
@@ -45,7 +51,6 @@ LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
 EVENT_DATE = "event_date"
 
-USER_COLUMN_PROPERTY = "sessionize.user-column"
 _DAY_MS = 86_400_000
 _FIRST_PARTITION_FIELD_ID = 1000
 
@@ -155,36 +160,76 @@ def rejected_events() -> TableLayout:
     return TableLayout(columns=REJECTED_SCHEMA)
 
 
-def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout) -> Table:
-    """The table `<database>.<name>`, made after `layout` when it is not there.
+def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout, *, owner: Owner | None = None) -> Table:
+    """The table `<database>.<name>`, made after `layout` when it is not there, or when it is of no use to anybody yet
+    and does not fit: a run that failed leaves such tables.
 
-    Errors: ConfigError for an unusable name; OutputError when the table calls its user column otherwise, or
-    when it can't be made.
+    owner: who is going to write it; None asks nobody. Errors: ConfigError for an unusable name; StateError when the
+    table is another owner's; OutputError when the table calls its user column otherwise, or when it can't be made.
     """
     check_name("database", database)
     check_name("table", name)
     try:
-        if not catalog.table_exists((database, name)):
-            _create(catalog, database, name, layout)
-        table = catalog.load_table((database, name))
+        table = _existing(catalog, database, name)
+        kept: dict[str, str] = {}
+        if table is not None and owner is not None and owner.may_take(table) and not _fits(table, layout, owner):
+            kept = epochs_of(table)
+            with contextlib.suppress(NoSuchTableError):
+                catalog.drop_table((database, name))
+            table = None
+        if table is None:
+            _create(catalog, database, name, layout, {**kept, **_owned(name, layout, owner)})
+            table = catalog.load_table((database, name))
     except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be made", f"{database}.{name}", error) from error
+    _check(table, layout, owner)
+    return table
+
+
+def check_tables(catalog: Catalog, database: str, wanted: Iterable[tuple[str, TableLayout]], *, owner: Owner) -> None:
+    """Whether all of these tables (name, layout) may be opened by this owner; nothing is made or changed.
+
+    Errors: those of open_table.
+    """
+    for name, layout in wanted:
+        check_name("database", database)
+        check_name("table", name)
+        try:
+            table = _existing(catalog, database, name)
+        except STORAGE_ERRORS as error:
+            raise storage_failure("a table cannot be read", f"{database}.{name}", error) from error
+        if table is not None and not owner.may_take(table):
+            _check(table, layout, owner)
+
+
+def _existing(catalog: Catalog, database: str, name: str) -> Table | None:
+    try:
+        return catalog.load_table((database, name))
+    except (NoSuchTableError, NoSuchNamespaceError):
+        return None
+
+
+def _fits(table: Table, layout: TableLayout, owner: Owner) -> bool:
+    return user_column_of(table) == layout.user_name and not owner.differences(table)
+
+
+def _owned(name: str, layout: TableLayout, owner: Owner | None) -> dict[str, str]:
+    return {} if owner is None else owner.properties(name, layout.user_name)
+
+
+def _check(table: Table, layout: TableLayout, owner: Owner | None) -> None:
+    if owner is not None:
+        owner.check(table)
     user_name = table.properties.get(USER_COLUMN_PROPERTY, layout.user_name)
     if user_name != layout.user_name:
         raise OutputError(
             "a table has another user column than these rows",
-            detail=f"{database}.{name} was made with {user_name!r}, the rows have {layout.user_name!r}",
+            detail=f"{'.'.join(table.name())} was made with {user_name!r}, the rows have {layout.user_name!r}",
             hint="map the input's user field to the same name, or write to another table or another --home",
         )
-    return table
 
 
-def user_column_of(table: Table) -> str | None:
-    """What a table calls its users; None for a table of another program."""
-    return table.properties.get(USER_COLUMN_PROPERTY)
-
-
-def _create(catalog: Catalog, database: str, name: str, layout: TableLayout) -> None:
+def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, further: Mapping[str, str]) -> None:
     """Another process may do the same at the same moment; whoever is second finds it done."""
     ids = FieldIds()
     fields = [
@@ -200,7 +245,7 @@ def _create(catalog: Catalog, database: str, name: str, layout: TableLayout) -> 
         SortField(schema.find_field(column).field_id, IdentityTransform(), null_order=NullOrder.NULLS_LAST)
         for column in layout.sort_by
     ]
-    properties = dict(layout.properties)
+    properties = {**layout.properties, **further}
     if layout.user_name is not None:
         properties[USER_COLUMN_PROPERTY] = layout.user_name
     with contextlib.suppress(NamespaceAlreadyExistsError, IntegrityError):

@@ -1,0 +1,83 @@
+"""The rules that lie with the tables: what a run notes there and checks, and what every other command goes by.
+
+A run whose rules or name the tables do not have is refused (connectors/iceberg/belonging.py). Whoever computes sessions
+again takes the rules from the tables, and says so where the pipeline has others. docs/adr/0013.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sessionize.app.catalogs import open_catalog_of
+from sessionize.app.config import PipelineConfig
+from sessionize.errors import ConfigError
+from sessionize.session.spec import SessionSpec, named, told
+
+if TYPE_CHECKING:
+    from sessionize.connectors.iceberg import Catalog, Owner
+
+Warn = Callable[[str], None]
+
+
+def owner_of(config: PipelineConfig) -> "Owner":
+    """The pipeline as the tables know it."""
+    from sessionize.connectors.iceberg import Owner
+
+    return Owner(
+        spec=config.spec(),
+        sessions=config.output.table,
+        elsewhere="give another --home or --iceberg-database",
+        replacing=None if config.input.is_stream else "--set output.mode=overwrite",
+        overwrite=config.output.mode == "overwrite",
+    )
+
+
+def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = None) -> PipelineConfig:
+    """The pipeline by the rules of its tables; warn hears where it has others, or where the tables have no record.
+
+    home: in place of the pipeline's. Without tables it stays as it is: whoever needs them says so. Errors: ConfigError
+    for a pipeline that did not write these tables; StateError for a record that cannot be read; those of the catalog.
+    """
+    if config.output.kind != "iceberg":
+        return config
+    catalog = open_catalog_of(config, home=home, create=False)
+    spec, recorded = stored_spec(catalog, config.output.database, config.output.table, pipeline=config.name)
+    if spec is None:
+        if not recorded:
+            warn(
+                f"the tables in database {config.output.database} do not say by which rules they were made (an earlier "
+                f"version wrote them); going by those of the pipeline: {config.spec().describe()}"
+            )
+        return config
+    differences = spec.differences(config.spec())
+    if differences:
+        warn(f"the tables were made with {named(differences)}, and those of the tables are used: {told(differences)}")
+    return config.as_made(spec)
+
+
+def stored_spec(
+    catalog: "Catalog", database: str, table: str, *, pipeline: str | None = None
+) -> tuple[SessionSpec | None, bool]:
+    """How the sessions of a table are made, and whether its tables carry a record at all.
+
+    None also for tables that no row has come into: what a run that failed has noted there binds nobody. pipeline: the
+    name that the tables have to have. Errors: ConfigError when they have another one; StateError.
+    """
+    from sessionize.connectors import iceberg
+
+    names = set(iceberg.table_names(catalog, database))
+    wanted = (table, iceberg.EVENTS, iceberg.LATE_EVENTS, iceberg.REJECTED_EVENTS)
+    tables = {name: iceberg.load_table(catalog, database, name) for name in wanted if name in names}
+    used = {name: each for name, each in tables.items() if each.metadata.snapshots}
+    for each in used.values() if pipeline is not None else ():
+        theirs = iceberg.pipeline_of(each)
+        if theirs not in (None, pipeline):
+            raise ConfigError(
+                "the tables were not made by this pipeline",
+                detail=f"{'.'.join(each.name())}: name: {theirs} there, {pipeline} here",
+                hint="give the pipeline that made them, or the --home of this one",
+            )
+    recorded = not used or any(iceberg.pipeline_of(each) is not None for each in used.values())
+    if table not in tables or not used.keys() - {iceberg.REJECTED_EVENTS}:
+        return None, recorded
+    return iceberg.spec_of(tables[table]), recorded

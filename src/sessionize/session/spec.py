@@ -1,0 +1,188 @@
+"""What the sessions of a table are: the pipeline that made them, by which rules, and what it calls the user.
+
+The record lies with the tables (docs/adr/0013), so that every command goes by the rules of the rows that are there. Two
+records differ by keys of the pipeline file, with the value there and here; a state is compared in the same words.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sessionize.errors import ConfigError
+from sessionize.session.durations import format_duration
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Boundary, Rules
+
+VERSION = 1
+_Value = tuple[object, str]  # what is compared, and how people write it
+_LISTS = ("start_events", "end_events", "excluded_events", "conversion_events")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A key that two records do not agree on, with both values as people write them."""
+
+    key: str
+    there: str
+    here: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.there} there, {self.here} here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSpec:
+    """How sessions are made.
+
+    pipeline: its name. user_column: what the user is called in every table. The lists are sorted. boundary: the user's
+    function as "module:function". dialect, columns: how records were read and which session columns were made, for
+    whoever computes sessions again; runs may differ in them.
+    """
+
+    pipeline: str
+    user_column: str
+    policy: Policy
+    start_events: tuple[str, ...] = ()
+    end_events: tuple[str, ...] = ()
+    excluded_events: tuple[str, ...] = ()
+    conversion_events: tuple[str, ...] = ()
+    boundary: str | None = None
+    dialect: str = ""
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        policy: Policy,
+        rules: Rules,
+        *,
+        pipeline: str,
+        user_column: str,
+        boundary: str | None = None,
+        dialect: str = "",
+        columns: Iterable[str] = (),
+    ) -> "SessionSpec":
+        """The record of a run. boundary: where rules.boundary comes from."""
+        return cls(
+            pipeline=pipeline,
+            user_column=user_column,
+            policy=policy,
+            boundary=boundary,
+            dialect=dialect,
+            columns=tuple(columns),
+            **{name: tuple(sorted(getattr(rules, name))) for name in _LISTS},
+        )
+
+    def rules(self, boundary: Boundary | None = None) -> Rules:
+        """The rules about events. boundary: the function that the record only names."""
+        lists = {name: frozenset(getattr(self, name)) for name in _LISTS}
+        return Rules(boundary=boundary, **lists)  # type: ignore[arg-type]  # one of the names is not a list's
+
+    def differences(self, here: "SessionSpec") -> list[Difference]:
+        """What another record has otherwise, beginning with the pipeline's name; dialect and columns do not count."""
+        return _differing(self._compared(), here._compared())
+
+    def describe(self) -> str:
+        """One line for people: the policy, and the rules that there are."""
+        rules = (
+            f"{key.removeprefix('rules.')} {text}"
+            for key, (value, text) in _rule_values(self._named()).items()
+            if value
+        )
+        return "; ".join([self.policy.describe(), *rules])
+
+    def to_json(self) -> str:
+        """The record as JSON, with the version of its form."""
+        limit = self.policy.max_duration_ms
+        return json.dumps(
+            {
+                "version": VERSION,
+                "pipeline": self.pipeline,
+                "user_column": self.user_column,
+                "rules": {
+                    "gap_ms": self.policy.gap_ms,
+                    "gap_boundary": self.policy.gap_boundary,
+                    "max_duration_ms": limit,
+                    "max_duration_mode": self.policy.max_duration_mode,
+                    "session_ids": self.policy.session_ids,
+                    **{name: list(getattr(self, name)) for name in _LISTS},
+                    "boundary": self.boundary,
+                },
+                "dialect": self.dialect,
+                "columns": list(self.columns),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "SessionSpec":
+        """Read what to_json wrote. Errors: ValueError for anything else, also for a version that is not known."""
+        try:
+            record = json.loads(text)
+            if record["version"] != VERSION:
+                raise ValueError(f"version {record['version']}, this program reads {VERSION}")
+            rules = dict(record["rules"])
+            lists = {name: tuple(str(each) for each in rules.pop(name)) for name in _LISTS}
+            boundary = rules.pop("boundary")
+            return cls(
+                pipeline=str(record["pipeline"]),
+                user_column=str(record["user_column"]),
+                policy=Policy(**rules),
+                boundary=None if boundary is None else str(boundary),
+                dialect=str(record["dialect"]),
+                columns=tuple(str(each) for each in record["columns"]),
+                **lists,
+            )
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise ValueError(f"it is not such a record: {type(error).__name__}: {error}") from error
+
+    def _compared(self) -> dict[str, "_Value"]:
+        named = {"name": (self.pipeline, self.pipeline), "user column": (self.user_column, self.user_column)}
+        return {**named, **_values(self.policy, self._named())}
+
+    def _named(self) -> dict[str, Any]:
+        return {**{name: getattr(self, name) for name in _LISTS}, "boundary": self.boundary or ""}
+
+
+def named(differences: Iterable[Difference]) -> str:
+    """What differences amount to, for the message of an error: "another policy" or "other rules"."""
+    policy = {f"rules.{field}" for field in ("gap", "gap_boundary", "max_duration", "max_duration_mode", "session_ids")}
+    return "another policy" if any(each.key in policy for each in differences) else "other rules"
+
+
+def told(differences: Iterable[Difference]) -> str:
+    """Differences in one line, for an error or a warning."""
+    return "; ".join(str(each) for each in differences)
+
+
+def policy_differences(
+    policy: Mapping[str, Any], rules: Mapping[str, Any], policy_here: Policy, rules_here: Mapping[str, Any]
+) -> list[Difference]:
+    """How a stored policy (its fields) and rules (lists, and the boundary's name) differ from those of here."""
+    return _differing(_values(Policy(**policy), rules), _values(policy_here, rules_here))
+
+
+def _differing(there: Mapping[str, _Value], here: Mapping[str, _Value]) -> list[Difference]:
+    return [Difference(key, text, here[key][1]) for key, (value, text) in there.items() if value != here[key][0]]
+
+
+def _values(policy: Policy, rules: Mapping[str, Any]) -> dict[str, _Value]:
+    limit = policy.max_duration_ms
+    return {
+        "rules.gap": (policy.gap_ms, format_duration(policy.gap_ms)),
+        "rules.gap_boundary": (policy.gap_boundary, policy.gap_boundary),
+        "rules.max_duration": (limit, "none" if limit is None else format_duration(limit)),
+        "rules.max_duration_mode": (policy.max_duration_mode, policy.max_duration_mode),
+        "rules.session_ids": (policy.session_ids, policy.session_ids),
+        **_rule_values(rules),
+    }
+
+
+def _rule_values(rules: Mapping[str, Any]) -> dict[str, _Value]:
+    values: dict[str, _Value] = {}
+    for name in _LISTS:
+        types = rules[name]
+        # upper and lower case of a conversion are the same
+        compared = frozenset(each.lower() for each in types) if name == "conversion_events" else frozenset(types)
+        values[f"rules.{name}"] = (compared, ", ".join(types) or "none")
+    return {**values, "rules.boundary": (rules["boundary"], rules["boundary"] or "none")}
