@@ -18,6 +18,7 @@ from narwhals.typing import IntoFrame
 from sessionize.engine.batch import Job, sessions_of
 from sessionize.engine.totals import Totals
 from sessionize.errors import InputError
+from sessionize.kernel.intake import accepted, amounts
 from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
 from sessionize.session.durations import Duration
@@ -25,6 +26,8 @@ from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, Sess
 from sessionize.session.rules import Rules
 
 Frame = TypeVar("Frame", bound=IntoFrame)
+
+_FAR_S = 10**15  # beyond every time that is accepted
 
 
 def sessions(
@@ -51,8 +54,8 @@ def sessions(
     further columns; each adds the session columns made of it. gap, max_duration: "30m" or timedelta; max_duration None
     for no limit.
     columns: only these session columns. Rules about event types need event_type.
-    Errors: InputError for a missing column, null users or times, or times that are none; ConfigError for options
-    that can't be meant. Source: docs/spec/sessions.md.
+    Errors: InputError for a missing column, or for users, times or values that an event cannot have; ConfigError for
+    options that can't be meant. Source: docs/spec/sessions.md.
     """
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
     native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
@@ -68,6 +71,8 @@ def sessions(
     extra = tuple(n for n in (col.SESSION_START, col.SESSION_ID) if n not in wanted)
     made = col.SessionColumns(tuple(n for n in col.SESSION_COLUMNS if n in wanted or n in extra))
     job = Job(policy=policy, rules=rules or Rules(), columns=made, user_name=user)
+    if value is not None and col.REVENUE in made:  # here, where rows have their own numbers
+        amounts(events, job.rules.converts(events), called=value)
     schema = made.schema(user)
     tables = [t.cast(schema) for t, _ in sessions_of(iter([events]) if events.num_rows else iter([]), job, Totals())]
     table = pa.concat_tables(tables or [schema.empty_table()])
@@ -155,7 +160,8 @@ def _read(frame: Any, user: str, time: str, given: dict[str, str | None], *, kee
         if column is not None:
             kind = pa.float64() if name == col.VALUE else pa.string()
             events[name] = _cast(table[column], kind, column)
-    return native, pa.table({**events, **rest})
+    called = {canonical: name for name, canonical in names.items()}
+    return native, accepted(pa.table({**events, **rest}), called=called)
 
 
 def _users(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -174,6 +180,8 @@ def _times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if pa.types.is_timestamp(column.type):
         ticks = column.cast(pa.int64()).to_numpy()
         per_ms = {"s": 0, "ms": 1, "us": 1_000, "ns": 1_000_000}[column.type.unit]
+        if not per_ms:  # seconds that no time can have must not wrap to some that it can
+            ticks = np.clip(ticks, -_FAR_S, _FAR_S)
         return pa.chunked_array([pa.array(ticks // per_ms if per_ms else ticks * np.int64(1000))])
     if pa.types.is_date(column.type):
         return _times(column.cast(pa.timestamp("ms")), name)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.formats.times import MS_MAX, MS_MIN, time_of, times_of_array, times_of_values
+from sessionize.formats.times import time_of, times_of_array, times_of_values
+from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 
 DAY = 86_400_000
 GOOD = [
@@ -51,14 +52,14 @@ GOOD = [
     ("-1000001", "ns", -2),
     (99_999_999_999_999_999_999, "ns", 99_999_999_999_999),
     ("99999999999999999999", "ns", 99_999_999_999_999),
-    (MS_MIN, "ms", MS_MIN),
-    (MS_MAX, "ms", MS_MAX),
-    (str(MS_MAX), "ms", MS_MAX),
-    (MS_MIN // 1000, "s", MS_MIN),
-    (MS_MAX // 1000, "s", MS_MAX - 999),
-    (MS_MAX * 1000 + 999, "us", MS_MAX),
-    (MS_MIN * 1_000_000, "ns", MS_MIN),
-    (MS_MAX * 1_000_000 + 999_999, "ns", MS_MAX),
+    (TIME_MS_MIN, "ms", TIME_MS_MIN),
+    (TIME_MS_MAX, "ms", TIME_MS_MAX),
+    (str(TIME_MS_MAX), "ms", TIME_MS_MAX),
+    (TIME_MS_MIN // 1000, "s", TIME_MS_MIN),
+    (TIME_MS_MAX // 1000, "s", TIME_MS_MAX - 999),
+    (TIME_MS_MAX * 1000 + 999, "us", TIME_MS_MAX),
+    (TIME_MS_MIN * 1_000_000, "ns", TIME_MS_MIN),
+    (TIME_MS_MAX * 1_000_000 + 999_999, "ns", TIME_MS_MAX),
     ("1970-01-01", "auto", 0),
     ("19700102", "iso8601", DAY),
     ("1970-01-02", "iso8601", DAY),
@@ -82,9 +83,9 @@ GOOD = [
     ("1970-01-01T02:00:00+02", "auto", 0),
     ("1969-12-31T18:30:00-05:30", "auto", 0),
     ("2024-02-29T00:00:00Z", "auto", 1709164800000),
-    ("0001-01-01T00:00:00Z", "auto", MS_MIN),
-    ("9999-12-31T23:59:59.999Z", "auto", MS_MAX),
-    ("9999-12-31T23:59:59.999999Z", "auto", MS_MAX),
+    ("0001-01-01T00:00:00Z", "auto", TIME_MS_MIN),
+    ("9999-12-31T23:59:59.999Z", "auto", TIME_MS_MAX),
+    ("9999-12-31T23:59:59.999999Z", "auto", TIME_MS_MAX),
 ]
 REFUSED = [
     # value, format, reason
@@ -123,14 +124,14 @@ REFUSED = [
     ("2024-01-01T00:00:00+24:00", "auto", "invalid_time"),
     ("2024-01-01T00:00:00 UTC", "auto", "invalid_time"),
     ("01/02/2024", "auto", "invalid_time"),
-    (MS_MIN - 1, "ms", "time_out_of_range"),
-    (MS_MAX + 1, "ms", "time_out_of_range"),
-    (str(MS_MAX + 1), "auto", "time_out_of_range"),
-    (MS_MAX // 1000 + 1, "s", "time_out_of_range"),
-    (MS_MIN // 1000 - 1, "s", "time_out_of_range"),
-    (MS_MAX * 1000 + 1000, "us", "time_out_of_range"),
-    (MS_MIN * 1000 - 1, "us", "time_out_of_range"),
-    (MS_MAX * 1_000_000 + 1_000_000, "ns", "time_out_of_range"),
+    (TIME_MS_MIN - 1, "ms", "time_out_of_range"),
+    (TIME_MS_MAX + 1, "ms", "time_out_of_range"),
+    (str(TIME_MS_MAX + 1), "auto", "time_out_of_range"),
+    (TIME_MS_MAX // 1000 + 1, "s", "time_out_of_range"),
+    (TIME_MS_MIN // 1000 - 1, "s", "time_out_of_range"),
+    (TIME_MS_MAX * 1000 + 1000, "us", "time_out_of_range"),
+    (TIME_MS_MIN * 1000 - 1, "us", "time_out_of_range"),
+    (TIME_MS_MAX * 1_000_000 + 1_000_000, "ns", "time_out_of_range"),
     (2**63, "ms", "time_out_of_range"),
     (-(2**70), "ms", "time_out_of_range"),
     ("9" * 200, "ms", "time_out_of_range"),

@@ -11,6 +11,7 @@ import pytest
 
 import sessionize
 from sessionize import ConfigError, InputError, Policy, Rules
+from sessionize.session.limits import TIME_MS_MAX
 from sessionize.testing.comparison import expected_sessions, sorted_rows
 
 T0 = 1_704_082_500_000
@@ -198,3 +199,23 @@ def test_other_things_are_no_frames():
 def test_label_does_not_overwrite():
     with pytest.raises(InputError, match="already"):
         sessionize.label(pa.table({**DATA, "session_id": DATA["uid"]}), user="uid", time="at")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"at": [T0, T0, TIME_MS_MAX + 1, T0, T0]}, "row 2: at = 253402300800000, outside the years 1 to 9999"),
+        ({"at": pa.array([0, 2**61, 0, 0, 0], pa.timestamp("s"))}, "row 1: at = "),
+        ({"at": pa.array([T0, -(2**60), T0, T0, T0], pa.timestamp("ms"))}, "row 1: at = -1152921504606846976"),
+        ({"uid": ["a", "b", "c", "", "e"]}, "row 3: uid = ''"),
+        ({"uid": ["a", "b", "c", "d", "e" * 1_025]}, "row 4: uid = 'e+…' has 1,025 bytes, at most 1,024"),
+        ({"paid": [None, None, float("inf"), None, None]}, "row 2: paid = inf"),
+        ({"paid": [None, None, -1.1e9, None, None]}, "row 2: paid = -1100000000"),
+    ],
+)
+def test_what_no_event_can_have_is_named_with_its_row_and_column(change, says):
+    with pytest.raises(InputError, match=says):
+        sessionize.sessions(pa.table({**DATA, **change}), **FIELDS)
+    if "paid" not in change:
+        with pytest.raises(InputError, match=says):
+            sessionize.label(pa.table({**DATA, **change}), user="uid", time="at")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sessionize import Policy, Sessionizer
 from sessionize.kernel.changes import merge_changes
 from sessionize.kernel.sums import HIGH_BITS, MICROS, revenue, sums
-from sessionize.session.columns import VALUE_MAX
+from sessionize.session.limits import VALUE_MAX
 
 NO_LIMIT = Policy(gap_ms=10**9, max_duration_ms=None)
 LARGEST = int(VALUE_MAX) * MICROS

@@ -20,6 +20,7 @@ from sessionize.engine.batch import Job
 from sessionize.engine.reconcile import Replacement, Replacer, reconcile, runs_of, taking_part
 from sessionize.engine.unfinished import Unfinished
 from sessionize.session import columns as col
+from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 
 _DAY_MS = 86_400_000
 
@@ -268,8 +269,9 @@ def _groups(causes: pa.Table, users_max: int) -> Iterator[pa.Table]:
 
 
 def _dates(first_ms: npt.NDArray[np.int64], last_ms: npt.NDArray[np.int64]) -> Dates:
-    """All UTC dates of these spans of time."""
-    spans = np.unique(np.stack([first_ms // _DAY_MS, last_ms // _DAY_MS], axis=1), axis=0).tolist()
+    """All UTC dates of these spans of time, as far as there can be events."""
+    ends = np.clip(np.stack([first_ms, last_ms], axis=1), TIME_MS_MIN, TIME_MS_MAX)
+    spans = np.unique(ends // _DAY_MS, axis=0).tolist()
     days = {day for first, last in spans for day in range(first, last + 1)}
     epoch = dt.date(1970, 1, 1)
     return frozenset(epoch + dt.timedelta(days=day) for day in days)

@@ -6,7 +6,6 @@ NDJSON, CSV and Parquet end here, so that the same record is accepted or rejecte
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,8 +30,8 @@ from sessionize.session.columns import (
     USER,
     VALUE,
 )
+from sessionize.session.limits import USER_BYTES_MAX, all_usable, text_ends
 
-USER_BYTES_MAX = 1_024
 EXTRA_COLUMNS_MAX = 200
 
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
@@ -81,7 +80,7 @@ def judge(
 
 def without_empty(ids: pa.StringArray) -> pa.StringArray:
     """Null for empty event ids: "" identifies nothing, and must not make events duplicates of each other."""
-    if not len(ids) or _lengths(ids).min() > 0:
+    if not len(ids) or np.diff(text_ends(ids)).min() > 0:
         return ids
     return pc.if_else(pc.equal(pc.binary_length(ids), 0), pa.scalar(None, pa.string()), ids)
 
@@ -113,15 +112,9 @@ def _user_faults(user: pa.Array, field: str) -> Faults:
 
 def _text_faults(user: pa.StringArray, field: str) -> Faults:
     """Null, empty, blank and overlong users. Costs almost nothing when there are none."""
-    if not len(user):
+    if all_usable(user):
         return {}
-    lengths = _lengths(user)
-    if user.null_count == 0 and lengths.min() > 0 and lengths.max() <= USER_BYTES_MAX:
-        # A blank user begins with a blank, and every blank is at most 0x20 or beyond ASCII.
-        first = _first_bytes(user)
-        suspicious = ((first <= 0x20) | (first >= 0x80)).any()
-        if not suspicious or not pc.any(pc.utf8_is_space(user)).as_py():
-            return {}
+    lengths = np.diff(text_ends(user))
     faults: Faults = {}
     for row, value in enumerate(user.to_pylist()):
         if value is None:
@@ -134,16 +127,3 @@ def _text_faults(user: pa.StringArray, field: str) -> Faults:
                 f"{field} = {shown(value)}: {lengths[row]} bytes, at most {USER_BYTES_MAX} are allowed",
             )
     return faults
-
-
-def _offsets(text: pa.StringArray) -> npt.NDArray[np.int32]:
-    return np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
-
-
-def _lengths(text: pa.StringArray) -> npt.NDArray[np.int32]:
-    return np.diff(_offsets(text))
-
-
-def _first_bytes(text: pa.StringArray) -> npt.NDArray[np.uint8]:
-    """The first byte of each string; none of them may be empty."""
-    return np.frombuffer(text.buffers()[2], np.uint8)[_offsets(text)[:-1]]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.formats.faults import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, shown
-from sessionize.session.columns import VALUE_MAX
+from sessionize.session.limits import VALUE_MAX
 
 Scalar = str | int | float | None
 

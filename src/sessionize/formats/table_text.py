@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize.formats.faults import INVALID_UTF8, Fault, Faults
+from sessionize.session.limits import is_utf8
 
 _SHOWN_BYTES = 40
 
@@ -57,9 +58,8 @@ def _is_sound(array: pa.Array) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_sound(array.dictionary)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        if _is_ascii(array):
-            return True
-    elif not (pa.types.is_nested(kind) or pa.types.is_string_view(kind)):
+        return is_utf8(array)
+    if not (pa.types.is_nested(kind) or pa.types.is_string_view(kind)):
         return True
     try:
         array.validate(full=True)
@@ -68,16 +68,6 @@ def _is_sound(array: pa.Array) -> bool:
             raise
         return False
     return True
-
-
-def _is_ascii(array: pa.Array) -> bool:
-    """Of text. A slice has the buffers of the whole, so only its part is looked at."""
-    _, offsets, data = array.buffers()
-    if not len(array) or data is None:
-        return True
-    ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_string(array.type) else np.int32)
-    part = np.frombuffer(data, np.int8)[ends[array.offset] : ends[array.offset + len(array)]]
-    return bool(part.min(initial=0) >= 0)
 
 
 def _mended(array: pa.Array) -> tuple[pa.Array, dict[int, bytes]]:

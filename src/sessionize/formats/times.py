@@ -17,12 +17,11 @@ import pyarrow as pa
 
 from sessionize.formats.dialects import TimeFormat
 from sessionize.formats.faults import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, Faults, shown
+from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-MS_MIN = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
-MS_MAX = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _INT64 = np.iinfo(np.int64)
 # A number of the unit is this many milliseconds: (times, divided by).
 _SCALE: dict[str, tuple[int, int]] = {
@@ -108,8 +107,8 @@ def scaled_ints(numbers: Ints, time_format: TimeFormat, *, field: str) -> Parsed
     if time_format == "iso8601":
         return _one_by_one(numbers.tolist(), time_format, field)
     times, divided_by = _SCALE[time_format]
-    low = max(MS_MIN * divided_by // times, _INT64.min)
-    high = min((MS_MAX * divided_by + divided_by - 1) // times, _INT64.max)
+    low = max(TIME_MS_MIN * divided_by // times, _INT64.min)
+    high = min((TIME_MS_MAX * divided_by + divided_by - 1) // times, _INT64.max)
     if not len(numbers) or (numbers.min() >= low and numbers.max() <= high):
         return ParsedTimes(_scale(numbers, times, divided_by), {})
     bad = (numbers < low) | (numbers > high)
@@ -165,7 +164,7 @@ def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTi
         return _one_by_one(numbers.tolist(), time_format, field)
     times, divided_by = _SCALE[time_format]
     # Whatever is not clearly inside is looked at one by one; NaN is not inside either.
-    inside = np.abs(numbers) < min(-MS_MIN * divided_by // times * 0.99, 9e18)
+    inside = np.abs(numbers) < min(-TIME_MS_MIN * divided_by // times * 0.99, 9e18)
     safe = np.where(inside, numbers, 0.0)
     if divided_by == 1:
         ms = np.rint(safe * (times * 1000.0)).astype(np.int64) // 1000
@@ -288,7 +287,7 @@ def _number_of(number: float | int, value: object, time_format: TimeFormat, fiel
         ms = round(number * (times * 1000.0)) // 1000 if in_us else int(number // 1) * times // divided_by
     else:
         ms = int(number) * times // divided_by
-    return ms if MS_MIN <= ms <= MS_MAX else _out_of_range(value, field)
+    return ms if TIME_MS_MIN <= ms <= TIME_MS_MAX else _out_of_range(value, field)
 
 
 def _iso_of(text: str, value: object, field: str) -> int | Fault:
@@ -309,7 +308,7 @@ def _iso_of(text: str, value: object, field: str) -> int | Fault:
     ms = days * _DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1_000
     ms += int((match["fraction"] or "")[:3].ljust(3, "0"))
     ms -= (zone_hour * 60 + zone_minute) * 60_000 * (-1 if match["sign"] == "-" else 1)
-    return ms if MS_MIN <= ms <= MS_MAX else _out_of_range(value, field)
+    return ms if TIME_MS_MIN <= ms <= TIME_MS_MAX else _out_of_range(value, field)
 
 
 def _missing(field: str) -> Fault:

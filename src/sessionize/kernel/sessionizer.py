@@ -10,7 +10,7 @@ as none is below the watermark. Source: docs/spec/sessions.md.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sessionize.kernel.changes import ChangeLog, Changes
 from sessionize.kernel.emit import Emitter, Ended, plain_text
 from sessionize.kernel.folding import CutRows, Folder
 from sessionize.kernel.holdings import Holdings
-from sessionize.kernel.intake import amounts, check_optional, check_users, codes, times
+from sessionize.kernel.intake import accepted, amounts, as_users, codes, times, whole_ms
 from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.snapshot import check_belongs, describe, from_bytes, load_tables, take_changes, to_bytes
@@ -107,9 +107,8 @@ class Sessionizer:
 
     @property
     def counts(self) -> Counts:
-        """What became of the events so far."""
-        self._counts.pending = len(self._held.pending)
-        return self._counts
+        """What became of the events so far: a copy, which stays as it is when more are pushed."""
+        return replace(self._counts, pending=len(self._held.pending))
 
     @property
     def open_sessions(self) -> int:
@@ -122,10 +121,8 @@ class Sessionizer:
         events: `user` (text) and `event_time_ms` (int64) without nulls, and whichever of `event_id`, `event_type`,
         `page`, `value` there are. Rows may come in any order. Errors: InputError, and then nothing was taken in.
         """
-        table = pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
+        table = accepted(events)
         time = times(table)
-        check_users(table)
-        check_optional(table)
         flags = self.rules.flags(table, conversions=self._wants_conversions)
         keep = np.ones(table.num_rows, bool) if flags.drop is None else ~flags.drop
         late = None
@@ -144,8 +141,8 @@ class Sessionizer:
         Returns the cut rows, the id of each session, and for each row of the cut its row in events; None where every
         event is excluded.
         """
+        events = accepted(events)
         time = times(events)
-        check_users(events)
         flags = self.rules.flags(events, conversions=False)
         keep = np.ones(events.num_rows, bool) if flags.drop is None else ~flags.drop
         rows = self._rows(events, time, flags, keep)
@@ -179,10 +176,6 @@ class Sessionizer:
             if values is not None:
                 columns[name] = values if at is None else values[at]
         ids = part[col.EVENT_ID] if col.EVENT_ID in part.column_names else None
-        if ids is not None and (
-            pa.types.is_dictionary(ids.type) or pa.types.is_null(ids.type) or self._held.log is not None
-        ):
-            ids = ids.cast(pa.string())
         self._held.reserve()
         return Rows(columns, ids)
 
@@ -208,8 +201,9 @@ class Sessionizer:
     def advance(self, watermark_ms: int) -> pa.Table:
         """Move the watermark and return the sessions that became final: no event at or after it can change them.
 
-        A watermark below the present one changes nothing.
+        A watermark below the present one changes nothing. Errors: InputError for one that is no whole number.
         """
+        watermark_ms = whole_ms(watermark_ms, "watermark_ms")
         if self.watermark_ms is not None and watermark_ms <= self.watermark_ms:
             return self._emitter.empty()
         self.watermark_ms = watermark_ms
@@ -222,9 +216,10 @@ class Sessionizer:
         """Bounded input is over: settle what is pending and end every session.
 
         end_ms: when the whole input ended; default the latest event seen. A shard of a larger input must be given the
-        latest event of all shards: a session whose gap had not run out by then ends by `end_of_input`.
+        latest event of all shards: a session whose gap had not run out by then ends by `end_of_input`. Errors:
+        InputError for an end that is no whole number.
         """
-        end_ms = end_ms if end_ms is not None else self.latest_ms
+        end_ms = whole_ms(end_ms, "end_ms") if end_ms is not None else self.latest_ms
         parts = [self._fold(self._held.pending.take_all())]
         if self._held.log is not None:
             self._held.log.drained()
@@ -275,15 +270,15 @@ class Sessionizer:
 
         A session that is still open has no end_reason. No rows for a user who has none.
         """
-        return self.live_many(pa.array([user], pa.string()))
+        return self.live_many(as_users([user]))
 
     def live_many(self, users: pa.Array | pa.ChunkedArray, *, open_only: bool = False) -> pa.Table:
         """`live` for several users in one pass; unknown ones are skipped.
 
         users: text. open_only: leave out sessions that pending events have ended already, so that each user has at
-        most one.
+        most one. Errors: InputError for users that are no text.
         """
-        held = self._held
+        held, users = self._held, as_users(users)
         slots = np.unique(held.users.find_many(pc.drop_null(users)))
         slots = slots[slots >= 0]
         if not len(slots):

@@ -64,7 +64,6 @@ USER_HASH_BUCKET = "user_hash_bucket"
 REVISION = "revision"
 
 BUCKET_COUNT = 100
-VALUE_MAX = 1e9  # the largest amount of one event, either way; how many a session may have has no limit
 
 _REQUIRED: frozenset[str] = frozenset()
 # Which optional event column a session column is made of; the others need only user and event time.

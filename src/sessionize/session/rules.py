@@ -105,8 +105,13 @@ class Rules:
             starts=starts,
             ends=self._code(_is_in(kind, self.end_events), 1),
             drop=_is_in(kind, self.excluded_events),
-            converts=_is_in(kind, self.conversion_events, fold_case=True) if conversions else None,
+            converts=self.converts(events) if conversions else None,
         )
+
+    def converts(self, events: pa.Table) -> BoolArray | None:
+        """bool[n]: which events are conversions; None where none can be."""
+        kind = events[EVENT_TYPE] if EVENT_TYPE in events.column_names else None
+        return _is_in(kind, self.conversion_events, fold_case=True)
 
     @staticmethod
     def _code(mask: BoolArray | None, rule: int) -> CodeArray | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
-USERS = ("a", "b", "c", "dé", "")
+USERS = ("a", "b", "c", "dé", "\0")
 TYPES = (None, "view", "purchase", "login", "logout", "noise")
 PAGES = (None, "home", "search", "checkout", "out")
 
