@@ -76,6 +76,8 @@ def test_the_documented_default_and_example_are_true(tmp_path: Path, dotted: str
         "input.kafka": "input.kind = 'kafka'\ninput.kafka.instances = 2\n",
         "output.catalog": "output.catalog.kind = 'rest'\noutput.catalog.uri = 'u'\n",
     }.get(".".join(tables), "output.kind = 'parquet'\n" if dotted == "output.path" else "")
+    if dotted == "output.buckets":
+        needed = "output.layout = 'date_bucket'\n"
     if dotted == "input.kafka.partitions":
         needed = "input.kind = 'kafka'\n"
     if dotted == "input.kafka.format":

@@ -88,7 +88,7 @@ class PipelineConfig(Section):
                 if owners and chosen not in owners:
                     named = f"{table}.{selector}"
                     refuse(
-                        f"it belongs to {named} = {' or '.join(owners)}, and {named} is {chosen}",
+                        f"it belongs to {named} = {' or '.join(owners)}, and {named} is {chosen or 'not set'}",
                         f"take it out, or set {named} = {format_value(owners[0])}",
                         key=f"{table}.{option}",
                     )
@@ -241,7 +241,7 @@ class PipelineConfig(Section):
         """The whole pipeline as tables of TOML values: with defaults, without the options of other modes."""
         tree = self.model_dump(mode="json", exclude_none=True)
         for (section, selector), options_of in MODES.items():
-            chosen = options_of[tree[section][selector]]
+            chosen = options_of.get(tree[section].get(selector), ())
             for option in {o for options in options_of.values() for o in options} - set(chosen):
                 tree[section].pop(option[1], None)
         return tree

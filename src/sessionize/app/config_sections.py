@@ -30,6 +30,7 @@ from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, Sess
 DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
 # By the ending the file sink knows the format, so it has to agree with the kind.
 _ENDINGS = {"parquet": (".parquet",), "csv": (".csv",), "ndjson": (".ndjson", ".jsonl")}
+LayoutName = Literal["auto", "date", "date_bucket", "month", "none"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -281,6 +282,18 @@ class OutputSection(Section):
         True,
         "Whether to keep rejected records, with their bytes and the reason: in a table, or beside the file.",
         example=False,
+    )
+    layout: LayoutName | None = key(
+        None,
+        "How tables are divided into files: date; date_bucket, by date and bucket of users; month; none; or auto, by "
+        "date, with the rows of many dates that have few rows each by month or in one file. Left out: new tables are "
+        "auto, others stay as they are. Only with kind = iceberg.",
+        example="date_bucket",
+    )
+    buckets: Literal[2, 4, 5, 10, 20, 25, 50, 100] = key(
+        100,
+        "How many buckets of users a date is divided into. Only with layout = date_bucket.",
+        example=20,
     )
     catalog: CatalogSection = Field(
         default_factory=CatalogSection, description="The catalog of the tables. Only with kind = iceberg."

@@ -23,7 +23,7 @@ _SIZE_BYTES_MAX = 1 << 20
 _DEPTH_MAX = 8  # deeper than any key lies
 
 _WITH_TABLES = (
-    *("database", "table", "events", "mode", "catalog"),
+    *("database", "table", "events", "mode", "layout", "buckets", "catalog"),
     *("postgres", "sqlite", "redis", "kafka", "lake", "console"),
 )
 # Which options mean something only while a key has a certain value: {selecting key: {value: its options}}.
@@ -40,6 +40,7 @@ MODES: dict[KeyPath, dict[str, tuple[KeyPath, ...]]] = {
         "csv": (("output", "path"),),
         "ndjson": (("output", "path"),),
     },
+    ("output", "layout"): {"date_bucket": (("output", "buckets"),)},
 }
 # Two ways to say the same: at most one of them.
 EITHER_OR: tuple[tuple[KeyPath, KeyPath], ...] = ((("input", "dialect"), ("input", "mapping")),)

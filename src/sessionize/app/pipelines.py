@@ -27,12 +27,15 @@ class PipelinePlan:
         """Every setting that is in force: key, value, where it came from."""
         return explain_config(self.config)
 
-    def open(self) -> "PipelineRun":
-        """Open source and outputs. Errors: ConfigError, InputError, OutputError."""
+    def open(self, on_change: Callable[[str], None] = lambda change: None) -> "PipelineRun":
+        """Open source and outputs. on_change: hears in words what changes in tables that are there.
+
+        Errors: ConfigError, InputError, OutputError.
+        """
         config = self.config
         source = self._source()
         job = config.job(source.event_columns, source.user_name)
-        return PipelineRun(config, source, self._outputs(job), job)
+        return PipelineRun(config, source, self._outputs(job, on_change), job)
 
     def _source(self) -> Source:
         config = self.config
@@ -50,7 +53,7 @@ class PipelinePlan:
             now_ms=self.now_ms,
         )
 
-    def _outputs(self, job: Job) -> Outputs:
+    def _outputs(self, job: Job, on_change: Callable[[str], None]) -> Outputs:
         output = self.config.output
         if output.kind != "iceberg":
             from sessionize.connectors.files.sink import FileSink
@@ -68,9 +71,12 @@ class PipelinePlan:
         from sessionize.connectors import iceberg
 
         catalog, owner, user_name = open_catalog_of(self.config), owner_of(self.config), job.user_name
-        layouts = {output.table: iceberg.user_sessions(user_name)}
+        sessions_in = iceberg.user_sessions(user_name, layout=output.layout, buckets=output.buckets)
+        layouts = {output.table: sessions_in}
         if output.events:
-            layouts |= {iceberg.EVENTS: iceberg.events(user_name), iceberg.LATE_EVENTS: iceberg.events(user_name)}
+            layouts |= dict.fromkeys(
+                (iceberg.EVENTS, iceberg.LATE_EVENTS), iceberg.events(user_name, layout=output.layout)
+            )
         if output.rejected:
             layouts[iceberg.REJECTED_EVENTS] = iceberg.rejected_events()
         # all of them are asked before any is made
@@ -80,7 +86,13 @@ class PipelinePlan:
             if table not in layouts:
                 return None
             return iceberg.IcebergSink(
-                catalog, layouts[table], table=table, database=output.database, overwrite=owner.overwrite, owner=owner
+                catalog,
+                layouts[table],
+                table=table,
+                database=output.database,
+                overwrite=owner.overwrite,
+                owner=owner,
+                on_change=on_change,
             )
 
         written = sink(output.table)

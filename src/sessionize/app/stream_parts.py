@@ -96,14 +96,19 @@ def _written_folders(config: PipelineConfig) -> list[Path]:
     return found if lake is None else [*found, config.home / Path(lake.path).expanduser()]
 
 
-def sinks_of(config: PipelineConfig, writer: str, job: Job) -> dict[str, Callable[[], EpochSink]]:
-    """Name -> how to open it, in the order of writing: stores, tables, and what others listen to last."""
+def sinks_of(
+    config: PipelineConfig, writer: str, job: Job, *, on_change: Callable[[str], None] = lambda change: None
+) -> dict[str, Callable[[], EpochSink]]:
+    """Name -> how to open it, in the order of writing: stores, tables, and what others listen to last.
+
+    on_change: hears in words what changes in tables that are there.
+    """
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, job.user_name)
     if (postgres := output.postgres) is not None:
         makers["postgres"] = lambda: _prepared(_postgres(job.user_name, postgres), job)
     # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
-    makers["iceberg"] = lambda: _iceberg(config, job)
+    makers["iceberg"] = lambda: _iceberg(config, job, on_change)
     if (lake := output.lake) is not None:
         makers["lake"] = lambda: _lake(config, lake.path)
     if (kafka := output.kafka) is not None:
@@ -140,7 +145,7 @@ def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView |
     return RedisLiveView(login, gap_ms=job.policy.gap_ms, prefix=prefix, user_name=job.user_name)
 
 
-def _iceberg(config: PipelineConfig, job: Job) -> EpochSink:
+def _iceberg(config: PipelineConfig, job: Job, on_change: Callable[[str], None]) -> EpochSink:
     catalog = open_catalog_of(config)
     from sessionize.connectors import iceberg
 
@@ -156,6 +161,9 @@ def _iceberg(config: PipelineConfig, job: Job) -> EpochSink:
             rejected=iceberg.REJECTED_EVENTS if output.rejected else None,
         ),
         owner=owner_of(config),
+        layout=output.layout,
+        buckets=output.buckets,
+        on_change=on_change,
     )
 
 

@@ -107,7 +107,7 @@ def open_stream(
         opened.callback(source.close)
         job = config.job(source.event_columns, source.user_name)
         sinks: dict[str, EpochSink] = {}
-        for name, make in sinks_of(config, writer, job).items():
+        for name, make in sinks_of(config, writer, job, on_change=lambda change: _noted(log, change)).items():
             sinks[name] = opening.call(name, make)
             opened.callback(sinks[name].close)
         view = live_view(config, writer, job)
@@ -143,6 +143,11 @@ def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
     except StateError as error:  # another process holds them
         error.hint = "stop it first, or give this one a home of its own: --home"
         raise
+
+
+def _noted(log: "StreamLog | None", change: str) -> None:
+    if log is not None:
+        log.note("layout changed", what=change)
 
 
 def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:

@@ -162,7 +162,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         run_stream(config, as_json=as_json)
         return
     started = time.perf_counter()
-    opened = plan_pipeline(config).open()
+    opened = plan_pipeline(config).open(on_change=_noted)
     follows = "finishing the sessions so far (once more to give up)"
     cut_short = False
 
@@ -191,6 +191,10 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         from sessionize.app.catalogs import catalog_settings_of
 
         print_sessions(config.home, config.output.database, config.output.table, catalog=catalog_settings_of(config))
+
+
+def _noted(change: str) -> None:
+    sys.stderr.write(f"note: {change}\n")
 
 
 def print_sessions(

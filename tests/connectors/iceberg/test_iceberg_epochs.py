@@ -163,8 +163,9 @@ def test_events_and_sessions_come_with_one_snapshot_each_and_sessions_last(
         order.append(table.name()[-1])
         return commit(table, *rest)
 
+    sink = IcebergEpochSink(catalog)
     monkeypatch.setattr(catalog, "commit_table", noted)
-    IcebergEpochSink(catalog).write_epoch(epoch_id(1), epoch_rows(1))
+    sink.write_epoch(epoch_id(1), epoch_rows(1))
 
     assert order == ["rejected_events", "late_events", "events", "user_sessions"]
 

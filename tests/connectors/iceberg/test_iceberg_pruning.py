@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -16,6 +17,7 @@ from sessionize.connectors.iceberg import (
     user_sessions,
 )
 from sessionize.errors import ConfigError
+from tests.connectors.iceberg.writing import sessions
 
 
 def grid(catalog: Catalog) -> IcebergSink:
@@ -27,7 +29,7 @@ def grid(catalog: Catalog) -> IcebergSink:
         for i in range((d + 1) * (b + 1))
     ]
     types = pa.schema([("user", pa.string()), ("session_date", pa.date32()), ("user_hash_bucket", pa.int32())])
-    sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
+    sink = IcebergSink(catalog, user_sessions(layout="date_bucket"), table="user_sessions")
     sink.write(pa.Table.from_pylist(rows, schema=types))
     sink.commit()
     return sink
@@ -79,8 +81,24 @@ def test_an_empty_table_has_an_empty_report(catalog: Catalog) -> None:
     assert bucket_spread(table) == BucketSpread(0, 0, 0.0, 0)
 
 
-def test_a_table_with_other_partitions_has_no_report(catalog: Catalog) -> None:
-    with pytest.raises(ConfigError, match="not partitioned by date and bucket"):
+def test_a_bucket_is_found_by_row_groups_where_files_are_by_date(catalog: Catalog) -> None:
+    layout = user_sessions()
+    small = replace(layout, properties={**layout.properties, "write.parquet.row-group-limit": "500"})
+    sink = IcebergSink(catalog, small, table="user_sessions")
+    sink.write(sessions(20_000, days=2))
+    sink.commit()
+
+    report = pruning_report(sink.table, date=dt.date(1970, 1, 2), bucket=7)
+
+    assert [(row.files_planned, row.files_there) for row in report] == [(2, 2), (1, 2), (2, 2), (1, 2)]
+    assert report[1].rows_planned == 10_000
+    # a bucket has some 200 of 20,000 rows: one or two row groups of 500 in each file
+    assert 1_000 <= report[2].rows_planned <= 2_000
+    assert 500 <= report[3].rows_planned <= 1_000
+
+
+def test_a_table_that_is_not_of_sessions_has_no_report(catalog: Catalog) -> None:
+    with pytest.raises(ConfigError, match="no date and bucket of sessions"):
         pruning_report(IcebergSink(catalog, events(), table="events").table)
 
 

@@ -80,8 +80,23 @@ def test_rows_without_anything_to_derive_a_date_from_go_to_the_null_partition(ca
     assert [task.file.partition[0] for task in sink.table.scan().plan_files()] == [None]
 
 
+def test_each_date_is_one_sorted_file_however_many_writes_there_are(catalog: Catalog, tmp_path: Path) -> None:
+    sink = IcebergSink(catalog, user_sessions(), table="user_sessions")
+    rows = sessions(200, days=2)
+    write_all(sink, *(rows.slice(i, 50) for i in range(0, 200, 50)))
+
+    assert len(data_files(tmp_path)) == 2
+    for task in sink.table.scan().plan_files():
+        file = pq.read_table(task.file.file_path.removeprefix("file://"))
+        keys = file.select(["session_date", "user_hash_bucket", "user", "session_start_time_ms"]).to_pylist()
+        order = [tuple(key.values()) for key in keys]
+        assert order == sorted(order)
+        assert len({date for date, *_ in order}) == 1
+
+
 def test_each_partition_is_one_file_however_many_writes_there_are(catalog: Catalog, tmp_path: Path) -> None:
-    sink = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1 << 14)
+    layout = user_sessions(layout="date_bucket")
+    sink = IcebergSink(catalog, layout, table="user_sessions", buffer_bytes_max=1 << 14)
     rows = sessions(200, days=2)
     write_all(sink, *(rows.slice(i, 50) for i in range(0, 200, 50)))
 
@@ -189,7 +204,7 @@ def test_abort_after_a_commit_keeps_what_was_committed(catalog: Catalog) -> None
 
 
 def test_files_of_a_process_that_died_are_invisible(catalog: Catalog, tmp_path: Path) -> None:
-    IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1).write(sessions(20))
+    IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1).write(sessions(20, days=9))
     assert len(data_files(tmp_path)) > 5
 
     assert stored(open_catalog(tmp_path)).num_rows == 0

@@ -5,13 +5,15 @@ loaded and for no other: it fails when another snapshot came between, and whoeve
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
-from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
 
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS
 from sessionize.errors import SessionizeError, StateError
@@ -65,6 +67,61 @@ def one_try(table: Table) -> Transaction:
     """A transaction on the table as it was loaded, committed at most once. The table itself stays as it is."""
     metadata = table.metadata.model_copy(update={"properties": {**table.metadata.properties, _RETRIES: "0"}})
     return _OneTry(Table(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config))
+
+
+class _BySpec(_SnapshotProducer[Any]):
+    """pyiceberg lists all new files by the table's own partition spec; a table may be divided by several at once."""
+
+    def _manifests(self) -> list[ManifestFile]:
+        every, own = self._added_data_files, self._transaction.table_metadata.default_spec_id
+        self._added_data_files = [file for file in every if file.spec_id == own]
+        try:
+            manifests = super()._manifests()
+        finally:
+            self._added_data_files = every
+        others = sorted({file.spec_id for file in every} - {own})
+        return [*(self._listed(spec_id, [f for f in every if f.spec_id == spec_id]) for spec_id in others), *manifests]
+
+    def _listed(self, spec_id: int, files: list[DataFile]) -> ManifestFile:
+        with self.new_manifest_writer(self.spec(spec_id)) as writer:
+            for file in files:
+                entry = ManifestEntry.from_args(
+                    status=ManifestEntryStatus.ADDED,
+                    snapshot_id=self._snapshot_id,
+                    sequence_number=None,
+                    file_sequence_number=None,
+                    data_file=file,
+                )
+                writer.add(entry)
+        return writer.to_manifest_file()
+
+
+class _Append(_BySpec, _MergeAppendFiles):
+    pass
+
+
+class _Overwrite(_BySpec, _OverwriteFiles):
+    pass
+
+
+def append_files(transaction: Transaction, files: Iterable[DataFile], properties: Mapping[str, str]) -> None:
+    """Stage a snapshot that adds files, each of any partition spec of the table."""
+    with _Append(Operation.APPEND, transaction, transaction._table.io, snapshot_properties=dict(properties)) as change:
+        for file in files:
+            change.append_data_file(file)
+
+
+def replace_files(
+    transaction: Transaction, old: Iterable[DataFile], new: Iterable[DataFile], properties: Mapping[str, str]
+) -> None:
+    """Stage a snapshot in which new files stand for old ones."""
+    is_first = transaction.table_metadata.current_snapshot() is None
+    kind = Operation.APPEND if is_first else Operation.OVERWRITE
+    with _Overwrite(kind, transaction, transaction._table.io, snapshot_properties=dict(properties)) as change:
+        for file in old:
+            change.delete_data_file(file)
+        for file in new:
+            change.append_data_file(file)
 
 
 def until_committed(attempt: Callable[[], Result], *, gave_up: Callable[[Exception, str], SessionizeError]) -> Result:

@@ -7,13 +7,14 @@ the other, sessions last: whoever sees a session finds its events.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.belonging import BEGUN, EPOCH, WATERMARK, Owner
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
+from sessionize.connectors.iceberg.layouts import LayoutName
 from sessionize.connectors.iceberg.sink import IcebergSink
 from sessionize.connectors.iceberg.tables import (
     EVENTS,
@@ -27,7 +28,7 @@ from sessionize.connectors.iceberg.tables import (
 )
 from sessionize.errors import SessionizeError, StateError
 from sessionize.ports import EpochId, EpochRows
-from sessionize.session.columns import USER
+from sessionize.session.columns import BUCKET_COUNT, USER
 
 # In a snapshot's summary, beside the epoch and the watermark.
 WRITER = "sessionize.writer"
@@ -66,9 +67,9 @@ def epoch_records(table: Table) -> dict[str, EpochRecord]:
 class IcebergEpochSink:
     """Writes epochs to Iceberg tables (ports.EpochSink), which it makes when they are not there.
 
-    user_name: what the input calls the user column. owner: whose the tables are to be. Not for several threads at once;
-    no other sink should write under the same writer's name. Files of an attempt that was killed stay until `maintain`
-    removes them.
+    user_name: what the input calls the user column. owner: whose the tables are to be. layout, buckets: as in
+    layouts.Partitions. on_change: as in open_table. Not for several threads at once; no other sink should write under the
+    same writer's name. Files of an attempt that was killed stay until `maintain` removes them.
     Errors: those of open_table; UnavailableError when the catalog or the store is not there now.
     """
 
@@ -80,21 +81,25 @@ class IcebergEpochSink:
         database: str = DATABASE,
         tables: EpochTables | None = None,
         owner: Owner | None = None,
+        layout: LayoutName | None = None,
+        buckets: int = BUCKET_COUNT,
+        on_change: Callable[[str], None] = lambda change: None,
     ) -> None:
         tables = tables or EpochTables()
+        by_time = events(user_name, layout=layout)
         wanted = (
             ("rejected", tables.rejected, rejected_events()),
-            ("late", tables.late, events(user_name)),
-            ("events", tables.events, events(user_name)),
-            ("sessions", tables.sessions, user_sessions(user_name)),
+            ("late", tables.late, by_time),
+            ("events", tables.events, by_time),
+            ("sessions", tables.sessions, user_sessions(user_name, layout=layout, buckets=buckets)),
         )
-        kept = [(kind, name, layout) for kind, name, layout in wanted if name is not None]
+        kept = [(kind, name, its) for kind, name, its in wanted if name is not None]
         if owner is not None:
             # sessions first: what they say differs most tellingly
-            check_tables(catalog, database, [(name, layout) for _, name, layout in reversed(kept)], owner=owner)
+            check_tables(catalog, database, [(name, its) for _, name, its in reversed(kept)], owner=owner)
         self._sinks = {
-            kind: IcebergSink(catalog, layout, table=name, database=database, owner=owner)
-            for kind, name, layout in kept
+            kind: IcebergSink(catalog, its, table=name, database=database, owner=owner, on_change=on_change)
+            for kind, name, its in kept
         }
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:

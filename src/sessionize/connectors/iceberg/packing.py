@@ -18,7 +18,7 @@ from pyiceberg.table import FileScanTask, Table
 
 from sessionize.connectors.iceberg.alignment import aligned
 from sessionize.connectors.iceberg.checksum import Checksum, checksum
-from sessionize.connectors.iceberg.commits import COMMIT_ID, made_by, one_try, until_committed
+from sessionize.connectors.iceberg.commits import COMMIT_ID, made_by, one_try, replace_files, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.errors import OutputError, UnavailableError
@@ -166,11 +166,7 @@ def _replace(table: Table, old: list[DataFile], new: list[DataFile]) -> bool:
             return False
         transaction = one_try(table)
         properties = {COMMIT_ID: commit_id, PACKED: str(len(old))}
-        with transaction.update_snapshot(snapshot_properties=properties).overwrite() as change:
-            for file in old:
-                change.delete_data_file(file)
-            for file in new:
-                change.append_data_file(file)
+        replace_files(transaction, old, new, properties)
         transaction.commit_transaction()
         table.refresh()
         return True

@@ -1,31 +1,31 @@
-"""What the partitions are worth: how many of a table's files a filter leaves to read, and how evenly users
-spread.
+"""What the layout is worth: how many of a table's files and rows a filter leaves to read, and how evenly users spread.
 
-Source: docs/spec/sessions.md, session columns (date, bucket). Planning reads metadata only, never a data
-file.
+Source: docs/spec/sessions.md, session columns (date, bucket). A filter leaves out files by the table's metadata, and
+row groups of the files that are left by the statistics in their footers.
 """
 
 import datetime as dt
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from pyiceberg.table import Table
 from pyparsing import ParseException
 
+from sessionize.connectors.iceberg.reading import readable
 from sessionize.errors import ConfigError
 from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE, USER, USER_HASH_BUCKET
 
-_EPOCH = dt.date(1970, 1, 1)
 # The parser lists its whole grammar before it says where it stopped.
 _DETAIL_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class PruningRow:
-    """One filter: the files that would be read against the files there, and the rows in them."""
+    """One filter: the files that would be read against the files there, and the rows in what is read of them."""
 
     filter: str
     files_planned: int
@@ -45,8 +45,8 @@ class BucketSpread:
 
 
 def planned(table: Table, predicate: str | None) -> PruningRow:
-    """What a scan with this filter would read. predicate: Iceberg's text form, such as "page = '/a'"; None:
-    all.
+    """The files that a scan with this filter would read, and all rows in them. predicate: Iceberg's text form, such as
+    "page = '/a'"; None: all.
 
     Errors: ConfigError for a filter that does not parse or names an unknown column.
     """
@@ -63,15 +63,33 @@ def planned(table: Table, predicate: str | None) -> PruningRow:
 def pruning_report(table: Table, *, date: dt.date | None = None, bucket: int | None = None) -> list[PruningRow]:
     """Rows for: no filter, a filter on the date, on the bucket, on both. Empty for a table without rows.
 
+    Rows are counted by row group, as `query` reads them.
+
     Without `date` or `bucket`, the one with the most rows is taken: the case in which pruning helps least.
     """
-    largest = _largest_partition(table)
+    largest = _largest(table)
     if largest is None:
         return []
     day = largest[0] if date is None else date
     number = largest[1] if bucket is None else bucket
     on_date, on_bucket = f"{SESSION_DATE} = '{day}'", f"{USER_HASH_BUCKET} = {number}"
-    return [planned(table, filter_) for filter_ in (None, on_date, on_bucket, f"{on_date} and {on_bucket}")]
+    dated, of_bucket = ds.field(SESSION_DATE) == pa.scalar(day, pa.date32()), ds.field(USER_HASH_BUCKET) == number
+    filters = ((on_date, dated), (on_bucket, of_bucket), (f"{on_date} and {on_bucket}", dated & of_bucket))
+    data = readable(table).data
+    return [planned(table, None), *(_read_by(planned(table, text), data, keep) for text, keep in filters)]
+
+
+def _read_by(plan: PruningRow, data: ds.Dataset | pa.Table, keep: ds.Expression) -> PruningRow:
+    """The plan with the rows of those row groups alone that can hold a row of the filter."""
+    if isinstance(data, pa.Table):
+        return plan
+    groups = (
+        group
+        for fragment in data.get_fragments(keep)
+        for part in fragment.split_by_row_group(keep, data.schema)
+        for group in part.row_groups
+    )
+    return replace(plan, rows_planned=sum(group.num_rows for group in groups))
 
 
 def printed_rows(report: list[PruningRow]) -> list[tuple[str, str, str, str]]:
@@ -99,21 +117,20 @@ def bucket_spread(table: Table, *, user_name: str = USER) -> BucketSpread:
     return BucketSpread(seen.num_rows, int(counts.min()), float(np.median(counts)), int(counts.max()))
 
 
-def _largest_partition(table: Table) -> tuple[dt.date, int] | None:
-    """The date and the bucket with the most rows, by the partitions alone."""
-    names = [field.name for field in table.spec().fields]
-    if SESSION_DATE not in names or USER_HASH_BUCKET not in names:
+def _largest(table: Table) -> tuple[dt.date, int] | None:
+    """The date and the bucket with the most rows."""
+    if not {SESSION_DATE, USER_HASH_BUCKET} <= set(table.schema().column_names):
         raise ConfigError(
-            "a table is not partitioned by date and bucket",
-            detail=f"{'.'.join(table.name())} is partitioned by {', '.join(names) or 'nothing'}",
+            "a table has no date and bucket of sessions",
+            detail=f"{'.'.join(table.name())} has {', '.join(table.schema().column_names)}",
+            hint="give a table of sessions",
         )
-    dates: Counter[int] = Counter()
+    dates: Counter[dt.date] = Counter()
     buckets: Counter[int] = Counter()
-    for task in table.scan().plan_files():
-        day, bucket = (task.file.partition[names.index(name)] for name in (SESSION_DATE, USER_HASH_BUCKET))
-        if day is not None and bucket is not None:
-            dates[day] += task.file.record_count
-            buckets[bucket] += task.file.record_count
-    if not dates:
+    for batch in table.scan(selected_fields=(SESSION_DATE, USER_HASH_BUCKET)).to_arrow_batch_reader():
+        for name, counts in ((SESSION_DATE, dates), (USER_HASH_BUCKET, buckets)):
+            found = pc.value_counts(batch.column(name).drop_null())
+            counts.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
+    if not dates or not buckets:
         return None
-    return _EPOCH + dt.timedelta(days=dates.most_common(1)[0][0]), buckets.most_common(1)[0][0]
+    return dates.most_common(1)[0][0], buckets.most_common(1)[0][0]

@@ -8,14 +8,16 @@ partitions. Files that lack a column read as null, narrower types as the table's
 import functools
 from dataclasses import dataclass
 from operator import and_
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.manifest import FileFormat
 from pyiceberg.schema import index_by_name
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.transforms import IdentityTransform
+from pyiceberg.transforms import IdentityTransform, MonthTransform, Transform, TruncateTransform
 from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.alignment import file_names, file_schema
@@ -83,26 +85,47 @@ class _PartitionColumn:
     index: int
     column: ds.Expression
     type_: pa.DataType
+    transform: Transform[Any, Any]
 
     def holds(self, values: Record) -> ds.Expression:
-        """That the column has a file's partition value, which Iceberg keeps as a number for a date."""
-        value = values[self.index]
+        """What a file's partition value says of the column. Iceberg keeps dates and months as numbers since 1970."""
+        value, transform = values[self.index], self.transform
         if value is None:
             return self.column.is_null()
-        if pa.types.is_date32(self.type_):
-            return self.column == pa.scalar(value, pa.int32()).cast(self.type_)
-        return self.column == pa.scalar(value, self.type_)
+        if isinstance(transform, MonthTransform):
+            return (self.column >= self._scalar(_month(value))) & (self.column < self._scalar(_month(value + 1)))
+        if isinstance(transform, TruncateTransform):
+            return (self.column >= self._scalar(value)) & (self.column < self._scalar(value + transform.width))
+        return self.column == self._scalar(value)
+
+    def _scalar(self, value: int) -> pa.Scalar:
+        is_date = pa.types.is_date32(self.type_)
+        return pa.scalar(value, pa.int32()).cast(self.type_) if is_date else pa.scalar(value, self.type_)
+
+
+def _month(number: int) -> int:
+    """The first day of a month, both counted from January 1970."""
+    return int(np.datetime64(number, "M").astype("datetime64[D]").astype(np.int64))
+
+
+def _tells(transform: Transform[Any, Any], type_: pa.DataType) -> bool:
+    """Whether a partition value says which values the column has."""
+    if isinstance(transform, MonthTransform):
+        return bool(pa.types.is_date32(type_))
+    return isinstance(transform, IdentityTransform) or (
+        isinstance(transform, TruncateTransform) and bool(pa.types.is_integer(type_))
+    )
 
 
 def _partition_columns(table: Table) -> dict[int, list[_PartitionColumn]]:
-    """By partition spec: the columns it takes by identity; other transforms say nothing about a value here."""
+    """By partition spec: the columns whose values it tells; other transforms say nothing about a value here."""
     schema = table.schema()
     escaped = {in_table: in_file for in_file, in_table in file_names(schema).items()}
     columns: dict[int, list[_PartitionColumn]] = {spec_id: [] for spec_id in table.specs()}
     for spec_id, spec in table.specs().items():
         for i, partition in enumerate(spec.fields):
             name = schema.find_column_name(partition.source_id)
-            if name in escaped and isinstance(partition.transform, IdentityTransform):
-                type_ = schema_to_pyarrow(schema.find_field(partition.source_id).field_type)
-                columns[spec_id].append(_PartitionColumn(i, ds.field(escaped[name]), type_))
+            type_ = schema_to_pyarrow(schema.find_field(partition.source_id).field_type)
+            if name in escaped and _tells(partition.transform, type_):
+                columns[spec_id].append(_PartitionColumn(i, ds.field(escaped[name]), type_, partition.transform))
     return columns

@@ -24,8 +24,9 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IcebergType, LongType
 
 from sessionize.connectors.iceberg.alignment import aligned, apply_changes, changes_needed, complete
-from sessionize.connectors.iceberg.commits import COMMIT_ID, LOST, made_by, one_try, until_committed
+from sessionize.connectors.iceberg.commits import COMMIT_ID, LOST, made_by, one_try, replace_files, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.layouts import partition_columns
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import OutputError, UnavailableError
@@ -272,18 +273,13 @@ class RowReplacer:
 
     def _changes(self, added: pa.Table) -> dict[str, IcebergType]:
         schema = self._table.schema()
-        fixed = frozenset(schema.find_field(f.source_id).name for f in self._table.spec().fields)
-        return changes_needed(schema, complete(added, self._layout).schema, fixed)
+        return changes_needed(schema, complete(added, self._layout).schema, partition_columns(self._table.metadata))
 
     def _commit(self, rewrite: _Rewrite, added: pa.Table, properties: Mapping[str, str]) -> None:
         transaction = one_try(self._table)
         apply_changes(transaction, self._changes(added))
         transaction.set_properties({REPLACED: properties[COMMIT_ID]})
-        with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as replacing:
-            for old in rewrite.old:
-                replacing.delete_data_file(old)
-            for new in rewrite.new:
-                replacing.append_data_file(new)
+        replace_files(transaction, rewrite.old, rewrite.new, properties)
         self._table = transaction.commit_transaction()
 
 

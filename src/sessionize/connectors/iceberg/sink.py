@@ -25,8 +25,18 @@ from sessionize.connectors.iceberg.alignment import (
 )
 from sessionize.connectors.iceberg.belonging import Owner
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
-from sessionize.connectors.iceberg.commits import COMMIT_ID, data_files, made_by, one_try, refreshed, until_committed
+from sessionize.connectors.iceberg.commits import (
+    COMMIT_ID,
+    append_files,
+    data_files,
+    made_by,
+    one_try,
+    refreshed,
+    replace_files,
+    until_committed,
+)
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.layouts import partition_columns
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, StateError, UnavailableError
@@ -37,8 +47,8 @@ class IcebergSink:
     """Writes rows to one Iceberg table (ports.Sink). Makes the table when it is not there.
 
     overwrite: the commit replaces everything the table has at that moment. owner: who writes, which every commit notes
-    and checks anew. buffer_bytes_max: rows that may wait in memory, as Arrow bytes. Not for several threads at once.
-    Errors: those of open_table.
+    and checks anew. buffer_bytes_max: rows that may wait in memory, as Arrow bytes. on_change: as in open_table. Not for
+    several threads at once. Errors: those of open_table.
     """
 
     def __init__(
@@ -51,12 +61,13 @@ class IcebergSink:
         overwrite: bool = False,
         owner: Owner | None = None,
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
+        on_change: Callable[[str], None] = lambda change: None,
     ) -> None:
         self._layout = layout
         self._overwrite = overwrite
         self._owner = owner
         self._buffer_bytes_max = buffer_bytes_max
-        self._table = open_table(catalog, database, table, layout, owner=owner)
+        self._table = open_table(catalog, database, table, layout, owner=owner, on_change=on_change)
         self._name = f"{database}.{table}"
         # The columns of all rows of this commit; what the table has to learn follows from them.
         self._written: dict[str, pa.DataType] = {}
@@ -212,7 +223,7 @@ class IcebergSink:
 
     @staticmethod
     def _fixed_columns(table: Table) -> frozenset[str]:
-        return frozenset(table.schema().find_field(f.source_id).name for f in table.spec().fields)
+        return partition_columns(table.metadata)
 
     def _commit_files(
         self,
@@ -263,20 +274,13 @@ class IcebergSink:
     ) -> None:
         transaction = one_try(self._table)
         apply_changes(transaction, self._changes(self._table))
-        update = transaction.update_snapshot(snapshot_properties=properties)
         if self._overwrite:
-            with update.overwrite() as replacing:
-                for old in data_files(self._table):
-                    replacing.delete_data_file(old)
-                for file in files:
-                    replacing.append_data_file(file)
+            replace_files(transaction, data_files(self._table), files, properties)
         else:
-            with update.merge_append() as appending:
-                for file in files:
-                    appending.append_data_file(file)
-        properties = {**self._owned(), **table_properties}
-        if properties:  # last: every change before the snapshot makes working that out dearer
-            transaction.set_properties(properties)
+            append_files(transaction, files, properties)
+        # last: every change before the snapshot makes working that out dearer
+        if own := {**self._owned(), **table_properties}:
+            transaction.set_properties(own)
         self._table = transaction.commit_transaction()
 
     def _owned(self) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
 """Data files that are written but not yet part of a table: rows in, one growing Parquet file per partition.
 
 Rows wait in memory only until they are worth a row group, then one sort brings each partition's rows together
-and each goes to its own file. The table's metadata is read here, never changed; a file counts only once a
-snapshot names it.
+and each goes to its own file; where the table lets choose, the rows that waited decide by which partition spec.
+The table's metadata is read here, never changed; a file counts only once a snapshot names it.
 """
 
 import contextlib
@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
+    MetricModeTypes,
     StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -36,11 +38,14 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.alignment import file_names, file_schema
+from sessionize.connectors.iceberg.layouts import chosen, partition_values, specs_to_choose
 from sessionize.connectors.iceberg.storage import open_data_file, sync_data_file
 from sessionize.errors import OutputError
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, SESSION_END, SESSION_ID, SESSION_START
 
 BUFFER_BYTES_MAX = 64 << 20
+# What a table says of a column's metrics when nothing is kept of its values.
+_NO_BOUNDS = frozenset({MetricModeTypes.NONE, MetricModeTypes.COUNTS})
 # Each open file holds a descriptor; processes are commonly allowed 1024.
 _OPEN_FILES_MAX = 256
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -51,7 +56,10 @@ _PIECE_BYTES_MIN = 1 << 20
 # Columns whose values hardly repeat: a dictionary of them would be built and thrown away.
 _UNLIKE = frozenset({EVENT_ID, EVENT_TIME, SESSION_ID, SESSION_START, SESSION_END})
 
+Ints = npt.NDArray[np.int64]
 PartitionValues = tuple[Any, ...]
+# The number of a partition spec, and the values of its fields.
+FileKey = tuple[int, PartitionValues]
 
 
 @dataclass(slots=True)
@@ -59,10 +67,12 @@ class _OpenFile:
     """One data file while it grows. One thread at a time writes to it."""
 
     path: str
+    spec_id: int
     partition: PartitionKey | None
     io: FileIO
     schema: pa.Schema
     dictionaries: list[str]
+    measured: list[str] | bool
     row_group_rows: int
     compression: str
     stream: Any = None
@@ -76,6 +86,7 @@ class _OpenFile:
                 self.schema,
                 compression=self.compression,
                 use_dictionary=self.dictionaries,
+                write_statistics=self.measured,
                 store_decimal_as_integer=True,
             )
         self.writer.write_table(rows, row_group_size=self.row_group_rows)
@@ -119,21 +130,18 @@ class Staging:
     buffer_bytes_max: int = BUFFER_BYTES_MAX
     _paths: list[str] = field(default_factory=list, init=False)
     _done: list[DataFile] = field(default_factory=list, init=False)
-    _open: OrderedDict[PartitionValues, _OpenFile] = field(default_factory=OrderedDict, init=False)
+    _open: OrderedDict[FileKey, _OpenFile] = field(default_factory=OrderedDict, init=False)
     _buffer: list[pa.Table] = field(default_factory=list, init=False)
     _buffered_bytes: int = field(default=0, init=False)
     _columns: pa.Schema = field(init=False)
     _dictionaries: list[str] = field(init=False)
+    _measured: list[str] | bool = field(init=False)
     _statistics: dict[int, StatisticsCollector] = field(init=False)
     _ids: dict[str, int] = field(init=False)
     _name: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
 
     def __post_init__(self) -> None:
         self._prepare()
-
-    @property
-    def spec(self) -> PartitionSpec:
-        return self.metadata.spec()
 
     def add(self, rows: pa.Table) -> None:
         """Take rows aligned to `schema`; they reach the disk when the buffer is full. Errors: OSError."""
@@ -194,6 +202,10 @@ class Staging:
         self._statistics = compute_statistics_plan(in_files, self.metadata.properties)
         self._ids = parquet_path_to_id_mapping(in_files)
         self._dictionaries = [path for path in self._ids if path not in _UNLIKE]
+        # minima and maxima that no reader can use cost a fifth of writing sessions
+        unmeasured = self.metadata.properties.get("write.metadata.metrics.default") == "none"
+        wanted = {i for i, plan in self._statistics.items() if plan.mode.type not in _NO_BOUNDS}
+        self._measured = [path for path, i in self._ids.items() if i in wanted] if unmeasured else True
 
     def _flush(self) -> None:
         if not self._buffer:
@@ -201,11 +213,12 @@ class Staging:
         rows = pa.concat_tables(self._buffer).combine_chunks()
         self._buffer.clear()
         self._buffered_bytes = 0
-        groups = list(self._partitions(rows))
+        spec = chosen(specs_to_choose(self.metadata), rows, self.schema)
+        groups = list(self._partitions(rows, spec))
         for first in range(0, len(groups), _OPEN_FILES_MAX):
             self._write(groups[first : first + _OPEN_FILES_MAX])
 
-    def _write(self, groups: Sequence[tuple[PartitionValues, pa.Table]]) -> None:
+    def _write(self, groups: Sequence[tuple[FileKey, pa.Table]]) -> None:
         """At most _OPEN_FILES_MAX groups, side by side; files used longest ago are finished to make room."""
         keys = {values for values, _ in groups}
         surplus = len(self._open.keys() | keys) - _OPEN_FILES_MAX
@@ -225,53 +238,53 @@ class Staging:
         limit = int(self.metadata.properties.get("write.target-file-size-bytes", _FILE_SIZE_DEFAULT))
         self._close([values for values in keys if self._open[values].size_bytes() >= limit])
 
-    def _new_file(self, values: PartitionValues) -> _OpenFile:
-        key = self._key(values) if values else None
+    def _new_file(self, of: FileKey) -> _OpenFile:
+        spec_id, values = of
+        key = self._key(self.metadata.specs()[spec_id], values) if values else None
         locations = load_location_provider(self.metadata.location, self.metadata.properties)
         path = locations.new_data_location(f"{len(self._paths):05d}-{self._name}.parquet", key)
         self._paths.append(path)
         properties = self.metadata.properties
         return _OpenFile(
             path,
+            spec_id,
             key,
             self.io,
             self._columns,
             self._dictionaries,
+            self._measured,
             row_group_rows=int(properties.get("write.parquet.row-group-limit", _ROW_GROUP_ROWS_DEFAULT)),
             compression=properties.get("write.parquet.compression-codec", "zstd").replace("uncompressed", "none"),
         )
 
-    def _key(self, values: PartitionValues) -> PartitionKey:
-        pairs = zip(self.spec.fields, values, strict=True)
-        return PartitionKey([PartitionFieldValue(f, value) for f, value in pairs], self.spec, self.schema)
+    def _key(self, spec: PartitionSpec, values: PartitionValues) -> PartitionKey:
+        pairs = zip(spec.fields, values, strict=True)
+        return PartitionKey([PartitionFieldValue(f, value) for f, value in pairs], spec, self.schema)
 
-    def _close(self, keys: Iterable[PartitionValues]) -> None:
+    def _close(self, keys: Iterable[FileKey]) -> None:
         files = [self._open.pop(values) for values in keys]
         for file, (footer, size_bytes) in zip(files, _side_by_side([(f.close,) for f in files]), strict=True):
             statistics = data_file_statistics_from_parquet_metadata(footer, self._statistics, self._ids)
-            self._done.append(
-                DataFile.from_args(
-                    content=DataFileContent.DATA,
-                    file_path=file.path,
-                    file_format=FileFormat.PARQUET,
-                    partition=file.partition.partition if file.partition is not None else Record(),
-                    file_size_in_bytes=size_bytes,
-                    sort_order_id=None,
-                    spec_id=self.spec.spec_id,
-                    equality_ids=None,
-                    key_metadata=None,
-                    **statistics.to_serialized_dict(),
-                )
+            done = DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=file.path,
+                file_format=FileFormat.PARQUET,
+                partition=file.partition.partition if file.partition is not None else Record(),
+                file_size_in_bytes=size_bytes,
+                sort_order_id=None,
+                equality_ids=None,
+                key_metadata=None,
+                **statistics.to_serialized_dict(),
             )
+            done.spec_id = file.spec_id
+            self._done.append(done)
 
-    def _partitions(self, rows: pa.Table) -> Iterator[tuple[PartitionValues, pa.Table]]:
+    def _partitions(self, rows: pa.Table, spec: PartitionSpec) -> Iterator[tuple[FileKey, pa.Table]]:
         """The rows of each partition, in the table's sort order, ties in the order they came."""
         group = np.zeros(rows.num_rows, np.int64)
         coded = []
-        for partition in self.spec.fields:
-            source = self.schema.find_field(partition.source_id)
-            column = rows.column(self.schema.fields.index(source))
-            values = partition.transform.pyarrow_transform(source.field_type)(column.combine_chunks())
+        for partition in spec.fields:
+            values = partition_values(partition, rows, self.schema)
             codes = values.dictionary_encode(null_encoding="encode")
             coded.append(codes)
             group = group * len(codes.dictionary) + codes.indices.to_numpy()
@@ -285,14 +298,22 @@ class Staging:
             ranks = np.empty(len(codes.dictionary) + 1, np.int64)
             ranks[-1] = len(codes.dictionary)
             ranks[pc.sort_indices(codes.dictionary).to_numpy()] = np.arange(len(codes.dictionary))
-            order = order * len(ranks) + ranks[codes.indices.fill_null(-1).to_numpy()]
+            order = _refined(order, ranks[codes.indices.fill_null(-1).to_numpy()], len(ranks))
         if not np.all(order[1:] >= order[:-1]):
             by = np.argsort(order.astype(np.min_scalar_type(int(order.max()))), kind="stable")
             rows, group = _taken(rows, pa.array(by)), group[by]
             coded = [codes.take(pa.array(by)) for codes in coded]
         starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), rows.num_rows]
         for start, end in itertools.pairwise(starts):
-            yield tuple(_value(codes[start]) for codes in coded), rows.slice(start, end - start)
+            values = tuple(_value(codes[start]) for codes in coded)
+            yield (spec.spec_id, values), rows.slice(start, end - start)
+
+
+def _refined(order: Ints, ranks: Ints, count: int) -> Ints:
+    """The order of rows, ties by their ranks among `count`. The numbers stay within 63 bits."""
+    if int(order.max(initial=0)) >= (1 << 62) // count:
+        order = np.unique(order, return_inverse=True)[1]
+    return order * count + ranks
 
 
 def _taken(rows: pa.Table, by: pa.Array) -> pa.Table:

@@ -1,7 +1,7 @@
 """The project's tables: their columns, how they are partitioned, and how they come into being.
 
-Why user_sessions has partitions by date and bucket, events by date alone and rejected_events none: docs/adr/0008.
-Columns that a table needs and the rows lack (a date, a bucket) are derived here.
+How they are divided into files: layouts.py; why: docs/adr/0008 and 0012. Columns that a table needs and the rows lack
+(a date, a bucket) are derived here.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.exceptions import (
+    CommitFailedException,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
     TableAlreadyExistsError,
 )
-from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
@@ -27,17 +27,20 @@ from sqlalchemy.exc import IntegrityError
 
 from sessionize.connectors.iceberg.belonging import USER_COLUMN_PROPERTY, Owner, epochs_of, user_column_of
 from sessionize.connectors.iceberg.catalog import Catalog, check_name
+from sessionize.connectors.iceberg.commits import one_try, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.layouts import LAYOUT, LayoutName, Partitions, differs, divide, evolve, layout_of
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import (
+    BUCKET_COUNT,
+    END_REASON,
     EVENT_TIME,
     EVENT_TYPES,
     REJECTED_SCHEMA,
     REVISION,
     SESSION_DATE,
     SESSION_END,
-    SESSION_ID,
     SESSION_START,
     USER,
     USER_HASH_BUCKET,
@@ -52,7 +55,6 @@ REJECTED_EVENTS = "rejected_events"
 EVENT_DATE = "event_date"
 
 _DAY_MS = 86_400_000
-_FIRST_PARTITION_FIELD_ID = 1000
 
 _PROPERTIES = {
     "format-version": "2",
@@ -69,11 +71,11 @@ _PROPERTIES = {
 # Minima and maxima only of columns by which a reader can skip files. They cost as much as a third of a small file.
 _MEASURED = "write.metadata.metrics.column."
 _SESSION_MEASURES = {
-    f"{_MEASURED}{SESSION_ID}": "truncate(16)",
     f"{_MEASURED}{SESSION_START}": "full",
     f"{_MEASURED}{SESSION_END}": "full",
     f"{_MEASURED}{SESSION_DATE}": "full",
     f"{_MEASURED}{USER_HASH_BUCKET}": "full",
+    f"{_MEASURED}{END_REASON}": "truncate(16)",  # by which reconciling finds sessions that ended with the input
 }
 _EVENT_MEASURES = {
     f"{_MEASURED}{EVENT_TIME}": "full",
@@ -81,7 +83,10 @@ _EVENT_MEASURES = {
     f"{_MEASURED}{USER_HASH_BUCKET}": "full",
 }
 # Row groups of one file cover narrow ranges of buckets, so that a reader can skip most of them.
-_EVENT_PROPERTIES = {"write.parquet.row-group-limit": "65536"}
+_ROW_GROUPS = {"write.parquet.row-group-limit": "65536"}
+# Reconciling writes whole files of sessions anew, so none of them is large; a bucket of a date is small anyway.
+_TARGET = "write.target-file-size-bytes"
+_SESSIONS_TARGET = {_TARGET: str(16 << 20)}
 
 
 def _measured(user_name: str, measures: dict[str, str]) -> dict[str, str]:
@@ -102,13 +107,13 @@ class TableLayout:
     """What a table is made of.
 
     columns: Arrow schema; a field that is not nullable is required in every row. user_name: what the table
-    calls the canonical column `user`, None for a table without users. partition_by, sort_by: columns, by
-    identity.
+    calls the canonical column `user`, None for a table without users. partitions: how it is divided into files, None:
+    not at all. sort_by: columns by which the rows of a file are sorted.
     """
 
     columns: pa.Schema
     user_name: str | None = None
-    partition_by: tuple[str, ...] = ()
+    partitions: Partitions | None = None
     sort_by: tuple[str, ...] = ()
     derived: tuple[Derived, ...] = ()
     properties: dict[str, str] = field(default_factory=lambda: dict(_PROPERTIES))
@@ -125,33 +130,43 @@ class TableLayout:
             seen.add(name.lower())
 
 
-def user_sessions(user_name: str = USER) -> TableLayout:
-    """Sessions: the columns of SessionColumns.schema, and revision; one partition for each date and bucket of users."""
+def user_sessions(
+    user_name: str = USER, *, layout: LayoutName | None = None, buckets: int = BUCKET_COUNT
+) -> TableLayout:
+    """Sessions: the columns of SessionColumns.schema, and revision. layout, buckets: as in layouts.Partitions."""
     columns = SessionColumns().schema(user_name).append(pa.field(REVISION, pa.int32()))
     return TableLayout(
         columns=_required(columns, user_name),
         user_name=user_name,
-        partition_by=(SESSION_DATE, USER_HASH_BUCKET),
+        partitions=Partitions(SESSION_DATE, USER_HASH_BUCKET, layout, buckets),
+        sort_by=(SESSION_DATE, USER_HASH_BUCKET, user_name, SESSION_START),
         derived=(
             Derived(SESSION_DATE, SESSION_START, _dates),
             Derived(USER_HASH_BUCKET, user_name, _buckets),
             Derived(REVISION, user_name, _zeros),
         ),
-        properties={**_PROPERTIES, **_measured(user_name, _SESSION_MEASURES)},
+        properties={
+            **_PROPERTIES,
+            **({} if layout == "date_bucket" else _SESSIONS_TARGET),
+            **_ROW_GROUPS,
+            **_measured(user_name, _SESSION_MEASURES),
+        },
     )
 
 
-def events(user_name: str = USER) -> TableLayout:
-    """Events, and late events: the canonical columns, UTC date and bucket; partitions by date alone."""
+def events(user_name: str = USER, *, layout: LayoutName | None = None) -> TableLayout:
+    """Events, and late events: the canonical columns, UTC date and bucket. layout: as in layouts.Partitions, and
+    date_bucket is date.
+    """
     names = [(user_name if name == USER else name, type_) for name, type_ in EVENT_TYPES.items()]
     columns = pa.schema([*names, (EVENT_DATE, pa.date32()), (USER_HASH_BUCKET, pa.int32())])
     return TableLayout(
         columns=_required(columns, user_name, EVENT_TIME),
         user_name=user_name,
-        partition_by=(EVENT_DATE,),
-        sort_by=(USER_HASH_BUCKET,),
+        partitions=Partitions(EVENT_DATE, name=layout),
+        sort_by=(EVENT_DATE, USER_HASH_BUCKET),
         derived=(Derived(EVENT_DATE, EVENT_TIME, _dates), Derived(USER_HASH_BUCKET, user_name, _buckets)),
-        properties={**_PROPERTIES, **_EVENT_PROPERTIES, **_measured(user_name, _EVENT_MEASURES)},
+        properties={**_PROPERTIES, **_ROW_GROUPS, **_measured(user_name, _EVENT_MEASURES)},
     )
 
 
@@ -160,9 +175,18 @@ def rejected_events() -> TableLayout:
     return TableLayout(columns=REJECTED_SCHEMA)
 
 
-def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout, *, owner: Owner | None = None) -> Table:
+def open_table(
+    catalog: Catalog,
+    database: str,
+    name: str,
+    layout: TableLayout,
+    *,
+    owner: Owner | None = None,
+    on_change: Callable[[str], None] = lambda change: None,
+) -> Table:
     """The table `<database>.<name>`, made after `layout` when it is not there, or when it is of no use to anybody yet
-    and does not fit: a run that failed leaves such tables.
+    and does not fit: a run that failed leaves such tables. It is divided anew from now on when `layout` names other
+    partitions than it has, which on_change is given in words.
 
     owner: who is going to write it; None asks nobody. Errors: ConfigError for an unusable name; StateError when the
     table is another owner's; OutputError when the table calls its user column otherwise, or when it can't be made.
@@ -183,7 +207,7 @@ def open_table(catalog: Catalog, database: str, name: str, layout: TableLayout, 
     except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be made", f"{database}.{name}", error) from error
     _check(table, layout, owner)
-    return table
+    return _divided_anew(table, layout, on_change)
 
 
 def check_tables(catalog: Catalog, database: str, wanted: Iterable[tuple[str, TableLayout]], *, owner: Owner) -> None:
@@ -229,6 +253,34 @@ def _check(table: Table, layout: TableLayout, owner: Owner | None) -> None:
         )
 
 
+def _divided_anew(table: Table, layout: TableLayout, on_change: Callable[[str], None]) -> Table:
+    """The table in the layout that is asked for. Its files stay as they are; `maintain` packs them into new ones."""
+    partitions = layout.partitions
+    if partitions is None or not differs(table, partitions):
+        return table
+    new = {name: value for name, value in layout.properties.items() if name not in table.properties}
+    properties = {**new, _TARGET: layout.properties[_TARGET], LAYOUT: partitions.layout}
+
+    def attempt() -> Table:
+        now = table.refresh()
+        if not differs(now, partitions):
+            return now
+        transaction = one_try(now)
+        evolve(transaction, partitions, layout.sort_by, properties)
+        return transaction.commit_transaction()
+
+    before = layout_of(table)
+    changed = until_committed(
+        attempt,
+        gave_up=lambda error, _: storage_failure("a table's layout cannot be changed", ".".join(table.name()), error),
+    )
+    on_change(
+        f"the layout of {'.'.join(table.name())} is {partitions.layout} from now on, it was {before}; "
+        "`sessionize maintain` brings the files that are there into it"
+    )
+    return changed
+
+
 def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, further: Mapping[str, str]) -> None:
     """Another process may do the same at the same moment; whoever is second finds it done."""
     ids = FieldIds()
@@ -237,27 +289,27 @@ def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, fur
         for column in layout.columns
     ]
     schema = Schema(*fields)
-    partitions = [
-        PartitionField(schema.find_field(column).field_id, _FIRST_PARTITION_FIELD_ID + i, IdentityTransform(), column)
-        for i, column in enumerate(layout.partition_by)
-    ]
     order = [
         SortField(schema.find_field(column).field_id, IdentityTransform(), null_order=NullOrder.NULLS_LAST)
         for column in layout.sort_by
     ]
     properties = {**layout.properties, **further}
+    if layout.partitions is not None:
+        properties[LAYOUT] = layout.partitions.layout
     if layout.user_name is not None:
         properties[USER_COLUMN_PROPERTY] = layout.user_name
     with contextlib.suppress(NamespaceAlreadyExistsError, IntegrityError):
         catalog.create_namespace((database,))
-    with contextlib.suppress(TableAlreadyExistsError):
-        catalog.create_table(
+    with contextlib.suppress(TableAlreadyExistsError, CommitFailedException):
+        transaction = catalog.create_table_transaction(
             (database, name),
             schema,
-            partition_spec=PartitionSpec(*partitions),
             sort_order=SortOrder(*order) if order else SortOrder(order_id=0),
             properties=properties,
         )
+        if layout.partitions is not None:
+            divide(transaction, layout.partitions)
+        transaction.commit_transaction()
 
 
 def _required(columns: pa.Schema, *names: str) -> pa.Schema:
