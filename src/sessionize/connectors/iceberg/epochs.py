@@ -68,8 +68,8 @@ class IcebergEpochSink:
     """Writes epochs to Iceberg tables (ports.EpochSink), which it makes when they are not there.
 
     user_name: what the input calls the user column. owner: whose the tables are to be. layout, buckets: as in
-    layouts.Partitions. on_change: as in open_table. Not for several threads at once; no other sink should write under the
-    same writer's name. Files of an attempt that was killed stay until `maintain` removes them.
+    layouts.Partitions. on_change: as in open_table. Not for several threads at once; no other sink should write under
+    the same writer's name. Files of an attempt that was killed stay until `maintain` removes them.
     Errors: those of open_table; UnavailableError when the catalog or the store is not there now.
     """
 

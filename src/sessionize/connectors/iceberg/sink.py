@@ -47,8 +47,8 @@ class IcebergSink:
     """Writes rows to one Iceberg table (ports.Sink). Makes the table when it is not there.
 
     overwrite: the commit replaces everything the table has at that moment. owner: who writes, which every commit notes
-    and checks anew. buffer_bytes_max: rows that may wait in memory, as Arrow bytes. on_change: as in open_table. Not for
-    several threads at once. Errors: those of open_table.
+    and checks anew. buffer_bytes_max: rows that may wait in memory, as Arrow bytes. on_change: as in open_table. Not
+    for several threads at once. Errors: those of open_table.
     """
 
     def __init__(
