@@ -1,20 +1,22 @@
 """Where a stream stands, on disk: plans before an epoch, a checkpoint of what changed after it (docs/adr/0009).
 
-    plan-<epoch>.a, plan-<epoch>.b    what the epoch will do, twice
-    base-<epoch>.ckpt                 the whole state after the epoch
-    delta-<epoch>.ckpt                what the epoch changed
+    base-<epoch>.ckpt              the whole state after the epoch
+    delta-<epoch>.ckpt             what the epoch changed
+    deltas-<first>-<last>.ckpt     what these epochs changed together
+    plan-*, plans-*                what epochs will do, or did (checkpoint_plans.py)
 
 The newest chain of a base and the deltas behind it is the state; the plans behind its end are what may have been begun.
 Each delta names the state it builds on, so files of another course of events never join a chain. When the deltas weigh
 too much, base and deltas are merged into a new base as files, by a thread that touches nothing else. The base before
-the newest one stays, with all that came after it.
+the newest one stays, with all that came after it: its deltas become one file, where they are many.
 """
 
 import os
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,9 @@ from sessionize.engine.checkpoint_format import (
     Plan,
     Stored,
     checkpoint_bytes,
-    plan_bytes,
     read_checkpoint,
-    read_plan,
 )
+from sessionize.engine.checkpoint_plans import PlanFiles, begun_epoch, last_planned
 from sessionize.errors import SessionizeError, StateError, UnavailableError
 from sessionize.kernel.changes import Changes, merge_changes
 
@@ -39,7 +40,8 @@ __all__ = ["Checkpoints", "Plan", "Recovered"]
 
 DELTAS_MAX = 200
 DELTAS_BYTES_MIN = 16 << 20  # deltas lighter than this are never merged for their weight
-_NAME = re.compile(r"(plan|base|delta)-(\d+)\.(a|b|ckpt)(\.damaged)?")
+PACKED_MIN = 8  # more deltas of the chain before the newest than this become one file
+_NAME = re.compile(r"(base|delta|deltas-(\d+))-(\d+)\.ckpt(\.damaged)?")
 _DAMAGED = ".damaged"
 
 
@@ -63,14 +65,15 @@ class Recovered:
 class _Chain:
     """What the newest base and its deltas are.
 
-    epoch, token: of the state at the end. base: its epoch, 0 for none. delta_bytes: of each delta behind it, by epoch.
+    epoch, token: of the state at the end. base: its epoch, 0 for none. deltas: name and bytes of each behind it, by the
+    epoch that it ends at.
     """
 
     epoch: int = 0
     token: str = ""
     base: int = 0
     base_bytes: int = 0
-    delta_bytes: dict[int, int] = field(default_factory=dict)
+    deltas: dict[int, tuple[str, int]] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -96,6 +99,7 @@ class Checkpoints:
         self._deltas_max, self._deltas_bytes_min = deltas_max, deltas_bytes_min
         self._in_background = merge_in_background
         self._folder = DurableFolder(Path(folder), files or FileOperations())
+        self._plans = PlanFiles(self._folder)
         self._chain: _Chain | None = None  # None until recovered
         self._guard = threading.Lock()  # of _chain, which a merge shortens
         self._merging: threading.Thread | None = None
@@ -115,15 +119,14 @@ class Checkpoints:
         chain = self._known_chain()
         if plan.epoch != chain.epoch + 1:
             raise StateError("an epoch is planned out of turn", detail=f"epoch {plan.epoch} after {chain.epoch}")
-        names = [f"plan-{plan.epoch}.{copy}" for copy in "ab"]
-        there = self._plan(names, [], set(self._folder.names()))
+        there = self._plans.found(plan.epoch, [])
         if there is not None and there.digest not in (plan.digest, plan.extra.get(INSTEAD_OF)):
             raise StateError(
                 "an epoch has another plan already",
                 detail=f"epoch {plan.epoch}: {there.digest} is planned, {plan.digest} was given",
                 hint="repeat the plans that recover() returns before planning anew",
             )
-        self._folder.put({name: plan_bytes(plan) for name in names})
+        self._plans.put(plan)
 
     def commit(self, epoch: int, header: Mapping[str, Any], changes: Changes) -> None:
         """Make an epoch done; when this returns nothing takes it back. After an error the same call may be repeated.
@@ -152,7 +155,9 @@ class Checkpoints:
             if first:
                 chain.base, chain.base_bytes = epoch, size
             else:
-                chain.delta_bytes[epoch] = size
+                chain.deltas[epoch] = (name, size)
+        with suppress(SessionizeError):  # the epoch is done, and the next one tries again
+            self._plans.retire(epoch)
         self._merge_when_heavy(chain)
 
     def wait(self) -> None:
@@ -178,15 +183,16 @@ class Checkpoints:
         if self._merging is not None and not self._merging.is_alive():
             self.wait()
         with self._guard:
-            sizes = dict(chain.delta_bytes)
-            heavy = sum(sizes.values()) > max(chain.base_bytes, self._deltas_bytes_min) or len(sizes) > self._deltas_max
-        if not heavy or self._merging is not None or len(sizes) < self._merge_again_at:
+            deltas = dict(sorted(chain.deltas.items()))
+        weight = sum(size for _, size in deltas.values())
+        heavy = weight > max(chain.base_bytes, self._deltas_bytes_min) or len(deltas) > self._deltas_max
+        if not heavy or self._merging is not None or len(deltas) < self._merge_again_at:
             return
-        names = [f"base-{chain.base}.ckpt", *(f"delta-{epoch}.ckpt" for epoch in sorted(sizes))]
+        names = [f"base-{chain.base}.ckpt", *(name for name, _ in deltas.values())]
         if not self._in_background:
-            self._merge(chain, names, max(sizes))
+            self._merge(chain, names, max(deltas))
             return
-        work = (chain, names, max(sizes))
+        work = (chain, names, max(deltas))
         self._merging = threading.Thread(target=self._merge_beside, args=work, name="checkpoint-merge")
         self._merging.start()
 
@@ -210,32 +216,39 @@ class Checkpoints:
             for before, part in pairwise(parts):
                 if part.after != before.token:
                     raise DamagedError(f"epoch {part.epoch} does not build on epoch {before.epoch}")
-            whole = merge_changes([part.changes for part in parts], whole=True)
-            last = parts[-1]
-            base = Stored(
-                writer=self._writer, epoch=epoch, token=last.token, after="", header=last.header, changes=whole
-            )
-            del parts
-            size = self._folder.put({f"base-{epoch}.ckpt": checkpoint_bytes(base)})
+            packed = self._packed(parts) if len(parts) - 1 > PACKED_MIN else None
+            changes = [part.changes for part in (parts if packed is None else (parts[0], packed))]
+            last = replace(parts[-1], after="", changes=merge_changes(changes, whole=True))
+            del parts, changes
+            size = self._folder.put({f"base-{epoch}.ckpt": checkpoint_bytes(last)})
             with self._guard:
                 chain.base, chain.base_bytes = epoch, size
-                chain.delta_bytes = {at: n for at, n in chain.delta_bytes.items() if at > epoch}
+                chain.deltas = {at: delta for at, delta in chain.deltas.items() if at > epoch}
             self._merge_again_at, self.merge_error = 0, None
+            if packed is not None:
+                self._folder.put({f"deltas-{previous + 1}-{epoch}.ckpt": checkpoint_bytes(packed)})
+                self._folder.remove(names[1:])
             self._remove_before(previous)
         except (SessionizeError, DamagedError, MemoryError, pa.ArrowException) as error:
-            self._merge_again_at = len(chain.delta_bytes) + 20
+            self._merge_again_at = len(chain.deltas) + 20
             self.merge_error = (
                 error
                 if isinstance(error, SessionizeError)
                 else StateError("checkpoints could not be merged", detail=str(error) or type(error).__name__)
             )
 
+    @staticmethod
+    def _packed(parts: list[Stored]) -> Stored:
+        """The deltas behind a base as one, which costs little beside merging them into it."""
+        return replace(parts[-1], after=parts[0].token, changes=merge_changes([part.changes for part in parts[1:]]))
+
     def _remove_before(self, base: int) -> None:
         """All that only bases older than this one need."""
         old = []
         for name in self._folder.names():
             match = _NAME.fullmatch(name)
-            if match and (int(match[2]) < base or (int(match[2]) == base and match[1] != "base")):
+            last = int(match[3]) if match else last_planned(name)
+            if last is not None and (last < base or (last == base and name != f"base-{base}.ckpt")):
                 old.append(name)
         self._folder.remove(old)
         self._folder.sync()
@@ -250,16 +263,19 @@ class Checkpoints:
         """
         self.wait()
         names = self._folder.names()
-        self._folder.remove(name for name in names if name.endswith(TMP) and _NAME.fullmatch(name.removesuffix(TMP)))
-        there = {match[0]: match for name in names if (match := _NAME.fullmatch(name)) and not match[4]}
+        self._folder.remove(name for name in names if name.endswith(TMP) and _is_ours(name.removesuffix(TMP)))
+        there = {match[0]: int(match[3]) for name in names if (match := _NAME.fullmatch(name)) and not match[4]}
+        there |= {name: planned for name in names if (planned := begun_epoch(name)) is not None}
+        self._plans.look(names)
         damaged, aside = list[str](), list[str]()
-        parts = self._newest_chain(set(there), damaged, aside)
+        found = self._newest_chain(set(there), damaged, aside)
+        parts = [part for _, part in found]
         chain = _Chain()
         if parts:
-            sizes = {part.epoch: part.size_bytes for part in parts[1:]}
-            chain = _Chain(parts[-1].epoch, parts[-1].token, parts[0].epoch, parts[0].size_bytes, sizes)
-        newest = max((int(match[2]) for match in there.values()), default=0)
-        plans = self._plans(chain.epoch, newest, set(there), damaged)
+            deltas = {part.epoch: (name, part.size_bytes) for name, part in found[1:]}
+            chain = _Chain(parts[-1].epoch, parts[-1].token, parts[0].epoch, parts[0].size_bytes, deltas)
+        newest = max(there.values(), default=0)
+        plans = self._begun(chain.epoch, newest, damaged)
         self._damaged |= dict.fromkeys(damaged)
         for name in aside if parts else ():
             self._folder.move_aside(name, name + _DAMAGED)
@@ -281,28 +297,35 @@ class Checkpoints:
         assert self._chain is not None
         return self._chain
 
-    def _newest_chain(self, there: set[str], damaged: list[str], aside: list[str]) -> list[Stored]:
+    def _newest_chain(self, there: set[str], damaged: list[str], aside: list[str]) -> list[tuple[str, Stored]]:
         """The newest base that verifies and the deltas behind it, as far as they verify and follow each other."""
-        bases = [int(match[2]) for name in there if (match := _NAME.fullmatch(name)) and match[1] == "base"]
-        for epoch in sorted(bases, reverse=True):
-            parts: list[Stored] = []
-            name = f"base-{epoch}.ckpt"
-            while name in there:
-                try:
-                    part = self._read(name)
-                except DamagedError as error:
-                    damaged.append(f"{name}: {error}")
-                    aside.append(name)
+        bases = sorted(int(match[3]) for name in there if (match := _NAME.fullmatch(name)) and match[1] == "base")
+        for epoch in reversed(bases):
+            chain: list[tuple[str, Stored]] = []
+            names = [f"base-{epoch}.ckpt"]
+            while names:
+                part = self._first_that_follows(names, chain, damaged, aside)
+                if part is None:
                     break
-                if parts and part.after != parts[-1].token:
-                    damaged.append(f"{name}: it does not build on the state before it")
-                    aside.append(name)
-                    break
-                parts.append(part)
-                name = f"delta-{part.epoch + 1}.ckpt"
-            if parts:
-                return parts
+                chain.append(part)
+                names = _behind(part[1].epoch, there)
+            if chain:
+                return chain
         return []
+
+    def _first_that_follows(
+        self, names: list[str], chain: list[tuple[str, Stored]], damaged: list[str], aside: list[str]
+    ) -> tuple[str, Stored] | None:
+        for name in names:
+            try:
+                part = self._read(name)
+                if chain and part.after != chain[-1][1].token:
+                    raise DamagedError("it does not build on the state before it")
+                return name, part
+            except DamagedError as error:
+                damaged.append(f"{name}: {error}")
+                aside.append(name)
+        return None
 
     def _read(self, name: str) -> Stored:
         stored = read_checkpoint(self._bytes(name))
@@ -322,11 +345,11 @@ class Checkpoints:
         except UnavailableError as error:  # a sector that cannot be read is as good as a damaged one
             raise DamagedError(error.detail) from error
 
-    def _plans(self, epoch: int, newest: int, there: set[str], damaged: list[str]) -> list[Plan]:
+    def _begun(self, epoch: int, newest: int, damaged: list[str]) -> list[Plan]:
         """The plans of the epochs after this one. Errors: StateError when one that was begun cannot be repeated."""
         plans = []
         for at in range(epoch + 1, newest + 1):
-            plan = self._plan([f"plan-{at}.{copy}" for copy in "ab"], damaged, there)
+            plan = self._plans.found(at, damaged)
             if plan is None:
                 raise StateError(
                     "the checkpoints are damaged beyond recovery",
@@ -338,26 +361,12 @@ class Checkpoints:
             plans.append(plan)
         return plans
 
-    def _plan(self, names: list[str], damaged: list[str], there: set[str]) -> Plan | None:
-        """The plan in whichever copy verifies."""
-        plans = []
-        for name in names:
-            if name not in there:
-                continue
-            try:
-                plan = read_plan(self._bytes(name))
-                if f"-{plan.epoch}." not in name:
-                    raise DamagedError(f"it holds epoch {plan.epoch}")
-                plans.append(plan)
-            except DamagedError as error:
-                damaged.append(f"{name}: {error}")
-        digests = {plan.digest for plan in plans}
-        if len(digests) > 1:  # killed while one took the place of the other
-            plans = [plan for plan in plans if plan.extra.get(INSTEAD_OF) in digests] or plans
-        if len({plan.digest for plan in plans}) > 1:
-            raise StateError(
-                "the two copies of a plan differ",
-                detail=f"{self._folder.path}: {' and '.join(names)}",
-                hint="were files of another run copied here?",
-            )
-        return plans[0] if plans else None
+
+def _behind(epoch: int, there: set[str]) -> list[str]:
+    """What may follow the state of an epoch, the best first: several deltas in one file, or a single one."""
+    packed = [name for name in there if (match := _NAME.fullmatch(name)) and match[2] == str(epoch + 1)]
+    return [name for name in (*sorted(packed), f"delta-{epoch + 1}.ckpt") if name in there]
+
+
+def _is_ours(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None or last_planned(name) is not None

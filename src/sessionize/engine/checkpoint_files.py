@@ -85,6 +85,10 @@ class DurableFolder:
         with _Step(self.path, "listing the folder"):
             return sorted(entry.name for entry in os.scandir(self.path) if entry.is_file(follow_symlinks=False))
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.path / name).is_file()
+
     def read(self, name: str) -> bytes:
         """A whole file."""
         with _Step(self.path / name, "reading"):

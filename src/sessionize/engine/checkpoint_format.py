@@ -80,7 +80,25 @@ def plan_bytes(plan: Plan) -> list[memoryview]:
 
 def read_plan(data: bytes) -> Plan:
     """Errors: DamagedError; StateError for a version that is not known."""
-    plain = json.loads(bytes(_content(_PLAN, data)))
+    return _plan(bytes(_content(_PLAN, data)))
+
+
+def plan_line(plan: Plan) -> bytes:
+    """A plan as a line among others: its CRC-32 in 8 hex digits, a blank, JSON, a line feed."""
+    text = plan.as_json()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def read_plan_line(line: bytes) -> Plan:
+    """The plan of a line. Errors: DamagedError."""
+    check, _, text = line.removesuffix(b"\n").partition(b" ")
+    if check != b"%08x" % zlib.crc32(text):
+        raise DamagedError("the checksum does not match")
+    return _plan(text)
+
+
+def _plan(text: bytes) -> Plan:
+    plain = json.loads(text)
     return Plan(**{**plain, "ranges": {place: (span[0], span[1]) for place, span in plain["ranges"].items()}})
 
 
