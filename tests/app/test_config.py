@@ -183,6 +183,7 @@ def test_a_boundary_may_import_from_its_folder_and_lie_in_a_package(tmp_path: Pa
         ),
         ("x = 1\n", "rules_b:x", ["no function x", "it has none"]),
         ("import nowhere_at_all\n", "rules_c:f", ["cannot be imported", "No module named 'nowhere_at_all'"]),
+        ("raise SystemExit(0)\n", "rules_e:f", ["cannot be imported", "SystemExit: 0"]),
         ("1 / 0\n", "rules_d:f", ["cannot be imported", "ZeroDivisionError: division by zero"]),
     ],
 )

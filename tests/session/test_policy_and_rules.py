@@ -1,11 +1,15 @@
 """Policies and rules that cannot be meant are refused; flags are what the rules say."""
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from sessionize import ConfigError, Policy, Rules
+from sessionize.errors import BoundaryError
 from sessionize.session import columns as col
 from sessionize.session.reasons import RULE_BASE
 
@@ -92,6 +96,72 @@ def test_a_boundary_function_must_answer_for_each_event(answer):
 
     with pytest.raises(ConfigError, match="broken"):
         Rules(boundary=broken).flags(events(["a", "b", "c"]), conversions=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "NoneType"),
+        ([[True], [True, False], [True]], "list"),
+        ((True for _ in range(3)), "generator"),
+        (pa.array([1, 2, 3]), "pyarrow.lib.Int64Array"),
+        (np.ones((3, 1), bool), "numpy.ndarray .*shape .3, 1."),
+    ],
+)
+def test_what_a_boundary_function_answered_is_said(answer, says):
+    with pytest.raises(ConfigError, match=f"it returned {says}"):
+        Rules(boundary=lambda table: answer).flags(events(["a", "b", "c"]), conversions=False)
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit("bye"), GeneratorExit(), Odd(), KeyError("page")])
+def test_whatever_a_boundary_function_raises_is_an_error_with_its_name(error):
+    def at_logout(table):
+        raise error
+
+    with pytest.raises(BoundaryError, match="the boundary function at_logout failed") as told:
+        Rules(boundary=at_logout).flags(events(["a", "b"]), conversions=False)
+    assert told.value.__cause__ is error
+    assert type(error).__name__ in told.value.detail
+    assert f"{__file__}, line " in told.value.detail
+
+
+def test_an_interrupt_is_the_users_in_the_main_thread_and_the_functions_in_others():
+    def interrupts(table):
+        raise KeyboardInterrupt
+
+    rules, table = Rules(boundary=interrupts), events(["a"])
+    with pytest.raises(KeyboardInterrupt):
+        rules.flags(table, conversions=False)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(BoundaryError, match="interrupts"):
+        pool.submit(rules.flags, table, conversions=False).result()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.__setitem__("user", ["x"]),
+        lambda table: table["event_type"].to_numpy().__setitem__(0, "x") or True,
+        lambda table: table["event_time_ms"].to_numpy().__setitem__(0, 7),
+    ],
+)
+def test_a_boundary_function_cannot_change_the_events(change):
+    table = pa.table({"user": ["a"], "event_time_ms": [1], "event_type": ["b"]})
+
+    def changes(given):
+        change(given)
+        return [True]
+
+    with contextlib.suppress(BoundaryError):
+        Rules(boundary=changes).flags(table, conversions=False)
+    assert table.to_pylist() == [{"user": "a", "event_time_ms": 1, "event_type": "b"}]
+
+
+def test_a_boundary_function_is_not_asked_about_no_events():
+    assert Rules(boundary=lambda table: []).flags(events([]), conversions=False).starts.tolist() == []
 
 
 def test_a_boundary_function_is_known_by_its_name():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.suggest import did_you_mean, hint_of
 from sessionize.errors import ConfigError
+from sessionize.session.rules import is_signal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +37,9 @@ def load_boundary(reference: str, *, folder: Path) -> "BoundaryFunction":
             detail=where,
             hint=f"put {module_name.replace('.', '/')}.py into {folder.resolve()}, or install it",
         ) from None
-    except Exception as error:  # whatever a module of the user's does while it is imported
+    except BaseException as error:  # whatever a module of the user's does while it is imported, sys.exit() included
+        if is_signal(error):
+            raise
         raise _broken(module_name, where, error) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -79,7 +82,7 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(entry)
 
 
-def _broken(module_name: str, where: str, error: Exception) -> ConfigError:
+def _broken(module_name: str, where: str, error: BaseException) -> ConfigError:
     return ConfigError(
         f"the Python module {module_name} cannot be imported",
         detail=f"{where}: {type(error).__name__}: {error}",

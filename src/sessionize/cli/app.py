@@ -82,7 +82,7 @@ def main() -> None:
 def run_command_line() -> int:
     """Run the command that this process was started with; returns its exit code."""
     # like Ctrl-C: temporary files are removed on the way out
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except SystemExit as end:
@@ -107,6 +107,14 @@ def run_command_line() -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+class _Terminated(SystemExit):
+    """The process is asked to end; a plain SystemExit might come from a function of the user's."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated(128 + number)
 
 
 def _code_of(end: SystemExit) -> int:

@@ -5,6 +5,8 @@ The kernel knows flags, not rules: `starts` (this event opens a session), `ends`
 its own per event) is one more function here that fills the same flags. See docs/spec/sessions.md, rule 4.
 """
 
+import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.errors import ConfigError
+from sessionize.errors import BoundaryError, ConfigError
 from sessionize.session.columns import EVENT_TYPE
 from sessionize.session.reasons import RULE_BASE
 
@@ -135,15 +137,54 @@ def _is_in(kind: pa.ChunkedArray | None, wanted: frozenset[str], *, fold_case: b
 
 
 def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray:
-    raw = boundary(events)
+    if not events.num_rows:
+        return np.zeros(0, bool)
+    raw = _asked(boundary, name, events)
+    answer = f"{type(raw).__module__}.{type(raw).__qualname__}".removeprefix("builtins.")
     if isinstance(raw, pa.Array | pa.ChunkedArray):
         # no answer is no boundary: a comparison with a missing page is null
         raw = np.asarray(pc.fill_null(raw, False)) if pa.types.is_boolean(raw.type) else raw
-    mask = np.asarray(raw)
+    try:
+        mask = np.asarray(raw)
+    except (ValueError, TypeError, pa.ArrowException):  # lists of different lengths, for instance
+        mask = np.empty((), object)
     if mask.shape != (events.num_rows,) or mask.dtype != np.bool_:
         raise ConfigError(
             f"the boundary function {name} must return one truth value per event",
-            detail=f"it returned {mask.dtype} of shape {mask.shape} for {events.num_rows} events",
+            detail=f"it returned {answer} ({mask.dtype} of shape {mask.shape}) for {events.num_rows} events",
             hint="return for example pyarrow.compute.equal(events['page'], 'logout')",
         )
     return mask
+
+
+def _asked(boundary: Boundary, name: str, events: pa.Table) -> object:
+    """What the function answers. Errors: BoundaryError for whatever it raises."""
+    try:
+        return boundary(events)
+    except MemoryError:
+        raise
+    except BaseException as error:
+        if is_signal(error):
+            raise
+        raise BoundaryError(
+            f"the boundary function {name} failed",
+            detail=f"{type(error).__name__}: {error}, {_place(error)}, for {events.num_rows:,} events",
+            hint="mend the function: it has to answer for every event, whatever is in its fields",
+        ) from error
+
+
+def is_signal(error: BaseException) -> bool:
+    """Whether a signal's handler raised it, as far as can be known, while somebody else's code was running.
+
+    Signals are heard in the main thread, whatever it is at. A handler that ends the process raises a class of its own
+    (cli/app.py); a plain SystemExit is what sys.exit() of that code raises.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and type(error) is not SystemExit)
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised: the innermost line that has a file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "somewhere"
