@@ -35,18 +35,18 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_one_file_for_each_date_and_the_marker_that_lists_them(tmp_path: Path) -> None:
+def test_one_file_for_each_date_and_the_record_that_lists_them(tmp_path: Path) -> None:
     ParquetLakeSink(tmp_path / "lake").write_epoch(epoch_id(3, writer="w"), with_times(DAY_MS, -1, 0, DAY_MS - 1, 5))
 
     assert set(files(tmp_path / "lake")) == {
-        "_epochs/w-3.json",
+        "_epochs/w.last.json",
         "event_date=1969-12-31/w-3.parquet",
         "event_date=1970-01-01/w-3.parquet",
         "event_date=1970-01-02/w-3.parquet",
     }
     times = pq.read_table(tmp_path / "lake/event_date=1970-01-01/w-3.parquet", partitioning=None)["event_time_ms"]
     assert times.to_pylist() == [0, DAY_MS - 1, 5]
-    assert json.loads((tmp_path / "lake/_epochs/w-3.json").read_bytes()) == {
+    assert json.loads((tmp_path / "lake/_epochs/w.last.json").read_bytes()) == {
         "writer": "w",
         "epoch": 3,
         "plan": "plan-3",
@@ -73,7 +73,7 @@ def test_the_lake_is_a_dataset_by_date(tmp_path: Path) -> None:
 def test_an_epoch_that_is_repeated_changes_nothing(tmp_path: Path) -> None:
     ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), epoch_rows(1))
     before = files(tmp_path)
-    (tmp_path / "_epochs/writer-1.json").unlink()  # as when the process died just before the marker
+    (tmp_path / "_epochs/writer.last.json").unlink()  # as when the process died just before the record
 
     ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), epoch_rows(1))
     ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), epoch_rows(9))
@@ -102,10 +102,79 @@ def test_the_last_epoch_is_known_for_each_writer(tmp_path: Path) -> None:
         sink.last_epoch("../w")
 
 
-def test_an_epoch_without_events_is_marked(tmp_path: Path) -> None:
-    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), empty_rows())
+def test_an_epoch_without_events_is_recorded_and_nothing_more(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    for number in range(1, 51):
+        sink.write_epoch(epoch_id(number), empty_rows())
+        assert set(files(tmp_path)) == {"_epochs/writer.last.json"}
+    assert ParquetLakeSink(tmp_path).last_epoch("writer") == 50
 
-    assert set(files(tmp_path)) == {"_epochs/writer-1.json"}
+
+def test_however_many_epochs_there_is_one_record_of_a_writer(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    for number in range(1, 21):
+        sink.write_epoch(epoch_id(number), with_times(number))
+        sink.write_epoch(epoch_id(number, writer="w-1"), with_times(number))
+    assert sorted(path.name for path in (tmp_path / "_epochs").iterdir()) == ["w-1.last.json", "writer.last.json"]
+
+
+def marked(folder: Path, writer: str, number: int) -> None:
+    """An epoch as the code before wrote it: its file, and a marker of its own."""
+    (folder / "event_date=1970-01-01").mkdir(parents=True, exist_ok=True)
+    (folder / "_epochs").mkdir(exist_ok=True)
+    pq.write_table(with_times(number).events, folder / f"event_date=1970-01-01/{writer}-{number}.parquet")
+    content = {"writer": writer, "epoch": number, "plan": f"plan-{number}", "watermark_ms": 5, "rows": 1, "files": []}
+    (folder / f"_epochs/{writer}-{number}.json").write_text(json.dumps(content))
+
+
+def test_a_lake_of_the_code_before_is_understood_and_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionize.connectors.lake.records._REMOVED_MAX", 5)
+    for number in range(1, 13):
+        marked(tmp_path, "w", number)
+    marked(tmp_path, "w-1", 7)
+    before = files(tmp_path)
+    sink = ParquetLakeSink(tmp_path)
+    assert [sink.last_epoch(writer) for writer in ("w", "w-1", "v")] == [12, 7, 0]
+    sink.write_epoch(epoch_id(12, writer="w"), with_times(9))
+    sink.write_epoch(epoch_id(4, writer="w"), with_times(9))
+    with pytest.raises(StateError, match="another plan"):
+        sink.write_epoch(epoch_id(12, writer="w", plan="other"), with_times(9))
+    assert files(tmp_path) == before
+    for number, left in ((13, 7), (14, 2), (15, 0), (16, 0)):
+        sink.write_epoch(epoch_id(number, writer="w"), with_times(number))
+        assert len(list((tmp_path / "_epochs").glob("w-[0-9]*.json"))) == left + 1
+        assert ParquetLakeSink(tmp_path).last_epoch("w") == number
+    assert sorted(path.name for path in (tmp_path / "_epochs").iterdir()) == ["w-1-7.json", "w.last.json"]
+    assert len(list(tmp_path.glob("event_date=*/w-[0-9]*.parquet"))) == 17
+
+
+def test_an_epoch_that_was_cut_off_and_is_planned_anew_leaves_no_rows_of_the_first_plan(tmp_path: Path) -> None:
+    sink = ParquetLakeSink(tmp_path)
+    sink.write_epoch(epoch_id(1), with_times(0))
+    sink.write_epoch(epoch_id(3, writer="writer-2"), with_times(0))
+    record = tmp_path / "_epochs/writer.last.json"
+    as_it_was = record.read_bytes()
+    sink.write_epoch(epoch_id(2), with_times(0, DAY_MS, 2 * DAY_MS))
+    record.write_bytes(as_it_was)  # as when the process died just before the record
+    (tmp_path / "event_date=1970-01-03/.writer-2.parquet.unfinished").write_bytes(b"half")
+
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(2, plan="with what is left"), with_times(DAY_MS))
+
+    assert {path for path in files(tmp_path) if "event_date" in path} == {
+        "event_date=1970-01-01/writer-1.parquet",
+        "event_date=1970-01-01/writer-2-3.parquet",
+        "event_date=1970-01-02/writer-2.parquet",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"writer": "writer"}'])
+def test_a_record_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), with_times(0))
+    (tmp_path / "_epochs/writer.last.json").write_bytes(content)
+    with pytest.raises(StateError, match=r"writer\.last\.json"):
+        ParquetLakeSink(tmp_path).last_epoch("writer")
 
 
 def test_encoded_columns_are_stored_as_their_values(tmp_path: Path) -> None:
@@ -138,7 +207,7 @@ def test_a_file_that_may_not_grow_any_more_leaves_nothing_half_done(tmp_path: Pa
     assert files(tmp_path) == {}
 
     sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
-    assert set(files(tmp_path)) == {"_epochs/writer-1.json", "event_date=1970-01-01/writer-1.parquet"}
+    assert set(files(tmp_path)) == {"_epochs/writer.last.json", "event_date=1970-01-01/writer-1.parquet"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
@@ -155,7 +224,7 @@ def test_a_disk_that_is_full_or_fails_is_worth_waiting_for(
             sink.write_epoch(epoch_id(1), epoch_rows(1))
     assert files(tmp_path) == {}
     sink.write_epoch(epoch_id(1), epoch_rows(1))
-    assert "_epochs/writer-1.json" in files(tmp_path)
+    assert "_epochs/writer.last.json" in files(tmp_path)
 
 
 def test_a_place_that_cannot_be_a_folder(tmp_path: Path) -> None:

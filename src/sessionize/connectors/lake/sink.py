@@ -1,14 +1,13 @@
 """Accepted events of a stream as plain Parquet files: `event_date=YYYY-MM-DD/<writer>-<epoch>.parquet`.
 
 A file is written beside its place under a name that no reader looks at, synced, and renamed, so nobody ever sees half
-of one. Its name says which epoch it holds: repeating an epoch replaces the files by the same files. The epoch's marker
-in `_epochs` comes last and lists the files; an epoch is there when its marker is. One writer's files are written by
-one process at a time, other writers' may be written beside it.
+of one. Its name says which epoch it holds: repeating an epoch replaces the files by the same files. The writer's record
+comes last (records.py); an epoch is there when the record says so. One writer's files are written by one process at a
+time, other writers' may be written beside it.
 """
 
 import contextlib
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sessionize.connectors.lake.records import Records
 from sessionize.durable import may_pass, replacing, sync_folder
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import EVENT_TIME
 
-EPOCHS_FOLDER = "_epochs"
 EVENT_DATE = "event_date"
 
 _DAY_MS = 86_400_000
@@ -43,56 +42,54 @@ class ParquetLakeSink:
     def __init__(self, folder: Path | str = "data/lake") -> None:
         self._folder = Path(folder)
         with _storage(self._folder):
-            (self._folder / EPOCHS_FOLDER).mkdir(parents=True, exist_ok=True)
+            self._records = Records(self._folder)
+        self._looked_after: set[str] = set()  # writers of whom no file of an epoch that was cut off is left
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
-        """One file for each date that has events, then the marker.
+        """One file for each date that has events, then the record.
 
         Errors: StateError when the epoch is there from another plan; those of the class.
         """
         _check_name(epoch.writer)
-        marker = self._folder / EPOCHS_FOLDER / f"{epoch.writer}-{epoch.number}.json"
         with _storage(self._folder):
-            if self._is_there(epoch, marker):
+            last = self._records.last(epoch.writer)
+            if epoch.number <= last.number:
+                self._check_plan(epoch, last)
                 return
             files = [self._write(f"{EVENT_DATE}={day}", epoch, its) for day, its in _by_date(rows.events)]
-            content = {
-                "writer": epoch.writer,
-                "epoch": epoch.number,
-                "plan": epoch.plan,
-                "watermark_ms": rows.watermark_ms,
-                "rows": rows.events.num_rows,
-                "files": files,
-            }
-            _put(marker, (json.dumps(content, indent=1) + "\n").encode())
+            self._remove_cut_off(epoch.writer, last.number, {each["file"] for each in files})
+            self._records.put(epoch, watermark_ms=rows.watermark_ms, rows=rows.events.num_rows, files=files)
 
     def last_epoch(self, writer: str) -> int:
-        """The highest number among the writer's markers. Errors: those of the class."""
+        """The writer's last epoch. Errors: those of the class."""
         _check_name(writer)
-        # another writer's name may begin with this one's: what is between its end and the suffix has to be a number
-        marker = re.compile(rf"{writer}-([0-9]+)\.json")
-        with _storage(self._folder), os.scandir(self._folder / EPOCHS_FOLDER) as markers:
-            found = [marker.fullmatch(entry.name) for entry in markers]
-        return max((int(match[1]) for match in found if match), default=0)
+        with _storage(self._folder):
+            return self._records.last(writer).number
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _is_there(self, epoch: EpochId, marker: Path) -> bool:
-        try:
-            known = json.loads(marker.read_bytes())
-        except FileNotFoundError:
-            return False
-        except ValueError as error:
-            raise StateError("an epoch's marker cannot be read", detail=f"{marker}: {error}") from error
-        if known.get("plan") != epoch.plan:
+    def _check_plan(self, epoch: EpochId, last: EpochId) -> None:
+        if epoch.number == last.number and epoch.plan != last.plan:
             raise StateError(
                 "the lake has this epoch from another plan",
-                detail=f"{marker}: {known.get('plan')}, now it is {epoch.plan}",
+                detail=f"{self._folder}, epoch {epoch.number} of {epoch.writer}: {last.plan}, now it is {epoch.plan}",
                 hint="two engines run under one name, or the state was removed and the lake was not; "
                 "give this one another name, or its state back",
             )
-        return True
+
+    def _remove_cut_off(self, writer: str, done: int, written: set[str]) -> None:
+        """An epoch that was cut off may have been planned anew, and have no events of some dates any more."""
+        if writer in self._looked_after:
+            return
+        name = re.compile(rf"\.?{writer}-([0-9]+)\.parquet(?:\.unfinished)?")
+        for folder in self._folder.glob(f"{EVENT_DATE}=*"):
+            with os.scandir(folder) as entries:
+                found = [(entry.name, match) for entry in entries if (match := name.fullmatch(entry.name))]
+            for file, match in found:
+                if int(match[1]) > done and f"{folder.name}/{file}" not in written:
+                    (folder / file).unlink(missing_ok=True)
+        self._looked_after.add(writer)
 
     def _write(self, partition: str, epoch: EpochId, rows: pa.Table) -> dict[str, Any]:
         """The file's entry in the marker."""
@@ -142,11 +139,6 @@ def _plain(rows: pa.Table) -> pa.Table:
     fields = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in rows.schema]
     columns = [pc.cast(column, f.type) for column, f in zip(rows.columns, fields, strict=True)]
     return pa.table(columns, schema=pa.schema(fields))
-
-
-def _put(path: Path, content: bytes) -> None:
-    with replacing(path) as unfinished:
-        unfinished.write_bytes(content)
 
 
 @contextlib.contextmanager
