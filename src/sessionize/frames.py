@@ -57,6 +57,7 @@ def sessions(
     Errors: InputError for a missing column, or for users, times or values that an event cannot have; ConfigError for
     options that can't be meant. Source: docs/spec/sessions.md.
     """
+    col.check_user_name(user)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
     native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
     policy = Policy.of(

@@ -219,3 +219,12 @@ def test_what_no_event_can_have_is_named_with_its_row_and_column(change, says):
     if "paid" not in change:
         with pytest.raises(InputError, match=says):
             sessionize.label(pa.table({**DATA, **change}), user="uid", time="at")
+
+
+@pytest.mark.parametrize("name", ["session_id", "event_count", "Entry_Page", "revision"])
+def test_a_user_column_is_not_called_like_one_of_ours(name):
+    frame = pd.DataFrame({name: ["a"], "at": [T0]})
+    with pytest.raises(ConfigError, match="two columns of a table would have the same name"):
+        sessionize.sessions(frame, user=name, time="at")
+    labelled = sessionize.label(frame, user=name, time="at", column="ours")  # nothing of the frame is lost here
+    assert (labelled[name].tolist(), labelled["ours"].tolist()) == (["a"], [f"a_{T0}"])

@@ -52,6 +52,11 @@ class FilePlan:
     now_ms: int | None = None
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        """Errors: ConfigError for a user column that is called like one of ours."""
+        labels = self.what == "labels"
+        col.check_user_name(self.dialect.user_name, sessions=not labels, events=labels)
+
     def lines(self) -> list[tuple[str, str]]:
         """The plan in words, for people."""
         return [

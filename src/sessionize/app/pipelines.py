@@ -128,5 +128,10 @@ class PipelineRun:
 
 
 def plan_pipeline(config: PipelineConfig, *, now_ms: int | None = None) -> PipelinePlan:
-    """Plan a run; the present is the system's clock unless given."""
+    """Plan a run; the present is the system's clock unless given.
+
+    Errors: ConfigError for a user column that is called like one of ours.
+    """
+    keeps_events = config.output.kind == "iceberg" and config.output.events
+    col.check_user_name(config.dialect().user_name, events=keeps_events)
     return PipelinePlan(config, time.time_ns() // 1_000_000 if now_ms is None else now_ms)

@@ -25,6 +25,7 @@ from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
 from sessionize.ports import EpochSink
+from sessionize.session.columns import check_user_name
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
@@ -90,6 +91,7 @@ def open_stream(
     clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
     stopping is set meanwhile.
     """
+    check_user_name(config.dialect().user_name, events=config.output.events)
     writer, tempo, input_name = writer_name(config), tempo_of(config), name_of_input(config)
     read = _RecordsRead()
     outages = Outages(

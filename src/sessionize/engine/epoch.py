@@ -9,13 +9,11 @@ import pyarrow.compute as pc
 from sessionize.engine.alignment import Columns
 from sessionize.engine.checkpoint_format import RECORDS, Plan
 from sessionize.engine.lateness import Watermarks
-from sessionize.engine.outputs import named_as_input
+from sessionize.engine.outputs import named_as_input, with_room
 from sessionize.engine.totals import Totals
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
 from sessionize.session import columns as col
-
-PROCESSING_TIME = "processing_time"
 
 
 @dataclass(slots=True)
@@ -105,6 +103,7 @@ def event_rows(tables: list[pa.Table], user_name: str) -> pa.Table:
 def enriched_rows(events: pa.Table, sessionizer: Sessionizer, *, now_ms: int) -> pa.Table:
     """The events pushed since the last epoch, each with its session so far and the moment of processing."""
     ids = sessionizer.pushed_session_ids()
+    events = with_room(events, (col.SESSION_ID, col.PROCESSING_TIME))
     return events.append_column(col.SESSION_ID, ids).append_column(
-        PROCESSING_TIME, pa.array(np.full(events.num_rows, now_ms, np.int64))
+        col.PROCESSING_TIME, pa.array(np.full(events.num_rows, now_ms, np.int64))
     )

@@ -4,14 +4,11 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize.engine.batch import Job, grouped_by_user, read, refuse_if_nothing_is_usable
-from sessionize.engine.outputs import Outputs, named_as_input
+from sessionize.engine.outputs import Outputs, named_as_input, with_room
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.kernel.labels import label_events
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
-
-# What an input's own field of that name is called in the output.
-INPUT_SESSION_ID = "input_session_id"
 
 
 def run_label(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Totals:
@@ -40,8 +37,7 @@ def _label(group: list[pa.Table], sink: Sink, job: Job, totals: Totals, progress
     totals.settled += len(ids) - ids.null_count - int(np.count_nonzero(labels.duplicate))
     at = 0
     for table in group:
-        named = named_as_input(table, job.user_name)
-        names = [INPUT_SESSION_ID if name == col.SESSION_ID else name for name in named.column_names]
-        sink.write(named.rename_columns(names).append_column(col.SESSION_ID, ids.slice(at, table.num_rows)))
+        named = with_room(named_as_input(table, job.user_name), [col.SESSION_ID])
+        sink.write(named.append_column(col.SESSION_ID, ids.slice(at, table.num_rows)))
         at += table.num_rows
         progress("write", table.num_rows, totals)

@@ -1,6 +1,6 @@
 """Where a run's rows go, and how they become visible: each sink whole or not at all, in a fixed order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,3 +60,18 @@ def keep(sink: Sink | None, events: pa.Table, user_name: str) -> None:
 def named_as_input(events: pa.Table, user_name: str) -> pa.Table:
     """The events with the user column called what the input calls it."""
     return events.rename_columns([user_name if name == col.USER else name for name in events.column_names])
+
+
+def with_room(events: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The events without columns of these names: fields of the input that are called so get "input_" before it."""
+    taken = set(events.column_names)
+    if taken.isdisjoint(names):
+        return events
+    renamed = []
+    for name in events.column_names:
+        new = name
+        while new in names or (new != name and new in taken):
+            new = f"input_{new}"
+        renamed.append(new)
+        taken.add(new)
+    return events.rename_columns(renamed)

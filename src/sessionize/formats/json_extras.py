@@ -24,7 +24,6 @@ _Scalar = str | int | float | bool | None
 _Fields = dict[str, msgspec.Raw]
 
 _ABSENT = msgspec.Raw()
-_RESERVED = frozenset(name.casefold() for name in EVENT_TYPES)
 _NESTED = (b"{", b"[")
 # Of names: what a typed decoder cannot be made for, nor SQL ask for without trouble.
 _UNUSABLE = re.compile(r'["\\\x00-\x1f]')
@@ -43,11 +42,25 @@ class _Piece:
 class Extras:
     """Gathers the unmapped fields of the records of a batch."""
 
-    __slots__ = ("_as_text", "_decoder", "_fields", "_hopeless", "_mapped", "_pieces", "_places", "_scalar", "_slots")
+    __slots__ = (
+        "_as_text",
+        "_decoder",
+        "_fields",
+        "_hopeless",
+        "_mapped",
+        "_pieces",
+        "_places",
+        "_reserved",
+        "_scalar",
+        "_slots",
+    )
 
-    def __init__(self, mapped: frozenset[str]) -> None:
-        """mapped: the top-level fields that have a canonical column themselves."""
+    def __init__(self, mapped: frozenset[str], *, user_name: str) -> None:
+        """mapped: the top-level fields that have a canonical column themselves. user_name: what outputs call the user;
+        another field of that name can be no column.
+        """
         self._mapped = mapped
+        self._reserved = frozenset(name.casefold() for name in (*EVENT_TYPES, user_name))
         self._as_text: dict[str, bool] = {}  # what is known: field name -> whether it may be anything but a scalar
         self._places: dict[str, str] = {}  # field name -> attribute of the typed decoder's records
         self._hopeless = False  # too many names, or names that differ only in case
@@ -109,7 +122,7 @@ class Extras:
             for name, raw in fields.items():
                 if name in self._mapped or self._as_text.get(name) or _UNUSABLE.search(name):
                     continue  # a piece with an unusable name is taken field by field
-                self._as_text[name] = not (name and name.casefold() not in _RESERVED) or isinstance(
+                self._as_text[name] = not (name and name.casefold() not in self._reserved) or isinstance(
                     self._value(bytes(raw)), bytes
                 )
         folded = {name.casefold() for name in self._as_text}
@@ -144,14 +157,14 @@ class Extras:
         texts: list[bytes | None] = list(map(bytes, raws))
         array = pa.array(texts, pa.string())
         first = pc.utf8_slice_codeunits(array, 0, 1)
-        if name and name.casefold() not in _RESERVED:
+        if name and name.casefold() not in self._reserved:
             stays = pc.is_in(first, pa.array(["{", "["]))
         else:
             stays = pc.invert(pc.is_in(first, pa.array(["n", ""])))  # null or absent
         values: list[Any] = [None] * len(raws)
         for row in np.flatnonzero(pc.invert(stays).to_numpy(zero_copy_only=False)):
             raw = texts[row]
-            if raw and name and name.casefold() not in _RESERVED:
+            if raw and name and name.casefold() not in self._reserved:
                 value = self._value(raw)
                 values[row] = value.decode() if isinstance(value, bytes) else value
         return pc.if_else(stays, array, None), values
@@ -179,7 +192,7 @@ class Extras:
     def _has_slot(self, name: str) -> bool:
         """Whether this name is a column of this batch, which it becomes if it can."""
         folded = name.casefold()
-        if not name or folded in _RESERVED or _UNUSABLE.search(name):
+        if not name or folded in self._reserved or _UNUSABLE.search(name):
             return False
         if folded not in self._slots and len(self._slots) < EXTRA_COLUMNS_MAX:
             self._slots[folded] = name

@@ -66,7 +66,7 @@ class JsonLines:
         self.columns = dialect.columns_for(columns)
         self.row_count = 0
         self._shape = RecordShape(dialect, self.columns)
-        self._extras = Extras(self._shape.top_level) if extras else None
+        self._extras = Extras(self._shape.top_level, user_name=dialect.user_name) if extras else None
         self.latest_ms = latest_ms
         self._line_bytes_max = line_bytes_max
         self._time_format = dialect.time_format

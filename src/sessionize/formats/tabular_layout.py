@@ -44,8 +44,10 @@ class Layout:
                 raise _missing(schema, dialect, column, source)
             for path in paths[column]:
                 _check(schema, path, column, source)
-        kept, rest = _extras(schema, {p[0] for ps in paths.values() for p in ps if len(p) == 1}) if extras else ((), ())
-        return cls(wanted, paths, kept, rest)
+        if not extras:
+            return cls(wanted, paths)
+        mapped = {p[0] for ps in paths.values() for p in ps if len(p) == 1}
+        return cls(wanted, paths, *_extras(schema, mapped, dialect.user_name))
 
     @property
     def read(self) -> list[str]:
@@ -97,9 +99,9 @@ def _check(schema: pa.Schema, path: Path, column: str, source: str) -> None:
         )
 
 
-def _extras(schema: pa.Schema, mapped: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _extras(schema: pa.Schema, mapped: set[str], user_name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Unmapped top-level columns: those to keep as columns, and those that go into `properties`."""
-    taken = {name.casefold() for name in EVENT_TYPES}
+    taken = {name.casefold() for name in (*EVENT_TYPES, user_name)}
     kept: list[str] = []
     rest: list[str] = []
     for field in schema:

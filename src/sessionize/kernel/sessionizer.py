@@ -57,8 +57,8 @@ class Sessionizer:
     """Turns events into sessions, incrementally. Not thread-safe: one per shard of users.
 
     policy, rules: what a session is. columns: which session columns to make (default: all). user_name: what the user
-    column of the sessions is called. track_changes: keep account of what `changes` will ask for (a batch run has no
-    use for it).
+    column of the sessions is called, not like another one of them. track_changes: keep account of what `changes` will
+    ask for (a batch run has no use for it).
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Sessionizer:
         user_name: str = col.USER,
         track_changes: bool = False,
     ) -> None:
+        col.check_user_name(user_name)
         self.policy = policy or Policy()
         self.rules = rules or Rules()
         self.columns = columns or col.SessionColumns()

@@ -62,6 +62,10 @@ SESSION_DATE = "session_date"
 USER_HASH_BUCKET = "user_hash_bucket"
 # Of stored sessions alone: how often reconciling has replaced the session, 0 as it was first written.
 REVISION = "revision"
+# Of stored events alone: the UTC date of the event.
+EVENT_DATE = "event_date"
+# Of events that go out with their sessions so far: when that was.
+PROCESSING_TIME = "processing_time"
 
 BUCKET_COUNT = 100
 
@@ -95,6 +99,24 @@ SESSION_TYPES: dict[str, pa.DataType] = {
     USER_HASH_BUCKET: pa.int32(),
 }
 SESSION_COLUMNS: tuple[str, ...] = tuple(SESSION_TYPES)
+
+
+_BESIDE_SESSIONS = frozenset(SESSION_TYPES) - {USER} | {REVISION}
+_BESIDE_EVENTS = frozenset(EVENT_TYPES) - {USER} | {SESSION_ID, EVENT_DATE, USER_HASH_BUCKET, PROCESSING_TIME}
+
+
+def check_user_name(user_name: str, *, sessions: bool = True, events: bool = False) -> None:
+    """Errors: ConfigError when the user column is called like another column beside which it is written.
+
+    Upper and lower case are the same, as they are in tables. sessions, events: what is written.
+    """
+    others = (_BESIDE_SESSIONS if sessions else frozenset()) | (_BESIDE_EVENTS if events else frozenset())
+    if user_name.casefold() in others:
+        raise ConfigError(
+            "two columns of a table would have the same name",
+            detail=f"column {user_name!r} holds the user",
+            hint="rename the input's user column",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import (
     BUCKET_COUNT,
     END_REASON,
+    EVENT_DATE,
     EVENT_TIME,
     EVENT_TYPES,
     REJECTED_SCHEMA,
@@ -52,7 +53,6 @@ USER_SESSIONS = "user_sessions"
 EVENTS = "events"
 LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
-EVENT_DATE = "event_date"
 
 _DAY_MS = 86_400_000
 

@@ -138,13 +138,7 @@ def books() -> tuple[TableShape, TableShape]:
 
 def check_names(user_name: str) -> None:
     """Errors: ConfigError when a column of the store cannot be called that beside the others."""
-    others = {*col.SESSION_TYPES, *col.EVENT_TYPES, col.REVISION} - {col.USER}
-    if user_name.lower() in others:
-        raise ConfigError(
-            "the user column's name is the name of another column",
-            detail=f"user column {user_name!r}",
-            hint="call the user otherwise in the input's dialect",
-        )
+    col.check_user_name(user_name, events=True)
     if not 0 < len(user_name.encode()) <= NAME_BYTES_MAX or "\0" in user_name:
         raise ConfigError(
             "the user column's name cannot be a column of the store",
