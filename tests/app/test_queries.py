@@ -116,8 +116,30 @@ def test_another_database(tmp_path: Path) -> None:
 
     assert run_query(tmp_path, 'SELECT user FROM "user-sessions"', database="analytics").num_rows == 1
     assert run_query(tmp_path, 'FROM analytics."user-sessions"', database="analytics").num_rows == 1
-    with pytest.raises(ConfigError, match="no tables"):
+    assert run_query(tmp_path, 'FROM "user-sessions"').num_rows == 1  # the only one of that name
+    with pytest.raises(ConfigError, match="tables: user-sessions"):
         run_query(tmp_path, "FROM user_sessions")
+
+
+def test_tables_of_several_databases(own_home: Path) -> None:
+    """By database and name always; by name alone where one has it, or where the database is given."""
+    catalog = open_catalog(own_home)
+    for table in ("user_sessions", "visits"):
+        sink = IcebergSink(catalog, user_sessions("uuid"), database="mine", table=table)
+        sink.write(pa.table({"uuid": ["zoe"]}))
+        sink.commit()
+    assert rows(own_home, "SELECT count(*) FROM mine.user_sessions") == [(1,)]
+    assert rows(own_home, "SELECT count(*) FROM sessions.user_sessions_partitioned") == [(3,)]
+    assert rows(own_home, "SELECT a.uuid FROM visits a JOIN mine.user_sessions b USING (uuid)") == [("zoe",)]
+    assert rows(own_home, "SELECT count(*) FROM events") == [(2,)]
+    assert {name for (name,) in rows(own_home, "SHOW TABLES")} == {"events", "rejected_events", "visits"}
+    with pytest.raises(ConfigError) as caught:
+        run_query(own_home, "FROM user_sessions")
+    assert "mine.user_sessions, visits, events" in str(caught.value)
+    assert "sessions.user_sessions" in str(caught.value)
+    for database, count in (("mine", 1), ("sessions", 3)):
+        found = run_query(own_home, "SELECT count(*) AS n FROM user_sessions", database=database)
+        assert found["n"].to_pylist() == [count]
 
 
 def test_a_query_sees_what_is_committed_and_nothing_else(own_home: Path) -> None:

@@ -283,7 +283,7 @@ def test_the_demo(sessionize):
 def test_an_interrupted_demo_says_so(tmp_path):
     command = [Path(sys.executable).with_name("sessionize"), "demo", "--events", "5000000"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        made = tmp_path / "sessionize-data" / "demo" / "clickstream.ndjson"
+        made = tmp_path / "sessionize-demo" / "clickstream.ndjson"
         while process.poll() is None and not any(made.parent.glob("*clickstream*")):
             pass  # until it is being made
         process.send_signal(signal.SIGINT)
@@ -298,3 +298,37 @@ def test_version_and_help(sessionize):
     for command in ("run", "batch", "label", "produce", "query", "explain", "pruning", "init", "demo"):
         assert command in sessionize("--help").out
         assert sessionize(command, "--help").out
+
+
+def test_homes_of_several_pipelines_are_kept_apart_and_listed(sessionize, tmp_path):
+    write(tmp_path / "in.ndjson", [clickstream("ann", 0)])
+    sessionize("run", "batch_file_processor", "--input", "in.ndjson")
+    assert sessionize("query", "SELECT uuid FROM user_sessions", "--json").rows == [{"uuid": "ann"}]
+    sessionize("batch", "in.ndjson", "-o", "iceberg:mine.s")
+    told = sessionize("query", "FROM user_sessions", code=2).err
+    assert "--home sessionize-data/batch_file_processor or --home sessionize-data/mine" in told
+    assert sessionize("query", "SELECT uuid FROM s", "--home", "sessionize-data/mine", "--json").rows == [
+        {"uuid": "ann"}
+    ]
+    named = sessionize("query", "SELECT uuid FROM user_sessions", "--pipeline", "batch_file_processor", "--json")
+    assert named.rows == [{"uuid": "ann"}]
+
+
+def test_a_table_of_batch_is_found_at_once(sessionize, tmp_path):
+    write(tmp_path / "in.ndjson", [clickstream("ann", 0)])
+    done = sessionize("batch", "in.ndjson", "-o", "iceberg:mine.s", "--json").json
+    assert done["output"] == "mine.s in sessionize-data/mine"
+    for name in ("s", "mine.s"):
+        assert sessionize("query", f"SELECT uuid FROM {name}", "--json").rows == [{"uuid": "ann"}]
+    assert "tables: s" in sessionize("query", "FROM user_sessions", code=2).err
+    assert sessionize("maintain", "--dry-run", "--json").json["tables"][0]["table"] == "s"
+
+
+def test_reconcile_finds_home_and_pipeline_by_the_tables(sessionize, tmp_path):
+    """The tables say which preset made them, and by which rules."""
+    write(tmp_path / "in.ndjson", [clickstream("ann", 0), clickstream("ann", 20)])
+    sessionize("run", "batch_file_processor", "--input", "in.ndjson", "--set", "rules.gap=10m")
+    done = sessionize("reconcile", "--json")
+    assert done.json["added"] == 0
+    assert "rules.gap: 10m there, 30m here" in done.err
+    assert sessionize("query", "SELECT count(*) AS n FROM user_sessions", "--json").rows == [{"n": 2}]

@@ -40,7 +40,7 @@ def test_what_produce_sends_becomes_sessions_by_the_command(tmp_path: Path, kafk
     topic = produced(tmp_path, kafka)
     where = ("--kafka-servers", kafka.servers, "--kafka-topic", topic)
     done(tmp_path, "run", "kafka_stream", *where, "--once", "--set", "rules.gap=30s", "--set", "rules.lateness=5s")
-    home = tmp_path / "sessionize-data"
+    home = tmp_path / "sessionize-data" / "kafka_stream"
     counted = run_query(home, "SELECT sum(event_count) AS events, count(*) AS sessions FROM user_sessions").to_pylist()
     late = run_query(home, "SELECT count(*) AS n FROM late_events").to_pylist()[0]["n"]
     assert counted[0]["events"] + late == 400

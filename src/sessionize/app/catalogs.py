@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.homes import check_home, only_home
 from sessionize.app.missing import needing
+from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Catalog, CatalogSettings
@@ -52,15 +54,37 @@ def has_local_catalog(config: PipelineConfig) -> bool:
     return config.output.catalog.kind == "sqlite"
 
 
-def tables_place(pipeline: str | None, home: Path | None, database: str | None, *, otherwise: Path) -> TablesPlace:
-    """Where to look: what is given, else what the pipeline (a preset or a file) says, else the home `otherwise`.
+def tables_place(pipeline: str | None, home: Path | None, database: str | None) -> TablesPlace:
+    """Where to look: what is given, else what the pipeline (a preset or a file) says, else the only home that there is
+    and the database in it.
 
-    Errors: ConfigError.
+    Errors: ConfigError, which lists what there is where more than one is meant.
     """
     if pipeline is None:
-        return TablesPlace(home or otherwise, database or DATABASE)
+        found = home or only_home()
+        check_home(found)
+        return TablesPlace(found, database or _only_database(found))
     config = load_pipeline(pipeline)
-    return TablesPlace(home or config.home, database or config.output.database, catalog_settings_of(config))
+    found = home or config.home
+    if has_local_catalog(config):
+        check_home(found)
+    return TablesPlace(found, database or config.output.database, catalog_settings_of(config))
+
+
+def _only_database(home: Path) -> str:
+    """The usual one where it is there, else the only one."""
+    with needing("iceberg", "tables"):
+        from sessionize.connectors.iceberg import database_names, open_catalog
+    found = database_names(open_catalog(home, create=False))
+    if DATABASE in found or not found:
+        return DATABASE
+    if len(found) > 1:
+        raise ConfigError(
+            "there is more than one database with tables",
+            detail=f"in {home}: {', '.join(found)}",
+            hint=f"say which: {' or '.join(f'--iceberg-database {name}' for name in found)}",
+        )
+    return found[0]
 
 
 def _with_secrets_named(settings: Iterable[str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from sessionize.app.config_section import Section, key
 from sessionize.app.config_sections import InputSection, OutputSection, RulesSection, RunSection
 from sessionize.app.config_streams import StreamSection
 from sessionize.app.config_types import refuse
+from sessionize.app.homes import home_of_pipeline
 from sessionize.app.layers import MODES, KeyPath, environment_layer, file_layer, lay_over, option_layer
 from sessionize.app.options import format_value
 from sessionize.app.presets import preset_names, preset_text
@@ -231,6 +232,8 @@ class PipelineConfig(Section):
     @property
     def home(self) -> Path:
         """The folder for tables, catalog and state."""
+        if self.run.home is None:
+            return home_of_pipeline(self.name, self.stream.writer)
         return Path(self.run.home).expanduser()
 
     def origin_of(self, dotted: str) -> str:
@@ -273,7 +276,9 @@ def load_pipeline(
 
 def explain_config(config: PipelineConfig) -> list[tuple[str, str, str]]:
     """Every effective value as (dotted key, value written as TOML, where it came from)."""
-    leaves = _leaves(config.as_dict(), "")
+    tree = config.as_dict()
+    tree["run"].setdefault("home", str(config.home))
+    leaves = _leaves(tree, "")
     return [(name, format_value(value), config.origin_of(name)) for name, value in leaves]
 
 

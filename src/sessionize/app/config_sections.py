@@ -331,9 +331,9 @@ class RunSection(Section):
         "Process what is there, finish every session, and end; inputs that end by themselves always do.",
         example=True,
     )
-    home: kinds.Text = key(
-        "./sessionize-data",
-        "Folder for tables, catalog and state; ~ is your home.",
+    home: kinds.Text | None = key(
+        None,
+        "Folder for tables, catalog and state; ./sessionize-data/<name of the pipeline> when left out.",
         example="~/sessionize-data",
     )
     memory: kinds.Size = key("1GB", "How much memory to use, about, before spilling to disk.", example="500MB")

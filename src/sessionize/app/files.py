@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sessionize.app.homes import home_of_table
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
@@ -33,7 +34,8 @@ class FilePlan:
     """A run over files, before anything is read.
 
     what: "sessions" or "labels". output: a file by its ending, or iceberg:database.table. columns: the session columns
-    to make, None for all that the input can fill. rejects: a file for the records that could not be used, None to count
+    to make, None for all that the input can fill. home: where an Iceberg table goes, None for a home called after its
+    database. rejects: a file for the records that could not be used, None to count
     them only. memory_bytes_max: None for the engine's own limit. max_future_ms, now_ms: events later than now +
     max_future are rejected; None accepts any time.
     """
@@ -44,7 +46,7 @@ class FilePlan:
     dialect: Dialect
     policy: Policy
     rules: Rules
-    home: Path
+    home: Path | None = None
     columns: tuple[str, ...] | None = None
     rejects: Path | None = None
     memory_bytes_max: int | None = None
@@ -63,9 +65,16 @@ class FilePlan:
             ("input", ", ".join(self.inputs)),
             ("records", self.dialect.name),
             ("rules", self.policy.describe()),
-            ("output", self.output),
+            ("output", self.where()),
             ("rejected records", str(self.rejects) if self.rejects is not None else "counted only"),
         ]
+
+    def where(self) -> str:
+        """Where the rows go, in words. Errors: ConfigError."""
+        if not self.output.startswith(ICEBERG_PREFIX):
+            return self.output
+        database, table = self._table()
+        return f"{database}.{table} in {self._home(database, table)}"
 
     def open(self) -> "FileRun":
         """Look at the input and open the outputs. Errors: ConfigError, InputError, OutputError."""
@@ -126,13 +135,7 @@ class FilePlan:
         from sessionize.connectors.iceberg import events as event_layout
         from sessionize.session.spec import SessionSpec
 
-        database, _, table = self.output.removeprefix(ICEBERG_PREFIX).partition(".")
-        if not database or not table:
-            raise ConfigError(
-                "an Iceberg output needs a database and a table",
-                detail=self.output,
-                hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
-            )
+        database, table = self._table()
         layout = user_sessions(user_name) if self.what == "sessions" else event_layout(user_name)
         spec = SessionSpec.of(
             self.policy,
@@ -149,8 +152,22 @@ class FilePlan:
             replacing="--overwrite",
             overwrite=self.overwrite,
         )
-        catalog = open_catalog(self.home)
+        catalog = open_catalog(self._home(database, table))
         return IcebergSink(catalog, layout, table=table, database=database, overwrite=self.overwrite, owner=owner)
+
+    def _table(self) -> tuple[str, str]:
+        """Database and table of an Iceberg output."""
+        database, _, table = self.output.removeprefix(ICEBERG_PREFIX).partition(".")
+        if not database or not table:
+            raise ConfigError(
+                "an Iceberg output needs a database and a table",
+                detail=self.output,
+                hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
+            )
+        return database, table
+
+    def _home(self, database: str, table: str) -> Path:
+        return home_of_table(database, table) if self.home is None else self.home
 
 
 @dataclass(frozen=True, slots=True)

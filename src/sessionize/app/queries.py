@@ -5,15 +5,17 @@ door shut. Partitions are pruned by the dataset, so a filter on date or bucket o
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from sessionize.connectors.iceberg import (
-    DATABASE,
     USER_SESSIONS,
     CatalogSettings,
+    database_names,
     load_table,
     open_catalog,
     readable,
@@ -28,38 +30,65 @@ except ModuleNotFoundError as missing:
 
 # Names that mean another table when no table has the name itself.
 _ALIASES = {"user_sessions_partitioned": USER_SESSIONS}
+_MAIN = "main"  # the schema that DuckDB looks in
 _COLUMNS_SHOWN_MAX = 40
 _FILES_GONE = "were they moved or removed?"
 
 
-def run_query(home: Path, sql: str, *, database: str = DATABASE, catalog: CatalogSettings | None = None) -> pa.Table:
-    """The result of one SELECT (also FROM, VALUES, WITH, SHOW, DESCRIBE, SUMMARIZE) over the tables of
-    `database`.
+def run_query(home: Path, sql: str, *, database: str | None = None, catalog: CatalogSettings | None = None) -> pa.Table:
+    """The result of one SELECT (also FROM, VALUES, WITH, SHOW, DESCRIBE, SUMMARIZE) over the tables of a home.
 
-    Tables are known by their name and by `<database>.<name>`, as they are at this moment. catalog: the one that they
-    are in; None: the file in the home. Errors: ConfigError for a home without tables or SQL that cannot be run;
-    InputError for files that can't be read.
+    Every table is known by `<database>.<name>`, as it is at this moment; by its name alone where `database` has it, or
+    else where one database alone has a table of that name. catalog: the one that they are in; None: the file in the
+    home. Errors: ConfigError for a home without tables or SQL that cannot be run; InputError for files that can't be
+    read.
     """
     opened = open_catalog(home, settings=catalog, create=False)
-    names = table_names(opened, database)
+    there = Tables.of({name: table_names(opened, name) for name in database_names(opened)}, database)
     with (
         tempfile.TemporaryDirectory(prefix="sessionize-query-") as spill,
         _closed_database(spill) as connection,
     ):
         _check_statement(connection, sql)
-        schema = _quoted(database)
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        connection.execute(f"USE {schema}")
         columns: dict[str, tuple[str, ...]] = {}
-        for name in _wanted(connection, sql, names):
-            table = readable(load_table(opened, database, name))
-            columns[name] = table.names
-            _add_view(connection, name, table.data, table.names)
-        for alias, name in _ALIASES.items():
-            if name in columns and alias not in names:
-                connection.execute(f"CREATE VIEW {_quoted(alias)} AS FROM {_quoted(name)}")
+        for schema, name in _wanted(connection, sql, there):
+            table = readable(load_table(opened, schema, name))
+            columns[there.shown(schema, name)] = table.names
+            _add_view(connection, schema, name, table.data, table.names)
+            for known_as in (name, *there.aliases(schema, name)):
+                if known_as != name:
+                    connection.execute(_view(schema, known_as, schema, name))
+                if there.shown(schema, name) == name and schema != _MAIN:
+                    connection.execute(_view(_MAIN, known_as, schema, name))
         connection.execute("SET lock_configuration = true")
-        return _result(connection, sql, names, columns)
+        return _result(connection, sql, there, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of a home.
+
+    all: (database, name) of each. alone: name -> database, for those that are known by the name alone.
+    """
+
+    all: tuple[tuple[str, str], ...]
+    alone: dict[str, str]
+
+    @classmethod
+    def of(cls, names: Mapping[str, Sequence[str]], preferred: str | None) -> "Tables":
+        """names: of the tables by database. preferred: whose tables are meant where several have one of a name."""
+        found = tuple((database, name) for database, its in names.items() for name in its)
+        count = Counter(name.lower() for _, name in found)
+        alone = {name: database for database, name in found if count[name.lower()] == 1 or database == preferred}
+        return cls(found, alone)
+
+    def shown(self, database: str, name: str) -> str:
+        """What a table is called: its name where that is enough."""
+        return name if self.alone.get(name) == database else f"{database}.{name}"
+
+    def aliases(self, database: str, name: str) -> list[str]:
+        """What else a table is called, where no other one has the name."""
+        return [alias for alias, of in _ALIASES.items() if of == name and (database, alias) not in self.all]
 
 
 def _closed_database(spill: str) -> duckdb.DuckDBPyConnection:
@@ -94,37 +123,46 @@ def _check_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         )
 
 
-def _wanted(connection: duckdb.DuckDBPyConnection, sql: str, names: list[str]) -> Iterable[str]:
+def _wanted(connection: duckdb.DuckDBPyConnection, sql: str, there: Tables) -> Iterable[tuple[str, str]]:
     """The tables that the query names, or all when it names none that is known (SHOW TABLES, a typo)."""
     try:
         named = {name.lower() for name in connection.get_table_names(sql)}
     except duckdb.Error:
-        return names
+        return there.all
     named |= {table for alias, table in _ALIASES.items() if alias in named}
-    return [name for name in names if name.lower() in named] or names
+    return [(database, name) for database, name in there.all if name.lower() in named] or there.all
 
 
-def _add_view(connection: duckdb.DuckDBPyConnection, name: str, data: object, columns: tuple[str, ...]) -> None:
+def _add_view(
+    connection: duckdb.DuckDBPyConnection, schema: str, name: str, data: object, columns: tuple[str, ...]
+) -> None:
     relation = connection.from_arrow(data)
     renamed = ", ".join(
         f"{_quoted(there)} AS {_quoted(here)}" for there, here in zip(relation.columns, columns, strict=True)
     )
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+    connection.execute(f"USE {_quoted(schema)}")
     relation.project(renamed).create_view(name)
+    connection.execute(f"USE {_MAIN}")
+
+
+def _view(schema: str, name: str, of_schema: str, of: str) -> str:
+    return f"CREATE VIEW {_quoted(schema)}.{_quoted(name)} AS FROM {_quoted(of_schema)}.{_quoted(of)}"
 
 
 def _result(
-    connection: duckdb.DuckDBPyConnection, sql: str, names: list[str], columns: dict[str, tuple[str, ...]]
+    connection: duckdb.DuckDBPyConnection, sql: str, there: Tables, columns: dict[str, tuple[str, ...]]
 ) -> pa.Table:
     try:
         return connection.sql(sql).to_arrow_table()
     except duckdb.PermissionException as error:
         raise ConfigError(
-            "a query can only read the project's tables", detail=_first_line(error), hint=_known_tables(names)
+            "a query can only read the project's tables", detail=_first_line(error), hint=_known_tables(there)
         ) from error
     except duckdb.BinderException as error:
         raise ConfigError("the query cannot be run", detail=str(error), hint=_known_columns(columns)) from error
     except (duckdb.ParserException, duckdb.CatalogException) as error:
-        raise ConfigError("the query cannot be run", detail=str(error), hint=_known_tables(names)) from error
+        raise ConfigError("the query cannot be run", detail=str(error), hint=_known_tables(there)) from error
     except duckdb.IOException as error:
         raise InputError("a table's files cannot be read", detail=str(error), hint=_FILES_GONE) from error
     except duckdb.Error as error:
@@ -134,13 +172,14 @@ def _result(
         raise ConfigError("the query failed", detail=str(error)) from error
 
 
-def _known_tables(names: list[str]) -> str:
+def _known_tables(there: Tables) -> str:
+    names = [there.shown(database, name) for database, name in there.all]
     return f"tables: {', '.join(names)}" if names else "there are no tables yet; run a pipeline first"
 
 
 def _known_columns(columns: dict[str, tuple[str, ...]]) -> str:
     shown = (f"{name} has {', '.join(its[:_COLUMNS_SHOWN_MAX])}" for name, its in columns.items())
-    return "; ".join(shown) or _known_tables([])
+    return "; ".join(shown) or "no table is named in it"
 
 
 def _first_line(error: Exception) -> str:

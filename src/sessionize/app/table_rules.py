@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
+from sessionize.app.files import BATCH, LABEL
+from sessionize.app.missing import needing
+from sessionize.app.presets import preset_names
 from sessionize.errors import ConfigError
 from sessionize.session.spec import SessionSpec, named, told
 
@@ -53,6 +56,44 @@ def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = Non
     if differences:
         warn(f"the tables were made with {named(differences)}, and those of the tables are used: {told(differences)}")
     return config.as_made(spec)
+
+
+def pipeline_of_home(home: Path) -> str | None:
+    """The preset that made the tables of a home; None where they do not say. Errors: ConfigError for several pipelines,
+    for one that is a file of the user's own, and for tables of a command that takes no pipeline.
+    """
+    with needing("iceberg", "tables"):
+        from sessionize.connectors import iceberg
+
+    catalog = iceberg.open_catalog(home, create=False)
+    found: dict[str, str] = {}
+    for database in iceberg.database_names(catalog):
+        for table in iceberg.table_names(catalog, database):
+            name = iceberg.pipeline_of(iceberg.load_table(catalog, database, table))
+            if name is not None:
+                found.setdefault(name, f"{database}.{table}")
+    if not found:
+        return None
+    name, table = next(iter(found.items()))
+    if len(found) > 1:
+        raise ConfigError(
+            "the tables of this home were made by several pipelines",
+            detail=", ".join(f"{table} by {name}" for name, table in found.items()),
+            hint="say which one is meant, by its preset or file",
+        )
+    if name in (BATCH, LABEL):
+        raise ConfigError(
+            f"tables that `{name}` made cannot be worked on further",
+            detail=f"{table} in {home} has no events beside it",
+            hint="run the files by a pipeline: it keeps events and rejected records",
+        )
+    if name not in dict(preset_names()):
+        raise ConfigError(
+            "the tables were made by a pipeline of your own, which has to be given",
+            detail=f"{table} in {home}: {name}",
+            hint=f"name its file, for example {name}.toml",
+        )
+    return name
 
 
 def stored_spec(

@@ -26,7 +26,7 @@ FROM user_sessions GROUP BY 1 ORDER BY 2 DESC""",
 
 def demo(
     events: Annotated[int, typer.Option(min=1_000, help="How many events to make.")] = 1_000_000,
-    home: Annotated[Path, typer.Option(help="Folder for the demo's data and tables.")] = Path("sessionize-data/demo"),
+    home: Annotated[Path, typer.Option(help="Folder for the demo's data and tables.")] = Path("sessionize-demo"),
 ) -> None:
     """A day of made-up clickstream, late and broken records included, to sessions in an Iceberg table."""
     from sessionize.cli import output as out

@@ -64,7 +64,7 @@ def batch(
     columns: Columns = None,
     rejects: Rejects = None,
     memory: Memory = "2GB",
-    home: opt.Home = opt.HOME,
+    home: opt.Home = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
@@ -109,7 +109,7 @@ def label(
     exclude_events: opt.ExcludeEvents = None,
     rejects: Rejects = None,
     memory: Memory = "2GB",
-    home: opt.Home = opt.HOME,
+    home: opt.Home = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
@@ -145,7 +145,7 @@ def _run(
     events: tuple[list[str] | None, list[str] | None, list[str] | None],
     *,
     columns: tuple[str, ...] | None,
-    places: tuple[Path | None, Path],
+    places: tuple[Path | None, Path | None],
     limits: tuple[str, str],
     overwrite: bool,
     dry_run: bool,
@@ -192,9 +192,9 @@ def _run(
         totals = run.run(progress)
     seconds = time.perf_counter() - started
     if as_json:
-        out.print_json({**totals.as_dict(), "output": output, "seconds": round(seconds, 3)})
+        out.print_json({**totals.as_dict(), "output": plan.where(), "seconds": round(seconds, 3)})
     else:
-        out.print_totals(totals, seconds, output)
+        out.print_totals(totals, seconds, plan.where())
         if totals.rejected and run.outputs.rejected is None:
             sys.stderr.write("--rejects FILE keeps the rejected records, with what is wrong with each\n")
     if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:

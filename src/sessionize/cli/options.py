@@ -1,6 +1,5 @@
 """Options that several commands share, each defined once: its name, its help, and how its text is understood."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,17 +14,21 @@ if TYPE_CHECKING:
     from sessionize.session.policy import Policy
 
 DIALECTS = "clickstream, user-events, user_activity, clicks, ecommerce"
-HOME = Path("./sessionize-data")
-
+# Of the commands that write files, and tables when told so.
 Home = Annotated[
-    Path, typer.Option(envvar="SESSIONIZE_HOME", help="Folder for tables, catalog and state.", rich_help_panel="Run")
+    Path | None,
+    typer.Option(
+        envvar="SESSIONIZE_HOME",
+        help="Folder for an Iceberg table; ./sessionize-data/DATABASE when left out.",
+        rich_help_panel="Run",
+    ),
 ]
 # The commands that look at tables: what is left out is as the pipeline says.
 HomeOrNone = Annotated[
     Path | None,
     typer.Option(
         envvar="SESSIONIZE_HOME",
-        help="Folder for tables, catalog and state; that of --pipeline when left out, or ./sessionize-data.",
+        help="Folder for tables, catalog and state; when left out that of --pipeline, or the only one there is.",
         rich_help_panel="Run",
     ),
 ]
@@ -33,7 +36,7 @@ DatabaseOrNone = Annotated[
     str | None,
     typer.Option(
         "--iceberg-database",
-        help="Iceberg database; that of --pipeline when left out, or sessions.",
+        help="Iceberg database; when left out that of --pipeline, or the only one in the home.",
         rich_help_panel="Run",
     ),
 ]
@@ -106,7 +109,7 @@ def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "
     """Where the tables are that a command is to look at. Errors: ConfigError."""
     from sessionize.app.catalogs import tables_place
 
-    return tables_place(pipeline, home, database, otherwise=Path(os.environ.get("SESSIONIZE_HOME") or HOME))
+    return tables_place(pipeline, home, database)
 
 
 def policy_of(

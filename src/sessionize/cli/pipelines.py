@@ -118,13 +118,26 @@ def run(
     _run(load_pipeline(pipeline, overrides=overrides), dry_run=dry_run, as_json=as_json, show=test_mode)
 
 
-def configured(pipeline: str, settings: list[str] | None, home: Path | None) -> "PipelineConfig":
-    """The pipeline with what --set and --home put in place of its keys. Errors: ConfigError."""
+def configured(pipeline: str | None, settings: list[str] | None, home: Path | None) -> "PipelineConfig":
+    """The pipeline with what --set and --home put in place of its keys; without one, the preset that made the tables.
+
+    Errors: ConfigError, also where the tables are several homes', or a pipeline's that has to be given.
+    """
     from sessionize.app.config import load_pipeline
     from sessionize.app.options import parse_set_option
 
     overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
-    return load_pipeline(pipeline, overrides=overrides | dict(parse_set_option(text) for text in settings or ()))
+    overrides |= dict(parse_set_option(text) for text in settings or ())
+    if pipeline is not None:
+        return load_pipeline(pipeline, overrides=overrides)
+    from sessionize.app.homes import check_home, only_home
+    from sessionize.app.table_rules import pipeline_of_home
+
+    config = load_pipeline(DEFAULT_PIPELINE, overrides=overrides)
+    found = only_home() if config.run.home is None else config.home
+    check_home(found)
+    overrides["run.home"] = str(found)
+    return load_pipeline(pipeline_of_home(found) or DEFAULT_PIPELINE, overrides=overrides)
 
 
 def init(

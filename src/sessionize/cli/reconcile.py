@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sessionize.cli import options as opt
-from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOverride, Set, configured
+from sessionize.cli.pipelines import HomeOverride, Set, configured
 
 if TYPE_CHECKING:
     from sessionize.engine.reconciliation import Reconciled, ReconcileProgress
 
-Pipeline = Annotated[str, typer.Argument(help="The preset or .toml file that made the sessions.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Argument(help="The preset or .toml file that made the sessions; left out: the preset that the tables name."),
+]
 Window = Annotated[str | None, typer.Option(help="How far back to look at late events: 1h, 24h; all when left out.")]
 Drained = Annotated[
     bool, typer.Option("--drained", help="No engine runs and none will go on: take no session for open.")
@@ -22,7 +25,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, 
 
 
 def reconcile(
-    pipeline: Pipeline = DEFAULT_PIPELINE,
+    pipeline: Pipeline = None,
     window: Window = None,
     drained: Drained = False,
     settings: Set = None,

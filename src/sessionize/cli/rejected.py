@@ -5,13 +5,16 @@ from typing import Annotated
 import typer
 
 from sessionize.cli import options as opt
-from sessionize.cli.pipelines import DEFAULT_PIPELINE, HomeOverride, Set, configured
+from sessionize.cli.pipelines import HomeOverride, Set, configured
 from sessionize.errors import ConfigError
 
 app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
 _RAW_SHOWN = 200
 
-Pipeline = Annotated[str, typer.Argument(help="The preset or .toml file whose dialect reads them now.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Argument(help="The preset or .toml file that reads them now; when left out the preset that the tables name."),
+]
 Reason = Annotated[str | None, typer.Option(help="Only records with this reason.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
 
@@ -81,7 +84,7 @@ def show(
 
 @app.command("retry")
 def retry(
-    pipeline: Pipeline = DEFAULT_PIPELINE,
+    pipeline: Pipeline = None,
     reason: Reason = None,
     settings: Set = None,
     home: HomeOverride = None,

@@ -35,6 +35,7 @@ __all__ = [
     "Catalog",
     "CatalogSettings",
     "SqlCatalog",
+    "database_names",
     "load_table",
     "open_catalog",
     "table_names",
@@ -112,6 +113,15 @@ def table_names(catalog: Catalog, database: str) -> list[str]:
         return []
     except STORAGE_ERRORS as error:
         raise storage_failure("the catalog cannot be read", f"database {database}", error) from error
+
+
+def database_names(catalog: Catalog) -> list[str]:
+    """The databases that have tables, sorted."""
+    try:
+        names = sorted(identifier[0] for identifier in catalog.list_namespaces() if len(identifier) == 1)
+    except STORAGE_ERRORS as error:
+        raise storage_failure("the catalog cannot be read", "its databases", error) from error
+    return [name for name in names if table_names(catalog, name)]
 
 
 def check_name(what: str, name: str) -> None:
