@@ -26,11 +26,14 @@ def owner_of(config: PipelineConfig) -> "Owner":
     """The pipeline as the tables know it."""
     from sessionize.connectors.iceberg import Owner
 
+    stream = config.input.is_stream
     return Owner(
         spec=config.spec(),
         sessions=config.output.table,
-        elsewhere="give another --home or --iceberg-database",
-        replacing=None if config.input.is_stream else "--set output.mode=overwrite",
+        elsewhere="a pipeline drains with the old rules (--once), then starts in a new --home"
+        if stream
+        else "give another --home or --iceberg-database",
+        replacing=None if stream else "--set output.mode=overwrite",
         overwrite=config.output.mode == "overwrite",
     )
 
