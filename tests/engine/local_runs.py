@@ -92,10 +92,18 @@ def order(row: Any) -> tuple[Any, ...]:
     return (row["user"], row["session_start_time_ms"], row["session_end_time_ms"], row["session_id"])
 
 
-def check(sink: KeptEpochs, made: LocalEngine, partitions: Any, policy: Policy, rule: Rules, lateness: int) -> None:
+def check(
+    sink: KeptEpochs,
+    made: LocalEngine,
+    partitions: Any,
+    policy: Policy,
+    rule: Rules,
+    lateness: int,
+    watermark: str = "confirmed",
+) -> None:
     kept, late = list[dict[str, Any]](), 0
     for rows in partitions:
-        on_time, set_aside = judged((row for row in rows if "user" in row), lateness)
+        on_time, set_aside = judged((row for row in rows if "user" in row), lateness, watermark)
         kept, late = kept + on_time, late + len(set_aside)
     end = max((r["time"] for r in kept), default=0)
     assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end), key=order)
@@ -114,7 +122,19 @@ def with_broken(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str,
     return mixed
 
 
-some_events = st.builds(with_broken, events(), st.lists(st.integers(0, 60), max_size=5))
+def with_fast_clock(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:
+    """Now and then a user whose clock is hours ahead."""
+    mixed = list(rows)
+    for place in places:
+        mixed.insert(place, {"user": "fast", "time": 10_000_000 + place, "id": None})
+    return mixed
+
+
+some_events = st.builds(
+    with_fast_clock,
+    st.builds(with_broken, events(), st.lists(st.integers(0, 60), max_size=5)),
+    st.lists(st.integers(0, 60), max_size=2),
+)
 VISITS = [{"user": f"u{i % 7}", "time": i * 1000, "id": str(i)} for i in range(200)]
 
 

@@ -79,7 +79,7 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
         Job(policy=Policy(session_ids=session_ids), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
-        tempo=Tempo(epoch_rows_max=1, poll_s=0, once=True, drain=False),
+        tempo=Tempo(epoch_rows_max=1, poll_s=0, once=True, drain=False, watermark="maximum"),
         writer="w",
     )
     try:

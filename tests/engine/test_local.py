@@ -10,17 +10,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
+from sessionize.engine.local import LocalEngine
 from sessionize.engine.status import EpochReport
 from sessionize.engine.stream_options import Tempo
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.session import columns as col
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import KeptEpochs, RecordedStream
-from tests.engine.local_runs import BROKEN, VISITS, check, dealt, engine, run, sessions_of, some_events
+from tests.engine.local_runs import BROKEN, VISITS, Crash, check, dealt, engine, run, sessions_of, some_events
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(some_events, policies(), rules(), st.integers(1, 16), st.sampled_from([0, 40, 1000]), st.integers(0, 9))
+@given(
+    some_events,
+    policies(),
+    rules(),
+    st.integers(1, 16),
+    st.sampled_from([0, 40, 1000]),
+    st.integers(0, 9),
+    st.sampled_from(["confirmed", "maximum"]),
+)
 def test_the_sessions_of_the_on_time_events(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[dict[str, Any]],
@@ -29,15 +38,23 @@ def test_the_sessions_of_the_on_time_events(
     partitions: int,
     lateness: int,
     cut: int,
+    watermark: Any,
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
     parts, sink = dealt(rows, partitions), KeptEpochs()
+    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, watermark=watermark)
     made = run(
         lambda: engine(
-            folder, RecordedStream(parts, cut=cut), {"kept": sink}, policy=policy, rule=rule, lateness=lateness
+            folder,
+            RecordedStream(parts, cut=cut),
+            {"kept": sink},
+            policy=policy,
+            rule=rule,
+            lateness=lateness,
+            tempo=tempo,
         )
     )
-    check(sink, made, parts, policy, rule, lateness)
+    check(sink, made, parts, policy, rule, lateness, watermark)
     assert sink.repeated == 0
 
 
@@ -208,3 +225,112 @@ def test_empty_epoch_tables_have_their_columns(tmp_path: Path) -> None:
     assert rows.sessions.schema == col.SessionColumns().schema()
     assert rows.events.column_names[:2] == [col.USER, col.EVENT_TIME]
     assert isinstance(rows.late, pa.Table)
+
+
+def visits_of(users: range, count: int, *, start_ms: int = 0) -> list[dict[str, Any]]:
+    return [{"user": f"u{users[i % len(users)]}", "time": start_ms + i * 1000} for i in range(count)]
+
+
+def test_one_wrong_clock_costs_its_own_event_only(tmp_path: Path) -> None:
+    """In two partitions, of which the healthy one falls silent while the other has the far event."""
+    ahead_ms = 23 * 3_600_000
+    one, other = visits_of(range(5), 1_000), visits_of(range(5, 10), 1_000)
+    one.insert(10, {"user": "fast", "time": ahead_ms})
+    sink = KeptEpochs()
+    run(lambda: engine(tmp_path, RecordedStream([one, other]), {"kept": sink}, lateness=600_000))
+    late = {row["user"] for table in sink.rows("late") for row in table.to_pylist()}
+    assert late == set()
+    further = visits_of(range(10), 100, start_ms=1_000_000 + Policy().gap_ms)
+    made = run(
+        lambda: engine(tmp_path, RecordedStream([one + further, other + further]), {"kept": sink}, lateness=600_000)
+    )
+    assert (made.totals.late, made.totals.settled) == (0, 2_201)
+
+
+def test_the_maximum_can_be_chosen_and_follows_the_wrong_clock(tmp_path: Path) -> None:
+    one = visits_of(range(5), 100)
+    one.insert(10, {"user": "fast", "time": 23 * 3_600_000})
+    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, watermark="maximum")
+    made = run(lambda: engine(tmp_path, RecordedStream([one]), {"kept": KeptEpochs()}, lateness=600_000, tempo=tempo))
+    assert made.totals.late == 90
+
+
+def test_an_epoch_that_is_mostly_late_is_reported_as_such(tmp_path: Path) -> None:
+    reports = list[EpochReport]()
+    rows = visits_of(range(5), 15, start_ms=10_000_000) + visits_of(range(5), 200)
+    tempo = Tempo(epoch_rows_max=40, poll_s=0, once=True)
+    run(
+        lambda: engine(
+            tmp_path, RecordedStream([rows], cut=1), {"kept": KeptEpochs()}, tempo=tempo, on_epoch=reports.append
+        )
+    )
+    assert [report.mostly_late for report in reports] == [2 * report.late > report.consumed for report in reports]
+    assert sum(report.mostly_late for report in reports) >= 4
+
+
+def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path: Path) -> None:
+    """Each visit is far ahead of those before it, and only the time spent waiting for it confirms it."""
+
+    class Waiting(RecordedStream):
+        """A visit each time that somebody has waited for long."""
+
+        def poll(self, *, timeout_s: float, now_ms: int) -> Any:
+            clock.s += 1.0
+            self.waited += 1
+            return super().poll(timeout_s=timeout_s, now_ms=now_ms) if self.waited % 900 == 0 else []
+
+        waited = 0
+
+        def read_to_end(self) -> frozenset[str]:
+            return self.partitions()
+
+    class Clock:
+        s = 0.0
+
+        def now_ms(self) -> int:
+            return 1_700_000_000_000
+
+        def monotonic_s(self) -> float:
+            return self.s
+
+    clock = Clock()
+    rows = [{"user": f"u{i}", "time": i * 900_000} for i in range(40)]
+    rows[20] = {"user": "u20", "time": 90_000_000}
+    sinks = {"kept": KeptEpochs()}
+    tempo = Tempo(epoch_rows_max=1, poll_s=0, epoch_s=1e9, idle_after_s=1e9)
+
+    def made(crash_at: str | None, reports: list[EpochReport]) -> LocalEngine:
+        stopping = threading.Event()
+
+        def step(name: str) -> None:
+            if name == crash_at and len(sinks["kept"].epochs) == 15:
+                raise Crash(name)
+
+        def epoch(report: EpochReport) -> None:
+            reports.append(report)
+            if report.epoch == 40:
+                stopping.set()
+
+        return engine(
+            tmp_path / str(crash_at),
+            Waiting([rows], piece_min=1, piece_max=1),
+            sinks,
+            lateness=60_000,
+            tempo=tempo,
+            clock=clock,
+            stopping=stopping,
+            on_step=step,
+            on_epoch=epoch,
+        )
+
+    whole, parts = list[EpochReport](), list[EpochReport]()
+    run(lambda: made(None, whole))
+    sinks["kept"] = KeptEpochs()
+    crashing = made("planned", parts)
+    with pytest.raises(Crash):
+        crashing.run()
+    crashing.close()
+    run(lambda: made("planned", parts))
+    marks = [(report.epoch, report.watermark_ms, report.late) for report in whole]
+    assert [(report.epoch, report.watermark_ms, report.late) for report in parts] == marks
+    assert marks[-1][1] == 39 * 900_000 - 60_000

@@ -37,7 +37,15 @@ from tests.engine.local_runs import (
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(some_events, policies(), rules(), st.integers(1, 4), st.sampled_from([0, 40, 1000]), st.integers(0, 10**6))
+@given(
+    some_events,
+    policies(),
+    rules(),
+    st.integers(1, 4),
+    st.sampled_from([0, 40, 1000]),
+    st.integers(0, 10**6),
+    st.sampled_from(["confirmed", "maximum"]),
+)
 def test_crashes_at_any_step_change_nothing(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[dict[str, Any]],
@@ -46,6 +54,7 @@ def test_crashes_at_any_step_change_nothing(
     partitions: int,
     lateness: int,
     seed: int,
+    watermark: Any,
 ) -> None:
     folder, chance = tmp_path_factory.mktemp("state"), random.Random(seed)
     parts, first, second = dealt(rows, partitions), KeptEpochs(), KeptEpochs()
@@ -58,12 +67,13 @@ def test_crashes_at_any_step_change_nothing(
             policy=policy,
             rule=rule,
             lateness=lateness,
+            tempo=Tempo(epoch_rows_max=15, poll_s=0, once=True, watermark=watermark),
             on_step=Steps(chance.randint(1, 25)),
         )
 
     made = run(make, crashes=True)
     for sink in (first, second):
-        check(sink, made, parts, policy, rule, lateness)
+        check(sink, made, parts, policy, rule, lateness, watermark)
 
 
 def test_every_named_step_can_be_the_last_one(tmp_path: Path) -> None:

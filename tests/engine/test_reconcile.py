@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.engine.batch import Job
-from sessionize.engine.lateness import LateRule
+from sessionize.engine.lateness import MaximumFront
 from sessionize.engine.reconcile import Replacement, reconcile, taking_part
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
@@ -30,7 +30,8 @@ class Stream:
 
     def __init__(self, job: Job, lateness_ms: int) -> None:
         self.job = job
-        self._rule = LateRule(lateness_ms)
+        self._lateness_ms = lateness_ms
+        self._rule = MaximumFront(lateness_ms)
         self._sessionizer = self._new()
         self._drained_ms: int | None = None
         self.stored = job.columns.schema().append(pa.field(col.REVISION, pa.int64())).empty_table()
@@ -60,7 +61,9 @@ class Stream:
 
     @property
     def watermark_ms(self) -> int | None:
-        marks = [mark for mark in (self._drained_ms, self._rule.watermark_ms) if mark is not None]
+        latest_ms = self._rule.latest_ms
+        reached_ms = None if latest_ms is None else latest_ms - self._lateness_ms
+        marks = [mark for mark in (self._drained_ms, reached_ms) if mark is not None]
         return max(marks, default=None)
 
     @property

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer
 from sessionize.engine.batch import Job, sessions_of
-from sessionize.engine.lateness import LateRule
+from sessionize.engine.lateness import MaximumFront
 from sessionize.engine.totals import Totals
 from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
@@ -138,7 +138,7 @@ def test_late_depends_on_the_data_alone(rows: Events, lateness: int, data: st.Da
     for time in times.tolist():
         expected.append(latest is not None and time < latest - lateness)
         latest = time if latest is None else max(latest, time)
-    rule, found, at = LateRule(lateness), [], 0
+    rule, found, at = MaximumFront(lateness), [], 0
     while at < len(times):
         size = data.draw(st.integers(1, 9))
         found += rule.late(times[at : at + size]).tolist()

@@ -55,6 +55,7 @@ __all__ = [
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _GENERATED_EVENTS = 100_000
 _LATE_BY_MS = 180_000
+_RECONCILE_AUTO_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _keeps_what_it_reconciles(self) -> Self:
-        if self.stream.reconcile != "none" and not (self.output.kind == "iceberg" and self.output.events):
+        if self.stream.reconcile not in ("auto", "none") and not self._keeps_events:
             refuse(
                 "late events are not kept, so they cannot be worked into the sessions later",
                 "set output.kind = iceberg and output.events = true, or take this out",
@@ -218,6 +219,19 @@ class PipelineConfig(Section):
             duplicate_fraction=made.duplicate_fraction,
             broken_fraction=made.broken_fraction,
         )
+
+    @property
+    def reconcile_s(self) -> float | None:
+        """How often late events are merged into the sessions of a stream; None for never."""
+        wanted, columns = self.stream.reconcile, self.output.columns
+        if wanted != "auto":
+            return None if wanted == "none" else parse_duration_ms(wanted, name="stream.reconcile") / 1000
+        can = self._keeps_events and (columns is None or {"session_id", "session_start_time_ms"} <= set(columns))
+        return _RECONCILE_AUTO_S if can else None
+
+    @property
+    def _keeps_events(self) -> bool:
+        return self.output.kind == "iceberg" and self.output.events
 
     def input_paths(self) -> tuple[str, ...]:
         """What to read. Errors: ConfigError where the input is files, or a directory, and none is named."""

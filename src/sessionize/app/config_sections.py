@@ -25,7 +25,7 @@ from sessionize.app.options import parse_size_bytes
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import TimeFormat
 from sessionize.session.durations import parse_duration_ms
-from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
+from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
 
 DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
 # By the ending the file sink knows the format, so it has to agree with the kind.
@@ -201,11 +201,19 @@ class RulesSection(Section):
     )
     lateness: kinds.Length = key(
         "10m",
-        "How far behind the newest event one may arrive and still count; later ones are late.",
+        "How far behind the newest events one may arrive and still count; later ones are late.",
         example="1h",
     )
+    watermark: WatermarkRule = key(
+        "confirmed",
+        "What says how far event time has come. confirmed: events of several users, so that one wrong clock makes nobody "
+        "else late; maximum: the newest event, whoever sent it. Neither passes the present.",
+        example="maximum",
+    )
     max_future: kinds.LengthOrNone = key(
-        "24h", 'Events further in the future than this are rejected; "none" accepts any time.', example="1h"
+        "24h",
+        'Events further in the future than this are rejected; "none" accepts any time, and leaves the clock out.',
+        example="1h",
     )
     start_events: kinds.Texts = key((), "Event types that open a session.", example=["login"])
     end_events: kinds.Texts = key((), "Event types that close their session.", example=["logout"])

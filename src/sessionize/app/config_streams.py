@@ -297,9 +297,10 @@ class StreamSection(Section):
         "Under which name epochs are recorded; the pipeline's when left out. Never used by two processes.",
         example="web-0",
     )
-    reconcile: kinds.PositiveLengthOrNone = key(
-        "none",
-        "How often late events are worked into the sessions while running; with run.once: once, at the end.",
+    reconcile: kinds.PositiveLengthOrNone | Literal["auto"] = key(
+        "auto",
+        "How often late events are merged into the sessions while running; with run.once: once, at the end. auto: every "
+        "hour where the events are kept in tables.",
         example="1h",
     )
     reconcile_tiers: Annotated[tuple[kinds.PositiveLength, ...], Field(min_length=1)] = key(
@@ -333,11 +334,6 @@ class StreamSection(Section):
     def live_s(self) -> float:
         """How often open sessions are shown."""
         return _seconds(self.live)
-
-    @property
-    def reconcile_s(self) -> float | None:
-        """How often late events are worked into the sessions; None for never."""
-        return None if self.reconcile == "none" else _seconds(self.reconcile)
 
     @property
     def reconcile_tiers_ms(self) -> list[int]:

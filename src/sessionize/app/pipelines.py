@@ -123,8 +123,16 @@ class PipelineRun:
         """
         if self.config.input.kind == "files":
             return run_batch(self.source, self.outputs, self.job, progress=progress)
-        lateness_ms = self.config.rules.lateness_ms
-        return run_stream(self.source, self.outputs, self.job, lateness_ms=lateness_ms, progress=progress, stop=stop)
+        rules = self.config.rules
+        return run_stream(
+            self.source,
+            self.outputs,
+            self.job,
+            lateness_ms=rules.lateness_ms,
+            watermark=rules.watermark,
+            progress=progress,
+            stop=stop,
+        )
 
 
 def plan_pipeline(config: PipelineConfig, *, now_ms: int | None = None) -> PipelinePlan:

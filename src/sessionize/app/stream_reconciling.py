@@ -152,7 +152,7 @@ def stream_reconciler(
 
     clock: None for the machine's. Errors: ConfigError for sessions that cannot be reconciled.
     """
-    every_s = config.stream.reconcile_s
+    every_s = config.reconcile_s
     if every_s is None:
         return None
     check_columns(job)

@@ -187,4 +187,6 @@ def tempo_of(config: PipelineConfig) -> Tempo:
         outage_s_max=stream.outage_s,
         once=config.run.once,
         drain=stream.drain,
+        watermark=config.rules.watermark,
+        follows_clock=config.rules.max_future_ms is not None,
     )

@@ -1,16 +1,18 @@
 """One epoch while it grows: the rows read so far, from which offsets they are, and what was late or rejected."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.engine.alignment import Columns
-from sessionize.engine.checkpoint_format import RECORDS, Plan
-from sessionize.engine.lateness import Watermarks
+from sessionize.engine.checkpoint_format import DRAINED_TO, RECORDS, SILENCE, Plan
 from sessionize.engine.outputs import named_as_input, with_room
 from sessionize.engine.totals import Totals
+from sessionize.engine.watermarks import Watermarks
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
 from sessionize.session import columns as col
@@ -38,7 +40,7 @@ class Epoch:
         """Records read, good or bad; by partition they are in `records`."""
         return sum(self.records.values())
 
-    def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals, *, at_s: float) -> pa.Table:
+    def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals) -> pa.Table:
         """Take a batch in and book it; the accepted events."""
         totals.take_in(batch, None)
         if batch.consumed:
@@ -50,7 +52,7 @@ class Epoch:
             self.rejected.append(batch.rejected)
         accepted = batch.events
         if accepted.num_rows:
-            late = watermarks.late(batch.partition, accepted[col.EVENT_TIME].to_numpy(), at_s=at_s)
+            late = watermarks.late(batch.partition, accepted, now_ms=self.now_ms)
             if late.any():
                 totals.late += int(np.count_nonzero(late))
                 self.late.append(accepted.filter(pa.array(late)))
@@ -59,15 +61,22 @@ class Epoch:
                 self.events.append(accepted)
         return accepted
 
-    def planned(self, *, watermark_ms: int | None, drain: bool) -> Plan:
-        """What it will do, from what was read."""
+    def planned(self, *, watermark_ms: int | None, silence: Mapping[str, int], drained_to_ms: int | None) -> Plan:
+        """What it will do, from what was read. silence: Watermarks.epoch_silence. drained_to_ms: where the watermark
+        goes when every open session is ended; None for an epoch that ends none.
+        """
+        extra: dict[str, Any] = {RECORDS: dict(self.records)}
+        if silence:
+            extra[SILENCE] = dict(silence)
+        if drained_to_ms is not None:
+            extra[DRAINED_TO] = drained_to_ms
         return Plan(
             epoch=self.number,
             ranges=dict(self.ranges),
             watermark_ms=watermark_ms,
             now_ms=self.now_ms,
-            drain=drain,
-            extra={RECORDS: dict(self.records)},
+            drain=drained_to_ms is not None,
+            extra=extra,
         )
 
 

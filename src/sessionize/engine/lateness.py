@@ -1,104 +1,212 @@
-"""Which events are late, and how far the watermark may move.
+"""How far the event time of a partition has come, and which of its events are late by that (spec, rule 8).
 
-Late is decided record by record, in the order of a partition, so it depends on the data alone. The watermark is what
-no accepted event can be below: the least of what the partitions allow. A partition of which everything is read and
-that stays silent does not hold the others back; when all are silent, the watermark goes on with the clock, so that the
-last sessions end without new events.
+An event is late when its time is below the partition's **front** minus the lateness. What moves the front is the
+watermark rule: every event (`MaximumFront`), or only events that the front may follow (`ConfirmedFront`), so that one
+wrong clock does not make everybody else late. Both depend on the events alone, in the order of their offsets, never on
+how they were cut into batches.
 """
 
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.engine.witnesses import FEW, LastEvents, Lookback, Witnesses, witnesses_after
+from sessionize.session.policy import WatermarkRule
+
+STEP_MS_MIN = 1_000  # how far an unconfirmed event may move the front where the lateness is shorter
+RECORDS_ALONE = 1_000  # after so many events, fewer than three users are enough to confirm
+_BEFORE_ALL_MS = -(1 << 62)
+_WINDOW_ROWS = 256
+
+Times = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
-class LateRule:
-    """A record is late when its time is below the latest before it, in the order of arrival, minus the lateness.
+class Front(Protocol):
+    """One partition. latest_ms: its front, None before the first event that moves it."""
 
-    So what is late depends on the data alone, never on how it was cut into batches.
-    """
+    latest_ms: int | None
+
+    def late(self, time: Times, users: pa.ChunkedArray, *, now_ms: int | None, waited_ms: int) -> Bools:
+        """bool[n]: which of the next n events are late, and move the front.
+
+        time: int64[n] ms in the order of their offsets. users: their users, text. now_ms: the present, beyond which the
+        front does not count; None to leave the clock out. waited_ms: how long this partition was polled at its end
+        altogether, as of the epoch's first poll; never goes back.
+        """
+
+    def settle_for_few(self, *, waited_ms: int) -> None:
+        """Nothing came for long: whoever is there is enough to confirm."""
+
+    def end_ms(self, longest_silence_ms: int) -> int | None:
+        """Where event time ends if nothing more comes: the front, and whoever follows it without a longer silence."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able; what `restored_front` goes on from."""
+
+
+class MaximumFront:
+    """The largest event time so far, whoever brought it: what Flink and Kafka Streams do."""
 
     def __init__(self, lateness_ms: int, *, latest_ms: int | None = None) -> None:
         self._lateness_ms = lateness_ms
         self.latest_ms = latest_ms
 
-    def late(self, time: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """bool[n] for the next n records, int64[n] ms in order of arrival."""
-        if not len(time):
-            return np.zeros(0, bool)
-        running = np.maximum.accumulate(time)
-        if self.latest_ms is not None:
-            np.maximum(running, self.latest_ms, out=running)
-        before = np.append(time[0] if self.latest_ms is None else self.latest_ms, running[:-1])
-        self.latest_ms = int(running[-1])
-        late: npt.NDArray[np.bool_] = time < before - self._lateness_ms
+    def late(
+        self, time: Times, users: pa.ChunkedArray | None = None, *, now_ms: int | None = None, waited_ms: int = 0
+    ) -> Bools:
+        """Front.late; neither users nor the time waited matter."""
+        del users, waited_ms
+        late, self.latest_ms = _late_behind(time, time, self.latest_ms, self._lateness_ms, now_ms)
         return late
 
-    @property
-    def watermark_ms(self) -> int | None:
-        """No record that is not late can be below it; None before the first record."""
-        return None if self.latest_ms is None else self.latest_ms - self._lateness_ms
+    def settle_for_few(self, *, waited_ms: int) -> None:
+        """Front.settle_for_few: nothing has to be confirmed."""
+
+    def end_ms(self, longest_silence_ms: int) -> int | None:
+        """Front.end_ms."""
+        del longest_silence_ms
+        return self.latest_ms
+
+    def state(self) -> dict[str, Any]:
+        """Front.state."""
+        return {"latest_ms": self.latest_ms}
 
 
-class Watermarks:
-    """The late rules of all partitions, and the watermark that follows from them.
+class ConfirmedFront:
+    """The largest event time that two thirds of the last different users have confirmed, or nearly so.
 
-    floor_ms: the watermark that is in force. An event below it is late too: it got there while its partition was
-    silent. latest_ms: what every partition had come to, to go on from.
+    The **reference** is the time that two thirds of the witnesses (witnesses.py) have reached; it never goes back,
+    and is looked at again whenever an event lies further ahead of it than the lateness. An event up to the lateness
+    ahead of the reference moves the front, so it makes no event late that comes in order. One further ahead is taken in
+    like any other, and does not move the front until others confirm it.
     """
 
-    def __init__(
-        self, lateness_ms: int, *, idle_after_s: float, floor_ms: int | None = None, latest_ms: Mapping[str, int]
-    ) -> None:
+    def __init__(self, lateness_ms: int, *, latest_ms: int | None = None) -> None:
+        """latest_ms: a front to go on from, of which nobody knows who brought it."""
         self._lateness_ms = lateness_ms
-        self._idle_after_s = idle_after_s
-        self.floor_ms = floor_ms
-        self._rules = {name: LateRule(lateness_ms, latest_ms=latest) for name, latest in latest_ms.items()}
-        self._heard_s: dict[str, float] = {}
+        self._step_ms = max(lateness_ms, STEP_MS_MIN)
+        self.latest_ms = self._reference_ms = latest_ms
+        self._records = 0
+        self._few_will_do = False
+        self._witnesses = Witnesses.of()
 
-    def late(self, partition: str, time: npt.NDArray[np.int64], *, at_s: float) -> npt.NDArray[np.bool_]:
-        """bool[n] for the next n records of the partition; at_s: now, by a clock that only moves forward."""
-        self._heard_s[partition] = at_s
-        late = self._rule(partition).late(time)
-        if self.floor_ms is not None:
-            late |= time < self.floor_ms
+    def late(self, time: Times, users: pa.ChunkedArray, *, now_ms: int | None = None, waited_ms: int = 0) -> Bools:
+        """Front.late."""
+        moves = self._moves(time, users, waited_ms)
+        late, self.latest_ms = _late_behind(time, moves, self.latest_ms, self._lateness_ms, now_ms)
         return late
 
-    @property
-    def latest_ms(self) -> dict[str, int]:
-        """The latest event time of each partition that had any."""
-        return {name: rule.latest_ms for name, rule in self._rules.items() if rule.latest_ms is not None}
+    def settle_for_few(self, *, waited_ms: int) -> None:
+        """Front.settle_for_few."""
+        if self._reference_ms is None and len(self._witnesses):
+            self._few_will_do = True
+            found = self._confirm(self._witnesses.last_events(), self._records, waited_ms)
+            self.latest_ms = found if self.latest_ms is None or found is None else max(found, self.latest_ms)
 
-    def target_ms(
-        self, partitions: frozenset[str], read_to_end: frozenset[str], *, at_s: float, ended: bool
-    ) -> int | None:
-        """How far the watermark may move now; never below floor_ms, None before the first event.
+    def end_ms(self, longest_silence_ms: int) -> int | None:
+        """Front.end_ms."""
+        end = self.latest_ms
+        for time in sorted(self._witnesses.time_ms.tolist()):
+            if end is not None and end < time <= end + longest_silence_ms:
+                end = time
+        return end
 
-        partitions: all that are read. ended: the input is bounded, so what is read to its end brings nothing more.
-        """
-        for name in partitions:
-            self._heard_s.setdefault(name, at_s)  # a partition just found has its time to speak up
-        silent = {
-            name for name in partitions & read_to_end if ended or at_s - self._heard_s[name] >= self._idle_after_s
+    def state(self) -> dict[str, Any]:
+        """Front.state."""
+        return {
+            "latest_ms": self.latest_ms,
+            "reference_ms": self._reference_ms,
+            "records": self._records,
+            "few_will_do": self._few_will_do,
+            "witnesses": self._witnesses.rows(),
         }
-        active = partitions - silent
-        if active:
-            marks = [self._rule(name).watermark_ms for name in active]
-            mark = None if any(m is None for m in marks) else min(m for m in marks if m is not None)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of before."""
+        self.latest_ms, self._reference_ms = state["latest_ms"], state["reference_ms"]
+        self._records, self._few_will_do = state["records"], state["few_will_do"]
+        self._witnesses = Witnesses.of(state["witnesses"])
+
+    def _moves(self, time: Times, users: pa.ChunkedArray, waited_ms: int) -> Times:
+        """int64[n]: where each event moves the front to, long before all times where it does not."""
+        if not len(time):
+            return time
+        moves, at = time, 0
+        lookback: Lookback | None = None
+        while (over := self._next_beyond(time, at)) is not None:
+            if lookback is None:
+                moves = time.copy()
+                lookback = Lookback(self._witnesses, time, users, first_record=self._records, waited_ms=waited_ms)
+            confirmed = self._confirm(lookback.last_events_at(over), self._records + over + 1, waited_ms)
+            moves[over] = _BEFORE_ALL_MS if confirmed is None else confirmed
+            at = over + 1
+        if lookback is not None:
+            self._witnesses = lookback.witnesses_at(len(time) - 1)
         else:
-            mark = self._by_the_clock(at_s, ended=ended)
-        known = [m for m in (mark, self.floor_ms) if m is not None]
-        return max(known) if known else None
+            self._witnesses = witnesses_after(
+                self._witnesses, time, users, first_record=self._records, waited_ms=waited_ms
+            )
+        self._records += len(time)
+        return moves
 
-    def _by_the_clock(self, at_s: float, *, ended: bool) -> int | None:
-        """Event time goes on from the latest event as the clock does since the last record came."""
-        latest = self.latest_ms
-        if not latest:
-            return None
-        waited_s = 0.0 if ended else at_s - max(self._heard_s.values())
-        return max(latest.values()) - self._lateness_ms + int(waited_s * 1000)
+    def _next_beyond(self, time: Times, at: int) -> int | None:
+        """The next event that lies beyond what may move the front; in growing windows, as they may be many or few."""
+        limit = self._limit_ms
+        if limit is None:
+            return at if at < len(time) else None
+        rows = _WINDOW_ROWS
+        while at < len(time):
+            beyond = time[at : at + rows] > limit
+            if (first := int(beyond.argmax())) or beyond[0]:
+                return at + first
+            at, rows = at + rows, rows * 2
+        return None
 
-    def _rule(self, partition: str) -> LateRule:
-        if partition not in self._rules:
-            self._rules[partition] = LateRule(self._lateness_ms)
-        return self._rules[partition]
+    @property
+    def _limit_ms(self) -> int | None:
+        return None if self._reference_ms is None else self._reference_ms + self._step_ms
+
+    def _confirm(self, witnesses: LastEvents, records: int, waited_ms: int) -> int | None:
+        """Look at the reference again; the latest event of a witness that may move the front now, None for none."""
+        if len(witnesses) >= FEW or self._few_will_do or records >= RECORDS_ALONE:
+            found = witnesses.reached_by_most(waited_ms=waited_ms)
+            if self._reference_ms is None or found > self._reference_ms:
+                self._reference_ms = found
+        limit = self._limit_ms
+        return None if limit is None else witnesses.latest_until(limit)
+
+
+def front_of(rule: WatermarkRule, lateness_ms: int) -> Front:
+    """A partition of which nothing is known yet."""
+    return MaximumFront(lateness_ms) if rule == "maximum" else ConfirmedFront(lateness_ms)
+
+
+def restored_front(rule: WatermarkRule, lateness_ms: int, state: Mapping[str, Any] | int) -> Front:
+    """A partition as `state` left it; an int is the front alone, as checkpoints of before had it."""
+    latest_ms = state if isinstance(state, int) else state["latest_ms"]
+    if rule == "maximum":
+        return MaximumFront(lateness_ms, latest_ms=latest_ms)
+    front = ConfirmedFront(lateness_ms, latest_ms=latest_ms)
+    if not isinstance(state, int) and "witnesses" in state:
+        front.restore(state)
+    return front
+
+
+def _late_behind(
+    time: Times, moves: Times, latest_ms: int | None, lateness_ms: int, now_ms: int | None
+) -> tuple[Bools, int | None]:
+    """Which events are below the front before them minus the lateness, and the front after them."""
+    if not len(time):
+        return np.zeros(0, bool), latest_ms
+    front = np.empty(len(time) + 1, np.int64)
+    front[0] = _BEFORE_ALL_MS if latest_ms is None else latest_ms
+    front[1:] = moves
+    np.maximum.accumulate(front, out=front)
+    after = int(front[-1])
+    before = front[:-1] if now_ms is None else np.minimum(front[:-1], now_ms)
+    late: Bools = time < before - lateness_ms
+    return late, None if after == _BEFORE_ALL_MS else after

@@ -17,14 +17,15 @@ from sessionize.engine.agreement import check_agreement, check_columns
 from sessionize.engine.batch import Job
 from sessionize.engine.beside import Beside
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
+from sessionize.engine.checkpoint_format import DRAINED_TO, SILENCE
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
-from sessionize.engine.lateness import Watermarks
 from sessionize.engine.repeating import gone, planned_anew
 from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
+from sessionize.engine.watermarks import Watermarks
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
@@ -46,7 +47,7 @@ class _Outgoing:
 class LocalEngine:
     """Runs one pipeline. writer: under which name sinks record its epochs. Not for several threads.
 
-    lateness_ms: an event that is older than the newest of its partition by more is late. clock: None for the machine's.
+    lateness_ms: an event that is behind the front of its partition by more is late. clock: None for the machine's.
     stopping: set when the run is to end.
     """
 
@@ -156,7 +157,14 @@ class LocalEngine:
             return []
         if not epoch.consumed:  # what comes after a long wait is not judged by the time before it
             epoch.now_ms = self._clock.now_ms()
-        return self._source.poll(timeout_s=wait_s, now_ms=epoch.now_ms)
+            self._watermarks.begin_epoch()
+        try:
+            batches = self._source.poll(timeout_s=wait_s, now_ms=epoch.now_ms)
+        except UnavailableError:
+            self._watermarks.interrupted()
+            raise
+        self._watermarks.polled(self._source.read_to_end(), at_s=self._clock.monotonic_s())
+        return batches
 
     def _poll_patiently(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
         try:
@@ -167,7 +175,7 @@ class LocalEngine:
 
     def _take(self, epoch: Epoch, batches: list[StreamBatch]) -> None:
         at_s = self._clock.monotonic_s()
-        taken = [epoch.add(batch, self._watermarks, self._totals, at_s=at_s) for batch in batches]
+        taken = [epoch.add(batch, self._watermarks, self._totals) for batch in batches]
         accepted = [events for events in taken if events.num_rows]
         if accepted:
             events = joined(accepted, accepted[0].schema)
@@ -186,20 +194,32 @@ class LocalEngine:
         watermark = self._watermarks.target_ms(
             self._source.partitions(),
             self._source.read_to_end(),
-            at_s=self._clock.monotonic_s(),
+            now_ms=epoch.now_ms,
             ended=self._tempo.once,
         )
         waits = self._totals.pending or self._sessionizer.open_sessions
         moves = watermark is not None and watermark != self._watermarks.floor_ms
         if not epoch.ranges and not (waits and (moves or drain)):
             return
-        plan = epoch.planned(watermark_ms=watermark, drain=drain)
+        plan = epoch.planned(
+            watermark_ms=watermark,
+            silence=self._watermarks.epoch_silence(),
+            drained_to_ms=self._drained_to_ms(epoch) if drain else None,
+        )
         self._beside.wait()
         self._on_step("plan")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
         self._on_step("planned")
         outgoing = self._advance(epoch, plan)
         self._beside.start(lambda: self._write(outgoing))
+
+    def _drained_to_ms(self, epoch: Epoch) -> int | None:
+        """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
+        clock far ahead of the others are left out, as that would make everybody late; reconciling mends them.
+        """
+        silence_ms, latest_ms = self._job.policy.longest_silence_ms, self._sessionizer.latest_ms
+        end_ms = self._watermarks.end_ms(silence_ms, now_ms=epoch.now_ms)
+        return None if latest_ms is None else min(latest_ms, latest_ms if end_ms is None else end_ms) + silence_ms + 1
 
     def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
@@ -208,10 +228,9 @@ class LocalEngine:
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
         if plan.drain:
             sessions.append(self._sessionizer.flush())
-            if self._sessionizer.latest_ms is not None:
-                # from here on, whatever could have changed these sessions is late
-                beyond = self._sessionizer.latest_ms + self._job.policy.longest_silence_ms + 1
-                sessions.append(self._sessionizer.advance(beyond))
+            drained_to_ms = plan.extra.get(DRAINED_TO, self._drained_to_ms(epoch))
+            if drained_to_ms is not None:
+                sessions.append(self._sessionizer.advance(drained_to_ms))
         self._watermarks.floor_ms = self._sessionizer.watermark_ms
         self._last_epoch = plan.epoch
         rows = EpochRows(
@@ -229,24 +248,17 @@ class LocalEngine:
             self._live.touched(rows.sessions[self._job.user_name])  # they have ended, and nothing new needs to come
         header = {
             "positions": dict(self._positions),
-            "latest_ms": self._watermarks.latest_ms,
+            "fronts": self._watermarks.state(),
             "totals": asdict(self._totals),
         }
-        seconds = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
-        report = EpochReport(
-            epoch=plan.epoch,
-            plan=plan.digest,
+        report = EpochReport.of(
+            EpochId(self._writer, plan.epoch, plan.digest),
+            rows,
             consumed=epoch.consumed,
-            sessions=rows.sessions.num_rows,
-            late=rows.late.num_rows,
-            rejected=rows.rejected.num_rows,
-            seconds=seconds,
-            write_s=0.0,
-            watermark_ms=rows.watermark_ms,
+            seconds=max(self._clock.monotonic_s() - epoch.opened_s, 1e-9),
             open_sessions=self._sessionizer.open_sessions,
             behind=self._source.behind(),
-            totals=replace(self._totals, rejected_by_reason=dict(self._totals.rejected_by_reason)),
-            reasons={r["values"]: r["counts"] for r in rows.rejected["reason"].value_counts().to_pylist()},
+            totals=self._totals,
         )
         return _Outgoing(plan, rows, changes, header, report)
 
@@ -314,11 +326,17 @@ class LocalEngine:
             self._positions = {place: int(offset) for place, offset in header["positions"].items()}
             self._totals = Totals(**header["totals"])
             self._last_epoch = found.epoch
-            self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, header["latest_ms"])
+            fronts = header["fronts"] if "fronts" in header else header["latest_ms"]  # as checkpoints of before had it
+            self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, fronts)
 
-    def _new_watermarks(self, floor_ms: int | None, latest_ms: dict[str, int]) -> Watermarks:
+    def _new_watermarks(self, floor_ms: int | None, fronts: dict[str, Any]) -> Watermarks:
         return Watermarks(
-            self._lateness_ms, idle_after_s=self._tempo.idle_after_s, floor_ms=floor_ms, latest_ms=latest_ms
+            self._lateness_ms,
+            idle_after_s=self._tempo.idle_after_s,
+            rule=self._tempo.watermark,
+            follows_clock=self._tempo.follows_clock,
+            floor_ms=floor_ms,
+            fronts=fronts,
         )
 
     def _repeat(self, plan: Plan) -> None:
@@ -326,6 +344,7 @@ class LocalEngine:
         self._on_step("repeat")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))  # mends a damaged copy
         epoch = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s())
+        self._watermarks.repeat_epoch(plan.extra.get(SILENCE, {}))
         batches = self._patience.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
         self._take(epoch, batches)
         self._positions.update({place: end for place, (_, end) in plan.ranges.items()})

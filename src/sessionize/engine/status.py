@@ -1,11 +1,13 @@
 """What an engine tells about itself: how things stand now, and what each epoch came to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sessionize.engine.totals import Totals
+from sessionize.ports import EpochId, EpochRows
 
 ALL_REJECTED_MIN = 10  # that so many records, and not one of them usable, are hardly an accident
+MOSTLY_LATE_MIN = 10  # the same for late events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,40 @@ class EpochReport:
     behind: int | None
     totals: Totals
     reasons: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        epoch: EpochId,
+        rows: EpochRows,
+        *,
+        consumed: int,
+        seconds: float,
+        open_sessions: int,
+        behind: int | None,
+        totals: Totals,
+    ) -> "EpochReport":
+        """The report of an epoch whose rows are on their way to the sinks."""
+        return cls(
+            epoch=epoch.number,
+            plan=epoch.plan,
+            consumed=consumed,
+            sessions=rows.sessions.num_rows,
+            late=rows.late.num_rows,
+            rejected=rows.rejected.num_rows,
+            seconds=seconds,
+            write_s=0.0,
+            watermark_ms=rows.watermark_ms,
+            open_sessions=open_sessions,
+            behind=behind,
+            totals=replace(totals, rejected_by_reason=dict(totals.rejected_by_reason)),
+            reasons={r["values"]: r["counts"] for r in rows.rejected["reason"].value_counts().to_pylist()},
+        )
+
+    @property
+    def mostly_late(self) -> bool:
+        """Whether more than half of the events that could be used are late: a clock or a lateness that is wrong."""
+        return self.late >= MOSTLY_LATE_MIN and 2 * self.late > self.consumed - self.rejected
 
     @property
     def all_rejected(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sessionize.session.policy import WatermarkRule
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.status import EpochReport, Status
 from sessionize.ports import EpochSink
@@ -15,7 +16,8 @@ class Tempo:
     epoch_s: how long an epoch lasts at most; epoch_rows_max, epoch_bytes_max: how many records it has, about, and how
     large they are, before it ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition
     that is read to its end no longer holds the watermark. outage_s_max: how long a server may be away before the run
-    ends. once: process what is there, and end; drain: and end every open session then.
+    ends. once: process what is there, and end; drain: and end every open session then. watermark: what moves a
+    partition's front (engine/lateness.py); follows_clock: the present bounds it.
     """
 
     epoch_s: float = 10.0
@@ -26,6 +28,8 @@ class Tempo:
     outage_s_max: float = 600.0
     once: bool = False
     drain: bool = True
+    watermark: WatermarkRule = "confirmed"
+    follows_clock: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from sessionize.session.durations import Duration, format_duration, parse_durati
 GapBoundary = Literal["exclusive", "inclusive"]
 MaxDurationMode = Literal["anchored", "rolling"]
 SessionIds = Literal["start", "sequential", "running"]
+# What moves the front of event time in a stream (rule 8); no part of a Policy, as it changes no session.
+WatermarkRule = Literal["confirmed", "maximum"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,16 +31,19 @@ class Oracle:
         dialect: Dialect,
         *,
         lateness_ms: int,
+        watermark: str = "confirmed",
         latest_ms: int | None = None,
     ) -> "Oracle":
-        """Of the records of each partition, in the order of their offsets. latest_ms: what is later is rejected."""
+        """Of the records of each partition, in the order of their offsets. watermark: the rule of that name (rule 8).
+        latest_ms: what is later is rejected.
+        """
         on_time: list[Row] = []
         late: list[Row] = []
         rejected = 0
         for records in partitions:
             rows, bad = decoded(records, dialect, latest_ms=latest_ms)
             rejected += bad
-            kept, set_aside = judged(rows, lateness_ms)
+            kept, set_aside = judged(rows, lateness_ms, watermark)
             on_time += kept
             late += set_aside
         return cls(on_time, late, rejected)
@@ -51,15 +54,30 @@ class Oracle:
         return expected_sessions(rows, policy, rules)
 
 
-def judged(rows: Iterable[Row], lateness_ms: int) -> tuple[list[Row], list[Row]]:
-    """The events on time and the late ones of a partition, in their order (docs/spec/sessions.md, rule 8)."""
+def judged(rows: Iterable[Row], lateness_ms: int, watermark: str = "confirmed") -> tuple[list[Row], list[Row]]:
+    """The events on time and the late ones of a partition, in their order (docs/spec/sessions.md, rule 8), where
+    nothing was ever waited for.
+    """
     on_time: list[Row] = []
     late: list[Row] = []
-    latest: int | None = None
-    for row in rows:
-        is_late = latest is not None and row["time"] < latest - lateness_ms
+    front: int | None = None
+    reference: int | None = None
+    step = max(lateness_ms, 1_000)
+    last: dict[str, tuple[int, int]] = {}  # user -> time and number of its last event, the newest user at the end
+    for number, row in enumerate(rows):
+        is_late = front is not None and row["time"] < front - lateness_ms
         (late if is_late else on_time).append(row)
-        latest = row["time"] if latest is None else max(latest, row["time"])
+        moves_to = [row["time"]]
+        if watermark == "confirmed":
+            last.pop(row["user"], None)
+            last[row["user"]] = (row["time"], number)
+            witnesses = [time for time, at in list(last.values())[-63:] if at > number - 10_000]
+            if reference is None or row["time"] > reference + step:
+                if len(witnesses) >= 3 or number + 1 >= 1_000:
+                    reached = sorted(witnesses)[(len(witnesses) - 1) // 3]
+                    reference = reached if reference is None else max(reference, reached)
+                moves_to = [] if reference is None else [time for time in witnesses if time <= reference + step]
+        front = max([*moves_to, *([] if front is None else [front])], default=None)
     return on_time, late
 
 

@@ -20,18 +20,20 @@ Row = Mapping[str, Any]
 class RecordedStream:
     """Partitions of event dicts, read in pieces of random size. A row without "user" stands for a broken record.
 
-    cut: decides how much a poll brings, so that two streams with other seeds are cut in other places. Rows may be
-    appended while it is read.
+    cut: decides how much a poll brings of each partition, from piece_min to piece_max rows, so that two streams with
+    other seeds are cut in other places. Rows may be appended while it is read.
     """
 
     event_columns = frozenset(col.EVENT_TYPES)
     user_name = col.USER
 
-    def __init__(self, partitions: Sequence[Sequence[Row]], *, cut: int = 0, piece_max: int = 20) -> None:
+    def __init__(
+        self, partitions: Sequence[Sequence[Row]], *, cut: int = 0, piece_min: int = 0, piece_max: int = 20
+    ) -> None:
         self._rows = {str(number): rows for number, rows in enumerate(partitions)}
         self._at = dict.fromkeys(self._rows, 0)
         self._random = random.Random(cut)
-        self._piece_max = piece_max
+        self._piece_min, self._piece_max = piece_min, piece_max
         self.closed = False
 
     def partitions(self) -> frozenset[str]:
@@ -47,7 +49,7 @@ class RecordedStream:
         del timeout_s, now_ms
         found = []
         for name, rows in self._rows.items():
-            size = min(self._random.randint(0, self._piece_max), len(rows) - self._at[name])
+            size = min(self._random.randint(self._piece_min, self._piece_max), len(rows) - self._at[name])
             if size:
                 found.append(self._batch(name, self._at[name], self._at[name] + size))
         return found
