@@ -36,7 +36,7 @@ REFUSED = [
     # unknown keys
     (
         '[rules]\ngpa = "30m"',
-        ["there is no key rules.gpa", FILE + 'rules.gpa = "30m"', "mean gap?", "lateness, max"],
+        ["there is no key rules.gpa", FILE + 'rules.gpa = "30m"', "mean gap?", "lateness, watermark, max"],
     ),
     ('[rules]\nmax-duration = "2h"', ["no key rules.max-duration", "did you mean max_duration?"]),
     (

@@ -84,7 +84,7 @@ def batch_of(config: PipelineConfig) -> list[Any]:
 def test_tables_of_a_run_equal_a_batch_afterwards(tmp_path: Path, settings: dict[str, object]) -> None:
     generated = {"events": 1_500, "users": 30, "duration": "30h", "late_fraction": 0.05}
     made = {f"input.generator.{name}": value for name, value in generated.items()}
-    config = pipeline(tmp_path, **{"input.kind": "generator", **made, **settings})
+    config = pipeline(tmp_path, **{"input.kind": "generator", "rules.watermark": "maximum", **made, **settings})
     totals = plan_pipeline(config, now_ms=NOW_MS).open().run()
     assert totals.late > 30
     assert rows_in(config, stored(config)) != batch_of(config)

@@ -206,8 +206,8 @@ class RulesSection(Section):
     )
     watermark: WatermarkRule = key(
         "confirmed",
-        "What says how far event time has come. confirmed: events of several users, so that one wrong clock makes nobody "
-        "else late; maximum: the newest event, whoever sent it. Neither passes the present.",
+        "What says how far event time has come. confirmed: events of several users, so that one wrong clock makes "
+        "nobody else late; maximum: the newest event, whoever sent it. Neither passes the present.",
         example="maximum",
     )
     max_future: kinds.LengthOrNone = key(

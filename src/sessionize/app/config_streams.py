@@ -299,8 +299,8 @@ class StreamSection(Section):
     )
     reconcile: kinds.PositiveLengthOrNone | Literal["auto"] = key(
         "auto",
-        "How often late events are merged into the sessions while running; with run.once: once, at the end. auto: every "
-        "hour where the events are kept in tables.",
+        "How often late events are merged into the sessions while running; with run.once: once, at the end. auto: "
+        "every hour where the events are kept in tables.",
         example="1h",
     )
     reconcile_tiers: Annotated[tuple[kinds.PositiveLength, ...], Field(min_length=1)] = key(

@@ -43,7 +43,7 @@ class StreamLog:
         self._away: dict[str, str] = {}
 
     def epoch(self, report: EpochReport) -> None:
-        """An epoch was committed; one in which nothing could be used is worth a warning."""
+        """An epoch was committed; one in which nothing could be used, or most events are late, is worth a warning."""
         self._log.info("epoch", **report.as_log())
         if report.all_rejected:
             self._log.warning(
@@ -53,6 +53,17 @@ class StreamLog:
                 reason=max(report.reasons, key=lambda reason: report.reasons[reason], default=None),
                 dialect=self._dialect,
                 then="is it the right dialect, or are the fields named right? `sessionize rejected` shows the records",
+            )
+
+        if report.mostly_late:
+            self._log.warning(
+                "mostly late",
+                epoch=report.epoch,
+                late=report.late,
+                records=report.consumed,
+                watermark_ms=report.watermark_ms,
+                then="are the clocks of the senders right, is rules.lateness long enough, or is this a backfill? late "
+                "events are kept in late_events, and `sessionize reconcile` merges them into the sessions",
             )
 
     def away(self, away: dict[str, str]) -> None:

@@ -126,8 +126,13 @@ def shown(value: Any) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
-def print_totals(totals: "Totals", seconds: float | None, output: str, *, open_sessions: int = 0) -> None:
-    """The books of a run, on stderr: what became of every record. seconds: None where they are of several runs."""
+def print_totals(
+    totals: "Totals", seconds: float | None, output: str, *, open_sessions: int = 0, watermark_ms: int | None = None
+) -> None:
+    """The accounting of a run, on stderr: what became of every record.
+
+    seconds: None where they are of several runs. watermark_ms: of a stream that may go on.
+    """
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -140,13 +145,27 @@ def print_totals(totals: "Totals", seconds: float | None, output: str, *, open_s
     table.add_row("  in sessions", f"{accepted:,}", "")
     if totals.pending:
         table.add_row("  pending", f"{totals.pending:,}", "within the lateness: the next run goes on with them")
-    for name, count in (("late", totals.late), ("duplicate", totals.duplicate), ("excluded", totals.excluded)):
+    much = "most of them: wrong clocks, or rules.lateness too short?" if totals.mostly_late else ""
+    parts = (("late", totals.late, much), ("duplicate", totals.duplicate, ""), ("excluded", totals.excluded, ""))
+    for name, count, remark in parts:
         if count:
-            table.add_row(f"  {name}", f"{count:,}", "")
+            table.add_row(f"  {name}", f"{count:,}", remark)
     if totals.rejected:
         reasons = sorted(totals.rejected_by_reason.items(), key=lambda item: -item[1])
         table.add_row("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons))
     table.add_row("sessions", f"{totals.sessions:,}", escaped(f"→ {output}"))
     if open_sessions:
         table.add_row("  still open", f"{open_sessions:,}", "the next run goes on with them")
+    if watermark_ms is not None:
+        table.add_row("final up to", utc_text(watermark_ms), "in the next run, older events are late")
     console(stderr=True).print(table)
+
+
+def utc_text(time_ms: int) -> str:
+    """A time for people, in UTC."""
+    from datetime import UTC, datetime
+
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError):
+        return f"{time_ms} ms"

@@ -51,9 +51,22 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     if as_json:
         out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3)})
     if not drawn:
-        log.note("stopped", totals=totals.as_dict(), balanced=totals.balanced, output=opened.describe())
+        log.note(
+            "stopped",
+            totals=totals.as_dict(),
+            balanced=totals.balanced,
+            watermark_ms=opened.engine.watermark_ms,
+            output=opened.describe(),
+        )
     elif config.run.log_level in ("DEBUG", "INFO"):
-        out.print_totals(totals, None, opened.describe(), open_sessions=opened.engine.open_sessions)
+        engine = opened.engine
+        out.print_totals(
+            totals,
+            None,
+            opened.describe(),
+            open_sessions=engine.open_sessions,
+            watermark_ms=engine.watermark_ms,
+        )
 
 
 @contextmanager
@@ -115,10 +128,14 @@ def drawing(status: "Status") -> Any:
         epoch,
     )
     told = [] if status.doing is None else [escaped(status.doing)]
+    if status.last_epoch is not None and status.last_epoch.mostly_late:
+        last = status.last_epoch
+        told.append(f"epoch {last.epoch:,} is mostly late: {last.late:,} of {last.consumed:,} records")
     for who, why in status.away.items():
         waits = "waits" if who == "reconcile" else "is away"  # that is us, not a server
         told.append(f"{escaped(who)} {waits}: {escaped(why)}, trying again")
     if told:
         table.caption = "; ".join(told)
-        table.caption_style, table.caption_justify = "yellow" if status.away else "dim", "left"
+        warns = status.away or (status.last_epoch is not None and status.last_epoch.mostly_late)
+        table.caption_style, table.caption_justify = "yellow" if warns else "dim", "left"
     return table

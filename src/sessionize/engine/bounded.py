@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from sessionize.engine.batch import Job
 from sessionize.engine.lateness import Front, front_of
-from sessionize.session.policy import WatermarkRule
 from sessionize.engine.outputs import Outputs, keep
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
+from sessionize.session.policy import WatermarkRule
 
 
 def run_stream(

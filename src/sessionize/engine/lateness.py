@@ -77,9 +77,9 @@ class MaximumFront:
 
 
 class ConfirmedFront:
-    """The largest event time that two thirds of the last different users have confirmed, or nearly so.
+    """The largest event time that more than half of the last different users have confirmed, or nearly so.
 
-    The **reference** is the time that two thirds of the witnesses (witnesses.py) have reached; it never goes back,
+    The **reference** is the time that more than half of the witnesses (witnesses.py) have reached; it never goes back,
     and is looked at again whenever an event lies further ahead of it than the lateness. An event up to the lateness
     ahead of the reference moves the front, so it makes no event late that comes in order. One further ahead is taken in
     like any other, and does not move the front until others confirm it.

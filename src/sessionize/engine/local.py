@@ -96,6 +96,11 @@ class LocalEngine:
         """How many sessions an event on time may still join."""
         return self._sessionizer.open_sessions
 
+    @property
+    def watermark_ms(self) -> int | None:
+        """Sessions that end before it are final, and older events are late; None before the first event."""
+        return self._sessionizer.watermark_ms
+
     def close(self) -> None:
         """Release the state's folder; the source and the sinks belong to whoever made them."""
         self._checkpoints.close()
@@ -191,11 +196,9 @@ class LocalEngine:
     # ---- plan ----
 
     def _finish(self, epoch: Epoch, *, drain: bool) -> None:
+        now_ms = self._clock.now_ms()
         watermark = self._watermarks.target_ms(
-            self._source.partitions(),
-            self._source.read_to_end(),
-            now_ms=epoch.now_ms,
-            ended=self._tempo.once,
+            self._source.partitions(), self._source.read_to_end(), now_ms=now_ms, ended=self._tempo.once
         )
         waits = self._totals.pending or self._sessionizer.open_sessions
         moves = watermark is not None and watermark != self._watermarks.floor_ms
@@ -204,7 +207,7 @@ class LocalEngine:
         plan = epoch.planned(
             watermark_ms=watermark,
             silence=self._watermarks.epoch_silence(),
-            drained_to_ms=self._drained_to_ms(epoch) if drain else None,
+            drained_to_ms=self._drained_to_ms(now_ms) if drain else None,
         )
         self._beside.wait()
         self._on_step("plan")
@@ -213,12 +216,12 @@ class LocalEngine:
         outgoing = self._advance(epoch, plan)
         self._beside.start(lambda: self._write(outgoing))
 
-    def _drained_to_ms(self, epoch: Epoch) -> int | None:
+    def _drained_to_ms(self, now_ms: int) -> int | None:
         """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
         clock far ahead of the others are left out, as that would make everybody late; reconciling mends them.
         """
         silence_ms, latest_ms = self._job.policy.longest_silence_ms, self._sessionizer.latest_ms
-        end_ms = self._watermarks.end_ms(silence_ms, now_ms=epoch.now_ms)
+        end_ms = self._watermarks.end_ms(silence_ms, now_ms=now_ms)
         return None if latest_ms is None else min(latest_ms, latest_ms if end_ms is None else end_ms) + silence_ms + 1
 
     def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
@@ -228,7 +231,7 @@ class LocalEngine:
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
         if plan.drain:
             sessions.append(self._sessionizer.flush())
-            drained_to_ms = plan.extra.get(DRAINED_TO, self._drained_to_ms(epoch))
+            drained_to_ms = plan.extra.get(DRAINED_TO, self._drained_to_ms(plan.now_ms))
             if drained_to_ms is not None:
                 sessions.append(self._sessionizer.advance(drained_to_ms))
         self._watermarks.floor_ms = self._sessionizer.watermark_ms

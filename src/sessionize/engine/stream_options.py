@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sessionize.session.policy import WatermarkRule
 from sessionize.engine.livefeed import LiveFeed
 from sessionize.engine.status import EpochReport, Status
 from sessionize.ports import EpochSink
+from sessionize.session.policy import WatermarkRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,11 @@ class Totals:
         parts = self.settled + self.pending + self.late + self.duplicate + self.excluded + self.rejected
         return self.consumed == parts
 
+    @property
+    def mostly_late(self) -> bool:
+        """Whether more than half of the events that could be used are late."""
+        return 2 * self.late > self.consumed - self.rejected
+
     def take_in(self, batch: EventBatch | StreamBatch, rejects: Sink | None) -> None:
         """Count a batch as consumed, and its rejected records as rejected, which go to their sink."""
         self.consumed += batch.consumed

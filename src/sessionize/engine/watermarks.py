@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from sessionize.engine.lateness import Bools, Front, front_of, restored_front
-from sessionize.session.policy import WatermarkRule
 from sessionize.session import columns as col
+from sessionize.session.policy import WatermarkRule
 
 _POLL_S_MAX = 1.0  # what one poll adds to a silence at most, however long the process did not run meanwhile
 

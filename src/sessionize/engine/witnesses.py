@@ -67,14 +67,15 @@ class LastEvents:
         return len(self.time_ms)
 
     def reached_by_most(self, *, waited_ms: int) -> int:
-        """The time that two thirds of them have reached by now; there has to be one at least.
+        """The time that more than half of them, and three if they are as many, have reached by now.
 
-        waited_ms: how long the partition was polled at its end altogether.
+        At least one witness. waited_ms: how long the partition was polled at its end altogether.
         """
-        third = (len(self) - 1) // 3  # all of three, three of four, 43 of 63
+        count = len(self)
+        place = count - max(min(FEW, count), count // 2 + 1)
         reached = self.time_ms - self.waited_ms
-        reached.partition(third)
-        return int(reached[third]) + waited_ms
+        reached.partition(place)
+        return int(reached[place]) + waited_ms
 
     def latest_until(self, limit_ms: int) -> int | None:
         """The latest that is not after limit_ms."""

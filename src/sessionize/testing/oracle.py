@@ -74,7 +74,8 @@ def judged(rows: Iterable[Row], lateness_ms: int, watermark: str = "confirmed") 
             witnesses = [time for time, at in list(last.values())[-63:] if at > number - 10_000]
             if reference is None or row["time"] > reference + step:
                 if len(witnesses) >= 3 or number + 1 >= 1_000:
-                    reached = sorted(witnesses)[(len(witnesses) - 1) // 3]
+                    most = max(min(3, len(witnesses)), len(witnesses) // 2 + 1)
+                    reached = sorted(witnesses)[-most]
                     reference = reached if reference is None else max(reference, reached)
                 moves_to = [] if reference is None else [time for time in witnesses if time <= reference + step]
         front = max([*moves_to, *([] if front is None else [front])], default=None)

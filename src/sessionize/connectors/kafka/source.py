@@ -38,6 +38,7 @@ from sessionize.ports import Positions, Ranges, StreamBatch
 _BATCH_RECORDS = 50_000
 _BATCH_BYTES = 64 << 20
 _PROBE_EVERY_S = 1.0
+_PROBE_QUIET_EVERY_S = 5.0  # while nothing comes: silence says something only of servers that answer
 _TELL_AFTER_S = 3.0  # how long nothing came from servers that do not answer before it is told; a restart may be shorter
 _LOG = logging.getLogger("sessionize.input.kafka")
 
@@ -201,9 +202,11 @@ class KafkaSource:
         return frozenset(map(self._place, self._at_end))
 
     def behind(self) -> int | None:
-        """Offsets that are there and not yet read; None when not known."""
+        """Offsets that are there and not yet read; None when not known, as while the servers do not answer."""
         if self._bounds.there:
             return self._bounds.left(self._positions)
+        if self._log.down_since_s is not None:
+            return None
         total = 0
         for p in self._mine - self._at_end:
             if p not in self._positions:
@@ -276,7 +279,8 @@ class KafkaSource:
             error, self._log.denied = self._log.denied, None
             raise denied(self._servers, error, InputError)
         down = self._log.down_since_s is not None
-        every_s = min(_PROBE_EVERY_S, self._refresh_s) if down else self._refresh_s
+        quiet = time.monotonic() - self._heard_s > _PROBE_QUIET_EVERY_S
+        every_s = min(_PROBE_EVERY_S if down else _PROBE_QUIET_EVERY_S if quiet else self._refresh_s, self._refresh_s)
         if time.monotonic() - self._asked_s < every_s:
             return
         self._asked_s = time.monotonic()
