@@ -32,12 +32,12 @@ class Polls:
 
     def __init__(self, w: Watermarks) -> None:
         self._w, self._at_s = w, 0.0
-        w.polled(NONE, at_s=0.0)
+        w.polled(NONE, at_s=0.0, wait_s=0.5)
 
     def silent(self, at_end: frozenset[str], seconds: float) -> None:
         for _ in range(round(seconds * 2)):
             self._at_s += 0.5
-            self._w.polled(at_end, at_s=self._at_s)
+            self._w.polled(at_end, at_s=self._at_s, wait_s=0.5)
 
     def paused(self, seconds: float) -> None:
         """The process did not run, in the middle of a poll."""
@@ -123,7 +123,7 @@ def test_an_input_that_does_not_answer_is_not_silent() -> None:
     feed(w, "0", 100)
     feed(w, "1", 50)
     for at_s in range(0, 1_000, 10):
-        w.polled(ALL, at_s=at_s)
+        w.polled(ALL, at_s=at_s, wait_s=10)
         w.interrupted()
     assert target(w, ALL) == 40
 

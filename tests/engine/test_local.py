@@ -142,7 +142,7 @@ def test_silence_ends_sessions_by_the_clock(tmp_path: Path) -> None:
             tmp_path,
             RecordedStream([VISITS]),
             {"kept": sink},
-            tempo=Tempo(epoch_s=100, poll_s=0, idle_after_s=50),
+            tempo=Tempo(epoch_s=100, poll_s=1, idle_after_s=50),
             stopping=stopping,
             clock=Clock(),
             on_epoch=lambda report: stopping.set() if report.sessions else None,
@@ -297,7 +297,7 @@ def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path:
     rows = [{"user": f"u{i}", "time": i * 900_000} for i in range(40)]
     rows[20] = {"user": "u20", "time": 90_000_000}
     sinks = {"kept": KeptEpochs()}
-    tempo = Tempo(epoch_rows_max=1, poll_s=0, epoch_s=1e9, idle_after_s=1e9)
+    tempo = Tempo(epoch_rows_max=1, poll_s=1, epoch_s=1e9, idle_after_s=1e9)
 
     def made(crash_at: str | None, reports: list[EpochReport]) -> LocalEngine:
         stopping = threading.Event()

@@ -39,3 +39,10 @@ def test_reconcile_and_maintain_killed_after_a_stream_and_beside_it(kafka: Kafka
     found = chaos(kafka, "--kills", "5", "--seed", "1", module="chaos_upkeep")
     assert [found["by_step"][name] for name in ("reconcile", "maintain")] == [5, 5]
     assert [found["by_step"][f"{name} beside a stream"] for name in ("reconcile", "maintain")] == [5, 5]
+
+
+def test_paused_killed_and_with_jumping_clocks_nothing_punctual_is_late(kafka: KafkaServers) -> None:
+    found = chaos(kafka, "--pauses", "12", "--seed", "3", module="chaos_pauses")
+    assert found["by_step"]["paused"] >= 5
+    assert found["by_step"]["killed"] >= 1
+    assert found["records"] > 500

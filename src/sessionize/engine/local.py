@@ -168,7 +168,7 @@ class LocalEngine:
         except UnavailableError:
             self._watermarks.interrupted()
             raise
-        self._watermarks.polled(self._source.read_to_end(), at_s=self._clock.monotonic_s())
+        self._watermarks.polled(self._source.read_to_end(), at_s=self._clock.monotonic_s(), wait_s=wait_s)
         return batches
 
     def _poll_patiently(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:

@@ -16,7 +16,7 @@ from sessionize.engine.lateness import Bools, Front, front_of, restored_front
 from sessionize.session import columns as col
 from sessionize.session.policy import WatermarkRule
 
-_POLL_S_MAX = 1.0  # what one poll adds to a silence at most, however long the process did not run meanwhile
+_OVERTIME_S = 0.1  # what a poll may add to a silence beyond what it was to take: the process may not have run meanwhile
 
 
 @dataclass(slots=True)
@@ -95,12 +95,12 @@ class Watermarks:
             late |= time < self.floor_ms
         return late
 
-    def polled(self, read_to_end: frozenset[str], *, at_s: float) -> None:
-        """A poll is over, after which these partitions had nothing more. at_s: now, by a clock that only moves
-        forward.
+    def polled(self, read_to_end: frozenset[str], *, at_s: float, wait_s: float) -> None:
+        """A poll that was to take wait_s at most is over, and these partitions have nothing more. at_s: now, by a clock
+        that only moves forward.
         """
         if self._polled_s is not None:
-            waited_ms = min(_POLL_S_MAX, at_s - self._polled_s) * 1000
+            waited_ms = min(wait_s + _OVERTIME_S, at_s - self._polled_s) * 1000
             for name in read_to_end:
                 self._of(name).waited_ms += waited_ms
         self._polled_s = at_s
