@@ -45,7 +45,7 @@ mutants: setup ## break every comparison in the rules, one at a time, and see a 
 	@$(BIN)/python tests/mutants.py
 
 .PHONY: chaos
-chaos: setup ## kill a running pipeline 1,000 times and compare every table (ARGS="--kills 100"; long)
+chaos: setup ## kill, pause and misdate a running pipeline 1,000 times, compare every table (ARGS="--kills 100"; long)
 	@$(BIN)/python -m tests.system.chaos $(ARGS)
 
 .PHONY: lock

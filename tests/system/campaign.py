@@ -59,6 +59,7 @@ path = "store.sqlite"
 [output.lake]
 path = "lake"
 [stream]
+reconcile = "none"
 epoch = "1h"
 epoch_rows = {epoch_rows}
 poll = "20ms"
@@ -132,7 +133,13 @@ class Stream:
     def oracle(self) -> Oracle:
         """What the tables have to come to."""
         config = self.config()
-        return Oracle.of_json(self.parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+        return Oracle.of_json(
+            self.parts,
+            config.dialect(),
+            lateness_ms=config.rules.lateness_ms,
+            watermark=config.rules.watermark,
+            latest_ms=FAR_OFF_MS,
+        )
 
     @property
     def records(self) -> int:

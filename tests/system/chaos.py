@@ -4,7 +4,8 @@
     python -m tests.system.chaos --each-point --json    # every point that has a name, once; for the tests
 
 A process starts the pipeline, which kills itself (SIGKILL) at a named point of an epoch (kills.py), or at a random
-moment; then the next one goes on (campaign.py). Here are the command line, the servers and the figures.
+moment; then the next one goes on (campaign.py). A live stream is paused and given other clocks, too (chaos_pauses.py).
+Here are the command line, the servers and the figures.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import pyarrow as pa
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
 from tests.system.campaign import PASSWORD, Campaign, campaign
+from tests.system.chaos_pauses import campaign as paused
 from tests.system.kills import Killer, points
 
 
@@ -32,6 +34,9 @@ def main() -> None:
     parser.add_argument("--each-point", action="store_true", help="kill at every point that has a name, once")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--each", type=int, default=100, help="kills of one stream, before the next one begins")
+    parser.add_argument(
+        "--pauses", type=int, help="pauses of a live stream beside that, a tenth of the kills by default"
+    )
     parser.add_argument("--servers", help="Kafka that is running already")
     parser.add_argument("--no-topics", action="store_true", help="leave out the Kafka topics that are written")
     parser.add_argument("--json", action="store_true")
@@ -53,7 +58,13 @@ def main() -> None:
             dsn = _database(served.dsn, number)
             part = campaign(kafka, dsn, place, kills, seed=seed, with_topics=not options.no_topics)
             total += part
-            sys.stderr.write(f"seed {seed}: {_figures(part)}; {'; '.join(part.differences) or 'all tables equal'}\n")
+            _tell(seed, part)
+        pauses = (0 if options.each_point else options.kills // 10) if options.pauses is None else options.pauses
+        if pauses:
+            (folder / "pauses").mkdir()
+            part = paused(kafka, folder / "pauses", pauses=pauses, seed=options.seed)
+            total += part
+            _tell(options.seed, part)
     _show(total, as_json=options.json)
     sys.exit(1 if total.differences else 0)
 
@@ -73,6 +84,10 @@ def _database(dsn: str, number: int) -> str:
     with psycopg.connect(dsn, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE chaos_{number}")
         return psycopg.conninfo.make_conninfo(dsn, dbname=f"chaos_{number}")
+
+
+def _tell(seed: int, part: Campaign) -> None:
+    sys.stderr.write(f"seed {seed}: {_figures(part)}; {'; '.join(part.differences) or 'all tables equal'}\n")
 
 
 def _figures(done: Campaign) -> str:

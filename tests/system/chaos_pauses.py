@@ -128,7 +128,13 @@ def campaign(kafka: KafkaServers, folder: Path, *, pauses: int, seed: int) -> Ca
     if status:
         raise RuntimeError(f"the last run ended with {status}")
     result.records = sum(map(len, parts))
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = Oracle.of_json(
+        parts,
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
+    )
     if oracle.late:
         raise RuntimeError(f"{len(oracle.late)} events were sent late")
     expected = oracle.sessions(config.policy(), config.event_rules())

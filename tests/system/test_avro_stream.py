@@ -53,6 +53,7 @@ def pipeline(folder: Path, servers: str, topic: str, *, dialect: str = "clicks",
         "run.once": True,
         "run.home": str(folder / "home"),
         "rules.lateness": "5m",
+        "stream.reconcile": "none",
         "stream.poll": "20ms",
     }
     overrides = fixed | {f"input.kafka.{name}": value for name, value in kafka.items()}
@@ -112,7 +113,13 @@ def test_what_produce_writes_gives_the_rows_of_the_reference(
         config = pipeline(tmp_path, kafka.servers, topic, dialect="clickstream", **where)
         totals = run(config)
     parts = parts_as_json(kafka, topic, schema, head_bytes=0 if place == "file" else 5, partitions=3)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = Oracle.of_json(
+        parts,
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
+    )
     assert totals.consumed == sum(map(len, parts)) > 2_000
     assert (totals.late, totals.rejected) == (len(oracle.late), oracle.rejected)
     assert oracle.late

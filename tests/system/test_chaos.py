@@ -29,7 +29,7 @@ def test_killed_at_every_point_that_has_a_name(kafka: KafkaServers) -> None:
 
 
 def test_killed_again_and_again(kafka: KafkaServers) -> None:
-    found = chaos(kafka, "--json", "--kills", str(KILLS), "--each", "50", "--seed", "1001")
+    found = chaos(kafka, "--json", "--kills", str(KILLS), "--each", "50", "--pauses", "0", "--seed", "1001")
     assert found["kills"] >= KILLS
     assert found["by_step"][ANY_MOMENT] >= KILLS // 4
     assert len(found["by_step"]) >= 15  # kills of several kinds took place

@@ -52,6 +52,7 @@ path = "store.sqlite"
 [output.lake]
 path = "lake"
 [stream]
+reconcile = "none"
 epoch = "200ms"
 poll = "20ms"
 [run]
@@ -112,7 +113,9 @@ def check(config: PipelineConfig, files: dict[str, list[Row]], totals: Totals, *
     """Against the oracle, which reads the files in the order in which the pipeline took them up."""
     order = [entry.place for entry in Book(config.home / "state" / "p" / "files.book").entries]
     records = [line for name in order if name in files for line in lines(files[name]).splitlines()]
-    oracle = Oracle.of_json([records], config.dialect(), lateness_ms=config.rules.lateness_ms)
+    oracle = Oracle.of_json(
+        [records], config.dialect(), lateness_ms=config.rules.lateness_ms, watermark=config.rules.watermark
+    )
     assert oracle.late
     assert set(files) <= set(order)
     oracle = replace(oracle, rejected=oracle.rejected + rejected)

@@ -30,6 +30,7 @@ path = "store.sqlite"
 [output.lake]
 path = "lake"
 [stream]
+reconcile = "none"
 poll = "20ms"
 [run]
 once = true

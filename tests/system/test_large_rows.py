@@ -36,6 +36,7 @@ def pipeline(folder: Path, kafka: KafkaServers, topic: str, out: str) -> Pipelin
         "run.home": str(folder / "home"),
         "run.once": True,
         "rules.lateness": "5m",
+        "stream.reconcile": "none",
         "stream.poll": "20ms",
         "stream.epoch_rows": 300,
     }

@@ -54,6 +54,8 @@ def pipeline(
         "output.redis.prefix": PREFIX,
         "run.home": str(folder / "home"),
         "rules.lateness": "5m",
+        "rules.watermark": "maximum",  # one event of another user is to end a session here
+        "stream.reconcile": "none",
         "stream.poll": "20ms",
         "stream.epoch": "100ms",
         "stream.live": "20ms",
@@ -117,7 +119,9 @@ def test_open_sessions_come_and_go(tmp_path: Path, kafka: KafkaServers, valkey: 
             totals = opened.run()
         assert shown(client) == {}
         assert client.get("somebody else's") == b"stays"
-    oracle = Oracle.of_json([sent], config.dialect(), lateness_ms=config.rules.lateness_ms)
+    oracle = Oracle.of_json(
+        [sent], config.dialect(), lateness_ms=config.rules.lateness_ms, watermark=config.rules.watermark
+    )
     assert not oracle.late
     check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
 
@@ -163,5 +167,7 @@ def test_a_redis_that_never_answers_holds_nothing_up(
     once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
     with open_stream(once, stopping=threading.Event()) as opened:
         totals = opened.run()
-    oracle = Oracle.of_json([sent], config.dialect(), lateness_ms=config.rules.lateness_ms)
+    oracle = Oracle.of_json(
+        [sent], config.dialect(), lateness_ms=config.rules.lateness_ms, watermark=config.rules.watermark
+    )
     check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")

@@ -41,7 +41,13 @@ def pipeline(folder: Path, text: str, **overrides: object) -> PipelineConfig:
     path = folder / "p.toml"
     path.write_text(f'name = "p"\n{text}')
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
-    fixed = {"run.once": True, "run.home": str(folder / "home"), "rules.lateness": "5m", "stream.poll": "20ms"}
+    fixed = {
+        "run.once": True,
+        "run.home": str(folder / "home"),
+        "rules.lateness": "5m",
+        "stream.poll": "20ms",
+        "stream.reconcile": "none",
+    }
     return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
 
 
@@ -97,6 +103,7 @@ def test_a_wall_clock_that_jumps(tmp_path: Path, kafka: KafkaServers) -> None:
         [[r for r in part if json.loads(r)["event_id"] in kept] for part in (records[::2], records[1::2])],
         config.dialect(),
         lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
     )
     oracle = replace(oracle, rejected=len(rejected))
     check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")

@@ -50,6 +50,7 @@ lateness = "5m"
 [output.catalog]
 {catalog}
 [stream]
+reconcile = "none"
 epoch_rows = 500
 [run]
 home = "{home}"

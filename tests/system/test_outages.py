@@ -65,6 +65,7 @@ def pipeline(folder: Path, servers: str, topic: str, **overrides: object) -> Pip
         "output.sqlite.path": "store.sqlite",
         "run.home": str(folder / "home"),
         "rules.lateness": "5m",
+        "stream.reconcile": "none",
         "stream.poll": "20ms",
         "stream.epoch": "300ms",
         "stream.epoch_rows": 200,

@@ -34,6 +34,7 @@ time = "ts"
 [rules]
 lateness = "1m"
 [stream]
+reconcile = "none"
 epoch = "100ms"
 poll = "20ms"
 [run]

@@ -38,6 +38,7 @@ def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **ov
         "run.once": True,
         "run.home": str(folder / "home"),
         "rules.lateness": "5m",
+        "stream.reconcile": "none",
         "stream.poll": "20ms",
     }
     return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
@@ -91,7 +92,13 @@ def test_stream_batch_and_replay_are_the_same(
     topic = filled_topic(kafka, parts)
     config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=epoch_rows)
     totals, _ = run(config)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = Oracle.of_json(
+        parts,
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
+    )
     assert oracle.late
     assert session_rows(config) == expected_rows(oracle, config)
     assert (count(config, "events"), count(config, "late_events")) == (len(oracle.on_time), len(oracle.late))
@@ -114,7 +121,11 @@ def test_the_next_run_reads_only_what_is_new(tmp_path: Path, kafka: KafkaServers
     totals, reports = run(pipeline(tmp_path, kafka, topic))
     assert (totals.consumed, sum(report.consumed for report in reports)) == (150, 50)
     oracle = Oracle.of_json(
-        [first + second], config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS
+        [first + second],
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
     )
     assert session_rows(config) == expected_rows(oracle, config)
 
@@ -125,7 +136,13 @@ def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, 
     parts = by_user(records, 2)
     config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=500)
     totals, _ = run(config)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = Oracle.of_json(
+        parts,
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
+    )
     assert totals.rejected == count(config, "rejected_events") == oracle.rejected > 0
     assert session_rows(config) == expected_rows(oracle, config)
     raw = run_query(config.home, "SELECT raw, source, line_number FROM rejected_events").to_pylist()
@@ -202,7 +219,13 @@ def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServ
     assert count(config, "events") + count(config, "late_events") == part.consumed - part.rejected
     totals, _ = run(config)
     assert totals.consumed == len(records)
-    oracle = Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    oracle = Oracle.of_json(
+        parts,
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
+    )
     assert session_rows(config) == expected_rows(oracle, config)
 
 

@@ -53,7 +53,13 @@ def filled_topic(kafka: KafkaServers, parts: Sequence[Sequence[bytes]]) -> str:
 
 def oracle_of(config: PipelineConfig, parts: Sequence[Sequence[bytes]]) -> Oracle:
     """What the pipeline has to come to with these records."""
-    return Oracle.of_json(parts, config.dialect(), lateness_ms=config.rules.lateness_ms, latest_ms=FAR_OFF_MS)
+    return Oracle.of_json(
+        parts,
+        config.dialect(),
+        lateness_ms=config.rules.lateness_ms,
+        watermark=config.rules.watermark,
+        latest_ms=FAR_OFF_MS,
+    )
 
 
 def event(user: str, time_ms: int, **more: Any) -> bytes:
