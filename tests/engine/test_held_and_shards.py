@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine import held as held_module
 from sessionize.engine.held import Held
 from sessionize.engine.shards import Shards
-from sessionize.kernel.fixed_names import FixedNames
 
 Users = list[str]
 FORMS = ("plain", "dictionary", "null in dictionary", "chunks")
@@ -89,27 +87,24 @@ def by_user(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return dict(found)
 
 
-def test_users_of_one_length_need_no_dictionary_until_others_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-
-    class Watched(FixedNames):
-        def __init__(self, size_bytes: int) -> None:
-            made.append(size_bytes)
-            super().__init__(size_bytes)
-
-    monkeypatch.setattr(held_module, "FixedNames", Watched)
-    held = held_of(
-        tables_of([(["aa", "bb"], "plain"), (["bb", "cc"], "plain"), (["ccc", "aa"], "plain"), (["cc"], "plain")])
-    )
-    assert made == [2]
-    assert held.names().to_pylist() == ["aa", "bb", "cc", "ccc"]
+def test_users_keep_their_numbers_when_others_of_other_lengths_come() -> None:
+    parts = [
+        (["bb", "aa"], "plain"),
+        (["aa", "cc"], "plain"),
+        (["name-of-many-words", "a"], "plain"),
+        (["cc"], "plain"),
+    ]
+    held = held_of(tables_of(parts))
+    names = held.names().to_pylist()
+    assert names[:3] == ["bb", "aa", "cc"]
+    assert sorted(names[3:]) == ["a", "name-of-many-words"]
 
 
 @pytest.mark.parametrize("form", ["plain", "dictionary"])
 @pytest.mark.parametrize("length", [36, 7])
 def test_a_name_takes_memory_once_however_often_it_comes(form: str, length: int) -> None:
     users = [f"{n % 100:0{length}d}" for n in range(10_000)]
-    users[0] += "" if length == 36 else "-longer"  # not all of one length: the other road
+    users[0] += "" if length == 36 else "-longer"  # not all of one length
     table = pa.table({"event_time_ms": list(range(10_000)), "user": as_column(users, form)})
     held = held_of([table] * 5)
     least = 5 * 10_000 * (8 + 4)

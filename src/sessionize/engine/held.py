@@ -11,8 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.engine.alignment import Columns
-from sessionize.formats.sizes import common_size_bytes
-from sessionize.kernel.fixed_names import SIZE_BYTES_MAX, FixedNames
 from sessionize.kernel.interner import Interner
 from sessionize.session import columns as col
 
@@ -24,7 +22,6 @@ class Held:
 
     def __init__(self) -> None:
         self._users = Interner()
-        self._fixed: FixedNames | None = None  # instead of _users, as long as it will do
         self._tables: list[pa.Table] = []  # the user column holds codes
         self.size_bytes = 0
 
@@ -44,23 +41,14 @@ class Held:
 
     def add(self, table: pa.Table) -> pa.Table:
         """Hold a table of events; returns it as it is held, with an int32 code in place of each user."""
-        before = self._count
+        before = len(self._users)
         codes = pa.array(self._codes(table[col.USER]))
         coded = table.set_column(table.schema.get_field_index(col.USER), col.USER, codes)
-        self.size_bytes += coded.nbytes + round((self._count - before) * _bytes_per_name(table[col.USER]))
+        self.size_bytes += coded.nbytes + round((len(self._users) - before) * _bytes_per_name(table[col.USER]))
         self._tables.append(coded)
         return coded
 
-    @property
-    def _count(self) -> int:
-        """Distinct users."""
-        return len(self._users) if self._fixed is None else len(self._fixed)
-
     def _codes(self, users: pa.ChunkedArray) -> CodeArray:
-        if self._fixed is not None or not len(self._users):
-            fixed = self._fixed_codes(users)
-            if fixed is not None:
-                return fixed
         if not pa.types.is_dictionary(users.type) or users.num_chunks != 1 or users.chunk(0).dictionary.null_count:
             return self._users.encode(users)
         # the dictionary as a column of its own: this way nobody asks whether its values are distinct
@@ -68,27 +56,12 @@ class Held:
         codes: CodeArray = code_of_value.take(users.chunk(0).indices.to_numpy())
         return codes
 
-    def _fixed_codes(self, users: pa.ChunkedArray) -> CodeArray | None:
-        """The codes as long as all users are plain text of one length; from the first others on, _users gives them."""
-        if users.num_chunks == 1 and users.type == pa.string():
-            size_bytes = common_size_bytes(users.chunk(0)) or 0
-            if self._fixed is None and 0 < size_bytes <= SIZE_BYTES_MAX:
-                self._fixed = FixedNames(size_bytes)
-            if self._fixed is not None and self._fixed.size_bytes == size_bytes and not self._fixed.is_full:
-                return self._fixed.encode(users.chunk(0))
-        if self._fixed is not None:
-            self._users.encode(self._fixed.names())  # the first it sees, so these keep their codes
-            self._fixed = None
-        return None
-
     def align(self, columns: Columns) -> None:
         """Give every table all the columns that were learned."""
         self._tables = columns.aligned(self._tables)
 
     def names(self) -> pa.Array:
         """The users by code, as plain text."""
-        if self._fixed is not None:
-            return self._fixed.names()
         names = self._users.values(np.arange(len(self._users), dtype=np.int32))
         return names.dictionary_decode() if pa.types.is_dictionary(names.type) else names
 

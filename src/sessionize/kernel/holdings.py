@@ -32,8 +32,8 @@ class Holdings:
     kinds: Tally | None
     log: ChangeLog | None
     users: Interner = field(default_factory=Interner)
-    page_names: Interner = field(default_factory=Interner)
-    kind_names: Interner = field(default_factory=Interner)
+    page_names: Interner = field(default_factory=lambda: Interner(few=True))
+    kind_names: Interner = field(default_factory=lambda: Interner(few=True))
     state: OpenSessions = field(default_factory=OpenSessions)
     pending: Pending = field(default_factory=Pending)
     names_limit: int = NAMES_MIN  # of pages and types; beyond it they are tidied up

@@ -1,20 +1,27 @@
 """Strings to dense codes and back, so that everything behind it works on small integers.
 
-Texts finds the strings of a column all at once; here they get codes, which are used again once they are released. The
-first batch costs nothing at all: its dictionary is taken over as it is, which is what a batch run (one push) lives on.
+FixedNames and, for long strings, Texts find the strings of a column all at once; here they get codes, which are used
+again once they are released. The first batch costs nothing at all: its dictionary is taken over as it is, which is what
+a batch run (one push) lives on.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.kernel.texts import Texts, grown
+from sessionize.kernel.fixed_names import WORDS_MAX, FixedNames, groups, words_of
+from sessionize.kernel.texts import HASH_KEYS, KeyArray, PlaceArray, Rows, Texts, grown, text_buffers
 
-ROWS_PER_NAME = 4  # columns with more rows for each string held are reduced to their distinct strings first
+BLOCK_ROWS = 1 << 17  # coded at a time: what is needed on the way stays small
+ROWS_PER_NAME = 4  # few names: columns with more rows for each one are reduced to their distinct strings first
 DICTIONARY_NAMES_MAX = 1 << 14
 DEAD_NAMES_MIN = 1 << 10
 DEAD_BYTES_MIN = 1 << 20
+_OF_ANY_LENGTH = WORDS_MAX + 1  # the shelf of strings that take more words, and of few ones
 
 CodeArray = npt.NDArray[np.int32]
 
@@ -51,22 +58,50 @@ def _clean(codes: CodeArray, values: pa.Array) -> tuple[CodeArray, pa.Array]:
     return table[codes], encoded.dictionary
 
 
+@dataclass(slots=True)
+class _Shelf:
+    """Strings of about one length. codes: by place, -1 for a released one. used: those with a code."""
+
+    names: FixedNames | Texts
+    codes: CodeArray
+    used: int = 0
+    used_bytes: int = 0
+
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether most of it are released strings."""
+        dead, dead_bytes = len(self.names) - self.used, self.names.size_bytes - self.used_bytes
+        return dead > self.used + DEAD_NAMES_MIN or dead_bytes > self.used_bytes + 2 * DEAD_BYTES_MIN
+
+    def count(self, places: PlaceArray, sign: int) -> None:
+        """Take note of strings that get (1) or lose (-1) their codes."""
+        self.used += sign * len(places)
+        self.used_bytes += sign * int(self.names.sizes(places).sum())
+
+    def tidy(self) -> None:
+        """Drop the released strings."""
+        held = np.flatnonzero(self.codes[: len(self.names)] >= 0).astype(np.int32)
+        self.names, self.codes = self.names.keeping(held), self.codes[held]
+        self.used, self.used_bytes = len(held), self.names.size_bytes
+
+
 class Interner:
     """A growing set of strings, each with a code that stays the same until it is released.
 
-    `encode` gives unknown strings codes from 0 on, or codes that were released. texts: an empty list, for tests.
+    `encode` gives unknown strings codes from 0 on, or codes that were released. few: the same strings of many lengths
+    come over and over (pages and event types, not users). keys: of the hash.
     """
 
-    __slots__ = ("_codes", "_dead_bytes", "_free", "_frozen", "_names", "_places", "_texts", "_total")
+    __slots__ = ("_few", "_free", "_frozen", "_keys", "_names", "_places", "_shelves", "_total", "_words")
 
-    def __init__(self, texts: Texts | None = None) -> None:
+    def __init__(self, *, few: bool = False, keys: KeyArray = HASH_KEYS) -> None:
+        self._few, self._keys = few, keys
         self._frozen: pa.Array | None = None  # the first dictionary, as long as it is the only one
-        self._texts = Texts() if texts is None else texts
+        self._shelves: dict[int, _Shelf] = {}  # by the words that a string takes
         self._total = 0  # codes ever given
-        self._places = np.empty(0, np.int32)  # by code: its place in _texts, -1 for a free code
-        self._codes = np.empty(0, np.int32)  # by place: its code, -1 for a released string
+        self._words = np.empty(0, np.int8)  # by code: its shelf
+        self._places = np.empty(0, np.int32)  # by code: its place there, -1 for a free code
         self._free = np.empty(0, np.int32)
-        self._dead_bytes = 0
         self._names: pa.Array | None = None  # all strings by code, until they change
 
     def __len__(self) -> int:
@@ -78,13 +113,18 @@ class Interner:
         """Strings held now."""
         return len(self) - len(self._free)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of strings copied in: those held, and those released that are not dropped yet."""
+        return sum(shelf.names.size_bytes for shelf in self._shelves.values())
+
     def encode(self, column: pa.ChunkedArray | pa.Array) -> CodeArray:
         """int32[n]: the code of each string, -1 for null."""
-        # about to find mostly different strings, looking for equal ones first would be the dearer half of the work
-        if self._total * ROWS_PER_NAME > len(column) and not pa.types.is_dictionary(column.type):
-            strings = _large(column)
-            if strings.null_count == 0:
-                return self._intern(strings)
+        # where most strings differ, looking for equal ones first would be the dearer half of the work
+        distinct_first = self._few and self._total * ROWS_PER_NAME <= len(column)
+        if not distinct_first and not pa.types.is_dictionary(column.type) and not column.null_count:
+            self._thaw()
+            return self._intern(_plain(column))
         codes, values = dictionary_of(column)
         if len(values) == 0:
             return codes
@@ -92,7 +132,7 @@ class Interner:
             self._frozen = values
             return codes
         self._thaw()
-        return np.append(self._intern(_large(values)), np.int32(-1))[codes]
+        return np.append(self._intern(values), np.int32(-1))[codes]
 
     def find(self, value: str) -> int | None:
         """The code of a string, None when it is not held."""
@@ -102,10 +142,16 @@ class Interner:
     def find_many(self, column: pa.Array) -> CodeArray:
         """int32[n]: the code of each string, -1 for one that is not held. column: no nulls."""
         self._thaw()
-        places = self._texts.find(_large(column))
-        known = places >= 0
-        places[known] = self._codes[places[known]]
-        return places
+        strings = _plain(column)
+        codes = np.full(len(strings), -1, np.int32)
+        for words, rows in self._by_words(strings):
+            if words in self._shelves:
+                shelf = self._shelves[words]
+                places = shelf.names.find(strings, rows)
+                known = places >= 0
+                places[known] = shelf.codes[places[known]]
+                codes[rows] = places
+        return codes
 
     def values(self, codes: npt.NDArray[np.integer]) -> pa.Array:
         """The strings behind codes (null for -1), plain or dictionary-encoded, whichever is at hand."""
@@ -115,10 +161,9 @@ class Interner:
         if names is not None:
             return pa.DictionaryArray.from_arrays(pa.array(codes, mask=mask if mask.any() else None), names)
         if mask.any():
-            places = pa.array(self._places[np.where(mask, 0, codes)], mask=mask)
+            taken = self._strings(codes[~mask]).take(pa.array(np.cumsum(~mask) - 1, mask=mask))
         else:
-            places = pa.array(self._places[codes])
-        taken = self._texts.array.take(places)
+            taken = self._strings(codes)
         if taken.nbytes > np.iinfo(np.int32).max:  # more text than an Arrow string array has room for
             few = taken.dictionary_encode()
             return pa.DictionaryArray.from_arrays(few.indices, few.dictionary.cast(pa.string()))
@@ -131,15 +176,15 @@ class Interner:
         held[codes] = True
         held &= self._places[: self._total] >= 0
         codes = np.flatnonzero(held).astype(np.int32)
-        places = self._places[codes]
-        self._codes[places] = -1
+        for words, rows in groups(self._words[codes]):
+            shelf, places = self._shelves[words], self._places[codes[rows]]
+            shelf.codes[places] = -1
+            shelf.count(places, -1)
+            if shelf.is_half_empty:
+                self._tidy(shelf)
         self._places[codes] = -1
         self._free = np.concatenate((self._free, codes))
         self._names = None
-        self._dead_bytes += int(self._texts.sizes(places).sum())
-        dead = len(self._texts) - self.used
-        if dead > self.used + DEAD_NAMES_MIN or self._dead_bytes > self._texts.size_bytes / 2 + DEAD_BYTES_MIN:
-            self._rewrite()
 
     def compact(self, in_use: npt.NDArray[np.bool_]) -> CodeArray:
         """Keep only codes with in_use[code]; int32[len + 1]: old code -> new code (-1 for dropped, and at the end)."""
@@ -147,67 +192,114 @@ class Interner:
         table = np.full(self._total + 1, -1, np.int32)
         kept = np.flatnonzero(in_use[: self._total] & (self._places[: self._total] >= 0))
         table[kept] = np.arange(len(kept), dtype=np.int32)
-        self._take_over(self._texts.keeping(self._places[kept]))
+        self._words, self._places, self._total = self._words[kept], self._places[kept], len(kept)
+        self._free, self._names = np.empty(0, np.int32), None
+        for shelf in self._shelves.values():
+            shelf.codes = table[shelf.codes[: len(shelf.names)]]
+            self._tidy(shelf)
         return table
 
-    def _intern(self, strings: pa.LargeStringArray) -> CodeArray:
-        places = self._texts.find(strings)
-        unknown = np.flatnonzero(places < 0)
-        if len(unknown):
-            new = strings.take(pa.array(unknown)).dictionary_encode()
-            at = self._texts.add(new.dictionary)
-            self._codes = grown(self._codes, int(at[0]), np.full(len(at), -1, np.int32))
-            places[unknown] = at[new.indices.to_numpy()]
-        codes = self._codes[places]
-        nameless = codes < 0
-        if nameless.any():  # new, or released earlier and here again
-            wanted = np.zeros(len(self._texts), bool)
-            wanted[places[nameless]] = True
-            self._give_codes(np.flatnonzero(wanted).astype(np.int32))
-            codes = self._codes[places]
+    def _intern(self, strings: pa.StringArray | pa.LargeStringArray) -> CodeArray:
+        codes = np.empty(len(strings), np.int32)
+        for at in range(0, len(strings), BLOCK_ROWS):
+            self._intern_block(strings.slice(at, BLOCK_ROWS), codes[at : at + BLOCK_ROWS])
         return codes
 
-    def _give_codes(self, places: CodeArray) -> None:
+    def _intern_block(self, strings: pa.StringArray | pa.LargeStringArray, codes: CodeArray) -> None:
+        """codes: written here."""
+        for words, rows in self._by_words(strings):
+            shelf, places, new = self._shelve(words, strings, rows)
+            if len(new):
+                self._give_codes(words, new)
+            found = shelf.codes.take(places)
+            nameless = found < 0
+            if nameless.any():  # released earlier and here again
+                self._give_codes(words, np.unique(places[nameless]))
+                found = shelf.codes.take(places)
+            codes[rows] = found
+
+    def _shelve(
+        self, words: int, strings: pa.StringArray | pa.LargeStringArray, rows: Rows
+    ) -> tuple[_Shelf, PlaceArray, PlaceArray]:
+        """The shelf of the strings in these rows, their places on it, and which are of new ones, that have no codes."""
+        if words not in self._shelves:
+            names = Texts(self._keys) if words == _OF_ANY_LENGTH else FixedNames(words, self._keys)
+            self._shelves[words] = _Shelf(names, np.empty(0, np.int32))
+        shelf = self._shelves[words]
+        before = len(shelf.names)
+        places = shelf.names.encode(strings, rows)
+        new = np.arange(before, len(shelf.names), dtype=np.int32)
+        shelf.codes = grown(shelf.codes, before, np.full(len(new), -1, np.int32))
+        return shelf, places, new
+
+    def _give_codes(self, words: int, places: PlaceArray) -> None:
+        """Free codes, then new ones, to strings that have none."""
         again = min(len(places), len(self._free))
         fresh = np.arange(self._total, self._total + len(places) - again, dtype=np.int32)
         codes = np.concatenate((self._free[len(self._free) - again :], fresh))
         self._free = self._free[: len(self._free) - again]
         self._places = grown(self._places, self._total, np.full(len(fresh), -1, np.int32))
+        self._words = grown(self._words, self._total, np.full(len(fresh), words, np.int8))
         self._total += len(fresh)
+        self._name(words, places, codes)
+
+    def _name(self, words: int, places: PlaceArray, codes: CodeArray) -> None:
+        """From now on the strings at these places have these codes."""
+        shelf = self._shelves[words]
+        shelf.codes[places] = codes
+        shelf.count(places, 1)
         self._places[codes] = places
-        self._codes[places] = codes
+        self._words[codes] = words
         self._names = None
+
+    def _strings(self, codes: npt.NDArray[np.integer]) -> pa.LargeStringArray:
+        where = np.arange(len(codes))
+        parts, order = [], []
+        for words, rows in groups(self._words[codes]):
+            parts.append(self._shelves[words].names.strings(self._places[codes[rows]]))
+            order.append(where[rows])
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return pa.array([], pa.large_string())
+        back = np.empty(len(codes), np.int64)
+        back[np.concatenate(order)] = where
+        return pa.concat_arrays(parts).take(pa.array(back))
 
     def _few_names(self) -> pa.Array | None:
         """All strings by code as a dictionary, None where that would be long or have holes."""
         if self._total > DICTIONARY_NAMES_MAX or len(self._free):
             return None  # a foreign reader may choke on a dictionary with nulls
         if self._names is None:
-            self._names = self._texts.array.take(pa.array(self._places[: self._total])).cast(pa.string())
+            self._names = self._strings(np.arange(self._total, dtype=np.int32)).cast(pa.string())
         return self._names
 
     def _thaw(self) -> None:
         if self._frozen is not None:
-            texts, frozen = self._texts, self._frozen
-            self._frozen = None
-            texts.add(_large(frozen))
-            self._take_over(texts)
+            frozen, self._frozen = self._frozen, None
+            self._total = len(frozen)
+            self._places, self._words = np.empty(self._total, np.int32), np.empty(self._total, np.int8)
+            codes = np.arange(self._total, dtype=np.int32)
+            for words, rows in self._by_words(frozen):
+                self._name(words, self._shelve(words, frozen, rows)[1], codes[rows])
 
-    def _rewrite(self) -> None:
+    def _by_words(self, strings: pa.StringArray | pa.LargeStringArray) -> Iterator[tuple[int, Rows]]:
+        """The rows of each shelf: those of the strings that take as many words, or more than any shelf is for."""
+        if self._few:
+            return iter([(_OF_ANY_LENGTH, slice(None))])
+        sizes = np.diff(text_buffers(strings)[0])
+        return groups(np.minimum(words_of(sizes), _OF_ANY_LENGTH))
+
+    def _tidy(self, shelf: _Shelf) -> None:
         """Drop what released strings left behind; the codes stay."""
-        codes = np.flatnonzero(self._places[: self._total] >= 0).astype(np.int32)
-        self._texts = self._texts.keeping(self._places[codes])
-        self._places[codes] = np.arange(len(codes), dtype=np.int32)
-        self._codes, self._dead_bytes = codes, 0
-
-    def _take_over(self, texts: Texts) -> None:
-        """Codes by the places in texts."""
-        self._texts, self._total, self._dead_bytes = texts, len(texts), 0
-        self._places, self._codes = np.arange(len(texts), dtype=np.int32), np.arange(len(texts), dtype=np.int32)
-        self._free, self._names = np.empty(0, np.int32), None
+        shelf.tidy()
+        self._places[shelf.codes] = np.arange(len(shelf.codes), dtype=np.int32)
 
 
-def _large(column: pa.ChunkedArray | pa.Array) -> pa.LargeStringArray:
-    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-    chunks = chunked.cast(pa.large_string()).chunks
-    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], pa.large_string())])
+def _plain(column: pa.ChunkedArray | pa.Array) -> pa.StringArray | pa.LargeStringArray:
+    """One array of strings; of large ones where chunks are put together, or they are of neither kind."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    if len(chunks) == 1 and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return chunks[0]
+    large = [chunk.cast(pa.large_string()) for chunk in chunks]
+    return pa.concat_arrays(large or [pa.array([], pa.large_string())])

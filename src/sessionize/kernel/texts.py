@@ -15,12 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 HASHED_WORDS_MAX = 16  # longer strings are digested one by one
-_KEYS = np.frombuffer(secrets.token_bytes(8 * (2 * HASHED_WORDS_MAX + 1)), np.uint64)
+# odd, so that no bit of a word is lost
+HASH_KEYS = np.frombuffer(secrets.token_bytes(8 * (2 * HASHED_WORDS_MAX + 1)), np.uint64) | np.uint64(1)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 TABLE_SIZE_MIN = 64
+ALL_ROWS = slice(None)
 
 HashArray = npt.NDArray[np.uint32]
+KeyArray = npt.NDArray[np.uint64]
 PlaceArray = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64] | slice  # of a column, ascending; slice(None): all
 
 
 class Texts:
@@ -28,7 +32,7 @@ class Texts:
 
     __slots__ = ("_array", "_bytes", "_hashes", "_keys", "_offsets", "_shift", "_size", "_table")
 
-    def __init__(self, keys: npt.NDArray[np.uint64] = _KEYS) -> None:
+    def __init__(self, keys: KeyArray = HASH_KEYS) -> None:
         self._keys = keys
         self._size = 0
         self._bytes = np.empty(0, np.uint8)
@@ -58,8 +62,25 @@ class Texts:
         """Bytes of these strings."""
         return self._offsets[places + 1] - self._offsets[places]
 
-    def find(self, strings: pa.LargeStringArray) -> PlaceArray:
-        """int32[n]: where each string is, -1 for unknown. strings: no nulls."""
+    def encode(self, strings: pa.StringArray | pa.LargeStringArray, rows: Rows = ALL_ROWS) -> PlaceArray:
+        """int32[n]: the places of the strings in these rows, unknown ones are added. No nulls among them."""
+        chosen = _chosen(strings, rows)
+        places = self._find(chosen)
+        unknown = np.flatnonzero(places < 0)
+        if len(unknown):
+            new = chosen.take(pa.array(unknown)).dictionary_encode()
+            places[unknown] = self.add(new.dictionary)[new.indices.to_numpy()]
+        return places
+
+    def find(self, strings: pa.StringArray | pa.LargeStringArray, rows: Rows = ALL_ROWS) -> PlaceArray:
+        """As encode, but -1 for unknown strings."""
+        return self._find(_chosen(strings, rows))
+
+    def strings(self, places: PlaceArray) -> pa.LargeStringArray:
+        """The strings at these places."""
+        return self.array.take(pa.array(places))
+
+    def _find(self, strings: pa.LargeStringArray) -> PlaceArray:
         found = np.full(len(strings), -1, np.int32)
         if not self._size:
             return found
@@ -79,7 +100,7 @@ class Texts:
     def add(self, strings: pa.LargeStringArray) -> PlaceArray:
         """int32[n]: the places of strings that are all unknown, without nulls, and distinct."""
         before, self._size = self._size, self._size + len(strings)
-        offsets, data = _buffers(strings)
+        offsets, data = text_buffers(strings)
         first = self._offsets[before]
         self._bytes = grown(self._bytes, int(first), data[offsets[0] : offsets[-1]])
         self._offsets = grown(self._offsets, before + 1, offsets[1:] - (offsets[0] - first))
@@ -96,7 +117,7 @@ class Texts:
     def keeping(self, places: PlaceArray) -> "Texts":
         """A new list of only these strings, in this order."""
         kept = Texts(self._keys)
-        kept.add(self.array.take(pa.array(places)))
+        kept.add(self.strings(places))
         return kept
 
     def _empty_table(self, size: int) -> None:
@@ -132,13 +153,13 @@ class Texts:
             steps += 1
 
 
-def text_hashes(strings: pa.LargeStringArray, keys: npt.NDArray[np.uint64] = _KEYS) -> HashArray:
+def text_hashes(strings: pa.LargeStringArray, keys: KeyArray = HASH_KEYS) -> HashArray:
     """uint32[n]: strongly universal hashes of strings without nulls, under these keys.
 
     keys: uint64[2 * HASHED_WORDS_MAX + 1]. A string is its length and its 64-bit words, the last one ending with the
     string; each 32-bit half is multiplied with a key of its own, and the upper half of the sum counts.
     """
-    offsets, data = _buffers(strings)
+    offsets, data = text_buffers(strings)
     start, size = offsets[:-1], np.diff(offsets)
     total: npt.NDArray[np.uint64] = size.view(np.uint64) * keys[-1]
     if not len(start):
@@ -180,12 +201,20 @@ def _short_words(
     return word << (8 * (8 - size)).view(np.uint64)
 
 
-def _buffers(strings: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    _, offsets, data = strings.buffers()
+def text_buffers(
+    strings: pa.StringArray | pa.LargeStringArray,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Where each string begins and the last one ends, int32 or int64[n + 1], and the bytes that this refers to."""
+    kind = np.int64 if pa.types.is_large_string(strings.type) else np.int32
     if not len(strings):
-        return np.zeros(1, np.int64), np.empty(0, np.uint8)
-    ours = np.frombuffer(offsets, np.int64)[strings.offset : strings.offset + len(strings) + 1]
+        return np.zeros(1, kind), np.empty(0, np.uint8)
+    _, offsets, data = strings.buffers()
+    ours = np.frombuffer(offsets, kind)[strings.offset : strings.offset + len(strings) + 1]
     return ours, np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+
+
+def _chosen(strings: pa.StringArray | pa.LargeStringArray, rows: Rows) -> pa.LargeStringArray:
+    return (strings if isinstance(rows, slice) else strings.take(pa.array(rows))).cast(pa.large_string())
 
 
 def _equal(left: pa.LargeStringArray, right: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
