@@ -164,7 +164,7 @@ def test_a_killed_retry_is_known_after_its_snapshot_has_expired(
     another = IcebergSink(open_catalog(changed.home), events("uuid"), table="late_events")
     another.write(pa.table({"uuid": ["zoe"], "event_time_ms": [NOON]}))
     another.commit()
-    maintain(changed.home, UpkeepSettings(keep_days=0, keep_snapshots=1), database="sessions")
+    maintain(changed.home, UpkeepSettings(keep_s=0, keep_snapshots=1), database="sessions")
     assert counts(changed) == (4, 8)
     done = retry_rejected(changed.home, changed, now_ms=NOON)
     assert (done.usable, done.finished) == (0, 3)

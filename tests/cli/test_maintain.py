@@ -31,7 +31,7 @@ def run(home: Path, *arguments: str) -> str:
 
 def test_json_says_for_each_table_what_was_done(home: Path) -> None:
     would = json.loads(run(home, "--dry-run", "--json"))
-    done = json.loads(run(home, "--json", "--keep-days", "0", "--keep-snapshots", "1"))
+    done = json.loads(run(home, "--json", "--keep", "0s"))
 
     assert would["dry_run"] is True
     assert [table["table"] for table in done["tables"]] == ["events", "late_events", "rejected_events", "user_sessions"]
@@ -42,7 +42,10 @@ def test_json_says_for_each_table_what_was_done(home: Path) -> None:
 
 
 def test_a_table_for_people(home: Path) -> None:
-    shown = run(home, "events")
+    done = CliRunner().invoke(app, ["--home", str(home), "events"], catch_exceptions=False)
+    shown = done.stdout
+    assert "3 replaced files" in done.stderr
+    assert "that began within 1h; a later maintain removes them" in done.stderr
 
     assert "events" in shown
     assert "3 → 1" in shown
@@ -54,7 +57,7 @@ def test_names_of_tables_stay_whole_in_eighty_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     numbers = ("12,345,678", "1,367 → 100", "1,202.6 → 800.7", "1,364 → 97", "10 of 1,200", "3 (12.5 MiB)")
-    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "orphans removed")
+    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "files removed")
     print_table("", columns, [("rejected_events", *numbers)], right=range(1, 7), lines=False)
     assert "rejected_events  " in capsys.readouterr().out
 

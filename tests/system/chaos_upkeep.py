@@ -29,9 +29,9 @@ from tests.system.campaign import EPOCH_ROWS, USER, Campaign, Stream
 from tests.system.kills import ANY_MOMENT, Killer, Running, start
 
 Work = Callable[[Callable[[str], None]], None]
-_KEEP = UpkeepSettings(keep_days=0.0, keep_snapshots=1)
+_KEEP = UpkeepSettings(keep_s=0.0, keep_snapshots=1)
 # Nothing else runs, so files without an owner are those that a killed process has left.
-_CLEAN = UpkeepSettings(keep_days=0.0, keep_snapshots=1, orphan_age_h=0.0, force=True)
+_CLEAN = UpkeepSettings(keep_s=0.0, keep_snapshots=1, orphan_age_h=0.0, force=True)
 
 
 def stream(config: PipelineConfig, step: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""`maintain`: pack the tables' small files, expire snapshots, remove files that nobody needs."""
+"""`maintain`: pack the tables' small files, expire snapshots, remove files that nobody needs any more."""
 
 import sys
 from collections.abc import Iterator
@@ -25,10 +25,12 @@ def maintain(
     target_size: Annotated[
         float | None, typer.Option(help="Size of a file to pack toward, in MiB; else the table's own.")
     ] = None,
-    keep_days: Annotated[float, typer.Option(help="Keep every snapshot of so many days.")] = 7.0,
-    keep_snapshots: Annotated[int, typer.Option(help="Keep so many of the newest snapshots, however old.")] = 10,
+    keep: Annotated[
+        str, typer.Option(help="Keep snapshots that were current within this time, for readers that still use them.")
+    ] = "1h",
+    keep_snapshots: Annotated[int, typer.Option(help="Keep so many of the newest snapshots, however old.")] = 1,
     orphan_age: Annotated[
-        float, typer.Option(help="Remove files that no snapshot needs after so many hours, at least 1.")
+        float, typer.Option(help="Remove files that no snapshot ever named after so many hours, at least 1.")
     ] = 72.0,
     force: Annotated[
         bool, typer.Option("--force", help="Allow --orphan-age below an hour: only while nothing writes.")
@@ -36,19 +38,21 @@ def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Pack small files, expire old snapshots, remove orphan files; safe beside a running engine.
+    """Pack small files, expire old snapshots, remove the files that only these needed; safe beside a running engine.
 
-    Packed files are compared with the old ones row by row before they take their place.
+    Packed files are compared with the old ones row by row before they take their place. What they replace is removed
+    once no reader can need it any more: by the first maintain that runs --keep later.
     """
     from dataclasses import asdict
 
     from sessionize.app.maintaining import UpkeepSettings
     from sessionize.app.maintaining import maintain as look_after
     from sessionize.cli import output as out
+    from sessionize.session.durations import parse_duration_ms
 
     settings = UpkeepSettings(
         target_bytes=None if target_size is None else int(target_size * _MIB),
-        keep_days=keep_days,
+        keep_s=parse_duration_ms(keep, name="--keep") / 1000,
         keep_snapshots=keep_snapshots,
         orphan_age_h=orphan_age,
         force=force,
@@ -67,12 +71,19 @@ def maintain(
     if as_json:
         out.print_json({"dry_run": dry_run, "tables": [asdict(table) for table in done]})
         return
-    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "orphans removed")
+    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "files removed")
     title = "What would be done" if dry_run else ""
     out.print_table(title, columns, [_cells(table) for table in done], right=range(1, len(columns)), lines=False)
+    waiting, size = sum(table.waiting for table in done), sum(table.waiting_bytes for table in done)
+    if waiting:
+        sys.stderr.write(
+            f"{waiting:,} replaced files ({size / _MIB:,.1f} MiB) are kept for readers that began within {keep}; "
+            "a later maintain removes them\n"
+        )
 
 
 def _cells(table: "TableUpkeep") -> tuple[str, ...]:
+    removed, size = table.freed + table.orphans, table.freed_bytes + table.orphan_bytes
     return (
         table.table,
         f"{table.rows:,}",
@@ -80,7 +91,7 @@ def _cells(table: "TableUpkeep") -> tuple[str, ...]:
         f"{table.bytes_before / _MIB:,.1f} → {table.bytes_after / _MIB:,.1f}",
         f"{table.packed:,} → {table.packed_into:,}",
         f"{table.snapshots_expired:,} of {table.snapshots_before:,}",
-        f"{table.orphans:,}" + (f" ({table.orphan_bytes / _MIB:,.1f} MiB)" if table.orphans else ""),
+        f"{removed:,}" + (f" ({size / _MIB:,.1f} MiB)" if removed else ""),
     )
 
 

@@ -2,7 +2,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from sessionize.connectors.iceberg import (
     CatalogSettings,
     IcebergSink,
     SqlCatalog,
+    UpkeepSettings,
     load_table,
+    maintain_table,
     open_catalog,
     open_table,
     readable,
@@ -25,7 +26,6 @@ from sessionize.connectors.iceberg import (
     table_names,
     user_sessions,
 )
-from sessionize.connectors.iceberg.orphans import orphans
 from sessionize.errors import ConfigError, OutputError
 from tests.connectors.iceberg.writing import sessions, write_all
 
@@ -137,7 +137,8 @@ def test_homes_whose_names_differ_by_an_encoding_share_nothing(
         assert table.location() == f"file://{folder}/sessions/s"
         assert set(table.scan().to_arrow()["user"].to_pylist()) == {f"{name}-0", f"{name}-1"}
         assert dataset_users(table) == {f"{name}-0", f"{name}-1"}
-        assert orphans(table, older_than_s=-60, now_s=time.time()) == []
+        upkeep = UpkeepSettings(keep_s=0, orphan_age_h=0, force=True)
+        assert maintain_table(catalog(name), "sessions", "s", upkeep).orphans == 0
         assert len(set(folder.rglob("*.parquet"))) == 2
 
 

@@ -1,3 +1,5 @@
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -20,14 +22,18 @@ from sessionize.connectors.iceberg import (
     maintain_table,
     open_catalog,
     packing,
+    sorting,
     user_sessions,
 )
 from sessionize.connectors.iceberg.checksum import Checksum
+from sessionize.connectors.iceberg.layouts import LayoutName
+from sessionize.connectors.iceberg.listing import listed_files
 from sessionize.errors import ConfigError, OutputError
 from sessionize.ports import EpochRows
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
+from tests.connectors.iceberg.writing import sessions
 
-NOW_ONLY = UpkeepSettings(keep_days=0, keep_snapshots=1)
+NOW_ONLY = UpkeepSettings(keep_s=0, keep_snapshots=1)
 HOUR_S = 3600
 
 
@@ -61,8 +67,8 @@ def test_small_files_become_one_for_each_partition_and_rows_stay(catalog: Catalo
 
     for table, expected in before.items():
         done = maintain_table(catalog, "sessions", table, UpkeepSettings())
-        assert (done.packed, done.files_before) == (done.files_before, 4 if table != "user_sessions" else 12)
-        assert done.files_after == done.packed_into == (3 if table == "user_sessions" else 1)
+        assert (done.packed, done.files_before) == (done.files_before, 4)
+        assert done.files_after == done.packed_into == 1
         assert done.rows == done.packed_rows == sum(expected.values())
         assert rows_of(catalog, table) == expected
         again = maintain_table(catalog, "sessions", table, UpkeepSettings())
@@ -165,7 +171,7 @@ def test_snapshots_are_kept_by_age_and_by_number(catalog: Catalog) -> None:
     kept = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_snapshots=1))
     assert (kept.snapshots_before, kept.snapshots_expired) == (5, 0)
 
-    fewer = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_days=0, keep_snapshots=3))
+    fewer = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_s=0, keep_snapshots=3))
     assert (fewer.snapshots_before, fewer.snapshots_expired) == (5, 2)
 
     table = load_table(catalog, "sessions", "events")
@@ -182,17 +188,120 @@ def test_files_of_expired_snapshots_and_of_dead_writers_go_when_they_are_old(cat
     dead.finish()
     expected = rows_of(catalog)
     young = maintain_table(catalog, "sessions", "user_sessions", NOW_ONLY)
-    assert (young.packed, young.orphans) == (9, 0)
+    assert (young.packed, young.orphans) == (3, 0)
+    assert len(on_disk(tmp_path)) == young.files_after + 1
 
     aged(on_disk(tmp_path, pattern="*"), 80)
     (tmp_path / "warehouse/sessions/user_sessions/notes.txt").write_text("mine")
     dry = maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings(dry_run=True))
     done = maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings())
 
-    assert dry.orphans == done.orphans > 9 + 2
-    assert len(on_disk(tmp_path)) == done.files_after == 3
+    assert dry.orphans == done.orphans == 1
+    assert len(on_disk(tmp_path)) == done.files_after == 1
     assert (tmp_path / "warehouse/sessions/user_sessions/notes.txt").exists()
     assert rows_of(catalog) == expected
+
+
+def ended(catalog: Catalog, table: str, hours: float) -> None:
+    """Make the table's snapshots so much older, as if the time had passed."""
+    changed = load_table(catalog, "sessions", table)
+    path = Path(changed.metadata_location.removeprefix("file://"))
+    metadata = json.loads(path.read_text())
+    for entry in (*metadata["snapshots"], *metadata["snapshot-log"]):
+        entry["timestamp-ms"] -= int(hours * HOUR_S * 1000)
+    path.write_text(json.dumps(metadata))
+
+
+def test_what_packing_replaced_is_freed_when_no_reader_can_need_it(catalog: Catalog, tmp_path: Path) -> None:
+    write_epochs(catalog, 4)
+    reader = load_table(catalog, "sessions", "events")
+    expected = rows_of(catalog, "events")
+    old = on_disk(tmp_path, "events")
+
+    first = maintain_table(catalog, "sessions", "events", UpkeepSettings())
+    assert (first.packed, first.snapshots_expired, first.freed) == (4, 0, 0)
+    assert (first.waiting, first.waiting_bytes) == (4, sum(path.stat().st_size for path in old))
+    assert Counter(map(repr, reader.scan().to_arrow().to_pylist())) == expected
+
+    # the last snapshot before packing was current until a moment ago, so readers may still use it
+    ended(catalog, "events", 0.9)
+    assert maintain_table(catalog, "sessions", "events", UpkeepSettings()).freed == 0
+
+    ended(catalog, "events", 0.2)
+    sizes = {
+        path: path.stat().st_size for path in (tmp_path / "warehouse/sessions/events").rglob("*") if path.is_file()
+    }
+    later = maintain_table(catalog, "sessions", "events", UpkeepSettings())
+    assert later.snapshots_expired == 4
+    assert later.waiting == later.orphans == 0
+    assert not old & on_disk(tmp_path, "events")
+    gone = {path: size for path, size in sizes.items() if not path.exists() and not path.name.endswith(".json")}
+    assert (later.freed, later.freed_bytes) == (len(gone), sum(gone.values()))
+    assert len(gone) > 4 + 4
+    assert rows_of(catalog, "events") == expected
+    # one list, and the manifests of the new file and of those that it replaced
+    assert len(on_disk(tmp_path, "events", "*.avro")) <= 3
+
+
+def test_the_metadata_of_a_maintained_table_stops_growing(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "warehouse/sessions/events/metadata"
+    sink = IcebergEpochSink(catalog)
+    sizes = []
+    for number in range(1, 81):
+        sink.write_epoch(epoch_id(number), some(number))
+        if number % 20 == 0:
+            maintain_table(catalog, "sessions", "events", NOW_ONLY)
+            sizes.append(sum(path.stat().st_size for path in folder.iterdir()))
+    assert sizes[-1] < 1.2 * sizes[1]
+
+
+def test_files_of_an_earlier_layout_are_packed_into_the_present_one(catalog: Catalog, tmp_path: Path) -> None:
+    rows = sessions(400, days=2)
+    for layout in (user_sessions(layout="date_bucket"), user_sessions(layout="auto")):
+        sink = IcebergSink(catalog, layout, table="user_sessions")
+        sink.write(rows)
+        sink.commit()
+    expected = rows_of(catalog)
+
+    done = maintain_table(catalog, "sessions", "user_sessions", NOW_ONLY)
+    assert done.files_before > 100
+    assert rows_of(catalog) == expected
+    table = load_table(catalog, "sessions", "user_sessions")
+    assert {task.file.spec_id for task in table.scan().plan_files()} == {table.metadata.default_spec_id}
+    assert maintain_table(catalog, "sessions", "user_sessions", NOW_ONLY).files_after == 2
+    assert len(on_disk(tmp_path)) == 2
+    assert rows_of(catalog) == expected
+
+
+@pytest.mark.parametrize("layout", ["auto", "none"])
+def test_a_large_partition_is_sorted_on_disk_so_that_a_bucket_lies_in_few_files(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, layout: LayoutName
+) -> None:
+    monkeypatch.setattr(sorting, "MEMORY_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(packing, "_PIECE_BYTES", 1 << 18)
+    sink = IcebergSink(catalog, user_sessions(layout=layout), table="user_sessions")
+    for part in range(5):
+        sink.write(sessions(8_000).set_column(0, "user", pa.array([f"u{part}-{i}" for i in range(8_000)])))
+        sink.commit()
+    expected = rows_of(catalog)
+
+    settings = UpkeepSettings(target_bytes=60_000)
+    done = maintain_table(catalog, "sessions", "user_sessions", settings)
+    assert done.packed == 5
+    assert done.packed_into > 2
+    assert rows_of(catalog) == expected
+    found = sorted(listed.buckets for listed in listed_files(load_table(catalog, "sessions", "user_sessions")))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(found))
+    assert maintain_table(catalog, "sessions", "user_sessions", settings).packed == 0
+
+
+def test_a_run_that_is_to_end_leaves_the_rest_for_the_next_one(catalog: Catalog) -> None:
+    write_epochs(catalog, 3)
+    expected = rows_of(catalog, "events")
+    left = maintain_table(catalog, "sessions", "events", NOW_ONLY, stop=lambda: True)
+    assert (left.packed, left.snapshots_expired, left.freed) == (0, 0, 0)
+    assert maintain_table(catalog, "sessions", "events", NOW_ONLY).packed == 3
+    assert rows_of(catalog, "events") == expected
 
 
 def test_files_of_a_write_that_goes_on_stay_however_old_the_first_are(catalog: Catalog, tmp_path: Path) -> None:
@@ -201,7 +310,7 @@ def test_files_of_a_write_that_goes_on_stay_however_old_the_first_are(catalog: C
     long = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1)
     long.write(epoch_rows(7).sessions)
     aged(on_disk(tmp_path) - known, 80)
-    long.write(epoch_rows(8, ["x", "y", "z"]).sessions)
+    long.write(epoch_rows(8 + 24, ["x", "y", "z"]).sessions)
 
     assert maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings()).orphans == 0
     long.commit()
@@ -212,7 +321,7 @@ def test_a_dry_run_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
     write_epochs(catalog, 3)
     before = on_disk(tmp_path, pattern="*")
 
-    would = maintain_table(catalog, "sessions", "events", UpkeepSettings(keep_days=0, keep_snapshots=1, dry_run=True))
+    would = maintain_table(catalog, "sessions", "events", UpkeepSettings(keep_s=0, keep_snapshots=1, dry_run=True))
     assert (would.packed, would.packed_into, would.snapshots_expired) == (3, 1, 2)
     assert would.files_after == would.files_before
     assert on_disk(tmp_path, pattern="*") == before
@@ -220,7 +329,7 @@ def test_a_dry_run_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"orphan_age_h": 0.5}, {"keep_snapshots": 0}, {"keep_days": -1}, {"target_bytes": 0}, {"files_min": 1}],
+    [{"orphan_age_h": 0.5}, {"keep_snapshots": 0}, {"keep_s": -1}, {"target_bytes": 0}, {"files_min": 1}],
     ids=lambda given: next(iter(given)),
 )
 def test_what_upkeep_will_not_do(given: dict[str, Any]) -> None:
@@ -234,6 +343,7 @@ import sys
 from pathlib import Path
 from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
+from tests.connectors.iceberg.writing import sessions
 sink = IcebergEpochSink(open_catalog(Path(sys.argv[1])))
 for number in range(1, int(sys.argv[2]) + 1):
     sink.write_epoch(epoch_id(number), epoch_rows(number + 1))

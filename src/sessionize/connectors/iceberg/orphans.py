@@ -1,11 +1,12 @@
-"""Files in a table's folder that no snapshot needs: of writers that were killed, and of snapshots that expired.
+"""Files in a table's folder that no snapshot ever named: of writers that were killed, and of commits that lost.
 
 The folder is listed before the table is read, so what was committed meanwhile counts as needed. Files of one writer
 belong together: none of them goes before the youngest of them is old enough, so a long write is never disturbed.
 """
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pyarrow import fs
@@ -13,6 +14,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.freeing import Named
 from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import OutputError
 
@@ -30,37 +32,51 @@ class Orphan:
     size_bytes: int
 
 
-def orphans(table: Table, *, older_than_s: float, now_s: float) -> list[Orphan]:
-    """What can go. now_s: the present, in seconds since 1970. Errors: OutputError, UnavailableError."""
+def there(table: Table) -> list[fs.FileInfo]:
+    """The files in the table's folder. Errors: OutputError, UnavailableError."""
     try:
         system, root = _place(table, table.location())
-        there = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-        there = [info for info in there if info.type == fs.FileType.File and info.base_name.endswith(_KINDS)]
-        youngest: dict[str, float] = {}
-        for info in there:
-            group = _group(info)
-            youngest[group] = max(youngest.get(group, 0.0), info.mtime_ns / 1e9)
-        table.refresh()
-        needed = {_place(table, location)[1] for location in _needed(table)}
+        found = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
     except STORAGE_ERRORS as error:
         raise storage_failure("a table's files cannot be listed", table.location(), error) from error
+    return [info for info in found if info.type == fs.FileType.File and info.base_name.endswith(_KINDS)]
+
+
+def orphans(
+    table: Table, listed: list[fs.FileInfo], needed: Named, freed: Named, *, older_than_s: float, now_s: float
+) -> list[Orphan]:
+    """What can go of the files that were listed before the table was read. needed: what its snapshots name. freed: what
+    goes anyway. now_s: the present, in seconds since 1970.
+    """
+    youngest: dict[str, float] = {}
+    for info in listed:
+        group = _group(info)
+        youngest[group] = max(youngest.get(group, 0.0), info.mtime_ns / 1e9)
+    locations = (_of_the_table(table), needed.data, needed.metadata, freed.data, freed.metadata)
+    known = {_place(table, location)[1] for location in itertools.chain(*locations)}
     return [
         Orphan(info.path, info.size)
-        for info in there
-        if info.path not in needed and youngest[_group(info)] < now_s - older_than_s
+        for info in listed
+        if info.path not in known and youngest[_group(info)] < now_s - older_than_s
     ]
 
 
-def remove(table: Table, found: list[Orphan]) -> None:
+def sizes(table: Table, listed: list[fs.FileInfo], named: Named) -> dict[str, int]:
+    """By path: the sizes of those of the named files that are there."""
+    wanted = {_place(table, location)[1] for location in itertools.chain(named.data, named.metadata)}
+    return {info.path: info.size for info in listed if info.path in wanted}
+
+
+def remove(table: Table, paths: Iterable[str]) -> None:
     """Remove these files; what is gone already is fine. Errors: OutputError, UnavailableError."""
     system, _ = _place(table, table.location())
-    for orphan in found:
+    for path in paths:
         try:
-            system.delete_file(orphan.path)
+            system.delete_file(path)
         except FileNotFoundError:
             continue
         except STORAGE_ERRORS as error:
-            raise storage_failure("a file cannot be removed", orphan.path, error) from error
+            raise storage_failure("a file cannot be removed", path, error) from error
 
 
 def _group(info: fs.FileInfo) -> str:
@@ -68,23 +84,13 @@ def _group(info: fs.FileInfo) -> str:
     return staged.group(1) if staged is not None else str(info.path)
 
 
-def _needed(table: Table) -> Iterator[str]:
-    """The locations of all files that the table's metadata leads to."""
+def _of_the_table(table: Table) -> Iterator[str]:
+    """The locations of the files that the table's metadata leads to beside its snapshots."""
     metadata = table.metadata
     yield table.metadata_location
     yield from (entry.metadata_file for entry in metadata.metadata_log)
     yield from (statistics.statistics_path for statistics in metadata.statistics)
     yield from (statistics.statistics_path for statistics in metadata.partition_statistics)
-    seen = set()
-    for snapshot in metadata.snapshots:
-        yield snapshot.manifest_list
-        for manifest in snapshot.manifests(table.io):
-            if manifest.manifest_path in seen:
-                continue
-            seen.add(manifest.manifest_path)
-            yield manifest.manifest_path
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-                yield entry.data_file.file_path
 
 
 def _place(table: Table, location: str) -> tuple[fs.FileSystem, str]:

@@ -1,27 +1,32 @@
 """Small files of a partition become few of the table's target size; the rows stay what they are, which is proven.
 
 Beside running writers: the new files replace the old ones only if all of these are still there, unchanged, in the
-snapshot that is committed upon; otherwise the new ones are dropped and the work is planned again. Old files go when
-the snapshots that name them expire.
+snapshot that is committed upon; otherwise the new ones are dropped and the work is planned again. Files that an earlier
+layout of the table has left are packed into the present one. Memory is for one partition's rows at a time, and for no
+more than a part of it (sorting.py).
 """
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, FileFormat
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
 
 from sessionize.connectors.iceberg.alignment import aligned
 from sessionize.connectors.iceberg.checksum import Checksum, checksum
 from sessionize.connectors.iceberg.commits import COMMIT_ID, made_by, one_try, replace_files, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.layouts import specs_to_choose
+from sessionize.connectors.iceberg.listing import ListedFile, listed_files, paths_with_deletes
+from sessionize.connectors.iceberg.reading import batches
+from sessionize.connectors.iceberg.sorting import SortedRows
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.errors import OutputError, UnavailableError
+from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE
 
 PACKED = "sessionize.packed-files"
 
@@ -30,9 +35,13 @@ _SMALL = 0.75
 _TARGET_BYTES_DEFAULT = 128 << 20
 # What one commit replaces: a conflict costs at most this much work.
 _UNIT_BYTES_MAX = 1 << 30
+_UNIT_FILES_MAX = 5_000
 _UNIT_PARTITIONS_MAX = 100
 _PLANS_MAX = 20
 _TARGET = "write.target-file-size-bytes"
+# Rows are compared and sorted in pieces of about this size, as very small ones cost more than what is in them.
+_PIECE_BYTES = 8 << 20
+_PARTS_MAX = 500
 
 # Called with the number of small files that were dealt with since the last call, and of all there are.
 PackProgress = Callable[[int, int], None]
@@ -50,35 +59,105 @@ class Packed:
         return Packed(self.files + other.files, self.into + other.into, self.rows + other.rows)
 
 
-def small_files(table: Table, *, target_bytes: int | None, files_min: int) -> list[list[FileScanTask]]:
-    """The files worth packing, by partition, where there are at least files_min that would become fewer."""
-    target = _target(table, target_bytes)
-    partitions: dict[str, list[FileScanTask]] = {}
-    for task in table.scan().plan_files():
-        file = task.file
-        is_ours = file.file_format == FileFormat.PARQUET and file.spec_id == table.metadata.default_spec_id
-        if is_ours and not task.delete_files and file.file_size_in_bytes < _SMALL * target:
-            partitions.setdefault(repr(file.partition), []).append(task)
-    worth = []
-    for _, tasks in sorted(partitions.items()):
-        if len(tasks) >= max(2, files_min) and files_wanted(table, tasks, target_bytes) < len(tasks):
-            worth.append(sorted(tasks, key=lambda task: task.file.file_path))
-    return worth
+@dataclass(slots=True)
+class Group:
+    """Files of one partition that are to become fewer, or files of an earlier layout that belong together."""
+
+    files: list[ListedFile] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them."""
+        return sum(listed.file.file_size_in_bytes for listed in self.files)
+
+    @property
+    def rows(self) -> int:
+        """In all of them."""
+        return sum(listed.file.record_count for listed in self.files)
+
+    def wanted(self, target_bytes: int) -> int:
+        """How many files these would become."""
+        return -(-self.size_bytes // target_bytes)
 
 
-def pack(table: Table, *, target_bytes: int | None, files_min: int, progress: PackProgress) -> Packed:
-    """Pack the table's small files, commit by commit. Errors: UnavailableError; OutputError when the proof fails."""
+def plan(table: Table, *, target_bytes: int | None, files_min: int) -> list[Group]:
+    """The files worth packing: of an earlier layout; small ones of a partition, where there are at least files_min that
+    would become fewer; all of a partition of sessions whose files have grown to hold many buckets each.
+    """
+    target = target_of(table, target_bytes)
+    present = {spec.spec_id for spec in specs_to_choose(table.metadata)}
+    excluded = paths_with_deletes(table)
+    groups: dict[tuple[object, ...], Group] = {}
+    for listed in listed_files(table):
+        file = listed.file
+        if file.file_format != FileFormat.PARQUET or file.file_path in excluded:
+            continue
+        is_present = file.spec_id in present
+        together = (file.spec_id, repr(file.partition)) if is_present else _date_of(table, file)
+        groups.setdefault((is_present, *together), Group()).files.append(listed)
+    sorts = SESSION_DATE in table.schema().column_names
+    found = []
+    for key, group in sorted(groups.items(), key=lambda item: repr(item[0])):
+        if key[0] and not (sorts and _is_scattered(group)):
+            small = [listed for listed in group.files if listed.file.file_size_in_bytes < _SMALL * target]
+            group = Group(small)
+            if len(small) < max(2, files_min) or group.wanted(target) >= len(small):
+                continue
+        group.files.sort(key=lambda listed: listed.file.file_path)
+        found.append(group)
+    return found
+
+
+def _date_of(table: Table, file: DataFile) -> tuple[object, ...]:
+    """What says which files of an earlier layout go together: the date where they were divided by it."""
+    spec = table.specs()[file.spec_id]
+    for at, partition in enumerate(spec.fields):
+        if isinstance(partition.transform, IdentityTransform) and partition.name.endswith("_date"):
+            return ("date", file.partition[at])
+    return (file.spec_id, repr(file.partition))
+
+
+def _is_scattered(group: Group) -> bool:
+    """Whether at least half of the bytes are in files that hold more than twice their share of the buckets.
+
+    Who replaces the rows of a few users has to write every such file anew.
+    """
+    total, wide = group.size_bytes, 0
+    for listed in group.files:
+        if listed.buckets is None:
+            return False
+        share = BUCKET_COUNT * listed.file.file_size_in_bytes / max(1, total)
+        if listed.buckets[1] - listed.buckets[0] > 2 * share + 2:
+            wide += listed.file.file_size_in_bytes
+    return wide > 0 and 2 * wide >= total
+
+
+def pack(
+    table: Table,
+    *,
+    target_bytes: int | None,
+    files_min: int,
+    progress: PackProgress,
+    stop: Callable[[], bool] = lambda: False,
+) -> Packed:
+    """Pack the table's small files, commit by commit. stop: asked before each whether to leave the rest for later.
+
+    Errors: UnavailableError; OutputError when the proof fails.
+    """
     done = Packed()
     for _ in range(_PLANS_MAX):
-        plan = small_files(table, target_bytes=target_bytes, files_min=files_min)
-        total = done.files + sum(map(len, plan))
+        groups = plan(table, target_bytes=target_bytes, files_min=files_min)
+        total = done.files + sum(len(group.files) for group in groups)
         progress(0, total)
         overtaken = False
-        for unit in _units(plan):
+        for unit in _units(groups):
+            if stop():
+                return done
             packed = _pack_unit(table, unit, target_bytes)
             overtaken = overtaken or packed is None
             done += packed or Packed()
-            progress(len(unit) if packed else 0, total)
+            progress(packed.files if packed else 0, total)
+            pa.default_memory_pool().release_unused()
         if not overtaken:
             return done
         table.refresh()
@@ -89,47 +168,49 @@ def pack(table: Table, *, target_bytes: int | None, files_min: int, progress: Pa
     )
 
 
-def _units(plan: list[list[FileScanTask]]) -> Iterator[list[FileScanTask]]:
-    """The plan in pieces for one commit each; a partition is only parted where it is too large for one."""
-    unit: list[FileScanTask] = []
-    size = partitions = 0
-    for tasks in plan:
-        partitions += 1
-        for task in tasks:
-            if len(unit) > 1 and size + task.file.file_size_in_bytes > _UNIT_BYTES_MAX:
-                yield unit
-                unit, size, partitions = [], 0, 1
-            unit.append(task)
-            size += task.file.file_size_in_bytes
-        if partitions >= _UNIT_PARTITIONS_MAX:
+def _units(groups: list[Group]) -> Iterator[list[Group]]:
+    """The groups in pieces for one commit each; a group is only parted where it is too large for one."""
+    unit: list[Group] = []
+    files = size = 0
+    for group in groups:
+        part = Group()
+        unit.append(part)
+        for listed in group.files:
+            if files > 1 and (size + listed.file.file_size_in_bytes > _UNIT_BYTES_MAX or files >= _UNIT_FILES_MAX):
+                yield [each for each in unit if each.files]
+                part, files, size = Group(), 0, 0
+                unit = [part]
+            part.files.append(listed)
+            files, size = files + 1, size + listed.file.file_size_in_bytes
+        if len(unit) >= _UNIT_PARTITIONS_MAX:
             yield unit
-            unit, size, partitions = [], 0, 0
+            unit, files, size = [], 0, 0
     if unit:
         yield unit
 
 
-def _pack_unit(table: Table, unit: list[FileScanTask], target_bytes: int | None) -> Packed | None:
+def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None) -> Packed | None:
     """Rewrite and replace these files; None when another writer replaced some of them first."""
-    target = {**table.metadata.properties, _TARGET: str(_target(table, target_bytes))}
+    target = {**table.metadata.properties, _TARGET: str(target_of(table, target_bytes))}
     staging = Staging(table.io, table.metadata.model_copy(update={"properties": target}), table.schema())
+    planned_for = table.metadata.current_snapshot_id
+    files = [listed.file for group in unit for listed in group.files]
     try:
-        old = Checksum()
-        for rows in _rows(table, unit):
-            old += checksum(rows)
-            staging.add(rows)
-        files = list(staging.finish())
-        new = Checksum()
+        old, new = Checksum(), Checksum()
+        for group in unit:
+            old += _stage(table, group, staging)
+        made = list(staging.finish())
         for rows in staging.read_back():
             new += checksum(aligned(rows, staging.schema))
-        recorded = sum(task.file.record_count for task in unit)
+        recorded = sum(group.rows for group in unit)
         if old != new or recorded != new.rows:
             raise OutputError(
                 "packed files do not hold the same rows",
                 detail=f"{'.'.join(table.name())}: {recorded} rows recorded, {old} read, {new} written",
                 hint="nothing was changed; report this with the table's metadata",
             )
-        if _replace(table, [task.file for task in unit], files):
-            return Packed(len(unit), len(files), new.rows)
+        if _replace(table, files, made, planned_for):
+            return Packed(len(files), len(made), new.rows)
     except UnavailableError:
         raise  # the commit may have happened: the files must stay
     except (*STORAGE_ERRORS, pa.ArrowException) as error:
@@ -144,17 +225,38 @@ def _pack_unit(table: Table, unit: list[FileScanTask], target_bytes: int | None)
     return None
 
 
-def _rows(table: Table, unit: list[FileScanTask]) -> Iterator[pa.Table]:
-    """The rows of the files in the table's columns as they are now."""
-    schema = table.schema()
-    scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
-    for task in unit:
-        for batch in scan.to_record_batches([task]):
-            yield aligned(pa.Table.from_batches([batch]), schema)
+def _stage(table: Table, group: Group, staging: Staging) -> Checksum:
+    """Give the rows of a group to the staging; their checksum."""
+    total = Checksum()
+    with SortedRows(staging, group.rows) as in_order:
+        for rows in _pieces(batches(table, [listed.file for listed in group.files])):
+            rows = aligned(rows, staging.schema)
+            total += checksum(rows)
+            in_order.add(rows)
+        in_order.finish()
+    return total
 
 
-def _replace(table: Table, old: list[DataFile], new: list[DataFile]) -> bool:
-    """Whether the new files stand for the old ones now. Errors: UnavailableError when that is not known."""
+def _pieces(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    waiting: list[pa.Table] = []
+    size = 0
+    for part in rows:
+        waiting.append(part)
+        size += part.nbytes
+        if len(waiting) >= _PARTS_MAX:  # each has a few kB beside its rows
+            waiting = [pa.concat_tables(waiting).combine_chunks()]
+        if size >= _PIECE_BYTES:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, size = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], planned_for: int | None) -> bool:
+    """Whether the new files stand for the old ones now. planned_for: the snapshot that had these.
+
+    Errors: UnavailableError when that is not known.
+    """
     commit_id = uuid.uuid4().hex
     spec, schema = table.metadata.default_spec_id, table.schema()
 
@@ -162,7 +264,9 @@ def _replace(table: Table, old: list[DataFile], new: list[DataFile]) -> bool:
         table.refresh()
         if made_by(table, commit_id):
             return True
-        if spec != table.metadata.default_spec_id or schema != table.schema() or not _unchanged(table, old):
+        same_layout = spec == table.metadata.default_spec_id and schema == table.schema()
+        same_files = table.metadata.current_snapshot_id == planned_for or _unchanged(table, old)
+        if not same_layout or not same_files:
             return False
         transaction = one_try(table)
         properties = {COMMIT_ID: commit_id, PACKED: str(len(old))}
@@ -181,10 +285,10 @@ def _replace(table: Table, old: list[DataFile], new: list[DataFile]) -> bool:
     )
 
 
-def _unchanged(table: Table, old: list[DataFile]) -> bool:
+def _unchanged(table: Table, old: Sequence[DataFile]) -> bool:
     """Whether the current snapshot has all of these files, and nothing that deletes rows of them."""
-    now = {task.file.file_path: task for task in table.scan().plan_files()}
-    return all(file.file_path in now and not now[file.file_path].delete_files for file in old)
+    now = {listed.file.file_path for listed in listed_files(table)} - paths_with_deletes(table)
+    return all(file.file_path in now for file in old)
 
 
 def _discard(staging: Staging) -> None:
@@ -193,10 +297,6 @@ def _discard(staging: Staging) -> None:
         staging.discard()
 
 
-def files_wanted(table: Table, tasks: list[FileScanTask], target_bytes: int | None) -> int:
-    """How many files these would become."""
-    return -(-sum(task.file.file_size_in_bytes for task in tasks) // _target(table, target_bytes))
-
-
-def _target(table: Table, target_bytes: int | None) -> int:
+def target_of(table: Table, target_bytes: int | None) -> int:
+    """The size to pack toward: what is asked for, or the table's own."""
     return target_bytes or int(table.properties.get(_TARGET, _TARGET_BYTES_DEFAULT))

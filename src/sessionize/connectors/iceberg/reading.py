@@ -6,6 +6,7 @@ partitions. Files that lack a column read as null, narrower types as the table's
 """
 
 import functools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import and_
 from typing import Any
@@ -13,16 +14,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
-from pyiceberg.manifest import FileFormat
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan, PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.manifest import DataFile, FileFormat
 from pyiceberg.schema import index_by_name
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.transforms import IdentityTransform, MonthTransform, Transform, TruncateTransform
 from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.alignment import file_names, file_schema
+from sessionize.connectors.iceberg.listing import listed_files, paths_with_deletes
 from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import InputError
+
+_FILES_AT_ONCE = 200
+_BATCH_ROWS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +52,53 @@ def readable(table: Table) -> ReadableTable:
     schema = table.schema()
     names = tuple(file_names(schema).values())
     try:
-        tasks = list(table.scan().plan_files())
-        if not _is_plain(table, tasks) or not isinstance(table.io, PyArrowFileIO):
+        files = [listed.file for listed in listed_files(table)]
+        if not _is_plain(table, files) or not isinstance(table.io, PyArrowFileIO):
             return ReadableTable(table.scan().to_arrow(), names)
     except (OSError, ValueError) as error:
         raise InputError("a table cannot be read", detail=f"{'.'.join(table.name())}: {error}") from error
-    columns = schema_to_pyarrow(file_schema(schema), include_field_ids=False)
+    return ReadableTable(_dataset(table, table.io, files), names)
+
+
+def batches(table: Table, files: Sequence[DataFile]) -> Iterator[pa.Table]:
+    """The rows of some files in the table's columns as they are now, in pieces; memory is for a few files at a time."""
+    if not names_are_enough(table) or not isinstance(table.io, PyArrowFileIO):
+        scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+        for batch in scan.to_record_batches([FileScanTask(file) for file in files]):
+            yield pa.Table.from_batches([batch])
+        return
+    in_table = list(file_names(table.schema()).values())
+    for start in range(0, len(files), _FILES_AT_ONCE):
+        # a fragment keeps the footer that it has read, so there are never many of them
+        data = _dataset(table, table.io, files[start : start + _FILES_AT_ONCE])
+        for batch in data.to_batches(batch_size=_BATCH_ROWS, batch_readahead=4, fragment_readahead=4):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch]).rename_columns(in_table)
+
+
+def _dataset(table: Table, io: PyArrowFileIO, files: Iterable[DataFile]) -> ds.FileSystemDataset:
+    columns = schema_to_pyarrow(file_schema(table.schema()), include_field_ids=False)
     parquet = ds.ParquetFileFormat()
     known = _partition_columns(table)
     fragments = []
-    filesystem = table.io.fs_by_scheme("file", None)
-    for task in tasks:
-        scheme, netloc, path = place_of(task.file.file_path, table.io.properties)
-        filesystem = table.io.fs_by_scheme(scheme, netloc)
-        holds = (column.holds(task.file.partition) for column in known[task.file.spec_id])
+    filesystem = io.fs_by_scheme("file", None)
+    for file in files:
+        scheme, netloc, path = place_of(file.file_path, io.properties)
+        filesystem = io.fs_by_scheme(scheme, netloc)
+        holds = (column.holds(file.partition) for column in known[file.spec_id])
         fragments.append(parquet.make_fragment(path, filesystem, functools.reduce(and_, holds, ds.scalar(True))))
-    data = ds.FileSystemDataset(fragments, columns, parquet, filesystem)
-    return ReadableTable(data, names)
+    return ds.FileSystemDataset(fragments, columns, parquet, filesystem)
 
 
-def _is_plain(table: Table, tasks: list[FileScanTask]) -> bool:
+def _is_plain(table: Table, files: list[DataFile]) -> bool:
     """Whether every file's columns can be found by name alone, and every row of a file counts."""
-    if any(task.delete_files or task.file.file_format != FileFormat.PARQUET for task in tasks):
+    if any(file.file_format != FileFormat.PARQUET for file in files) or paths_with_deletes(table):
         return False
+    return names_are_enough(table)
+
+
+def names_are_enough(table: Table) -> bool:
+    """Whether columns were never renamed, or dropped and made again, so that a file's are found by name alone."""
     now = index_by_name(table.schema())
     ids = {field_id: name for name, field_id in now.items()}
     for schema in table.metadata.schemas:

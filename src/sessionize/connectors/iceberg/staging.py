@@ -148,18 +148,18 @@ class Staging:
         self._buffer.append(rows)
         self._buffered_bytes += rows.nbytes
         if self._buffered_bytes >= self.buffer_bytes_max:
-            self._flush()
+            self.flush()
 
     def change_schema(self, schema: Schema) -> None:
         """Write what follows in a new schema; files that are begun are finished in the old one."""
-        self._flush()
+        self.flush()
         self._close(list(self._open))
         self.schema = schema
         self._prepare()
 
     def finish(self) -> list[DataFile]:
         """Write and close everything; all data files so far, in the order of their paths. Errors: OSError."""
-        self._flush()
+        self.flush()
         self._close(list(self._open))
         self._done.sort(key=lambda file: file.file_path)
         return self._done
@@ -207,7 +207,8 @@ class Staging:
         wanted = {i for i, plan in self._statistics.items() if plan.mode.type not in _NO_BOUNDS}
         self._measured = [path for path, i in self._ids.items() if i in wanted] if unmeasured else True
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the rows that wait to their files. Errors: OSError."""
         if not self._buffer:
             return
         rows = pa.concat_tables(self._buffer).combine_chunks()

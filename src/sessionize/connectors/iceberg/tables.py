@@ -56,6 +56,8 @@ REJECTED_EVENTS = "rejected_events"
 
 _DAY_MS = 86_400_000
 
+# How many earlier metadata files are kept: each holds all snapshots, and nobody reads them.
+BOUNDED_METADATA = {"write.metadata.previous-versions-max": "20"}
 _PROPERTIES = {
     "format-version": "2",
     "write.format.default": "parquet",
@@ -66,6 +68,7 @@ _PROPERTIES = {
     # Every commit adds a manifest and a metadata file; without these two, a long stream drowns in them.
     "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
+    **BOUNDED_METADATA,
     "commit.retry.min-wait-ms": "25",
 }
 # Minima and maxima only of columns by which a reader can skip files. They cost as much as a third of a small file.

@@ -1,0 +1,87 @@
+"""The data files of a table, one after the other and no larger than needed: tables of a stream have very many.
+
+pyiceberg keeps some 20 kB in memory for each planned file; what is kept here of one is below 2 kB.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.types import IntegerType
+
+from sessionize.session.columns import USER_HASH_BUCKET
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """file: without its statistics. buckets: the least and the greatest bucket of users in it, None if not known."""
+
+    file: DataFile
+    buckets: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a table has: files, their rows and bytes."""
+
+    files: int = 0
+    rows: int = 0
+    size_bytes: int = 0
+
+
+def manifests_of(table: Table, snapshot: Snapshot | None) -> list[ManifestFile]:
+    """The manifests that a snapshot lists; none for none."""
+    return [] if snapshot is None else snapshot.manifests(table.io)
+
+
+def listed_files(table: Table) -> Iterator[ListedFile]:
+    """The data files of the current snapshot."""
+    schema = table.schema()
+    known = USER_HASH_BUCKET in schema.column_names
+    bucket = schema.find_field(USER_HASH_BUCKET).field_id if known else -1
+    for manifest in manifests_of(table, table.current_snapshot()):
+        if manifest.content != ManifestContent.DATA:
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            if entry.data_file.content == DataFileContent.DATA:
+                yield ListedFile(_slim(entry.data_file), _range(entry.data_file, bucket))
+
+
+def totals(table: Table) -> Totals:
+    """Of the current snapshot: from the manifests."""
+    files = rows = size = 0
+    for listed in listed_files(table):
+        files, rows, size = files + 1, rows + listed.file.record_count, size + listed.file.file_size_in_bytes
+    return Totals(files, rows, size)
+
+
+def paths_with_deletes(table: Table) -> frozenset[str]:
+    """Files of which another engine deleted rows without rewriting them."""
+    manifests = manifests_of(table, table.current_snapshot())
+    if all(manifest.content == ManifestContent.DATA for manifest in manifests):
+        return frozenset()
+    return frozenset(task.file.file_path for task in table.scan().plan_files() if task.delete_files)
+
+
+def _slim(file: DataFile) -> DataFile:
+    slim = DataFile.from_args(
+        content=file.content,
+        file_path=file.file_path,
+        file_format=file.file_format,
+        partition=file.partition,
+        record_count=file.record_count,
+        file_size_in_bytes=file.file_size_in_bytes,
+    )
+    slim.spec_id = file.spec_id
+    return slim
+
+
+def _range(file: DataFile, field_id: int) -> tuple[int, int] | None:
+    low, high = ((bounds or {}).get(field_id) for bounds in (file.lower_bounds, file.upper_bounds))
+    if low is None or high is None:
+        return None
+    values: tuple[int, int] = from_bytes(IntegerType(), low), from_bytes(IntegerType(), high)  # type: ignore[assignment]
+    return values
