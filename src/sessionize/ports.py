@@ -5,7 +5,7 @@ events with the canonical columns of session/columns.py, sessions of SessionColu
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
@@ -16,17 +16,19 @@ class EventBatch:
     """A piece of input after decoding: what became events, what was rejected, and how far the source has come.
 
     events: canonical event columns, `user` and `event_time_ms` without nulls. rejected: REJECTED_SCHEMA.
-    read_bytes: the share of the source's size_bytes consumed by this batch, for the progress bar.
+    read_bytes: the share of the source's size_bytes consumed by this batch, for the progress bar. lost: reason -> how
+    many records could not be read beside those in `rejected`, where one stands for several.
     """
 
     events: pa.Table
     rejected: pa.Table
     read_bytes: int
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def consumed(self) -> int:
         """Records read, good or bad."""
-        return int(self.events.num_rows + self.rejected.num_rows)
+        return int(self.events.num_rows + self.rejected.num_rows) + sum(self.lost.values())
 
 
 class Source(Protocol):
@@ -74,18 +76,19 @@ class StreamBatch:
     """A run of records of one partition, decoded, in the order of their offsets.
 
     partition: the unit of order, whose times the lateness is measured by. ranges: which offsets the batch covers, by
-    place. events, rejected: as in EventBatch.
+    place. events, rejected, lost: as in EventBatch.
     """
 
     partition: str
     ranges: Ranges
     events: pa.Table
     rejected: pa.Table
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def consumed(self) -> int:
         """Records read, good or bad."""
-        return int(self.events.num_rows + self.rejected.num_rows)
+        return int(self.events.num_rows + self.rejected.num_rows) + sum(self.lost.values())
 
 
 class StreamSource(Protocol):

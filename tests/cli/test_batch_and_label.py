@@ -70,6 +70,20 @@ def test_csv_and_gzip_and_folders_and_stdin(sessionize, tmp_path):
     assert done.json["sessions"] == 1
 
 
+def test_what_is_not_read_is_named_once(sessionize, events, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.ndjson").write_bytes((tmp_path / events).read_bytes())
+    for name in ("a.log", "b.log"):
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "in" / "empty.csv").touch()
+    for command in ("batch", "label"):
+        done = sessionize(command, "in", "-o", "out.ndjson")
+        assert [line for line in done.err.splitlines() if line.startswith("warning")] == [
+            "warning: 2 files are not read (their names end in none of the known ways): in/a.log, in/b.log",
+            "warning: 1 file is empty: in/empty.csv",
+        ]
+
+
 def test_rules_on_the_command_line(sessionize, tmp_path):
     rows = [{"u": "a", "t": i * 60_000, "k": k} for i, k in enumerate(["view", "login", "beat", "logout", "view"])]
     (tmp_path / "in.ndjson").write_text(lines(rows))

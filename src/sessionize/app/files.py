@@ -182,11 +182,12 @@ class FileRun:
     def run(self, progress: Progress = ignore) -> Totals:
         """Do it. On an error no output shows anything."""
         with self.source.begun():
-            from sessionize.engine.batch import run_batch
-            from sessionize.engine.label import run_label
+            with self.outputs.aborted_on_error():  # an interrupt while the engine is loaded leaves nothing behind
+                from sessionize.engine.batch import run_batch
+                from sessionize.engine.label import run_label
 
-            engine = run_batch if self.plan.what == "sessions" else run_label
-            return engine(self.source, self.outputs, self._job(), progress=progress)
+                engine, job = run_batch if self.plan.what == "sessions" else run_label, self._job()
+            return engine(self.source, self.outputs, job, progress=progress)
 
     def _job(self) -> "Job":
         from sessionize.engine.batch import MEMORY_BYTES_MAX, Job

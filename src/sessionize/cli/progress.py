@@ -4,12 +4,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sessionize.cli.input_warnings import input_warnings
 from sessionize.engine.totals import Progress, Totals, ignore
 
 
 @contextmanager
 def shown(size_bytes: int | None, *, enabled: bool = True) -> Iterator[Progress]:
-    """A Progress that draws: bytes while reading, events while writing; the rest of the line says what was found."""
+    """A Progress that draws: bytes while reading, events while writing; the rest of the line says what was found.
+
+    What the reading warns of is shown after it.
+    """
+    with input_warnings(), _drawn(size_bytes, enabled=enabled) as progress:
+        yield progress
+
+
+@contextmanager
+def _drawn(size_bytes: int | None, *, enabled: bool) -> Iterator[Progress]:
     if not enabled or not sys.stderr.isatty():
         yield ignore
         return

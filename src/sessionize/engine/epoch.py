@@ -1,5 +1,6 @@
 """One epoch while it grows: the rows read so far, from which offsets they are, and what was late or rejected."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from sessionize.engine.alignment import Columns
 from sessionize.engine.checkpoint_format import DRAINED_TO, RECORDS, SILENCE, Plan
 from sessionize.engine.outputs import named_as_input, with_room
-from sessionize.engine.totals import Totals
+from sessionize.engine.totals import Totals, rejected_by_reason
 from sessionize.engine.watermarks import Watermarks
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
@@ -22,7 +23,8 @@ from sessionize.session import columns as col
 class Epoch:
     """Everything that belongs to the epoch with this number.
 
-    opened_s: when it began, by the forward-only clock. size_bytes: of its rows as the sinks get them, about.
+    opened_s: when it began, by the forward-only clock. size_bytes: of its rows as the sinks get them, about. reasons:
+    how many records were rejected for which reason.
     """
 
     number: int
@@ -34,6 +36,7 @@ class Epoch:
     rejected: list[pa.Table] = field(default_factory=list)
     records: dict[str, int] = field(default_factory=dict)
     size_bytes: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def consumed(self) -> int:
@@ -43,6 +46,7 @@ class Epoch:
     def add(self, batch: StreamBatch, watermarks: Watermarks, totals: Totals) -> pa.Table:
         """Take a batch in and book it; the accepted events."""
         totals.take_in(batch, None)
+        self.reasons.update(rejected_by_reason(batch))
         if batch.consumed:
             self.records[batch.partition] = self.records.get(batch.partition, 0) + batch.consumed
         self.size_bytes += unfolded_bytes(batch.events) + batch.rejected.nbytes

@@ -262,6 +262,7 @@ class LocalEngine:
             open_sessions=self._sessionizer.open_sessions,
             behind=self._source.behind(),
             totals=self._totals,
+            reasons=dict(epoch.reasons),
         )
         return _Outgoing(plan, rows, changes, header, report)
 

@@ -23,6 +23,18 @@ class Outputs:
     rejected: Sink | None = None
     retried: bool = False
 
+    def _all(self) -> list[Sink]:
+        return [sink for sink in (self.rejected, self.late, self.events, self.sessions) if sink is not None]
+
+    @contextmanager
+    def aborted_on_error(self) -> Iterator[None]:
+        """On any error in this block, before anything is written, abort them all."""
+        try:
+            yield
+        except BaseException as error:
+            abort_all(self._all(), error)
+            raise
+
     @contextmanager
     def committed(self) -> Iterator[None]:
         """Commit every sink at the end; on any error before that, abort them all.
@@ -31,7 +43,7 @@ class Outputs:
         are not: when one fails, those before it stay. Every sink not yet committed is aborted, and the first error is
         told.
         """
-        waiting = [sink for sink in (self.rejected, self.late, self.events, self.sessions) if sink is not None]
+        waiting = self._all()
         try:
             yield
             while waiting:

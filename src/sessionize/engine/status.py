@@ -44,6 +44,7 @@ class EpochReport:
         open_sessions: int,
         behind: int | None,
         totals: Totals,
+        reasons: dict[str, int],
     ) -> "EpochReport":
         """The report of an epoch whose rows are on their way to the sinks."""
         return cls(
@@ -52,14 +53,14 @@ class EpochReport:
             consumed=consumed,
             sessions=rows.sessions.num_rows,
             late=rows.late.num_rows,
-            rejected=rows.rejected.num_rows,
+            rejected=sum(reasons.values()),
             seconds=seconds,
             write_s=0.0,
             watermark_ms=rows.watermark_ms,
             open_sessions=open_sessions,
             behind=behind,
             totals=replace(totals, rejected_by_reason=dict(totals.rejected_by_reason)),
-            reasons={r["values"]: r["counts"] for r in rows.rejected["reason"].value_counts().to_pylist()},
+            reasons=reasons,
         )
 
     @property

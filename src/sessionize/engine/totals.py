@@ -1,5 +1,6 @@
 """The books of a run: what became of every record, and who is told on the way."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -42,13 +43,11 @@ class Totals:
     def take_in(self, batch: EventBatch | StreamBatch, rejects: Sink | None) -> None:
         """Count a batch as consumed, and its rejected records as rejected, which go to their sink."""
         self.consumed += batch.consumed
-        if batch.rejected.num_rows:
-            self.rejected += batch.rejected.num_rows
-            for reason in batch.rejected["reason"].value_counts().to_pylist():
-                word = reason["values"]
-                self.rejected_by_reason[word] = self.rejected_by_reason.get(word, 0) + reason["counts"]
-            if rejects is not None:
-                rejects.write(batch.rejected)
+        for reason, count in rejected_by_reason(batch).items():
+            self.rejected += count
+            self.rejected_by_reason[reason] = self.rejected_by_reason.get(reason, 0) + count
+        if batch.rejected.num_rows and rejects is not None:
+            rejects.write(batch.rejected)
 
     def take_over(self, sessionizer: Sessionizer) -> None:
         """What became of the events that one Sessionizer was given, all of them."""
@@ -59,6 +58,14 @@ class Totals:
     def as_dict(self) -> dict[str, Any]:
         """The totals by name."""
         return asdict(self)
+
+
+def rejected_by_reason(batch: EventBatch | StreamBatch) -> Counter[str]:
+    """How many records of a batch were rejected for which reason."""
+    counts = Counter(batch.lost)
+    if batch.rejected.num_rows:
+        counts.update({r["values"]: r["counts"] for r in batch.rejected["reason"].value_counts().to_pylist()})
+    return counts
 
 
 # Told the phase ("read" or "write"), how much of it was just done (bytes or events), and the totals so far.

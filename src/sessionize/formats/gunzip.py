@@ -16,16 +16,17 @@ class _Input(Protocol):
 class GzipStream:
     """Reads one or more gzip members, in bounded memory however well they are compressed.
 
-    fault: after the end, what was damaged, None when nothing was. read_bytes: compressed bytes consumed so far.
+    begins: what was read of the file already. fault: after the end, what was damaged, None when nothing was; a file
+    without any content is cut off. read_bytes: compressed bytes consumed so far.
     """
 
     __slots__ = ("_begun", "_ended", "_file", "_inflate", "_input", "fault", "read_bytes")
 
-    def __init__(self, file: _Input) -> None:
+    def __init__(self, file: _Input, *, begins: bytes = b"") -> None:
         self.fault: Fault | None = None
-        self.read_bytes = 0
+        self.read_bytes = len(begins)
         self._file = file
-        self._input = b""
+        self._input = begins
         self._ended = False
         self._begun = False
         self._inflate = zlib.decompressobj(_GZIP)
@@ -35,7 +36,7 @@ class GzipStream:
         while not self._ended:
             if not self._input and not self._refill():
                 self._ended = True
-                if self._begun:
+                if self._begun or not self.read_bytes:
                     self.fault = Fault(TRUNCATED_GZIP, f"the gzip data end early, after {self.read_bytes:,} bytes")
                 break
             try:

@@ -3,7 +3,8 @@
 NDJSON, CSV and Parquet end here, so that the same record is accepted or rejected for the same reason in all of them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -51,10 +52,11 @@ DECODED_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """events: the canonical columns, as DECODED_TYPES. rejected: REJECTED_SCHEMA."""
+    """events: the canonical columns, as DECODED_TYPES. rejected: REJECTED_SCHEMA. lost: as in ports.EventBatch."""
 
     events: pa.Table
     rejected: pa.Table
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def judge(

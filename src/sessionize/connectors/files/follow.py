@@ -10,7 +10,6 @@ numbered as they are taken up (the book), file n has the offsets from n * STRIDE
 finished when the next one's are reached.
 """
 
-import logging
 import os
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from pathlib import Path
 from sessionize.connectors.files.follow_book import Book, Entry
 from sessionize.connectors.files.follow_folder import Folder, Seen
 from sessionize.connectors.files.follow_reading import Reading, changed, cut_elsewhere, not_in_the_book
+from sessionize.connectors.files.notices import LOG, Counted, empty
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.unreadable import set_aside, why_unreadable
 from sessionize.errors import InputError
@@ -33,7 +33,6 @@ PARTITION = "files"
 _BATCH_BYTES = 4 << 20
 _BATCH_RECORDS = 50_000
 _LOOK_EVERY_S = 0.1
-_LOG = logging.getLogger("sessionize.input.files")
 
 
 class DirectorySource:
@@ -74,9 +73,11 @@ class DirectorySource:
         self._at = 0
         self._finished: dict[str, Entry] = {}
         self._doubtful: dict[str, Seen] = {}  # could not be read like this, and may still be about to be written
+        self._denied: dict[str, Seen] = {}  # may not be opened
         self._waiting: deque[tuple[str, Seen]] = deque()
         self._reading: Reading | None = None
         self._at_end = False
+        self._empty = Counted()
         self._only = frozenset(self._folder.look({})) if until_now else None
 
     @property
@@ -212,7 +213,8 @@ class DirectorySource:
         there = self._folder.look(self._finished)
         if self._only is not None:
             there = {place: seen for place, seen in there.items() if place in self._only}
-        self._at_end = not there
+        self._denied = {place: seen for place, seen in self._denied.items() if place in there}
+        self._at_end = there.keys() <= self._denied.keys()
         self._doubtful = {place: seen for place, seen in self._doubtful.items() if place in there}
         ready = [place for place, seen in there.items() if seen.has_settled(self._settle_s)]
         return [
@@ -232,19 +234,31 @@ class DirectorySource:
             now = self._folder.seen(entry.place)
             if now is None or not now.is_as(entry):
                 return None
+            if isinstance(error.__cause__, PermissionError) and self._only is None:
+                self._deny(entry.place, seen, error)
+                return None
             why = why_unreadable(self._folder.path(entry.place), error)
             if not seen.has_settled(self._broken_after_s):
                 if entry.place not in self._doubtful:  # a writer may still be at it: one line for a file
                     text = "%s cannot be read yet, and waits until nobody has touched it for %g s: %s"
-                    _LOG.warning(text, entry.place, self._broken_after_s, why)
+                    LOG.warning(text, entry.place, self._broken_after_s, why)
                 self._doubtful[entry.place] = seen
                 return None
             self._book.add(replace(entry, unreadable=why))
-            _LOG.warning("%s cannot be read and is set aside: %s", entry.place, why)
+            LOG.warning("%s cannot be read and is set aside: %s", entry.place, why)
             return self._aside(entry, why)
+        self._denied.pop(entry.place, None)
         self._reading = reading  # from here on it is closed with whatever fails
         self._book.add(entry)
+        if not entry.size_bytes and (count := self._empty.add()) is not None:
+            LOG.warning("%s", empty([entry.place], count=count))
         return reading
+
+    def _deny(self, place: str, seen: Seen, error: InputError) -> None:
+        """A file that may not be opened waits for as long as it takes, and nothing else waits for it."""
+        if place not in self._denied:
+            LOG.warning("%s may not be opened, and waits until it may be: %s", place, error.detail)
+        self._denied[place] = seen
 
     def _aside(self, entry: Entry, why: str) -> StreamBatch:
         """The whole of a file that cannot be read."""
@@ -262,6 +276,8 @@ class DirectorySource:
 
     def _open(self, entry: Entry, offset: int) -> Reading:
         with self._unchanged(entry):
+            if not entry.size_bytes and entry.place.lower().endswith(".gz"):  # a writer may be about to begin
+                raise InputError("a gzip file has no content", detail=f"file {entry.place}")
             source = FileSource(
                 [self._folder.path(entry.place)],
                 dialect=self._dialect,
@@ -287,7 +303,7 @@ class DirectorySource:
         else:
             first, self._at = self._at, reading.entry.number * STRIDE + reading.offset
             ranges = {PARTITION: (first, self._at)}
-        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected)
+        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected, batch.lost)
 
     def _stop_reading(self) -> None:
         if self._reading is not None:

@@ -5,7 +5,6 @@ then, to tell of those that changed afterwards.
 """
 
 import glob
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sessionize.connectors.files.follow_book import Entry
+from sessionize.connectors.files.notices import LOG, NO_FILE, OTHER_ENDING, Counted, passed_over
 from sessionize.connectors.files.source_paths import format_of
 from sessionize.errors import InputError, UnavailableError
 
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 _RECHECK_EVERY_S = 1.0
 _RECHECK_SHARE = 50  # looking at what is finished takes at most one part in so many of the time
-_LOG = logging.getLogger("sessionize.input.files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,8 @@ class Folder:
         self._below_root = len(os.path.join(self._root, ""))
         self._looks: dict[str, Seen] = {}
         self._links_out: set[str] = set()
+        self._unlisted: set[str] = set()  # folders below that could not be listed at the last look
+        self._odd = {why: _Odd(why) for why in (OTHER_ENDING, NO_FILE)}
         self._rechecked_s = -float("inf")
         self._recheck_took_s = 0.0
         self.replaced: frozenset[str] = frozenset()
@@ -92,7 +93,7 @@ class Folder:
         rechecks = bool(finished) and began_s - self._rechecked_s >= due_s
         looks: dict[str, Seen] = {}
         replaced: set[str] = set()
-        for place in self._places(() if rechecks else finished):
+        for place in self._places({} if rechecks else finished):
             seen, before = self.seen(place), self._looks.get(place)
             if seen is None:
                 continue
@@ -106,7 +107,7 @@ class Folder:
         self._looks = looks
         if rechecks:
             for place in replaced - self.replaced:
-                _LOG.warning("%s changed after it was read, and is not read again: names have to be new", place)
+                LOG.warning("%s changed after it was read, and is not read again: names have to be new", place)
             self.replaced = frozenset(replaced)
             self._rechecked_s, self._recheck_took_s = began_s, time.monotonic() - began_s
         return looks
@@ -121,25 +122,53 @@ class Folder:
             raise UnavailableError("a file cannot be reached", detail=str(error)) from error
         return Seen(stat.st_size, stat.st_mtime_ns, time.monotonic())
 
-    def _places(self, passed_over: Mapping[str, Entry] | tuple[()]) -> Iterator[str]:
+    def _places(self, finished: Mapping[str, Entry]) -> Iterator[str]:
         listed: list[tuple[str, str]] = []
+        unlisted = set[str]()
         for pattern in self._patterns:
-            found = _below(pattern) if os.path.isdir(pattern) else glob.glob(pattern, recursive=True)
+            found = self._below(pattern, unlisted) if os.path.isdir(pattern) else glob.glob(pattern, recursive=True)
             listed.extend((pattern, path) for path in found)
+        self._unlisted = unlisted
         there = {path for _, path in listed}
         real_folders: dict[str, str] = {}
+        odd: dict[str, list[str]] = {why: [] for why in self._odd}
         for pattern, path in listed:
             place = path[self._below_root :]
-            if place in passed_over or not self._is_called_like_data(path, pattern) or not os.path.isfile(path):
+            if place in finished or not self._is_meant(path, pattern):
                 continue
             folder = os.path.dirname(path)
             if folder not in real_folders:
                 real_folders[folder] = os.path.realpath(folder)
-            if not self._is_elsewhere(path, pattern, real_folders[folder], there):
+            if format_of(path) is None or not os.path.isfile(path):
+                if not self._is_apart(real_folders[folder]):
+                    odd[OTHER_ENDING if format_of(path) is None else NO_FILE].append(path)
+            elif not self._is_elsewhere(path, pattern, real_folders[folder], there):
                 yield place
+        for why, paths in odd.items():
+            self._odd[why].note(paths)
+
+    def _below(self, directory: str, unlisted: set[str]) -> Iterator[str]:
+        def note(error: OSError) -> None:
+            """One folder that cannot be listed does not take the others along."""
+            if error.filename == directory:
+                raise UnavailableError(
+                    "a followed directory cannot be read", detail=f"{error.filename}: {error.strerror}"
+                ) from error
+            unlisted.add(error.filename)
+            if error.filename not in self._unlisted:
+                LOG.warning("%s cannot be listed, and nothing in it is read: %s", error.filename, error.strerror)
+
+        for folder, folders, names in os.walk(directory, onerror=note):
+            folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+            for name in names:
+                yield os.path.join(folder, name)
 
     def _is_called_like_data(self, path: str, pattern: str) -> bool:
-        if path.lower().endswith(_TEMPORARY) or format_of(path) is None:
+        return format_of(path) is not None and self._is_meant(path, pattern)
+
+    def _is_meant(self, path: str, pattern: str) -> bool:
+        """Whether it is not hidden, and not called as one that is still written."""
+        if path.lower().endswith(_TEMPORARY):
             return False
         within = pattern if path.startswith(os.path.join(pattern, "")) else self._patterns[pattern]
         inside = path.removeprefix(os.path.join(within, "")).split(os.sep)
@@ -171,7 +200,7 @@ class Folder:
             return False
         if path not in self._links_out:
             self._links_out.add(path)
-            _LOG.warning("%s leads by a link to a file outside of the followed folder, and is not read", path)
+            LOG.warning("%s leads by a link to a file outside of the followed folder, and is not read", path)
         return True
 
     def _is_apart(self, real: str) -> bool:
@@ -191,14 +220,15 @@ def _fixed_part(pattern: str) -> str:
     return os.path.join(*parts[:fixed])
 
 
-def _below(directory: str) -> Iterator[str]:
-    for folder, folders, names in os.walk(directory, onerror=_gone):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        for name in names:
-            yield os.path.join(folder, name)
+class _Odd:
+    """Files that are passed over for the same reason: those of the last look, so that each is counted once."""
 
+    def __init__(self, why: str) -> None:
+        self._why, self._known, self._told = why, frozenset[str](), Counted()
 
-def _gone(error: OSError) -> None:
-    raise UnavailableError(
-        "a followed directory cannot be read", detail=f"{error.filename}: {error.strerror}"
-    ) from error
+    def note(self, paths: Sequence[str]) -> None:
+        """What is there now."""
+        new = sorted(path for path in set(paths) - self._known if os.path.exists(path) and not os.path.isdir(path))
+        self._known = frozenset(paths)
+        if new and (count := self._told.add(len(new))) is not None:
+            LOG.warning("%s", passed_over(new, self._why, count=count))

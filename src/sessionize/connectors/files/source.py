@@ -6,22 +6,24 @@ number of processes.
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import cast
 
 import pyarrow as pa
 
-from sessionize.connectors.files.source_paths import STDIN, InputFile, input_files
+from sessionize.connectors.files.notices import LOG, NO_FILE, OTHER_ENDING, empty, passed_over
+from sessionize.connectors.files.source_paths import STDIN, InputFile, format_of, input_files
 from sessionize.connectors.files.source_ranges import divide
 from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
 from sessionize.connectors.files.source_worker import Recipe
 from sessionize.connectors.files.source_workers import in_order
-from sessionize.connectors.files.unreadable import file_failure
+from sessionize.connectors.files.unreadable import file_failure, one_rejected
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.gunzip import GzipStream
@@ -88,8 +90,8 @@ class FileSource:
 
     @property
     def size_bytes(self) -> int | None:
-        """The size of all files on disk, None when stdin is among them."""
-        if any(file.path == STDIN for file in self._files):
+        """The size of all files on disk, None when a pipe is among them."""
+        if any(file.pipe for file in self._files):
             return None
         return sum(file.size_bytes for file in self._files)
 
@@ -109,14 +111,18 @@ class FileSource:
 
         For whoever has something else to do before, like loading an engine.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="sessionize-first") as pool, closing(self._batches()) as batches:
-            first = pool.submit(next, batches, None)
-            self._begun = batches, first
-            try:
-                yield
-            finally:
+        batches = self._batches()
+        first: Future[EventBatch | None] = Future()
+        # not a pool's thread: whoever writes to a pipe may never do so, and Python would wait for it before it ends
+        threading.Thread(target=_first_of, args=(batches, first), name="sessionize-first", daemon=True).start()
+        self._begun = batches, first
+        try:
+            yield
+        finally:
+            self._begun = None
+            if first.done() or not any(file.pipe for file in self._files):
                 wait([first])
-                self._begun = None
+                batches.close()
 
     def batches(self) -> Iterator[EventBatch]:
         """The events in the order of the files, about 16 MB of text or a row group of Parquet at a time.
@@ -137,17 +143,24 @@ class FileSource:
         if self._batch_records is not None:
             yield from self._one_by_one(self._files)
             return
+        self._tell_what_is_not_read()
         for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
             group = list(files)
             found = self._ranges(group) if in_ranges else self._one_by_one(group)
             yield from (batch for batch in found if batch.consumed)
 
+    def _tell_what_is_not_read(self) -> None:
+        for why, known in ((OTHER_ENDING, False), (NO_FILE, True)):
+            if paths := [path for path in self.skipped if (format_of(path) is not None) is known]:
+                LOG.warning("%s", passed_over(paths, why))
+        without = [file.path for file in self._files if not file.size_bytes and not file.pipe and file.is_plain_text]
+        if without:
+            LOG.warning("%s", empty(without))
+
     def _one_by_one(self, files: Iterable[InputFile]) -> Iterator[EventBatch]:
         for file in files:
             if file.path == STDIN:
                 yield from self._text(file, cast(Readable, sys.stdin.buffer), None)
-            elif file.size_bytes == 0:
-                continue
             elif file.format == "parquet":
                 yield from self._parquet(file)
             else:
@@ -180,7 +193,7 @@ class FileSource:
         if self._batch_records is not None:
             reader = replace(reader, group_rows_max=self._batch_records, slice_rows=self._batch_records)
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
-            yield EventBatch(decoded.events, decoded.rejected, read_bytes)
+            yield EventBatch(decoded.events, decoded.rejected, read_bytes, decoded.lost)
 
     def _text_file(self, file: InputFile) -> Iterator[EventBatch]:
         try:
@@ -188,14 +201,17 @@ class FileSource:
                 if not file.gzipped:
                     yield from self._text(file, raw, None)
                     return
-                if raw.read(2) != b"\x1f\x8b":
+                begins = raw.read(2)
+                if not b"\x1f\x8b".startswith(begins):  # one that is shorter is cut off
                     raise InputError(
                         "a file is not gzipped, though it is called so",
                         detail=f"file {file.path}",
                         hint="rename it without .gz",
                     )
-                raw.seek(0)
-                gzip = GzipStream(raw)
+                gzip = GzipStream(raw, begins=begins)
+                if file.pipe:  # nothing is read ahead: whoever waits for a pipe could not be ended
+                    yield from self._text(file, gzip, gzip)
+                    return
                 ahead = ReadAhead(gzip)
                 try:
                     yield from self._text(file, ahead, gzip)
@@ -210,11 +226,15 @@ class FileSource:
         if file.format == "ndjson":
             decoder = self._recipe.decoder()
         else:
-            header, header_line, stream = split_header(stream, source=file.path)
-            if not header:
+            header = split_header(stream, source=file.path)
+            if header.ended and gzip is not None and gzip.fault is not None:
+                LOG.warning("%s is damaged: %s; it has no whole line", file.path, gzip.fault.detail)
+                yield one_rejected(header.text or None, gzip.fault, file.path, header.line, self.event_columns)
                 return
-            decoder = self._csv(header, file)
-            first_line = header_line + 1
+            if not header.text:
+                return
+            decoder, stream = self._csv(header.text, file), header.rest
+            first_line = header.line + 1
         gathered = read_before = lines = 0
         lines_max = self._batch_records
         steps = feed(stream, decoder, source=file.path, first_line=first_line, gzip=gzip, lines_max=lines_max)
@@ -246,12 +266,19 @@ class FileSource:
         )
 
 
+def _first_of(batches: Iterator[EventBatch], first: "Future[EventBatch | None]") -> None:
+    try:
+        first.set_result(next(batches, None))
+    except BaseException as error:  # raised where the batch is asked for
+        first.set_exception(error)
+
+
 def _batch(decoded: Decoded, read_bytes: int) -> EventBatch:
     return EventBatch(decoded.events, decoded.rejected, read_bytes)
 
 
 def _is_plain_ndjson(file: InputFile) -> bool:
-    return file.format == "ndjson" and not file.gzipped and file.path != STDIN
+    return file.format == "ndjson" and not file.gzipped and not file.pipe
 
 
 def _moved(rejected: pa.Table, lines: int) -> pa.Table:

@@ -1,8 +1,9 @@
 """Parquet to decoded batches, a row group at a time, two of them at once in threads.
 
 Text columns are read as dictionaries, which is both the fast and the lean way; users that the file does not hold in a
-dictionary are left as they are. A very large row group is read in slices. A row group that cannot be read is one
-rejected record; a file without a footer cannot be read at all.
+dictionary are left as they are. A very large row group is read in slices. Of a row group that is damaged, the rows
+before the damage are read; the others are one rejected record that counts as all of them. A file without a footer
+cannot be read at all.
 """
 
 import errno
@@ -15,6 +16,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sessionize.connectors.files.notices import LOG
 from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
@@ -27,6 +29,8 @@ from sessionize.session.columns import USER
 _THREADS = 2
 _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
+_SALVAGED_ROWS = 500  # of a damaged row group, so many are read in one go
+_LOST_MAX = 1 << 32  # a footer may claim anything
 _PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 _OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says to a place that damage has made up
@@ -76,7 +80,8 @@ class _Groups:
         user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
         # Only of these are the row groups asked about columns: pyarrow ends the process where an answer is damaged.
         self._user_places = [n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths]
-        self.row_counts = [self._metadata.row_group(n).num_rows for n in range(self._metadata.num_row_groups)]
+        # of a damaged footer, a number may be anything
+        self.row_counts = [max(0, self._metadata.row_group(n).num_rows) for n in range(self._metadata.num_row_groups)]
         self._rows_before = [sum(self.row_counts[:n]) for n in range(len(self.row_counts))]
 
     def two_at_once(self) -> Iterator[tuple[Decoded, int]]:
@@ -98,15 +103,12 @@ class _Groups:
             for number, row_count in enumerate(self.row_counts):
                 done = 0
                 try:
-                    slices = file.iter_batches(
-                        slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False
-                    )
-                    for batch in slices:
-                        yield self._decoded(pa.table(batch), self._rows_before[number] + done), len(batch)
-                        done += len(batch)
+                    for rows in self._slices(file, number, slice_rows):
+                        yield self._decoded(rows, self._rows_before[number] + done), rows.num_rows
+                        done += rows.num_rows
                 except _UNREADABLE as error:
                     _check_damage(self._path, error)
-                    yield self._torn(number, done, error), row_count - done
+                    yield self._salvaged(number, done), row_count - done
 
     def _whole(self, number: int) -> tuple[Decoded, int]:
         row_count = self.row_counts[number]
@@ -117,7 +119,32 @@ class _Groups:
             return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
         except _UNREADABLE as error:
             _check_damage(self._path, error)
-            return self._torn(number, 0, error), row_count
+            return self._salvaged(number, 0), row_count
+
+    def _slices(self, file: pq.ParquetFile, number: int, slice_rows: int) -> Iterator[pa.Table]:
+        for batch in file.iter_batches(slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False):
+            yield pa.table(batch)
+
+    def _salvaged(self, number: int, done: int) -> Decoded:
+        """The rows of a damaged row group from the one with this number on, as far as they can be read."""
+        parts, read = list[Decoded](), 0
+        try:
+            with self._opened() as file:
+                for rows in self._slices(file, number, _SALVAGED_ROWS):
+                    new = rows.slice(max(0, done - read))
+                    if new.num_rows:
+                        parts.append(
+                            self._decoded(new, self._rows_before[number] + read + rows.num_rows - new.num_rows)
+                        )
+                    read += rows.num_rows
+        except _UNREADABLE as error:
+            _check_damage(self._path, error)
+            parts.append(self._lost(number, max(read, done), error))
+        if not parts:
+            parts.append(self._decoded(self._schema.empty_table(), 0))
+        events = pa.concat_tables([part.events for part in parts])
+        rejected = pa.concat_tables([part.rejected for part in parts])
+        return Decoded(events, rejected, parts[-1].lost)
 
     def _plain_users(self, number: int) -> bool:
         """Whether the users of a row group are stored one by one, being too many for a dictionary."""
@@ -145,13 +172,19 @@ class _Groups:
             table, source=self._path, line_number=lambda row: rows_before + row + 1, plain_users=plain_users
         )
 
-    def _torn(self, number: int, done: int, error: Exception) -> Decoded:
+    def _lost(self, number: int, done: int, error: Exception) -> Decoded:
+        """One rejected record for the rest of a row group, and the number of the others that it stands for."""
         rejects = Rejects()
-        lost = self.row_counts[number] - done
-        fault = Fault(CORRUPT_PARQUET, f"{lost:,} rows of row group {number} cannot be read: {error}")
-        rejects.add(None, source=self._path, line_number=self._rows_before[number] + done + 1, fault=fault)
+        lost = min(max(self.row_counts[number] - done, 1), _LOST_MAX)
+        first = self._rows_before[number] + done + 1
+        fault = Fault(
+            CORRUPT_PARQUET,
+            f"{lost:,} rows of row group {number} cannot be read, from row {first:,} of the file on: {error}",
+        )
+        LOG.warning("%s is damaged: %s", self._path, fault.detail)
+        rejects.add(None, source=self._path, line_number=first, fault=fault)
         nothing = self._decoded(self._schema.empty_table(), 0)
-        return Decoded(nothing.events, rejects.take())
+        return Decoded(nothing.events, rejects.take(), {CORRUPT_PARQUET: lost - 1})
 
 
 def _check_damage(path: str, error: Exception) -> None:

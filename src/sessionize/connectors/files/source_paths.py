@@ -4,8 +4,10 @@ Directories are read whole and in the order of their names, without hidden and t
 named twice is read once.
 """
 
+import errno
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from sessionize.errors import InputError
 Format = Literal["ndjson", "csv", "tsv", "parquet"]
 
 STDIN = "-"
+_DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # what a shell passes on, whatever is behind it
 _FORMATS: dict[str, Format] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
@@ -30,12 +33,21 @@ _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """path: as the user would write it, "-" for stdin. size_bytes: on disk; 0 for stdin."""
+    """path: as the user would write it, "-" for stdin. size_bytes: on disk; 0 for a pipe.
+
+    pipe: bytes that come once, from stdin, a named pipe or a device; whoever writes may take as long as it likes.
+    """
 
     path: str
     format: Format
     gzipped: bool
     size_bytes: int
+    pipe: bool = False
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether nothing in it is nothing wrong."""
+        return self.format != "parquet" and not self.gzipped
 
 
 def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile], list[str]]:
@@ -82,14 +94,17 @@ def _named(path: str) -> Iterator[str]:
 
 
 def _below(directory: str) -> tuple[list[str], list[str]]:
-    """The readable files in a directory and those with another ending, sorted by their path below it."""
+    """The readable files in a directory and what else is in it, sorted by their path below it."""
     found: list[str] = []
     odd: list[str] = []
     for folder, folders, names in os.walk(directory, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not _hidden(name))
         for name in sorted(names):
             if not _hidden(name) and not name.lower().endswith(_TEMPORARY):
-                (found if format_of(name) else odd).append(os.path.join(folder, name))
+                path = os.path.join(folder, name)
+                # what is neither file nor pipe of a known format is passed over; a link to nowhere is told of
+                data = format_of(name) and (os.path.isfile(path) or not os.path.exists(path))
+                (found if data else odd).append(path)
     parts = {path: Path(path).parts for path in found}
     return sorted(found, key=parts.__getitem__), odd
 
@@ -101,7 +116,16 @@ def _hidden(name: str) -> bool:
 
 def _described(path: str) -> InputFile:
     if path == STDIN:
-        return InputFile(path, "ndjson", gzipped=False, size_bytes=0)
+        return InputFile(path, "ndjson", gzipped=False, size_bytes=0, pipe=True)
+    mode = _mode(path)
+    if _is_pipe(mode) or path.startswith(_DESCRIPTORS):
+        return _piped(path)
+    if not stat.S_ISREG(mode):
+        raise InputError(
+            "only files and pipes can be read",
+            detail=f"{path} is neither",
+            hint="name a file, a folder, or a named pipe",
+        )
     kind = format_of(path)
     if kind is None:
         gzipped_parquet = path.lower().endswith(".parquet.gz")
@@ -116,6 +140,30 @@ def _described(path: str) -> InputFile:
     except OSError as error:
         _unreadable(error)
     return InputFile(path, kind[0], gzipped=kind[1], size_bytes=size_bytes)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        _unreadable(error)
+        raise
+
+
+def _is_pipe(mode: int) -> bool:
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _piped(path: str) -> InputFile:
+    """A pipe by its name's ending; without one, as /dev/stdin, it is JSON lines. It is not opened: that may wait."""
+    if not os.access(path, os.R_OK):
+        _unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES), path))
+    kind = format_of(path) or ("ndjson", False)
+    if kind[0] == "parquet":
+        raise InputError(
+            "Parquet cannot be read from a pipe", detail=path, hint="its end is read first: write it to a file"
+        )
+    return InputFile(path, kind[0], gzipped=kind[1], size_bytes=0, pipe=True)
 
 
 def _unreadable(error: OSError) -> None:

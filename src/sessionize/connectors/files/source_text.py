@@ -6,10 +6,11 @@ A damaged gzip file gives all rows before the damage; what is left becomes one r
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from sessionize.connectors.files.notices import LOG
 from sessionize.errors import InputError
 from sessionize.formats.faults import Fault
 from sessionize.formats.gunzip import GzipStream
@@ -72,6 +73,8 @@ def feed(
                 yield len(part), count
     decoder.flush()
     if gzip is not None and gzip.fault is not None:
+        kept = f"{line - 1:,} whole lines before are read" if line > 1 else "it has no whole line"
+        LOG.warning("%s is damaged: %s; %s", source, gzip.fault.detail, kept)
         decoder.reject(torn, source=source, line_number=line, fault=gzip.fault)
         yield max(len(torn), 1), 1
         line += 1
@@ -91,11 +94,20 @@ def _parts(data: memoryview, lines_max: int | None) -> Iterator[memoryview]:
         start = end
 
 
-def split_header(stream: Readable, *, source: str) -> tuple[bytes, int, Readable]:
-    """The first line that is not blank (b"" when there is none), its number, and the stream behind it.
+class Header(NamedTuple):
+    """The first line of a table that is not blank (b"" when there is none), its number, and the stream behind it.
 
-    Errors: InputError when the line is too long for a header.
+    ended: whether the stream ends with it, without a line feed.
     """
+
+    text: bytes
+    line: int
+    rest: Readable
+    ended: bool
+
+
+def split_header(stream: Readable, *, source: str) -> Header:
+    """The header of a stream. Errors: InputError when the line is too long for one."""
     data = bytearray()
     number = 1
     piece = memoryview(bytearray(_LOOK_BYTES))
@@ -104,7 +116,7 @@ def split_header(stream: Readable, *, source: str) -> tuple[bytes, int, Readable
         if end >= 0:
             header = bytes(data[:end]).removeprefix(b"\xef\xbb\xbf")
             if header.strip(b"\r"):
-                return header, number, _Behind(bytes(data[end + 1 :]), stream)
+                return Header(header, number, _Behind(bytes(data[end + 1 :]), stream), ended=False)
             del data[: end + 1]
             number += 1
             continue
@@ -116,7 +128,7 @@ def split_header(stream: Readable, *, source: str) -> tuple[bytes, int, Readable
             )
         read = stream.readinto(piece)
         if not read:
-            return bytes(data), number, stream
+            return Header(bytes(data), number, stream, ended=True)
         data += piece[:read]
 
 

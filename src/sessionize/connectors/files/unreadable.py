@@ -51,8 +51,13 @@ def file_failure(what: str, error: OSError) -> InputError | UnavailableError:
 
 def set_aside(path: str, why: str, columns: Iterable[str]) -> EventBatch:
     """The one rejected record that stands for the file."""
+    return one_rejected(None, Fault(UNREADABLE_FILE, why), path, 1, columns)
+
+
+def one_rejected(raw: bytes | None, fault: Fault, path: str, line: int, columns: Iterable[str]) -> EventBatch:
+    """A batch of nothing but one rejected record."""
     rejects = Rejects()
-    rejects.add(None, source=path, line_number=1, fault=Fault(UNREADABLE_FILE, why))
+    rejects.add(raw, source=path, line_number=line, fault=fault)
     return EventBatch(nothing(columns), rejects.take(), 0)
 
 
