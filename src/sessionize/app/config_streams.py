@@ -310,6 +310,13 @@ class StreamSection(Section):
         example=["1h", "24h"],
     )
 
+    maintain: kinds.PositiveLengthOrNone = key(
+        "1h",
+        'How often the tables are looked after while running, as by `sessionize maintain`; "none": never. Not with '
+        "run.once.",
+        example="6h",
+    )
+
     @property
     def epoch_s(self) -> float:
         """How long an epoch lasts."""
@@ -334,6 +341,11 @@ class StreamSection(Section):
     def live_s(self) -> float:
         """How often open sessions are shown."""
         return _seconds(self.live)
+
+    @property
+    def maintain_s(self) -> float | None:
+        """How often the tables are looked after; None for never."""
+        return None if self.maintain == "none" else _seconds(self.maintain)
 
     @property
     def reconcile_tiers_ms(self) -> list[int]:

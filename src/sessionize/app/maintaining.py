@@ -1,6 +1,6 @@
 """Upkeep of the project's tables: which there are, and each in turn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sessionize.connectors.iceberg import CatalogSettings, load_table, open_catalog, table_names
@@ -22,10 +22,14 @@ def maintain(
     tables: Sequence[str] = (),
     catalog: CatalogSettings | None = None,
     progress: UpkeepProgress | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[TableUpkeep]:
-    """Pack, expire and clean up these tables, or all of the database. Errors: those of maintain_table."""
+    """Pack, expire and clean up these tables, or all of the database.
+
+    stop: asked from time to time whether to leave the rest for the next time. Errors: those of maintain_table.
+    """
     opened = open_catalog(home, settings=catalog, create=False)
     names = list(tables) or table_names(opened, database)
     for name in tables:
         load_table(opened, database, name)  # a name that is wrong stops before anything is done
-    return [maintain_table(opened, database, name, settings, progress=progress) for name in names]
+    return [maintain_table(opened, database, name, settings, progress=progress, stop=stop) for name in names]

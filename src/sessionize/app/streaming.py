@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Opening, Outages
+from sessionize.app.stream_maintaining import StreamMaintainer, stream_maintainer
 from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
 from sessionize.engine.batch import KEPT, nothing_usable
@@ -39,13 +41,19 @@ class StreamRun:
     engine: LocalEngine
     read: "_RecordsRead"
     reconciler: StreamReconciler | None = None
+    maintainer: StreamMaintainer | None = None
 
     def run(self) -> Totals:
-        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says.
+        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says and
+        the tables looked after as stream.maintain says.
 
         Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
         """
-        totals = self.engine.run() if self.reconciler is None else self.reconciler.around(self.engine.run)
+        run = self.engine.run
+        for beside in (self.reconciler, self.maintainer):
+            if beside is not None:
+                run = partial(beside.around, run)
+        totals = run()
         if self.config.run.once:
             self.read.refuse_if_nothing_is_usable(totals, kept=self.config.output.rejected)
         return totals
@@ -136,7 +144,8 @@ def open_stream(
             stopping=stopping,
         )
         reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
-        yield StreamRun(config, engine, read, reconciler)
+        maintainer = stream_maintainer(config, stopping=stopping, log=log, clock=clock)
+        yield StreamRun(config, engine, read, reconciler, maintainer)
 
 
 def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:

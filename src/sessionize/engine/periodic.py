@@ -39,7 +39,8 @@ class Tiers:
 class Periodic:
     """Calls work(window_ms) every every_s seconds, from start() to close(), never twice at once.
 
-    work: asks `ending` now and then whether it is to end early. on_error: hears of every error of the work.
+    first_s: from the start to the first time, None for every_s. work: asks `ending` now and then whether it is to end
+    early. on_error: hears of every error of the work.
     stopping: set when the run is to end; nothing is begun after it.
     """
 
@@ -48,6 +49,7 @@ class Periodic:
         work: Callable[[int], None],
         *,
         every_s: float,
+        first_s: float | None = None,
         tiers: Tiers,
         clock: MovingClock,
         stopping: threading.Event,
@@ -58,11 +60,12 @@ class Periodic:
         self._closed = threading.Event()
         self._pauses = Pauses(self._closed, stopping)
         self._thread: threading.Thread | None = None
-        self._next_s = clock.monotonic_s() + every_s
+        self._first_s = every_s if first_s is None else first_s
+        self._next_s = clock.monotonic_s() + self._first_s
 
     def start(self) -> None:
-        """Begin; the first time is after every_s."""
-        self._next_s = self._clock.monotonic_s() + self._every_s
+        """Begin; the first time is after first_s."""
+        self._next_s = self._clock.monotonic_s() + self._first_s
         self._thread = threading.Thread(target=self._run, name="periodic", daemon=True)
         self._thread.start()
 

@@ -153,7 +153,7 @@ def pack(
         for unit in _units(groups):
             if stop():
                 return done
-            packed = _pack_unit(table, unit, target_bytes)
+            packed = _pack_unit(table, unit, target_bytes, stop)
             overtaken = overtaken or packed is None
             done += packed or Packed()
             progress(packed.files if packed else 0, total)
@@ -189,8 +189,8 @@ def _units(groups: list[Group]) -> Iterator[list[Group]]:
         yield unit
 
 
-def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None) -> Packed | None:
-    """Rewrite and replace these files; None when another writer replaced some of them first."""
+def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None, stop: Callable[[], bool]) -> Packed | None:
+    """Rewrite and replace these files; None when another writer replaced some of them first, or when it is to stop."""
     target = {**table.metadata.properties, _TARGET: str(target_of(table, target_bytes))}
     staging = Staging(table.io, table.metadata.model_copy(update={"properties": target}), table.schema())
     planned_for = table.metadata.current_snapshot_id
@@ -198,7 +198,10 @@ def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None) -> Pac
     try:
         old, new = Checksum(), Checksum()
         for group in unit:
-            old += _stage(table, group, staging)
+            old += _stage(table, group, staging, stop)
+            if stop():
+                _discard(staging)
+                return None
         made = list(staging.finish())
         for rows in staging.read_back():
             new += checksum(aligned(rows, staging.schema))
@@ -225,14 +228,16 @@ def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None) -> Pac
     return None
 
 
-def _stage(table: Table, group: Group, staging: Staging) -> Checksum:
-    """Give the rows of a group to the staging; their checksum."""
+def _stage(table: Table, group: Group, staging: Staging, stop: Callable[[], bool]) -> Checksum:
+    """Give the rows of a group to the staging, or some when it is to stop; their checksum."""
     total = Checksum()
     with SortedRows(staging, group.rows) as in_order:
         for rows in _pieces(batches(table, [listed.file for listed in group.files])):
             rows = aligned(rows, staging.schema)
             total += checksum(rows)
             in_order.add(rows)
+            if stop():
+                return total
         in_order.finish()
     return total
 
