@@ -4,9 +4,14 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from sessionize.engine.checkpoint_files import DurableFolder, FileOperations
 from sessionize.errors import OutputError, StateError, UnavailableError
+
+
+class BusyError(UnavailableError):
+    """Another process is at the same work, which is done either way."""
 
 
 @contextlib.contextmanager
@@ -14,7 +19,7 @@ def alone(home: Path, name: str, what: str, *, local: bool = True) -> Iterator[N
     """Hold `<home>/<name>.lock`; it goes with the process, however that ends.
 
     local: the tables are registered in the home; otherwise by a server, and the home is made for the lock.
-    Errors: UnavailableError when held; OutputError when the home cannot be made.
+    Errors: BusyError when held; OutputError when the home cannot be made.
     """
     if local and not (home / "catalog.db").exists():
         yield  # there is nothing to protect, and whoever opens the tables says so
@@ -31,10 +36,40 @@ def alone(home: Path, name: str, what: str, *, local: bool = True) -> Iterator[N
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UnavailableError(
+            raise BusyError(
                 f"another {what} is running", detail=f"{path} is held", hint="wait until it is done"
             ) from error
         yield
+
+
+class Turn:
+    """Whose turn it is to do something again and again: the first process that asks in a home, until it ends.
+
+    Then it is the turn of whoever asks next. The lock goes with the process, however that ends.
+    """
+
+    def __init__(self, home: Path, name: str) -> None:
+        self._path = home / f"{name}.lock"
+        self._held: IO[bytes] | None = None
+
+    def is_mine(self) -> bool:
+        """Whether it is this process's, asking for it if it is nobody's. Errors: OSError."""
+        if self._held is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(self._path, "ab")  # noqa: SIM115 - held until it is given back
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return False
+            self._held = file
+        return True
+
+    def give_back(self) -> None:
+        """Let another process have it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sessionize.app.alone import BusyError
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.engine.batch import Job
 from sessionize.engine.reconcile import Replacement
 from sessionize.engine.reconciliation import Dates
-from sessionize.errors import ConfigError, UnavailableError
+from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
@@ -160,10 +161,10 @@ class ArchivedTables:
 
     def _check_alone(self, table: "IcebergTable") -> None:
         """Whoever has a catalog on a server may reconcile from another home: what was computed from rows that somebody
-        replaced since would come to be there twice. Errors: UnavailableError.
+        replaced since would come to be there twice. Errors: BusyError.
         """
         if self._last_replacement(table) != self._last:
-            raise UnavailableError(
+            raise BusyError(
                 "another reconciliation changed the sessions meanwhile",
                 detail=f"table {'.'.join(table.name())}",
                 hint="nothing was changed, and the next time goes on; let one process at a time reconcile",

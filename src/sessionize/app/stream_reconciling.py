@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sessionize.app.alone import BusyError, Turn
 from sessionize.app.catalogs import has_local_catalog
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Outages
@@ -50,6 +51,8 @@ class StreamReconciler:
     ) -> None:
         self._config, self._writer, self._stopping, self._log = config, writer, stopping, log
         self._outages = outages
+        self._turn = Turn(config.home, "reconciler")
+        self._left_to_another = False
         self._periodic = Periodic(
             self._look_back,
             every_s=every_s,
@@ -64,8 +67,11 @@ class StreamReconciler:
         it those of reconcile_tables.
         """
         if not self._config.run.once:
-            with self._beside():
-                return run()
+            try:
+                with self._beside():
+                    return run()
+            finally:
+                self._turn.give_back()
         totals = run()
         if not self._stopping.is_set():
             self._finish()
@@ -87,9 +93,22 @@ class StreamReconciler:
             self._log.note("reconcile left", problem="it takes long to end; the next time finishes it")
 
     def _look_back(self, window_ms: int) -> None:
-        self._reconcile(
-            window_ms=window_ms, stop=self._periodic.ending, users_max=_USERS_MAX_BESIDE, rows_max=_ROWS_MAX_BESIDE
-        )
+        """One process of a home does it for all; the others take over when it has ended."""
+        if not self._turn.is_mine():
+            self._skip("another process of this home reconciles")
+            return
+        self._left_to_another = False
+        try:
+            self._reconcile(
+                window_ms=window_ms, stop=self._periodic.ending, users_max=_USERS_MAX_BESIDE, rows_max=_ROWS_MAX_BESIDE
+            )
+        except BusyError as error:
+            self._skip(error.message)
+
+    def _skip(self, why: str) -> None:
+        if self._log is not None and not self._left_to_another:  # once, not every hour
+            self._log.note("reconcile skipped", why=why)
+        self._left_to_another = True
 
     def _finish(self) -> None:
         stream = self._config.stream

@@ -17,7 +17,7 @@ SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this 
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        help="Files, folders, patterns: .ndjson .jsonl .csv .tsv .parquet, text also .gz; pipes; - is JSON lines on stdin."
+        help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin."
     ),
 ]
 Output = Annotated[

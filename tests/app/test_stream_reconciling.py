@@ -1,0 +1,111 @@
+"""Several processes of one home, each of which would reconcile: one does, the others leave it to that one."""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionize.app import stream_reconciling
+from sessionize.app.alone import BusyError, Turn
+from sessionize.app.config import load_pipeline
+from sessionize.app.logs import StreamLog
+from sessionize.app.opening import Outages
+from sessionize.app.stream_reconciling import StreamReconciler
+from sessionize.engine.reconciliation import Reconciled
+from sessionize.engine.totals import Totals
+
+GUARD_S = 60.0
+
+
+class Process:
+    """One that runs a stream, and what it logs."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.log, self.end = io.StringIO(), threading.Event()
+        overrides = {"run.home": str(home), "input.kind": "kafka", "input.kafka.topic": "t"}
+        self._reconciler = StreamReconciler(
+            load_pipeline("kafka_stream", overrides=overrides),
+            name,
+            every_s=0.01,
+            stopping=threading.Event(),
+            outages=Outages(source="kafka", on_status=lambda status: None, on_away=lambda away: None),
+            log=StreamLog(name, to=self.log),
+        )
+        self._running = threading.Thread(target=lambda: self._reconciler.around(self._stream))
+        self._running.start()
+
+    def _stream(self) -> Totals:
+        assert self.end.wait(GUARD_S)
+        return Totals()
+
+    def close(self) -> None:
+        self.end.set()
+        self._running.join(GUARD_S)
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self.log.getvalue().splitlines(keepends=True) if line.endswith("\n")]
+        return [line for line in found if line["event"] == event]
+
+    def until(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        wait = threading.Event()
+        for _ in range(int(GUARD_S / 0.01)):
+            if len(self.lines(event)) >= count:
+                return self.lines(event)
+            wait.wait(0.01)
+        raise AssertionError(self.log.getvalue())
+
+
+def reconciling(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None] = lambda: None) -> None:
+    def reconcile(*_: Any, **__: Any) -> Reconciled:
+        work()
+        return Reconciled()
+
+    monkeypatch.setattr(stream_reconciling, "reconcile_tables", reconcile)
+
+
+def test_one_process_of_a_home_reconciles_and_another_takes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciling(monkeypatch)
+    first = Process(tmp_path, "first")
+    first.until("reconciled")
+    second = Process(tmp_path, "second")
+    (skipped,) = second.until("reconcile skipped")
+    assert (skipped["level"], skipped["why"]) == ("info", "another process of this home reconciles")
+    first.until("reconciled", len(first.lines("reconciled")) + 5)
+    assert len(second.lines("reconcile skipped")) == 1
+    assert second.lines("reconciled") == second.lines("reconcile failed") == []
+    first.close()
+    second.until("reconciled")
+    second.close()
+
+
+def test_meeting_another_reconciliation_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meetings = [BusyError("another reconciliation is running"), BusyError("another reconciliation changed …")]
+
+    def work() -> None:
+        if meetings:
+            raise meetings.pop(0)
+
+    reconciling(monkeypatch, work)
+    process = Process(tmp_path, "only")
+    process.until("reconciled")
+    assert [line["why"] for line in process.lines("reconcile skipped")] == [
+        "another reconciliation is running",
+        "another reconciliation changed …",
+    ]
+    assert process.lines("reconcile failed") == []
+    process.close()
+
+
+def test_a_turn_is_one_process_s_until_it_is_given_back(tmp_path: Path) -> None:
+    mine, other = Turn(tmp_path / "home", "reconciler"), Turn(tmp_path / "home", "reconciler")
+    assert [mine.is_mine(), mine.is_mine(), other.is_mine()] == [True, True, False]
+    mine.give_back()
+    mine.give_back()
+    assert [other.is_mine(), mine.is_mine()] == [True, False]
+    other.give_back()
