@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,13 +193,9 @@ def compare(bench: Bench, contenders: Sequence[Contender], count: int) -> None:
     bench.servers.delete_topic(topic.name)
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    args = arguments(given)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: broker and contenders end with it
-    contenders = line_up(args.peers, args.sessionize, ours=args.ours)
-    facts = machine()
-    print(machine_lines(facts, {}))
-    print(f"rounds: {args.repeat}; ×: over {SELF} in the same round, above 1 takes more; from empty state each time")
+@contextmanager
+def beside_a_broker(args: argparse.Namespace) -> Iterator[Bench]:
+    """A broker of its own. args: timeout and repeat are looked at. Errors: SystemExit where there can be none."""
     with tempfile.TemporaryDirectory(prefix="sessionize-stream-") as scratch:
         try:
             broker = KafkaBroker(Path(scratch) / "broker")
@@ -206,9 +203,19 @@ def main(given: Sequence[str] | None = None) -> int:
             sys.exit(f"there is no Kafka broker to measure with: {why}")
         with broker:
             broker_pid = next(iter(measure.descendants(os.getpid()).keys() - {os.getpid()}))
-            bench = Bench(args, broker.servers, broker_pid, Path(scratch))
-            for count in args.events:
-                compare(bench, contenders, count)
+            yield Bench(args, broker.servers, broker_pid, Path(scratch))
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    args = arguments(given)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: broker and contenders end with it
+    contenders = line_up(args.peers, args.sessionize, ours=args.ours)
+    facts = machine()
+    print(machine_lines(facts, {}))
+    print(f"rounds: {args.repeat}; ×: over {SELF} in the same round, above 1 takes more; from empty state each time")
+    with beside_a_broker(args) as bench:
+        for count in args.events:
+            compare(bench, contenders, count)
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({"machine": facts, "results": bench.results}, indent=1))

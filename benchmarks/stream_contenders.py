@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from stream_pipeline import write_pipeline
+from stream_pipeline import from_kafka, sessions_in_iceberg, write_pipeline
 from stream_topic import FilledTopic, sessions_in_topic
 
 from sessionize.testing.services.java_parts import ServiceMissing, java
@@ -73,31 +73,26 @@ class Contender:
     missing: str | None = None
 
 
-def sessionize(name: str, command: Path, *, cap: bool, events: bool) -> Contender:
-    """Our own row: from the pipeline file to the Iceberg table."""
+def sessionize(name: str, program: Sequence[str], *, cap: bool, events: bool, missing: str | None = None) -> Contender:
+    """Our own row: from the pipeline file to the Iceberg table. program: the command, with what it takes to run it."""
 
     def prepared(task: Task) -> Sequence[str]:
         rules = {"gap": "30m", "lateness": "61s", **(CAP if cap else NO_CAP)}
         file = write_pipeline(
             task.scratch / "bench.toml",
-            servers=task.servers.servers,
-            topic=task.topic.name,
             home=task.scratch / "home",
-            settings={"rules": rules, "output": {"events": events}},
+            settings={
+                **from_kafka(task.servers.servers, task.topic.name),
+                "rules": rules,
+                "output": {"events": events},
+            },
         )
-        return [str(command), "run", str(file), "--once"]
+        return [*program, "run", str(file), "--once"]
 
-    missing = None if command.exists() else f"not installed: no {command}"
-    return Contender(name, prepared, _sessions_in_iceberg, "B" if cap else "A", "uuid", missing)
+    def found(task: Task) -> pa.Table:
+        return sessions_in_iceberg(task.scratch / "home")
 
-
-def _sessions_in_iceberg(task: Task) -> pa.Table:
-    from sessionize.connectors import iceberg
-
-    catalog = iceberg.open_catalog(task.scratch / "home", create=False)
-    table = iceberg.load_table(catalog, iceberg.DATABASE, iceberg.USER_SESSIONS)
-    columns = ("uuid", "session_start_time_ms", "session_end_time_ms", "event_count")
-    return table.scan(selected_fields=columns).to_arrow()
+    return Contender(name, prepared, found, "B" if cap else "A", "uuid", missing)
 
 
 def _sessions_in_kafka(task: Task) -> pa.Table:
@@ -200,5 +195,6 @@ OTHERS: dict[str, Callable[[str], Contender]] = {
 
 def line_up(peers: Sequence[str], command: Path, *, ours: Sequence[str]) -> list[Contender]:
     """Those named, in the order of the table."""
-    rows = [sessionize(name, command, cap=OURS[name][0], events=OURS[name][1]) for name in ours]
+    missing = None if command.exists() else f"not installed: no {command}"
+    rows = [sessionize(name, [str(command)], cap=OURS[name][0], events=OURS[name][1], missing=missing) for name in ours]
     return [*rows, *(OTHERS[name](name) for name in peers)]

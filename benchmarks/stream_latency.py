@@ -21,7 +21,7 @@ import numpy as np
 import redis
 from confluent_kafka import Producer
 from report import machine, machine_lines, table
-from stream_pipeline import write_pipeline
+from stream_pipeline import from_kafka, write_pipeline
 
 from sessionize.connectors import iceberg
 from sessionize.testing.services.kafka import KafkaBroker
@@ -133,10 +133,9 @@ def main() -> int:
             broker.create_topic(TOPIC, PARTITIONS)
             file = write_pipeline(
                 folder / "latency.toml",
-                servers=broker.bootstrap_servers,
-                topic=TOPIC,
                 home=folder / "home",
                 settings={
+                    **from_kafka(broker.bootstrap_servers, TOPIC),
                     "rules": {"gap": f"{GAP_S}s", "lateness": f"{LATENESS_S}s", "max_duration": "none"},
                     "output.redis": {"url": cache.url, "prefix": PREFIX},
                     "stream": {"epoch": f"{EPOCH_S}s"},
