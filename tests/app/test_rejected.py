@@ -1,6 +1,9 @@
 """Rejected records tried again: what a changed pipeline can read comes into the sessions, once, whatever is killed."""
 
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,13 @@ from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.rejected import rejected_reasons, retry_rejected
-from sessionize.connectors.iceberg import IcebergSink, events, open_catalog, rejected_events
+from sessionize.connectors.iceberg import IcebergSink, events, load_table, open_catalog, rejected_events
 from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.store import StoreSink
+from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.engine.unfinished import Unfinished
-from sessionize.errors import ConfigError
+from sessionize.errors import ConfigError, UnavailableError
+from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
 
 NOON = 1_704_110_400_000
@@ -169,6 +175,68 @@ def test_a_killed_retry_is_known_after_its_snapshot_has_expired(
     done = retry_rejected(changed.home, changed, now_ms=NOON)
     assert (done.usable, done.finished) == (0, 3)
     assert counts(changed) == (4, 5)
+
+
+@pytest.fixture
+def store(config: PipelineConfig) -> Iterator[StoreSink]:
+    """A store with what the stream rejected, beside a record that the tables do not have."""
+    sink = StoreSink(SqliteDatabase(config.home / "store.sqlite"), user_name="uuid")
+    nothing = pa.table({"uuid": pa.array([], pa.string()), "event_time_ms": pa.array([], pa.int64())})
+    kept = load_table(open_catalog(config.home), "sessions", "rejected_events").scan().to_arrow()
+    other = pa.Table.from_pylist(
+        [{"raw": b"{}", "source": "topic-1", "line_number": 1, "reason": "missing_user", "detail": ""}],
+        schema=col.REJECTED_SCHEMA,
+    )
+    rejected = pa.concat_tables([kept.select(col.REJECTED_SCHEMA.names).cast(col.REJECTED_SCHEMA), other])
+    sink.write_epoch(
+        EpochId("w", 1, "p"),
+        EpochRows(sessions=nothing, events=nothing, late=nothing, rejected=rejected, watermark_ms=None),
+    )
+    yield sink
+    sink.close()
+
+
+def in_store(config: PipelineConfig) -> tuple[list[tuple[str, str | None]], int]:
+    """(event_id, properties) of late events, and the number of rejected records."""
+    with closing(sqlite3.connect(config.home / "store.sqlite")) as connection:
+        late = connection.execute("SELECT event_id, properties FROM late_events ORDER BY event_id").fetchall()
+        (rejected,) = connection.execute("SELECT count(*) FROM rejected_events").fetchone()
+    return late, rejected
+
+
+BROUGHT_BACK = [("2", None), ("3", '{"colour":"red"}'), ("5", None)]
+
+
+def test_stores_follow_a_retry(config: PipelineConfig, tmp_path: Path, store: StoreSink) -> None:
+    changed = pipeline(tmp_path, "auto")
+    assert in_store(changed) == ([], 9)
+    retry_rejected(changed.home, changed, dry_run=True, now_ms=NOON, stores=[store])
+    assert in_store(changed) == ([], 9)
+    assert retry_rejected(changed.home, changed, now_ms=NOON, stores=[store]).usable == 3
+    assert in_store(changed) == (BROUGHT_BACK, 6)
+    assert retry_rejected(changed.home, changed, now_ms=NOON, stores=[store]).usable == 0
+    assert in_store(changed) == (BROUGHT_BACK, 6)
+
+
+@pytest.mark.parametrize("when", ["before the store", "after the store"])
+def test_a_store_that_was_away_gets_it_from_the_next_retry_once(
+    config: PipelineConfig, tmp_path: Path, store: StoreSink, when: str
+) -> None:
+    changed = pipeline(tmp_path, "auto")
+
+    class Away:
+        def bring_back(self, rejected: pa.Table, late: pa.Table, *, token: str) -> None:
+            if when == "after the store":
+                store.bring_back(rejected, late, token=token)
+            raise UnavailableError("the store cannot be reached now")
+
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        retry_rejected(changed.home, changed, now_ms=NOON, stores=[Away()])
+    assert counts(changed) == (3, 5)
+    done = retry_rejected(changed.home, changed, now_ms=NOON, stores=[store])
+    assert (done.usable, done.finished) == (0, 3)
+    assert counts(changed) == (3, 5)
+    assert in_store(changed) == (BROUGHT_BACK, 6)
 
 
 def test_only_tables_can_be_retried(config: PipelineConfig, tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
 """Rejected records: what there is, and those that the pipeline can read by now brought back as late events.
 
 A retry makes two commits: the events into late_events, from where reconciling takes them into the sessions, then the
-records out of rejected_events. Which records these are is written down before the first one, under a token that both
-commits carry, so that a retry that was killed in between is finished by the next one: nothing lost, nothing doubled.
+records out of rejected_events; the stores get both at once after them. Which records these are is written down before
+the first commit, under a token that all of them carry, so that a retry that was killed in between is finished by the
+next one: nothing lost, nothing doubled.
 """
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from sessionize.app.avro_input import avro_decoder
 from sessionize.app.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.table_rules import owner_of
+from sessionize.engine.epoch import event_rows
 from sessionize.engine.outputs import named_as_input
 from sessionize.engine.unfinished import Unfinished
 from sessionize.errors import ConfigError, StateError
@@ -69,6 +71,13 @@ class Retried:
         return asdict(self)
 
 
+class FollowingStore(Protocol):
+    """What keeps late events and rejected records beside the tables."""
+
+    def bring_back(self, rejected: pa.Table, late: pa.Table, *, token: str) -> None:
+        """Remove these records and add these events, once for each token."""
+
+
 def rejected_reasons(
     home: Path, *, database: str = "sessions", catalog: "CatalogSettings | None" = None
 ) -> list[ReasonCount]:
@@ -95,11 +104,13 @@ def retry_rejected(
     reason: str | None = None,
     dry_run: bool = False,
     now_ms: int | None = None,
+    stores: Sequence[FollowingStore] = (),
     bytes_max: int = BYTES_MAX,
 ) -> Retried:
     """Decode rejected records again, by the pipeline as it is now; what is good joins late_events.
 
-    reason: only these. now_ms: the present for rules.max_future, default the clock. Records are taken as Avro where
+    reason: only these. now_ms: the present for rules.max_future, default the clock. stores: get the same after the
+    tables, also what a retry that was interrupted in between has done. Records are taken as Avro where
     the pipeline reads Avro, else as JSON, so rows of CSV files stay. Errors: ConfigError without tables;
     UnavailableError while another retry runs, or when the schema registry is away.
     """
@@ -117,17 +128,17 @@ def retry_rejected(
         return done
     with alone(home, "rejected", "retry of rejected records", local=has_local_catalog(config)):
         catalog = open_catalog_of(config, home=home, create=False)
-        done.finished = _finish_interrupted(home, catalog, config)
+        done.finished = _finish_interrupted(home, catalog, config, stores)
         held: list[tuple[pa.Table, pa.Table]] = []
         for rows in _records(catalog, database, reason):
             events, records = _decoded(rows, config, now_ms, done)
             if records.num_rows:
                 held.append((events, records))
             if sum(part.nbytes for pair in held for part in pair) > bytes_max:
-                _move(home, catalog, config, held)
+                _move(home, catalog, config, held, stores)
                 held = []
         if held:
-            _move(home, catalog, config, held)
+            _move(home, catalog, config, held, stores)
     return done
 
 
@@ -167,15 +178,22 @@ def _decoded(rows: pa.Table, config: PipelineConfig, now_ms: int | None, done: R
     return decoded.events, rows.take(pa.array(good))
 
 
-def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tuple[pa.Table, pa.Table]]) -> None:
-    """Events into late_events, then their records out of rejected_events."""
+def _move(
+    home: Path,
+    catalog: "Catalog",
+    config: PipelineConfig,
+    parts: list[tuple[pa.Table, pa.Table]],
+    stores: Sequence[FollowingStore],
+) -> None:
+    """Events into late_events, then their records out of rejected_events; then the same in the stores."""
     from sessionize.connectors.iceberg import LATE_EVENTS, IcebergSink, events
 
     user_name = config.dialect().user_name
     token = uuid.uuid4().hex
     records = pa.concat_tables([part[1] for part in parts]).select(list(_KEY))
     unfinished = Unfinished(home / _FOLDER)
-    unfinished.write(token, {"records": records})
+    late = event_rows([decoded for decoded, _ in parts], user_name) if stores else None
+    unfinished.write(token, {"records": records} if late is None else {"records": records, "events": late})
     database = config.output.database
     sink = IcebergSink(catalog, events(user_name), table=LATE_EVENTS, database=database, owner=_owner(catalog, config))
     try:
@@ -192,6 +210,9 @@ def _move(home: Path, catalog: "Catalog", config: PipelineConfig, parts: list[tu
         sink.abort()
         raise
     _remove(catalog, config, token, records)
+    if late is not None:
+        for store in stores:
+            store.bring_back(records, late, token=token)
     unfinished.drop(token)
 
 
@@ -214,7 +235,9 @@ def _remove(catalog: "Catalog", config: PipelineConfig, token: str, records: pa.
     )
 
 
-def _finish_interrupted(home: Path, catalog: "Catalog", config: PipelineConfig) -> int:
+def _finish_interrupted(
+    home: Path, catalog: "Catalog", config: PipelineConfig, stores: Sequence[FollowingStore]
+) -> int:
     """Remove the records whose events are in late_events already; the others were never taken up."""
     from sessionize.connectors.iceberg import LATE_EVENTS, load_table, table_names
 
@@ -229,8 +252,11 @@ def _finish_interrupted(home: Path, catalog: "Catalog", config: PipelineConfig) 
                 each.summary is not None and each.summary[RETRY] == token for each in late.snapshots()
             )
         if landed:
-            records = unfinished.read(token)["records"]
+            begun = unfinished.read(token)
+            records = begun["records"]
             _remove(catalog, config, token, records)
+            for store in stores if "events" in begun else ():
+                store.bring_back(records, begun["events"], token=token)
             removed += records.num_rows
         unfinished.drop(token)
     return removed

@@ -93,11 +93,13 @@ def retry(
 ) -> None:
     """Decode rejected records again; what is good now joins the late events, and `reconcile` takes it from there."""
     from sessionize.app.rejected import retry_rejected
+    from sessionize.app.stream_parts import open_stores
     from sessionize.app.table_rules import by_the_tables
     from sessionize.cli import output as out
 
     config = by_the_tables(configured(pipeline, settings, home), warn=out.print_warning)
-    done = retry_rejected(config.home, config, reason=reason, dry_run=dry_run)
+    with open_stores(config) as stores:
+        done = retry_rejected(config.home, config, reason=reason, dry_run=dry_run, stores=stores)
     if as_json:
         out.print_json(done.as_dict())
         return

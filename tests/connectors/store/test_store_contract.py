@@ -4,10 +4,12 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 from psycopg.sql import SQL, Identifier
 
@@ -23,6 +25,9 @@ from sessionize.testing.epoch_sinks import (
     SESSIONS,
     SinkUnderTest,
     check_name,
+    epoch_id,
+    epoch_rows,
+    events,
 )
 from sessionize.testing.services.postgres import PostgresServer
 
@@ -72,3 +77,33 @@ def test_sqlite(check: Check, in_sqlite: SinkUnderTest) -> None:
 @pytest.mark.parametrize("check", [*EPOCH_CHECKS, *REPLACE_CHECKS, *OUTAGE_CHECKS], ids=check_name)
 def test_postgres(check: Check, in_postgres: SinkUnderTest) -> None:
     check(in_postgres)
+
+
+def brought_back(place: SinkUnderTest) -> None:
+    """Of the records that are named, those that are there go, and their events come; once for each token."""
+    rows, again = epoch_rows(1, ["a", "b"]), events(["c"], time_ms=7)
+    with_field = again.append_column("colour", pa.array(["red"]))
+    first = rows.rejected.slice(0, 1).drop_columns(["detail"])
+    nowhere = pa.Table.from_pylist([{**first.to_pylist()[0], "line_number": 99}], schema=first.schema)
+    with closing(place.make()) as sink:
+        assert isinstance(sink, StoreSink)
+        sink.write_epoch(epoch_id(1), rows)
+        for _ in range(2):
+            sink.bring_back(pa.concat_tables([first, nowhere]), with_field, token="one")
+    with closing(place.make()) as sink:
+        assert isinstance(sink, StoreSink)
+        sink.bring_back(first, with_field, token="one")
+        sink.bring_back(first.slice(0, 0), again.slice(0, 0), token="nothing")
+    left = replace(rows, rejected=rows.rejected.slice(1), late=pa.concat_tables([rows.late, again]))
+    place.shows(left)
+    (late,) = [row for row in place.visible(LATE) if row["user"] == "c"]
+    properties = late["properties"] if isinstance(late["properties"], dict) else json.loads(late["properties"])
+    assert properties == {"a": 1, "colour": "red"}
+
+
+def test_records_that_are_brought_back_in_sqlite(in_sqlite: SinkUnderTest) -> None:
+    brought_back(in_sqlite)
+
+
+def test_records_that_are_brought_back_in_postgres(in_postgres: SinkUnderTest) -> None:
+    brought_back(in_postgres)

@@ -26,7 +26,7 @@ class Transaction(Protocol):
         """Add rows; a row with the key of one that is there takes its place."""
 
     def remove(self, table: TableShape, keys: pa.Table) -> None:
-        """Remove the rows with these keys, as far as they are there."""
+        """Remove the rows with these values of table.removed_by, as far as they are there; null is no value."""
 
 
 class Database(Protocol):

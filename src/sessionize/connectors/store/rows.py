@@ -39,9 +39,10 @@ def plain_rows(rows: pa.Table, shape: TableShape) -> pa.Table:
 
 
 def plain_keys(rows: pa.Table, shape: TableShape) -> pa.Table:
-    """The key columns of rows."""
-    columns = [_plain_column(rows, column, is_key=True) for column in shape.columns if column.name in shape.key]
-    return pa.Table.from_arrays(columns, names=list(shape.key))
+    """The columns of rows by which they are removed."""
+    kinds = {column.name: column for column in shape.columns}
+    columns = [_plain_column(rows, kinds[name], is_key=name in shape.key) for name in shape.removed_by]
+    return pa.Table.from_arrays(columns, names=list(shape.removed_by))
 
 
 def further_fields_in_properties(events: pa.Table, shape: TableShape) -> pa.Table:

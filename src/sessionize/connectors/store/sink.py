@@ -68,6 +68,21 @@ class StoreSink:
             if added.num_rows:
                 transaction.put(self._sessions, plain_rows(added, self._sessions))
 
+    def bring_back(self, rejected: pa.Table, late: pa.Table, *, token: str) -> None:
+        """Remove rejected records and add the events that became of them to the late ones, all at once; nothing when
+        the token was used before.
+
+        rejected: raw, source, line_number and reason; those that are not there are passed over. late: events. Errors:
+        those of write_epoch.
+        """
+        events = further_fields_in_properties(late, self._late)
+        self._make_tables()
+        with self._database.transaction() as transaction:
+            if transaction.take_token(stored_text(token)):
+                transaction.remove(self._rejected, plain_keys(rejected, self._rejected))
+                if events.num_rows:
+                    transaction.put(self._late, plain_rows(events, self._late))
+
     def close(self) -> None:
         """Disconnect."""
         self._database.close()

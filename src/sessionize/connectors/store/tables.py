@@ -46,12 +46,20 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableShape:
-    """A table. key: what makes a row the same row; without one, rows are only added."""
+    """A table. key: what makes a row the same row; without one, no row takes the place of another.
+
+    removed_by: by which columns rows are removed, those of the key by default.
+    """
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
+    removed_by: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.removed_by:
+            object.__setattr__(self, "removed_by", self.key)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -106,11 +114,13 @@ def late_events(user_name: str) -> TableShape:
 
 
 def rejected_events() -> TableShape:
-    """Rejected records."""
+    """Rejected records, with an index for finding one again."""
     columns = tuple(
         Column(name=field.name, kind=kind_of(field.type), required=not field.nullable) for field in col.REJECTED_SCHEMA
     )
-    return TableShape(name=REJECTED_EVENTS, columns=columns)
+    by_place = Index(name="rejected_events_by_place", columns=(("source", False), ("line_number", False)))
+    removed_by = ("source", "line_number", "reason", "raw")
+    return TableShape(name=REJECTED_EVENTS, columns=columns, indexes=(by_place,), removed_by=removed_by)
 
 
 def books() -> tuple[TableShape, TableShape]:

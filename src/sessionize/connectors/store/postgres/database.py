@@ -27,6 +27,7 @@ from sessionize.connectors.store.postgres.login import Login
 from sessionize.connectors.store.tables import (
     EPOCHS,
     NAME_BYTES_MAX,
+    REJECTED_EVENTS,
     REPLACEMENTS,
     USER_SESSIONS,
     Column,
@@ -83,7 +84,7 @@ class PostgresDatabase:
                     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING_LOCK,))
                     self._make_all(connection, tables)
             for table in tables:
-                if table.name == USER_SESSIONS:
+                if table.removed_by and (table.key or table.name == REJECTED_EVENTS):
                     _make_incoming(connection, table)
             self._prepared = tuple(tables)
 
