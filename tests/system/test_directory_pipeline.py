@@ -205,11 +205,12 @@ def test_broken_files_are_set_aside_once(tmp_path: Path) -> None:
     with pytest.raises(Crash):  # everything is written, nothing is committed
         run_once(config, on_step=crash)
     totals = run_once(config)
-    check(config, files, totals, rejected=4)
-    assert totals.rejected_by_reason == {"unreadable_file": 3, "truncated_gzip": 1}
+    check(config, files, totals, rejected=5)
+    assert totals.rejected_by_reason == {"unreadable_file": 4, "truncated_gzip": 1}
     told = {Path(row["source"]).name: row["detail"] for row in iceberg_rows(config.home, "rejected_events")}
     assert "a Parquet file cannot be read" in told["nofooter.parquet"]
     assert "not gzipped" in told["nogzip.csv.gz"]
+    assert "size is 0 bytes" in told["empty.parquet"]
     assert "no column 'user'" in told["otherfields.csv"]
     # put right, under another name, it is read
     files["mended.parquet"] = rows_of(8)
