@@ -12,6 +12,7 @@ from sessionize.connectors.files.source import FileSource
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.session import columns as col
+from sessionize.session.ids import user_hash_buckets
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
@@ -45,17 +46,22 @@ def explain_from_tables(
 ) -> Explanation:
     """Explain a user by the archived events in the project's tables. catalog: the one that they are in."""
     from sessionize.connectors.iceberg import EVENTS, load_table, open_catalog, readable
+    from sessionize.connectors.iceberg.archive import latest_time_of
 
-    table = readable(load_table(open_catalog(home, settings=catalog, create=False), database, EVENTS))
-    data = table.data if isinstance(table.data, ds.Dataset) else ds.dataset(table.data)
+    table = load_table(open_catalog(home, settings=catalog, create=False), database, EVENTS)
+    seen = readable(table).data
+    data = seen if isinstance(seen, ds.Dataset) else ds.dataset(seen)
     # the table's first column is the user, under whatever name the input had for it
     name = data.schema.names[0]
     columns = {col.USER: ds.field(name), **{n: ds.field(n) for n in _CANONICAL if n in data.schema.names}}
-    rows = data.to_table(columns=columns, filter=ds.field(name) == user)
+    # rows are sorted by bucket, so that most of them are not even read
+    mine = ds.field(name) == user
+    if col.USER_HASH_BUCKET in data.schema.names:
+        mine = (ds.field(col.USER_HASH_BUCKET) == user_hash_buckets(pa.array([user], pa.string()))[0]) & mine
+    rows = data.to_table(columns=columns, filter=mine)
     if not rows.num_rows:
         raise _nobody(user, f"{database}.{EVENTS} in {home}")
-    end_ms = pc.max(data.to_table(columns=[col.EVENT_TIME])[col.EVENT_TIME]).as_py()
-    return explain(rows, user, policy, rules=rules, end_ms=end_ms)
+    return explain(rows, user, policy, rules=rules, end_ms=latest_time_of(table))
 
 
 _CANONICAL = (col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE)

@@ -1,22 +1,25 @@
 """Rows taken out of a table and others put in, in one snapshot, beside writers that append.
 
-Files that hold a removed row are written again without it (copy on write); only files of the partitions concerned are
-looked into. A commit that loses is tried again on the table as it is then: what was written is used again as long as
-the files it stands for are still there, and made anew otherwise. The token is in the snapshot, and a token that is
-there already is never written twice.
+Files that hold a removed row are written again without it (copy on write), a piece at a time; only files that can hold
+one by their partition and their bounds are looked into. What a replacement costs is bounded by the size of a file,
+which is small for sessions, and by the buckets that it holds, few once it was packed (docs/adr/0012).
+
+A commit that loses is tried again on the table as it is then: what was written is used again as long as the files it
+stands for are still there, and made anew otherwise. The token is in the snapshot, and a token that is there already is
+never written twice.
 """
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
-from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, In, Reference
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, index_by_name
@@ -34,6 +37,8 @@ from sessionize.session.columns import SESSION_DATE, SESSION_ID, SESSION_START, 
 from sessionize.session.ids import user_hash_buckets
 
 _DAY_MS = 86_400_000
+_EPOCH = dt.date(1970, 1, 1)
+_ALL_ROWS = AlwaysTrue()
 # A table property: the token of the last replacement, which is still known when its snapshot is not.
 REPLACED = "sessionize.replaced"
 
@@ -175,7 +180,7 @@ class RowReplacer:
             return False
         keys = self._keys(removed)
         for task in tasks:
-            if task.file.file_path not in rewrite.seen and self._matches(task, keys).any():
+            if task.file.file_path not in rewrite.seen and self._matches(task, keys, removed):
                 return False
             rewrite.seen.add(task.file.file_path)
         return True
@@ -187,15 +192,17 @@ class RowReplacer:
         found: list[pa.Array] = []
         staging = rewrite.staging = Staging(self._table.io, self._table.metadata, schema)
         try:
+            self._stage(staging, added, schema)
             for task in self._candidates(removed, start_ms):
                 rewrite.seen.add(task.file.file_path)
-                hit = self._matches(task, keys)
-                if hit.any():
-                    rows = self._scan(task, self._table.schema())
-                    rewrite.old.append(task.file)
-                    found.append(self._keys(rows).filter(pa.array(hit)))
-                    self._stage(staging, rows.filter(pa.array(~hit)), schema)
-            self._stage(staging, added, schema)
+                if not self._matches(task, keys, removed):
+                    continue
+                rewrite.old.append(task.file)
+                for rows in self._scan(task, self._table.schema()):
+                    its = self._keys(rows)
+                    hit = pc.is_in(its, value_set=keys)
+                    found.append(its.filter(hit))
+                    self._stage(staging, rows.filter(pc.invert(hit)), schema)
             rewrite.new = staging.finish()
             self._check_found(keys, found)
         except BaseException:
@@ -221,22 +228,30 @@ class RowReplacer:
             )
 
     def _candidates(self, removed: pa.Table, start_ms: pa.Array | None) -> list[FileScanTask]:
-        """Files that can hold a removed row, by partition and by the bounds of the start."""
+        """Files that can hold a removed row, by their partition and their bounds; those of like buckets together."""
         if not removed.num_rows:
             return []
-        partitions = {partition.name for partition in self._table.spec().fields}
-        filters: list[str] = []
-        if USER_HASH_BUCKET in partitions and self._layout.user_name in removed.column_names:
-            users = pc.unique(removed[self._layout.user_name].cast(pa.string()))
-            buckets = pc.unique(user_hash_buckets(users)).to_pylist()
-            filters.append(f"{USER_HASH_BUCKET} in ({', '.join(str(bucket) for bucket in sorted(buckets))})")
-        if SESSION_DATE in partitions and start_ms is not None:
+        keep = self._of_buckets(removed)
+        if SESSION_DATE in self._table.schema().column_names and start_ms is not None:
             days = np.unique(np.floor_divide(start_ms.to_numpy(), _DAY_MS)).tolist()
-            epoch = dt.date(1970, 1, 1)
-            dates = (f"'{epoch + dt.timedelta(days=day)}'" for day in days)
-            filters.append(f"{SESSION_DATE} in ({', '.join(dates)})")
-        tasks = self._table.scan(row_filter=" and ".join(filters) or AlwaysTrue()).plan_files()
-        return [task for task in tasks if self._spans(task.file, start_ms)]
+            keep = And(keep, _one_of(SESSION_DATE, {_EPOCH + dt.timedelta(days=day) for day in days}))
+        tasks = self._table.scan(row_filter=keep).plan_files()
+        return sorted((task for task in tasks if self._spans(task.file, start_ms)), key=self._first_bucket)
+
+    def _of_buckets(self, removed: pa.Table) -> BooleanExpression:
+        """What the rows of the removed keys have in common: the buckets of their users."""
+        name = self._layout.user_name
+        if USER_HASH_BUCKET not in self._table.schema().column_names or name not in removed.column_names:
+            return AlwaysTrue()
+        users = pc.unique(removed[name].cast(pa.string()))
+        return _one_of(USER_HASH_BUCKET, set(pc.unique(user_hash_buckets(users)).to_pylist()))
+
+    def _first_bucket(self, task: FileScanTask) -> tuple[bytes, str]:
+        """Rows that are written in the order of their buckets make files that hold few of them."""
+        schema, bounds = self._table.schema(), task.file.lower_bounds or {}
+        known = USER_HASH_BUCKET in schema.column_names
+        low = bounds.get(schema.find_field(USER_HASH_BUCKET).field_id, b"") if known else b""
+        return low, task.file.file_path
 
     def _spans(self, file: DataFile, start_ms: pa.Array | None) -> bool:
         """Whether one of the starts lies within the file's bounds, as far as it says."""
@@ -250,13 +265,18 @@ class RowReplacer:
         inside = (starts >= from_bytes(start.field_type, low)) & (starts <= from_bytes(start.field_type, high))
         return bool(inside.any())
 
-    def _matches(self, task: FileScanTask, keys: pa.Array) -> npt.NDArray[np.bool_]:
-        rows = self._scan(task, self._table.schema().select(*self._key))
-        hit: npt.NDArray[np.bool_] = pc.is_in(self._keys(rows), value_set=keys).to_numpy(zero_copy_only=False)
-        return hit
+    def _matches(self, task: FileScanTask, keys: pa.Array, removed: pa.Table) -> bool:
+        """Whether a file holds one of the keys; only row groups of their buckets are read."""
+        columns = self._table.schema().select(*self._key)
+        parts = self._scan(task, columns, self._of_buckets(removed))
+        return any(pc.any(pc.is_in(self._keys(rows), value_set=keys)).as_py() for rows in parts)
 
-    def _scan(self, task: FileScanTask, columns: Schema) -> pa.Table:
-        return ArrowScan(self._table.metadata, self._table.io, columns, AlwaysTrue()).to_table([task])
+    def _scan(self, task: FileScanTask, columns: Schema, keep: BooleanExpression = _ALL_ROWS) -> Iterator[pa.Table]:
+        """The rows of a file, a piece at a time."""
+        scan = ArrowScan(self._table.metadata, self._table.io, columns, keep)
+        for batch in scan.to_record_batches([task]):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
 
     def _keys(self, rows: pa.Table) -> pa.Array:
         """The key columns in one value, each with its length in front, so that no two keys look the same."""
@@ -281,6 +301,10 @@ class RowReplacer:
         transaction.set_properties({REPLACED: properties[COMMIT_ID]})
         replace_files(transaction, rewrite.old, rewrite.new, properties)
         self._table = transaction.commit_transaction()
+
+
+def _one_of(column: str, values: set[Any]) -> BooleanExpression:
+    return In(Reference(column), values)  # type: ignore[call-arg, arg-type]
 
 
 def _is_binary(kind: pa.DataType) -> bool:
