@@ -28,6 +28,8 @@ TEXT = """
 kind = "directory"
 paths = ["{folder}/in/*.ndjson"]
 dialect = "clickstream"
+[rules]
+watermark = "maximum"  # an event of one user is to make one of another late
 [output]
 database = "web"
 [output.catalog]
@@ -38,6 +40,8 @@ settings = ["password=env:CATALOG_PASSWORD"]
 [output.postgres]
 dsn = "{dsn}"
 password_env = "CATALOG_PASSWORD"
+[stream]
+reconcile = "none"
 [run]
 home = "{folder}/home"
 log_level = "ERROR"
