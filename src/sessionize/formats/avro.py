@@ -14,8 +14,10 @@ import msgspec
 import numpy as np
 
 from sessionize.errors import ConfigError, SessionizeError
+from sessionize.formats.avro_nesting import UNREADABLE_BYTES, unrolled
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.faults import Fault, Rejects
+from sessionize.formats.faults import TOO_DEEP, Fault, Rejects
+from sessionize.formats.json_limits import NESTING_MAX
 from sessionize.formats.judging import Decoded
 from sessionize.formats.records import EMPTY_VALUE, TOMBSTONE, Ints, JsonRecords, Values
 
@@ -45,7 +47,18 @@ def parsed_schema(texts: Sequence[str], *, source: str) -> Schema:
         raise ConfigError("the Avro schema is not that of a record", detail=source, hint="events are records")
     if not parsed.get("fields"):
         raise ConfigError("the Avro schema has no fields", detail=source, hint="events have a user and a time")
-    return parsed
+    finite: Schema = unrolled(parsed, named, parse=_parse_into, source=source)
+    return finite
+
+
+def _parse_into(schema: Schema, named: dict[str, Any]) -> bool:
+    known = dict(named)
+    try:
+        known[schema["name"]] = fastavro.parse_schema(schema, named_schemas=known)
+    except fastavro.schema.UnknownType:
+        return False
+    named.update(known)
+    return True
 
 
 class AvroRecords:
@@ -119,6 +132,8 @@ class AvroRecords:
             record = fastavro.schemaless_reader(stream, schema, None)
             text = msgspec.json.encode(record, enc_hook=str)
         except Exception as error:  # whatever broken bytes lead a decoder to
+            if str(UNREADABLE_BYTES) in str(error):
+                return Fault(TOO_DEEP, f"the record is nested more than {NESTING_MAX:,} levels deep")
             return Fault(INVALID_AVRO, f"not a record of the schema: {type(error).__name__}: {error}"[:200])
         if stream.tell() != len(value):
             return Fault(INVALID_AVRO, f"{len(value) - stream.tell()} bytes are left over behind the record")

@@ -46,12 +46,14 @@ class CsvPiece:
 class CsvRows:
     """Reads the rows below one header."""
 
-    __slots__ = ("_delimiter", "_line_bytes_max", "_read", "names")
+    __slots__ = ("_delimiter", "_line_bytes_max", "_places", "_read", "names")
 
     def __init__(self, names: Sequence[str], *, delimiter: str, read: Sequence[str], line_bytes_max: int) -> None:
         """names: all columns. read: those to build."""
         self.names = list(names)
         self._read = list(read)
+        place_of = {name: place for place, name in enumerate(self.names)}
+        self._places = [place_of[name] for name in self._read]
         self._delimiter = delimiter
         self._line_bytes_max = line_bytes_max
 
@@ -206,10 +208,7 @@ class CsvRows:
         return row, reader.line_num
 
     def _table(self, rows: list[list[str]]) -> pa.Table:
-        arrays = []
-        for name in self._read:
-            place = self.names.index(name)
-            arrays.append(pa.array([row[place] or None for row in rows], pa.string()))
+        arrays = [pa.array([row[place] or None for row in rows], pa.string()) for place in self._places]
         return pa.table(arrays, names=self._read)
 
     def _wrong_count(self, count: int, line: memoryview) -> Fault:

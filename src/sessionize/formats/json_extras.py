@@ -27,6 +27,7 @@ _ABSENT = msgspec.Raw()
 _NESTED = (b"{", b"[")
 # Of names: what a typed decoder cannot be made for, nor SQL ask for without trouble.
 _UNUSABLE = re.compile(r'["\\\x00-\x1f]')
+_HOPELESS_BATCHES = 64
 _ERRORS = (msgspec.MsgspecError, RecursionError)
 
 
@@ -44,6 +45,7 @@ class Extras:
 
     __slots__ = (
         "_as_text",
+        "_batches_to_wait",
         "_decoder",
         "_fields",
         "_hopeless",
@@ -64,6 +66,7 @@ class Extras:
         self._as_text: dict[str, bool] = {}  # what is known: field name -> whether it may be anything but a scalar
         self._places: dict[str, str] = {}  # field name -> attribute of the typed decoder's records
         self._hopeless = False  # too many names, or names that differ only in case
+        self._batches_to_wait = 0  # until the names are forgotten, and learned anew
         self._decoder: msgspec.json.Decoder[Any] | None = None
         self._fields = msgspec.json.Decoder(_Fields)
         self._scalar: msgspec.json.Decoder[_Scalar] = msgspec.json.Decoder(_Scalar)
@@ -82,6 +85,10 @@ class Extras:
         """The extra columns of everything added since the last take, in the order of their names."""
         pieces, self._pieces = self._pieces, []
         names, self._slots = sorted(self._slots.values()), {}
+        if self._hopeless:
+            self._batches_to_wait -= 1
+            if not self._batches_to_wait:
+                self._hopeless, self._as_text, self._decoder = False, {}, None
         columns: dict[str, pa.Array] = {}
         for name in names:
             values: list[Any] = []
@@ -119,6 +126,10 @@ class Extras:
 
     def _learn(self, many: list[_Fields]) -> None:
         for fields in many:
+            if len(fields) > 2 * EXTRA_COLUMNS_MAX:
+                continue  # a record like no other: its piece is taken field by field
+            if len(self._as_text) > EXTRA_COLUMNS_MAX:
+                break
             for name, raw in fields.items():
                 if name in self._mapped or self._as_text.get(name) or _UNUSABLE.search(name):
                     continue  # a piece with an unusable name is taken field by field
@@ -127,6 +138,9 @@ class Extras:
                 )
         folded = {name.casefold() for name in self._as_text}
         self._hopeless = len(folded) < len(self._as_text) or len(self._as_text) > EXTRA_COLUMNS_MAX
+        if self._hopeless:
+            self._batches_to_wait, self._decoder = _HOPELESS_BATCHES, None
+            return
         self._places = {name: f"f{number}" for number, name in enumerate(self._as_text)}
         members: list[tuple[str, Any, Any]] = [
             (place, msgspec.Raw if self._as_text[name] else _Scalar, _ABSENT if self._as_text[name] else None)

@@ -14,6 +14,7 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import RAW_BYTES_MAX, TOO_LARGE, Fault, Faults, Rejects, without
 from sessionize.formats.json_extras import Extras
 from sessionize.formats.json_faults import explain, too_large
+from sessionize.formats.json_limits import excess, may_exceed
 from sessionize.formats.json_shape import RecordShape, Rows
 from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
 from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
@@ -136,6 +137,8 @@ class JsonLines:
         """All lines at once; None when any of them needs a closer look."""
         if not _regular(lines) or lines.longest > self._line_bytes_max or not lines.is_utf8():
             return None
+        if may_exceed(lines):
+            return None
         for decoder in (self._quick(), self._shape.general):
             if decoder is None:
                 continue
@@ -186,7 +189,12 @@ class JsonLines:
             try:
                 if not all_utf8:
                     str(line, "utf-8")
-                rows.append(decode(line))
+                row = decode(line)
+                fault = excess(bytes(line))
+                if fault is not None:
+                    faults[number] = fault
+                    continue
+                rows.append(row)
                 places.append(number)
             except _UNDECODABLE as error:
                 raw = bytes(line)

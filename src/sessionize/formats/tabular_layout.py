@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.json_limits import FIELDS_MAX
 from sessionize.formats.judging import EXTRA_COLUMNS_MAX
 from sessionize.session.columns import EVENT_TIME, EVENT_TYPES, USER
 
@@ -34,7 +35,9 @@ class Layout:
     def of(
         cls, schema: pa.Schema, dialect: Dialect, *, source: str, columns: frozenset[str] | None, extras: bool
     ) -> "Layout":
-        """Errors: InputError when a needed column is missing, occurs twice, or holds lists or objects."""
+        """Errors: InputError when a needed column is missing, occurs twice, or holds lists or objects; and for more
+        than FIELDS_MAX columns where they are to be kept.
+        """
         wanted = dialect.columns_for(columns)
         paths: dict[str, tuple[Path, ...]] = {}
         for column in wanted:
@@ -46,6 +49,12 @@ class Layout:
                 _check(schema, path, column, source)
         if not extras:
             return cls(wanted, paths)
+        if len(schema) > FIELDS_MAX:
+            raise InputError(
+                "a table has too many columns to keep them all",
+                detail=f"{source}: {len(schema):,} columns, at most {FIELDS_MAX:,} are kept",
+                hint="leave columns out of the file; `batch` reads only those that it needs, whatever their number",
+            )
         mapped = {p[0] for ps in paths.values() for p in ps if len(p) == 1}
         return cls(wanted, paths, *_extras(schema, mapped, dialect.user_name))
 
