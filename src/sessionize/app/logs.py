@@ -12,6 +12,7 @@ from sessionize.engine.status import EpochReport
 from sessionize.errors import SessionizeError
 
 INPUTS = logging.getLogger("sessionize.input")  # sources warn by loggers below it
+OUTPUTS = logging.getLogger("sessionize.output")  # and so do sinks
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
 
@@ -89,13 +90,18 @@ class StreamLog:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """In this block, what sources warn of is in the log too."""
-        handler = _Told(lambda problem: self._log.warning("input", problem=problem))
-        INPUTS.addHandler(handler)
+        """In this block, what sources and outputs warn of is in the log too."""
+        told = {
+            INPUTS: _Told(lambda problem: self._log.warning("input", problem=problem)),
+            OUTPUTS: _Told(lambda problem: self._log.warning("output", problem=problem)),
+        }
+        for logger, handler in told.items():
+            logger.addHandler(handler)
         try:
             yield
         finally:
-            INPUTS.removeHandler(handler)
+            for logger, handler in told.items():
+                logger.removeHandler(handler)
 
     def note(self, event: str, **fields: object) -> None:
         """Anything else worth a line. Not for a signal's handler, which may interrupt another line."""

@@ -18,7 +18,7 @@ from sessionize.errors import UnavailableError
 T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.05
-_SILENT_S = 5.0  # after which a server that says nothing at all counts as away
+_SILENT_S = 10.0  # after which a server that says nothing at all counts as away; loading a driver may take some
 _SOURCE = "source"  # what the engine calls the input
 
 

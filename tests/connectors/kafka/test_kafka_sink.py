@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import random
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
+from sessionize.connectors.kafka.identity import topic_ids
 from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
@@ -106,7 +108,41 @@ def test_an_epoch_goes_to_its_topics(kafka, name):
     assert [row["raw"] for row in rejected] == ["text", None, None, "x" * 65_536]
     assert base64.b64decode(str(rejected[1]["raw_base64"])) == b"\xff"
     assert [row["raw_size_bytes"] for row in rejected] == [4, 1, None, 3_000_000]
-    assert seen(kafka.servers, f"{name}-sessions.epochs") == [(name, {"epoch": 1, "plan": "p"})]
+    ids = topic_ids(kafka.servers, topics_of(name).names, {})
+    assert len(set(ids.values())) == 4
+    assert seen(kafka.servers, f"{name}-sessions.epochs") == [(name, {"epoch": 1, "plan": "p", "topics": ids})]
+
+
+def test_a_topic_that_was_recreated_is_told_once(kafka, name, caplog):
+    with caplog.at_level(logging.WARNING, "sessionize.output"):
+        sink = opened(kafka.servers, name)
+        for number in (1, 2):
+            sink.write_epoch(epoch(number, writer=name), rows(number))
+        sink.close()
+        opened(kafka.servers, name).close()
+        assert caplog.records == []
+        kafka.delete_topic(f"{name}-sessions")
+        for number in (3, 4):
+            sink = opened(kafka.servers, name)
+            assert sink.last_epoch(name) == number - 1
+            sink.write_epoch(epoch(number, writer=name), rows(number))
+            sink.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the topic {name}-sessions was deleted and created again: it has no rows of the epochs up to 2"
+    ]
+    assert epochs_seen(kafka.servers, f"{name}-sessions") == [3] * 3 + [4] * 3
+
+
+def test_a_note_of_the_code_before_names_no_topics(kafka, name, caplog):
+    sink = opened(kafka.servers, name)
+    sink.write_epoch(epoch(1, writer=name), rows(1))
+    sink.close()
+    kafka.send(f"{name}-sessions.epochs", [json.dumps({"epoch": 2, "plan": "p"}).encode()], keys=[name.encode()])
+    with caplog.at_level(logging.WARNING, "sessionize.output"):
+        sink = opened(kafka.servers, name)
+    assert sink.last_epoch(name) == 2
+    sink.close()
+    assert caplog.records == []
 
 
 def test_only_topics_that_are_named_are_written(kafka, name):

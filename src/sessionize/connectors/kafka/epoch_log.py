@@ -5,7 +5,8 @@ The note is part of the transaction that writes the epoch's rows, so it is there
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -30,14 +31,22 @@ _WAIT_MS = 10  # the end of a log that nobody writes to is told after this, whic
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The last epoch of a writer."""
+    """The last epoch of a writer. topics: the ids of the topics that it was written to, as far as they have any."""
 
     number: int
     plan: str
+    topics: Mapping[str, str] = field(default_factory=dict)
 
     def note(self) -> bytes:
         """As it stands in the topic."""
-        return json.dumps({"epoch": self.number, "plan": self.plan}).encode()
+        told = {"epoch": self.number, "plan": self.plan}
+        return json.dumps({**told, "topics": dict(self.topics)} if self.topics else told).encode()
+
+    @classmethod
+    def of(cls, note: bytes) -> "Written":
+        """What a note says."""
+        told = json.loads(note)
+        return cls(int(told["epoch"]), str(told["plan"]), dict(told.get("topics", {})))
 
 
 def ensure_topics(
@@ -97,8 +106,7 @@ def last_written(
                 error = message.error()
                 if error is None:
                     if message.key() == writer.encode():
-                        told = json.loads(message.value() or b"{}")
-                        found = Written(int(told["epoch"]), str(told["plan"]))
+                        found = Written.of(message.value() or b"{}")
                 elif error.code() == KafkaError._PARTITION_EOF:
                     if (message.offset() or 0) >= target:
                         return found

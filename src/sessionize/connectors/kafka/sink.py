@@ -6,6 +6,7 @@ that was written.
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -15,12 +16,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
 from sessionize.connectors.kafka.epoch_log import Written, ensure_topics, last_written
+from sessionize.connectors.kafka.identity import topic_ids
 from sessionize.connectors.kafka.limits import BATCH_BYTES_MAX, SentRow, message_bytes_max, too_large, too_large_to_send
-from sessionize.errors import ConfigError, OutputError, SessionizeError, StateError
+from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, StateError
 from sessionize.formats.json_rows import json_rejected, json_rows
 from sessionize.pauses import given_up
 from sessionize.ports import EpochId, EpochRows
 
+_LOG = logging.getLogger("sessionize.output.kafka")
+_LOG.addHandler(logging.NullHandler())
 _PIECE_ROWS = 50_000
 _FULL_WAIT_S = 0.05
 _SENT_WAIT_S = 0.005
@@ -88,6 +92,8 @@ class KafkaEpochSink:
         self._written: Written | None = None
         self._shut_out: OutputError | None = None
         self._failure: tuple[KafkaError, Message] | None = None
+        self._topic_ids: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
         ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
         self._batch_bytes_max = min([BATCH_BYTES_MAX, *self._limits().values()])
         self._open()
@@ -97,7 +103,7 @@ class KafkaEpochSink:
         producer = self._opened(epoch.writer)
         if self._has(epoch):
             return
-        written = Written(epoch.number, epoch.plan)
+        written = Written(epoch.number, epoch.plan, self._topic_ids)
         try:
             producer.begin_transaction()
             for topic, keys, values in self._messages(rows):
@@ -170,8 +176,31 @@ class KafkaEpochSink:
             self._servers, self._security, self._epochs_topic, self._writer, timeout_s=self._timeout_s
         )
         self._failure = None
+        self._look_for_recreated_topics()
         self._producer, self._log = producer, log
         return producer
+
+    def _look_for_recreated_topics(self) -> None:
+        """One of the same name may have been deleted and created again since the last epoch: its readers should know
+        that it begins in the middle.
+        """
+        try:
+            self._topic_ids = topic_ids(
+                self._servers, self._topics.names, self._security, timeout_s=min(self._timeout_s, 10.0)
+            )
+        except InputError:  # who may write to a topic need not have the right to ask for its id
+            self._topic_ids = {}
+        if self._written is None:
+            return
+        for topic, known in self._written.topics.items():
+            now = self._topic_ids.get(topic)
+            if now is not None and now != known and (topic, now) not in self._told:
+                self._told.add((topic, now))
+                _LOG.warning(
+                    "the topic %s was deleted and created again: it has no rows of the epochs up to %d",
+                    topic,
+                    self._written.number,
+                )
 
     def _limits(self) -> dict[str, int]:
         return message_bytes_max(self._servers, self._security, self._topics.names)
