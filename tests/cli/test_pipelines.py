@@ -248,7 +248,7 @@ def test_produce_in_real_time_tells_late_ones_and_stops_when_told(tmp_path):
         assert process.stderr is not None
         assert process.stderr.readline().startswith(b"LATE")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     records = [json.loads(line) for line in (tmp_path / "out.ndjson").read_text().splitlines()]
     assert records

@@ -106,10 +106,10 @@ def test_work_under_way_hears_that_it_is_to_end(ends: Callable[[Bench], None]) -
         on_error=lambda error: bench.errors.append(str(error)),
     )
     bench.periodic.start()
-    assert began.wait(20)
+    assert began.wait(60)
     assert not bench.periodic.ending()
     ends(bench)
-    assert bench.periodic.close(wait_s=20)
+    assert bench.periodic.close(wait_s=60)
     assert bench.errors == []
 
 
@@ -119,16 +119,16 @@ def test_work_that_does_not_end_is_left() -> None:
 
     def works(window_ms: int) -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     periodic = Periodic(
         works, every_s=0.0, tiers=Tiers([HOUR]), clock=bench.clock, stopping=bench.stopping, on_error=lambda error: None
     )
     periodic.start()
-    assert began.wait(20)
+    assert began.wait(60)
     assert not periodic.close(wait_s=0.01)
     go_on.set()
-    assert periodic.close(wait_s=20)
+    assert periodic.close(wait_s=60)
 
 
 def test_a_run_that_fails_ends_the_pauses_of_what_is_under_way() -> None:

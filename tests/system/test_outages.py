@@ -147,7 +147,7 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
         running.wait_for(partial(running.has_read, 200), "the first half")
         assert not running.reports
         broker.kill()
-        running.wait_for(lambda: running.status.away, "news of the outage", timeout_s=6)
+        running.wait_for(lambda: running.status.away, "news of the outage")
         until = time.monotonic() + 4
         running.wait_for(lambda: not running.status.away or time.monotonic() > until, "a while")
         assert running.status.away  # nothing else is told while it lasts
@@ -166,7 +166,7 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
         killed_s = time.monotonic()
         with pytest.raises(UnavailableError, match="Kafka cannot be reached"):
             running.end()
-        assert time.monotonic() - killed_s < 12
+        assert time.monotonic() - killed_s < 60  # not the ten minutes of the default
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [line["event"] for line in lines if line["event"] in ("away", "back")] == ["away"]
     broker.start()

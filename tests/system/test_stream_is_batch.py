@@ -248,7 +248,7 @@ def steady_traffic(kafka: KafkaServers, topic: str, partitions: int) -> Iterator
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        assert begun.wait(20)
+        assert begun.wait(60)
         yield written
     finally:
         ending.set()

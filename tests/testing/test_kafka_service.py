@@ -44,7 +44,7 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def wait_until(condition, deadline_s: float = 20.0) -> None:
+def wait_until(condition, deadline_s: float = 60.0) -> None:
     until = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < until

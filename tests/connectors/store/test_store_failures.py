@@ -309,7 +309,7 @@ def test_writers_that_come_first_at_once(postgres: PostgresServer, login: Login,
         database = PostgresDatabase(login, schema=schema) if number % 2 else SqliteDatabase(path)
         with closing(StoreSink(database)) as sink:
             try:
-                together.wait(timeout=30)
+                together.wait(timeout=60)
                 sink.write_epoch(epoch_id(1, writer=f"w{number}"), epoch_rows(1, [f"user {number}"]))
             except BaseException as error:
                 problems.append(error)

@@ -164,7 +164,7 @@ def test_one_epoch_by_two_writers_of_one_name_at_once(store: Store) -> None:
     def write() -> None:
         try:
             with closing(StoreSink(store.make())) as sink:
-                together.wait(timeout=30)
+                together.wait(timeout=60)
                 for number in range(1, 6):
                     sink.write_epoch(epoch_id(number), epoch_rows(number))
         except BaseException as error:
