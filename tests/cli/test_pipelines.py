@@ -332,3 +332,25 @@ def test_reconcile_finds_home_and_pipeline_by_the_tables(sessionize, tmp_path):
     assert done.json["added"] == 0
     assert "rules.gap: 10m there, 30m here" in done.err
     assert sessionize("query", "SELECT count(*) AS n FROM user_sessions", "--json").rows == [{"n": 2}]
+
+
+def test_files_that_are_in_already_are_refused_skipped_or_loaded_again(sessionize, tmp_path):
+    write(tmp_path / "a.ndjson", [clickstream("ann", 0)])
+    write(tmp_path / "b.ndjson", [clickstream("bob", 0)])
+    for command in (["run", "batch_file_processor", "--input"], ["batch", "-o", "iceberg:mine.s"]):
+        sessionize(*command, "a.ndjson")
+        told = sessionize(*command, "a.ndjson", code=1).err
+        assert "files are in the tables already" in told
+        assert "1 of 1: a.ndjson (loaded " in told
+        assert "--again loads all of them once more" in told
+        both = ["a.ndjson", "--input", "b.ndjson"] if command[0] == "run" else ["a.ndjson", "b.ndjson"]
+        assert "--new-only loads the other 1" in sessionize(*command, *both, code=1).err
+        done = sessionize(*command, *both, "--new-only", "--json")
+        assert done.json["consumed"] == 1
+        assert "1 file is in the tables already and skipped: a.ndjson (loaded " in done.err
+        assert sessionize(*command, *both, "--new-only", "--json").json["consumed"] == 0
+        assert sessionize(*command, *both, "--again", "--json").json["consumed"] == 2
+        assert "exclude each other" in sessionize(*command, *both, "--again", "--new-only", code=2).err
+    rows = sessionize("query", "FROM loads", "--home", "sessionize-data/mine", "--json").rows
+    assert len(rows) == 4
+    assert all(row["is_in"] for row in rows)

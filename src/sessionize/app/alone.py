@@ -43,7 +43,7 @@ def alone(home: Path, name: str, what: str, *, local: bool = True) -> Iterator[N
 
 
 class Turn:
-    """Whose turn it is to do something again and again: the first process that asks in a home, until it ends.
+    """Whose turn it is: of the processes of a home the first one that asks, until it gives the turn back.
 
     Then it is the turn of whoever asks next. The lock goes with the process, however that ends.
     """
@@ -65,8 +65,21 @@ class Turn:
             self._held = file
         return True
 
+    def take(self) -> None:
+        """Wait until it is this process's. Errors: OutputError when the home cannot be written."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._held = open(self._path, "ab")  # noqa: SIM115 - held until it is given back
+            fcntl.flock(self._held, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OutputError(
+                "a home cannot be locked",
+                detail=f"{self._path}: {error.strerror}",
+                hint="check the home and who may write it",
+            ) from error
+
     def give_back(self) -> None:
-        """Let another process have it."""
+        """Let another process have it; nothing when it is not held."""
         if self._held is not None:
             self._held.close()
             self._held = None

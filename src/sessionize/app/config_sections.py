@@ -21,7 +21,7 @@ from sessionize.app.config_streams import (
     SqliteSection,
 )
 from sessionize.app.config_types import refuse
-from sessionize.app.options import parse_size_bytes
+from sessionize.app.options import KnownFiles, parse_size_bytes
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import TimeFormat
 from sessionize.session.durations import parse_duration_ms
@@ -127,6 +127,12 @@ class InputSection(Section):
         "Files to read: JSON lines (also .gz), CSV or Parquet; with directory, folders or patterns to follow. "
         "Only with kind = files or directory.",
         example=["events.ndjson"],
+    )
+    known_files: KnownFiles = key(
+        "refuse",
+        "What to do with files whose content is in the tables already: refuse the run, load them again, or skip them. "
+        "Only with kind = files.",
+        example="skip",
     )
     dialect: DialectName | None = Field(
         default=None,

@@ -4,11 +4,13 @@ This road needs no pipeline file, so it loads none of the configuration machiner
 being read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sessionize.app.homes import home_of_table
+from sessionize.app.options import KnownFiles
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
@@ -22,6 +24,7 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 if TYPE_CHECKING:
+    from sessionize.app.loading import Load
     from sessionize.engine.batch import Job
 
 ICEBERG_PREFIX = "iceberg:"
@@ -37,7 +40,8 @@ class FilePlan:
     to make, None for all that the input can fill. home: where an Iceberg table goes, None for a home called after its
     database. rejects: a file for the records that could not be used, None to count
     them only. memory_bytes_max: None for the engine's own limit. max_future_ms, now_ms: events later than now +
-    max_future are rejected; None accepts any time.
+    max_future are rejected; None accepts any time. overwrite: the rows of an Iceberg table are replaced. known_files:
+    what to do with files that are in it already.
     """
 
     what: Literal["sessions", "labels"]
@@ -53,6 +57,7 @@ class FilePlan:
     max_future_ms: int | None = None
     now_ms: int | None = None
     overwrite: bool = False
+    known_files: KnownFiles = "refuse"
 
     def __post_init__(self) -> None:
         """Errors: ConfigError for a user column that is called like one of ours."""
@@ -76,8 +81,11 @@ class FilePlan:
         database, table = self._table()
         return f"{database}.{table} in {self._home(database, table)}"
 
-    def open(self) -> "FileRun":
-        """Look at the input and open the outputs. Errors: ConfigError, InputError, OutputError."""
+    def open(self, tell: Callable[[str], None] = lambda text: None) -> "FileRun":
+        """Look at the input and open the outputs. tell: hears of files that come twice, or were skipped.
+
+        Errors: ConfigError, InputError, OutputError; StateError for a table of other rules, or files that are in it.
+        """
         self._check_places()
         if self.rules.boundary is None:
             without_pandas()
@@ -92,13 +100,20 @@ class FilePlan:
             plain_users=True,
         )
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
-        sink = self._sink(wanted, source.user_name)
+        if self.output.startswith(ICEBERG_PREFIX):
+            sink, load = self._into_table(source, wanted, tell)
+        else:
+            from sessionize.app.loading import warn_of_twins
+
+            warn_of_twins(source, tell)
+            schema = wanted.schema(source.user_name) if self.what == "sessions" else None
+            sink, load = FileSink(Path(self.output), schema), None
         try:
             rejects = None if self.rejects is None else FileSink(self.rejects, col.REJECTED_SCHEMA)
         except BaseException as error:
             abort_all([sink], error)
             raise
-        return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), wanted)
+        return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), wanted, load)
 
     def _check_places(self) -> None:
         """No output may be another output or lie where the input is read from."""
@@ -127,15 +142,15 @@ class FilePlan:
             needs.add(col.EVENT_TYPE)
         return frozenset(needs) & has
 
-    def _sink(self, columns: col.SessionColumns, user_name: str) -> Sink:
-        if not self.output.startswith(ICEBERG_PREFIX):
-            schema = columns.schema(user_name) if self.what == "sessions" else None
-            return FileSink(Path(self.output), schema)
-        from sessionize.connectors.iceberg import IcebergSink, Owner, open_catalog, user_sessions
+    def _into_table(
+        self, source: FileSource, columns: col.SessionColumns, tell: Callable[[str], None]
+    ) -> "tuple[Sink, Load]":
+        from sessionize.app.loading import Destination, begin_load
+        from sessionize.connectors.iceberg import IcebergSink, Owner, check_tables, open_catalog, user_sessions
         from sessionize.connectors.iceberg import events as event_layout
         from sessionize.session.spec import SessionSpec
 
-        database, table = self._table()
+        (database, table), user_name = self._table(), source.user_name
         layout = user_sessions(user_name) if self.what == "sessions" else event_layout(user_name)
         spec = SessionSpec.of(
             self.policy,
@@ -152,8 +167,23 @@ class FilePlan:
             replacing="--overwrite",
             overwrite=self.overwrite,
         )
-        catalog = open_catalog(self._home(database, table))
-        return IcebergSink(catalog, layout, table=table, database=database, overwrite=self.overwrite, owner=owner)
+        home = self._home(database, table)
+        catalog = open_catalog(home)
+        check_tables(catalog, database, [(table, layout)], owner=owner)
+        to = Destination(
+            catalog=catalog,
+            database=database,
+            table=table,
+            home=home,
+            pipeline=spec.pipeline,
+            replacing="--overwrite",
+            replaces=self.overwrite,
+        )
+        load = begin_load(source, to, known=self.known_files, tell=tell)
+        sink = IcebergSink(
+            catalog, layout, table=table, database=database, overwrite=self.overwrite, owner=owner, load=load.mark
+        )
+        return load.sink(sink, last=True), load
 
     def _table(self) -> tuple[str, str]:
         """Database and table of an Iceberg output."""
@@ -178,9 +208,12 @@ class FileRun:
     source: FileSource
     outputs: Outputs
     columns: col.SessionColumns
+    load: "Load | None" = None
 
     def run(self, progress: Progress = ignore) -> Totals:
         """Do it. On an error no output shows anything."""
+        if self.load is not None:
+            progress = self.load.watching(progress)
         with self.source.begun():
             with self.outputs.aborted_on_error():  # an interrupt while the engine is loaded leaves nothing behind
                 from sessionize.engine.batch import run_batch

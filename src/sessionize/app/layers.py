@@ -29,7 +29,7 @@ _WITH_TABLES = (
 # Which options mean something only while a key has a certain value: {selecting key: {value: its options}}.
 MODES: dict[KeyPath, dict[str, tuple[KeyPath, ...]]] = {
     ("input", "kind"): {
-        "files": (("input", "paths"),),
+        "files": (("input", "paths"), ("input", "known_files")),
         "directory": (("input", "paths"),),
         "kafka": (("input", "kafka"),),
         "generator": (("input", "generator"),),

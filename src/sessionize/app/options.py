@@ -5,10 +5,13 @@ of their own. The same grammar everywhere: a TOML value, or else the bare text i
 import re
 import tomllib
 from datetime import date, time
+from typing import Literal
 
 from sessionize.errors import ConfigError
 from sessionize.session.durations import MS_OF_UNIT, format_duration, parse_duration_ms
 
+# What to do with files whose content is in the tables already, or comes twice in one run.
+KnownFiles = Literal["refuse", "again", "skip"]
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(b|kb|mb|gb|tb|kib|mib|gib|tib)", re.IGNORECASE)
 _BYTES_OF_UNIT = {

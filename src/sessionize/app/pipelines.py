@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig, explain_config
@@ -14,6 +15,10 @@ from sessionize.engine.outputs import Outputs
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
+
+if TYPE_CHECKING:
+    from sessionize.app.loading import Load
+    from sessionize.connectors import iceberg
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,12 @@ class PipelinePlan:
         config = self.config
         source = self._source()
         job = config.job(source.event_columns, source.user_name)
-        return PipelineRun(config, source, self._outputs(job, on_change), job)
+        if config.output.kind != "iceberg":
+            from sessionize.app.loading import warn_of_twins
+
+            warn_of_twins(source, on_change)
+            return PipelineRun(config, source, self._file_outputs(job), job)
+        return self._into_tables(source, job, on_change)
 
     def _source(self) -> Source:
         config = self.config
@@ -53,23 +63,25 @@ class PipelinePlan:
             now_ms=self.now_ms,
         )
 
-    def _outputs(self, job: Job, on_change: Callable[[str], None]) -> Outputs:
-        output = self.config.output
-        if output.kind != "iceberg":
-            from sessionize.connectors.files.sink import FileSink
+    def _file_outputs(self, job: Job) -> Outputs:
+        from sessionize.connectors.files.sink import FileSink
 
-            path = Path(output.path or "")
-            sessions = FileSink(path, job.columns.schema(job.user_name))
-            if not output.rejected:
-                return Outputs(sessions=sessions)
-            try:
-                rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
-            except BaseException:
-                sessions.abort()
-                raise
-            return Outputs(sessions=sessions, rejected=rejected)
+        output = self.config.output
+        path = Path(output.path or "")
+        sessions = FileSink(path, job.columns.schema(job.user_name))
+        if not output.rejected:
+            return Outputs(sessions=sessions)
+        try:
+            rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
+        except BaseException:
+            sessions.abort()
+            raise
+        return Outputs(sessions=sessions, rejected=rejected)
+
+    def _into_tables(self, source: Source, job: Job, on_change: Callable[[str], None]) -> "PipelineRun":
         from sessionize.connectors import iceberg
 
+        output = self.config.output
         catalog, owner, user_name = open_catalog_of(self.config), owner_of(self.config), job.user_name
         sessions_in = iceberg.user_sessions(user_name, layout=output.layout, buckets=output.buckets)
         layouts = {output.table: sessions_in}
@@ -82,28 +94,60 @@ class PipelinePlan:
         # all of them are asked before any is made
         iceberg.check_tables(catalog, output.database, layouts.items(), owner=owner)
 
+        load = self._load(source, owner, catalog, tuple(layouts), on_change)
+
         def sink(table: str) -> Sink | None:
             if table not in layouts:
                 return None
-            return iceberg.IcebergSink(
+            made = iceberg.IcebergSink(
                 catalog,
                 layouts[table],
                 table=table,
                 database=output.database,
                 overwrite=owner.overwrite,
                 owner=owner,
+                load=None if load is None else load.mark,
                 on_change=on_change,
             )
+            return made if load is None else load.sink(made, last=table == output.table)
 
         written = sink(output.table)
         assert written is not None
-        return Outputs(
+        outputs = Outputs(
             sessions=written,
             events=sink(iceberg.EVENTS),
             late=sink(iceberg.LATE_EVENTS),
             rejected=sink(iceberg.REJECTED_EVENTS),
             retried=True,
         )
+        return PipelineRun(self.config, source, outputs, job, load)
+
+    def _load(
+        self,
+        source: Source,
+        owner: "iceberg.Owner",
+        catalog: "iceberg.Catalog",
+        tables: tuple[str, ...],
+        tell: Callable[[str], None],
+    ) -> "Load | None":
+        """What is loaded, where the input is files. Errors: those of begin_load."""
+        from sessionize.connectors.files.source import FileSource
+
+        if not isinstance(source, FileSource):
+            return None
+        from sessionize.app.loading import Destination, begin_load
+
+        to = Destination(
+            catalog=catalog,
+            database=self.config.output.database,
+            table=owner.sessions,
+            others=tables,
+            home=self.config.home,
+            pipeline=self.config.name,
+            replacing=owner.replacing or "",
+            replaces=owner.overwrite,
+        )
+        return begin_load(source, to, known=self.config.input.known_files, tell=tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +158,7 @@ class PipelineRun:
     source: Source
     outputs: Outputs
     job: Job
+    load: "Load | None" = None
 
     def run(self, progress: Progress = ignore, stop: Callable[[], bool] = lambda: False) -> Totals:
         """Do it. On an error no output shows anything of the run.
@@ -121,6 +166,8 @@ class PipelineRun:
         Files are there as a whole, so they are run as a batch, in which nothing is late. Generated events come as from
         a live system: the lateness decides, and stop() ends them early.
         """
+        if self.load is not None:
+            progress = self.load.watching(progress)
         if self.config.input.kind == "files":
             return run_batch(self.source, self.outputs, self.job, progress=progress)
         rules = self.config.rules

@@ -13,10 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from sessionize.connectors.iceberg import (
+    LOADS,
     USER_SESSIONS,
+    Catalog,
     CatalogSettings,
     database_names,
     load_table,
+    loads_with_state,
     open_catalog,
     readable,
     table_names,
@@ -52,9 +55,9 @@ def run_query(home: Path, sql: str, *, database: str | None = None, catalog: Cat
         _check_statement(connection, sql)
         columns: dict[str, tuple[str, ...]] = {}
         for schema, name in _wanted(connection, sql, there):
-            table = readable(load_table(opened, schema, name))
-            columns[there.shown(schema, name)] = table.names
-            _add_view(connection, schema, name, table.data, table.names)
+            data, names = _data_of(opened, schema, name)
+            columns[there.shown(schema, name)] = names
+            _add_view(connection, schema, name, data, names)
             for known_as in (name, *there.aliases(schema, name)):
                 if known_as != name:
                     connection.execute(_view(schema, known_as, schema, name))
@@ -131,6 +134,15 @@ def _wanted(connection: duckdb.DuckDBPyConnection, sql: str, there: Tables) -> I
         return there.all
     named |= {table for alias, table in _ALIASES.items() if alias in named}
     return [(database, name) for database, name in there.all if name.lower() in named] or there.all
+
+
+def _data_of(catalog: Catalog, database: str, name: str) -> tuple[object, tuple[str, ...]]:
+    """A table's rows for DuckDB and its columns' names; a load says whether it is in, which its own rows cannot."""
+    if name == LOADS:
+        rows = loads_with_state(catalog, database)
+        return rows, tuple(rows.column_names)
+    table = readable(load_table(catalog, database, name))
+    return table.data, table.names
 
 
 def _add_view(

@@ -209,11 +209,27 @@ def _move(
         # only the table can tell whether it happened: the next retry asks it
         sink.abort()
         raise
+    _settle_loads(catalog, config, records)
     _remove(catalog, config, token, records)
     if late is not None:
         for store in stores:
             store.bring_back(records, late, token=token)
     unfinished.drop(token)
+
+
+def _settle_loads(catalog: "Catalog", config: PipelineConfig, records: pa.Table) -> None:
+    """Files of which every record was rejected are in the tables once some of them are events: another run over them is
+    told so, as it would bring these a second time.
+    """
+    from sessionize.connectors.iceberg import known_files, load_table, note_loads, table_names
+
+    database, table = config.output.database, config.output.table
+    sources = set(pc.unique(records["source"]).to_pylist())
+    waiting = {
+        each.load_id for each in known_files(catalog, database, table) if not each.is_in and each.path in sources
+    }
+    if waiting and table in table_names(catalog, database):
+        note_loads(load_table(catalog, database, table), waiting)
 
 
 def _owner(catalog: "Catalog", config: PipelineConfig) -> "Owner | None":
@@ -254,6 +270,7 @@ def _finish_interrupted(
         if landed:
             begun = unfinished.read(token)
             records = begun["records"]
+            _settle_loads(catalog, config, records)
             _remove(catalog, config, token, records)
             for store in stores if "events" in begun else ():
                 store.bring_back(records, begun["events"], token=token)

@@ -10,6 +10,7 @@ import typer
 from sessionize.cli import options as opt
 
 if TYPE_CHECKING:
+    from sessionize.app.options import KnownFiles
     from sessionize.formats.dialects import Dialect
 
 SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this century, taken for milliseconds
@@ -66,6 +67,8 @@ def batch(
     memory: Memory = "2GB",
     home: opt.Home = None,
     overwrite: Overwrite = False,
+    again: opt.Again = False,
+    new_only: opt.NewOnly = False,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -82,6 +85,7 @@ def batch(
         places=(rejects, home),
         limits=(memory, max_future),
         overwrite=overwrite,
+        known_files=opt.known_files_of(again, new_only),
         dry_run=dry_run,
         as_json=as_json,
     )
@@ -111,6 +115,8 @@ def label(
     memory: Memory = "2GB",
     home: opt.Home = None,
     overwrite: Overwrite = False,
+    again: opt.Again = False,
+    new_only: opt.NewOnly = False,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -131,6 +137,7 @@ def label(
         places=(rejects, home),
         limits=(memory, max_future),
         overwrite=overwrite,
+        known_files=opt.known_files_of(again, new_only),
         dry_run=dry_run,
         as_json=as_json,
     )
@@ -148,6 +155,7 @@ def _run(
     places: tuple[Path | None, Path | None],
     limits: tuple[str, str],
     overwrite: bool,
+    known_files: "KnownFiles | None",
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -182,12 +190,13 @@ def _run(
         else parse_duration_ms(max_future, name="--max-future"),
         now_ms=time.time_ns() // 1_000_000,
         overwrite=overwrite,
+        known_files=known_files or "refuse",
     )
     if dry_run:
         for name, value in plan.lines():
             sys.stdout.write(f"{name}: {value}\n")
         return
-    run = plan.open()
+    run = plan.open(out.print_warning)
     with shown(run.source.size_bytes, enabled=not as_json) as progress:
         totals = run.run(progress)
     seconds = time.perf_counter() - started

@@ -10,6 +10,7 @@ from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.app.catalogs import TablesPlace
+    from sessionize.app.options import KnownFiles
     from sessionize.formats.dialects import Dialect
     from sessionize.session.policy import Policy
 
@@ -103,6 +104,20 @@ ExcludeEvents = Annotated[
     list[str] | None,
     typer.Option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
 ]
+
+Again = Annotated[
+    bool, typer.Option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
+]
+NewOnly = Annotated[
+    bool, typer.Option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")
+]
+
+
+def known_files_of(again: bool, new_only: bool) -> "KnownFiles | None":
+    """What these options say of files that are in the tables already; None for nothing. Errors: ConfigError."""
+    if again and new_only:
+        raise ConfigError("--again and --new-only exclude each other", hint="leave one of them out")
+    return "again" if again else "skip" if new_only else None
 
 
 def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "TablesPlace":

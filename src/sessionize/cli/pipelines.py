@@ -58,6 +58,8 @@ def run(
     pipeline: Pipeline = DEFAULT_PIPELINE,
     inputs: Inputs = None,
     once: Once = False,
+    again: opt.Again = False,
+    new_only: opt.NewOnly = False,
     test_mode: TestMode = False,
     kafka_servers: Servers = None,
     kafka_topic: Topic = None,
@@ -100,6 +102,7 @@ def run(
         if warning is not None:
             sys.stderr.write(f"warning: --max-session-duration {warning}\n")
     overrides |= {
+        "input.known_files": opt.known_files_of(again, new_only),
         "output.database": iceberg_database,
         "output.table": iceberg_table,
         "rules.lateness": lateness,

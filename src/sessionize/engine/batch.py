@@ -72,8 +72,10 @@ def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs) -> None:
     if totals.consumed and totals.consumed == totals.rejected:
         if outputs.rejected is not None:
             outputs.rejected.commit()
-        kept = outputs.rejected is not None and outputs.retried
-        then = f"{KEPT}; another run would bring them twice" if kept else TELL if outputs.rejected is not None else KEEP
+        if outputs.rejected is None:
+            then = KEEP
+        else:
+            then = f"{KEPT}; or run it over the files again, which replaces them" if outputs.retried else TELL
         raise nothing_usable(totals.rejected, totals.rejected_by_reason, then)
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Set
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +34,7 @@ from sessionize.ports import EventBatch
 _BATCH_BYTES = 16 << 20
 _WORTH_WORKERS = 4  # below so many batches, starting a process costs more than it saves
 _PROCESSES_MAX = 4
+_HEADER_BYTES_MAX = 64 << 10
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -94,6 +95,21 @@ class FileSource:
         if any(file.pipe for file in self._files):
             return None
         return sum(file.size_bytes for file in self._files)
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """What is read, in this order."""
+        return tuple(self._files)
+
+    def leave_out(self, paths: Set[str]) -> None:
+        """Do not read these of the files; before anything is read."""
+        self._files = [file for file in self._files if file.path not in paths]
+
+    def has_records(self, file: InputFile) -> bool:
+        """Whether there is more in a file than a header; a large file is taken to have records. Errors: as batches."""
+        if file.path == STDIN or file.size_bytes > _HEADER_BYTES_MAX:
+            return True
+        return any(batch.consumed for batch in self._one_by_one([file]))
 
     @property
     def event_columns(self) -> frozenset[str]:

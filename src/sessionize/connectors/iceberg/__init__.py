@@ -12,6 +12,17 @@ from sessionize.connectors.iceberg.catalog import (
     table_names,
 )
 from sessionize.connectors.iceberg.epochs import EpochRecord, EpochTables, IcebergEpochSink, epoch_records
+from sessionize.connectors.iceberg.loads import (
+    LOADS,
+    KnownFile,
+    LoadMark,
+    known_files,
+    load_rows,
+    loads_in,
+    loads_layout,
+    loads_with_state,
+    note_loads,
+)
 from sessionize.connectors.iceberg.maintenance import TableUpkeep, UpkeepSettings, maintain_table
 from sessionize.connectors.iceberg.pruning import (
     BucketSpread,
@@ -42,6 +53,7 @@ __all__ = [
     "DATABASE",
     "EVENTS",
     "LATE_EVENTS",
+    "LOADS",
     "REJECTED_EVENTS",
     "USER_SESSIONS",
     "BucketSpread",
@@ -51,6 +63,8 @@ __all__ = [
     "EpochTables",
     "IcebergEpochSink",
     "IcebergSink",
+    "KnownFile",
+    "LoadMark",
     "Owner",
     "PruningRow",
     "SqlCatalog",
@@ -62,8 +76,14 @@ __all__ = [
     "database_names",
     "epoch_records",
     "events",
+    "known_files",
+    "load_rows",
     "load_table",
+    "loads_in",
+    "loads_layout",
+    "loads_with_state",
     "maintain_table",
+    "note_loads",
     "open_catalog",
     "open_table",
     "pipeline_of",

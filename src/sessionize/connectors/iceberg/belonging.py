@@ -22,6 +22,8 @@ USER_COLUMN_PROPERTY = "sessionize.user-column"
 EPOCH = "sessionize.epoch"
 WATERMARK = "sessionize.watermark-ms"
 BEGUN = "sessionize.begun"
+# The ids of the loads of files that the table has, with spaces between (loads.py).
+LOADED = "sessionize.loads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +130,10 @@ def user_column_of(table: Table) -> str | None:
     return table.properties.get(USER_COLUMN_PROPERTY)
 
 
-def epochs_of(table: Table) -> dict[str, str]:
-    """The properties that say which epochs the table has."""
+def record_of(table: Table) -> dict[str, str]:
+    """The properties that say which epochs and loads the table has."""
     kinds = tuple(f"{kind}." for kind in (EPOCH, WATERMARK, BEGUN))
-    return {name: value for name, value in table.properties.items() if name.startswith(kinds)}
+    return {name: value for name, value in table.properties.items() if name.startswith(kinds) or name == LOADED}
 
 
 def _writers(properties: Mapping[str, str]) -> Iterable[str]:

@@ -37,6 +37,7 @@ from sessionize.connectors.iceberg.commits import (
 )
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.layouts import partition_columns
+from sessionize.connectors.iceberg.loads import LOAD, LoadMark
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, StateError, UnavailableError
@@ -47,8 +48,8 @@ class IcebergSink:
     """Writes rows to one Iceberg table (ports.Sink). Makes the table when it is not there.
 
     overwrite: the commit replaces everything the table has at that moment. owner: who writes, which every commit notes
-    and checks anew. buffer_bytes_max: rows that may wait in memory, as Arrow bytes. on_change: as in open_table. Not
-    for several threads at once. Errors: those of open_table.
+    and checks anew. load: the load that the rows belong to. buffer_bytes_max: rows that may wait in memory, as Arrow
+    bytes. on_change: as in open_table. Not for several threads at once. Errors: those of open_table.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class IcebergSink:
         database: str = DATABASE,
         overwrite: bool = False,
         owner: Owner | None = None,
+        load: LoadMark | None = None,
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
         on_change: Callable[[str], None] = lambda change: None,
     ) -> None:
         self._layout = layout
         self._overwrite = overwrite
         self._owner = owner
+        self._load = load
         self._buffer_bytes_max = buffer_bytes_max
         self._table = open_table(catalog, database, table, layout, owner=owner, on_change=on_change)
         self._name = f"{database}.{table}"
@@ -136,10 +139,11 @@ class IcebergSink:
         after all.
         """
         self.finish()
-        if self._staging is None and not self._overwrite:
+        if self._staging is None and not self._overwrite and not (self._load and self._load.concerns(self._table)):
             return
         files = self._staging.finish() if self._staging is not None else []
-        properties = {**(snapshot_properties or {}), COMMIT_ID: self._commit_id}
+        of_load = {} if self._load is None else {LOAD: self._load.id}
+        properties = {**(snapshot_properties or {}), **of_load, COMMIT_ID: self._commit_id}
         if self._commit_files(files, properties, table_properties or {}, unless):
             self._forget()
         else:
@@ -274,12 +278,15 @@ class IcebergSink:
     ) -> None:
         transaction = one_try(self._table)
         apply_changes(transaction, self._changes(self._table))
-        if self._overwrite:
-            replace_files(transaction, data_files(self._table), files, properties)
+        load = self._load
+        old = data_files(self._table) if self._overwrite else [] if load is None else load.old_files(self._table)
+        if self._overwrite or old:
+            replace_files(transaction, old, files, properties)
         else:
             append_files(transaction, files, properties)
         # last: every change before the snapshot makes working that out dearer
-        if own := {**self._owned(), **table_properties}:
+        of_load = {} if load is None else load.properties(self._table)
+        if own := {**self._owned(), **of_load, **table_properties}:
             transaction.set_properties(own)
         self._table = transaction.commit_transaction()
 

@@ -25,7 +25,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
 from sqlalchemy.exc import IntegrityError
 
-from sessionize.connectors.iceberg.belonging import USER_COLUMN_PROPERTY, Owner, epochs_of, user_column_of
+from sessionize.connectors.iceberg.belonging import USER_COLUMN_PROPERTY, Owner, record_of, user_column_of
 from sessionize.connectors.iceberg.catalog import Catalog, check_name
 from sessionize.connectors.iceberg.commits import one_try, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
@@ -200,7 +200,7 @@ def open_table(
         table = _existing(catalog, database, name)
         kept: dict[str, str] = {}
         if table is not None and owner is not None and owner.may_take(table) and not _fits(table, layout, owner):
-            kept = epochs_of(table)
+            kept = record_of(table)
             with contextlib.suppress(NoSuchTableError):
                 catalog.drop_table((database, name))
             table = None

@@ -1,0 +1,66 @@
+"""What a file holds, in a few bytes: equal for equal content, whatever its name, place or time.
+
+A file up to 8 MB is read as a whole; of a larger one its size, both ends and 64 places between. The same text gzipped
+is another content, and so are the same rows in another order.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+from sessionize.connectors.files.source_paths import STDIN, InputFile
+from sessionize.connectors.files.unreadable import file_failure
+
+_WHOLE_BYTES_MAX = 8 << 20
+_EDGE_BYTES = 1 << 20
+_SAMPLES = 64
+_SAMPLE_BYTES = 64 << 10
+
+
+def fingerprint(file: InputFile) -> str | None:
+    """32 hexadecimal digits; None for stdin, which can be read only once. Errors: InputError, UnavailableError."""
+    if file.path == STDIN:
+        return None
+    try:
+        with open(file.path, "rb", buffering=0) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+            for start, length in _parts(size):
+                while length:  # a read may give less than it was asked for
+                    data = os.pread(opened.fileno(), length, start)
+                    if not data:
+                        break
+                    digest.update(data)
+                    start += len(data)
+                    length -= len(data)
+    except OSError as error:
+        raise file_failure(file.path, error) from error
+    return digest.hexdigest()
+
+
+def twins(files: Iterable[InputFile]) -> list[tuple[InputFile, InputFile]]:
+    """Files that hold the same as one before them, each with that one. Only files of one size are read for it.
+
+    Errors: as fingerprint.
+    """
+    sized: dict[int, list[InputFile]] = {}
+    for file in files:
+        if file.size_bytes and file.path != STDIN:
+            sized.setdefault(file.size_bytes, []).append(file)
+    found = []
+    for same in sized.values():
+        first: dict[str | None, InputFile] = {}
+        for file in same if len(same) > 1 else ():
+            known = first.setdefault(fingerprint(file), file)
+            if known is not file:
+                found.append((file, known))
+    return found
+
+
+def _parts(size: int) -> list[tuple[int, int]]:
+    """Where to read: (offset, length)."""
+    if size <= _WHOLE_BYTES_MAX:
+        return [(0, size)]
+    between = size - 2 * _EDGE_BYTES - _SAMPLE_BYTES
+    samples = [(_EDGE_BYTES + between * i // (_SAMPLES - 1), _SAMPLE_BYTES) for i in range(_SAMPLES)]
+    return [(0, _EDGE_BYTES), *samples, (size - _EDGE_BYTES, _EDGE_BYTES)]

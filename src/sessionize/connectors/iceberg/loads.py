@@ -1,0 +1,190 @@
+"""Which files were loaded into the tables of a database: the table `loads`, and what each table has of a load.
+
+The rows of `loads` are committed before those of the load itself, and each table's commit puts the load's id into a
+property of the table, in the same transaction as the rows. So a load is in exactly when the table that is committed
+last, that of the sessions, has its id. A load that was cut off between left rows in other tables: the commits of the
+next load of the same files take them out as they put theirs in. docs/adr/0013.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.table import Table
+
+from sessionize.connectors.iceberg.belonging import LOADED
+from sessionize.connectors.iceberg.catalog import Catalog, load_table, table_names
+from sessionize.connectors.iceberg.commits import one_try, refreshed, until_committed
+from sessionize.connectors.iceberg.failures import storage_failure
+from sessionize.connectors.iceberg.reading import readable
+from sessionize.connectors.iceberg.tables import TableLayout
+from sessionize.errors import StateError
+
+LOADS = "loads"
+# In a snapshot's summary: the load that it is of.
+LOAD = "sessionize.load"
+
+_INSTANT = pa.timestamp("us", "UTC")
+LOADS_SCHEMA = pa.schema(
+    [
+        pa.field("load_id", pa.string(), nullable=False),
+        pa.field("loaded_at", _INSTANT, nullable=False),
+        pa.field("pipeline", pa.string(), nullable=False),
+        pa.field("table_name", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("modified_at", _INSTANT),
+        pa.field("fingerprint", pa.string()),
+        pa.field("records", pa.int64()),
+        pa.field("rows_written", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFile:
+    """A file of an earlier load. is_in: whether its load is in the table; otherwise it was cut off, or is under way."""
+
+    load_id: str
+    loaded_at: dt.datetime
+    path: str
+    fingerprint: str
+    records: int | None
+    is_in: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadMark:
+    """What the commits of one load carry.
+
+    id: the load's. last: the name of the table that is committed last, by which the load is in. instead_of: earlier
+    loads of the same files that were cut off. replaces: the load replaces all rows, so nothing of earlier ones stays.
+    """
+
+    id: str
+    last: str
+    instead_of: frozenset[str] = frozenset()
+    replaces: bool = False
+
+    def concerns(self, table: Table) -> bool:
+        """Whether there is something to commit though no row was written."""
+        return table.name()[-1] == self.last or bool(self.instead_of & loads_in(table).keys())
+
+    def properties(self, table: Table) -> Mapping[str, str]:
+        """What the table says of loads with this commit."""
+        before = () if self.replaces else (each for each in loads_in(table) if each not in self.instead_of)
+        return {LOADED: " ".join([*before, self.id])}
+
+    def old_files(self, table: Table) -> list[DataFile]:
+        """The files that loads which were cut off have left in the table.
+
+        Errors: StateError when they cannot be told from others any more.
+        """
+        wanted = self.instead_of & loads_in(table).keys()
+        return [file for load in sorted(wanted) for file in _files_of(table, load)]
+
+
+def loads_layout() -> TableLayout:
+    """One row for each file of a load."""
+    return TableLayout(columns=LOADS_SCHEMA)
+
+
+def loads_in(table: Table) -> dict[str, None]:
+    """The ids of the loads that a table has, in their order."""
+    return dict.fromkeys(table.properties.get(LOADED, "").split())
+
+
+def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
+    """The files of all loads into a table that can be recognised, the newest load first."""
+    names = table_names(catalog, database)
+    if LOADS not in names:
+        return []
+    there = loads_in(load_table(catalog, database, table)) if table in names else {}
+    rows = _rows(load_table(catalog, database, LOADS))
+    mine = rows.filter((pc.field("table_name") == table) & pc.field("fingerprint").is_valid())
+    return [
+        KnownFile(
+            load_id=row["load_id"],
+            loaded_at=row["loaded_at"],
+            path=row["path"],
+            fingerprint=row["fingerprint"],
+            records=row["records"],
+            is_in=row["load_id"] in there,
+        )
+        for row in mine.sort_by([("loaded_at", "descending")]).to_pylist()
+    ]
+
+
+def note_loads(table: Table, ids: Set[str]) -> None:
+    """Say that a table has these loads, where their rows came into it on another way. Errors: those of a commit."""
+
+    def attempt() -> None:
+        now = refreshed(table)
+        there = loads_in(now)
+        if not ids <= there.keys():
+            transaction = one_try(now)
+            transaction.set_properties({LOADED: " ".join([*there, *sorted(ids - there.keys())])})
+            transaction.commit_transaction()
+
+    name = ".".join(table.name())
+    until_committed(attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", name, error))
+
+
+def loads_with_state(catalog: Catalog, database: str) -> pa.Table:
+    """The table `loads` with one more column, is_in: whether the load's rows are in its table now."""
+    rows = _rows(load_table(catalog, database, LOADS))
+    there = {
+        name: loads_in(load_table(catalog, database, name))
+        for name in set(rows["table_name"].to_pylist()) & set(table_names(catalog, database))
+    }
+    pairs = zip(rows["load_id"].to_pylist(), rows["table_name"].to_pylist(), strict=True)
+    return rows.append_column("is_in", pa.array([load in there.get(name, {}) for load, name in pairs], pa.bool_()))
+
+
+def load_rows(
+    *,
+    load_id: str,
+    loaded_at: dt.datetime,
+    pipeline: str,
+    table: str,
+    files: Iterable[Mapping[str, object]],
+    records: int | None,
+    rows_written: int,
+) -> pa.Table:
+    """The rows of a load. files: path, size_bytes, modified_at and fingerprint of each."""
+    same = {"load_id": load_id, "loaded_at": loaded_at, "pipeline": pipeline, "table_name": table}
+    counts = {"records": records, "rows_written": rows_written}
+    return pa.Table.from_pylist([{**same, **file, **counts} for file in files], schema=LOADS_SCHEMA)
+
+
+def _rows(loads: Table) -> pa.Table:
+    data = readable(loads).data
+    return data.to_table() if isinstance(data, ds.Dataset) else data
+
+
+def _files_of(table: Table, load: str) -> list[DataFile]:
+    """The data files that a load's commit has brought, which must all be there still."""
+    current = table.current_snapshot()
+    brought = [
+        snapshot
+        for snapshot in table.metadata.snapshots
+        if snapshot.summary is not None and snapshot.summary[LOAD] == load
+    ]
+    files = [
+        entry.data_file
+        for manifest in ([] if current is None or not brought else current.manifests(table.io))
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        if entry.snapshot_id == brought[0].snapshot_id and entry.data_file.content == DataFileContent.DATA
+    ]
+    added = brought[0].summary["added-data-files"] if brought and brought[0].summary is not None else None
+    if added is None or len(files) != int(added):
+        raise StateError(
+            "an earlier load of these files was cut off, and its rows cannot be told from others any more",
+            detail=f"table {'.'.join(table.name())}, load {load}: its files were rewritten since",
+            hint="replace all rows of the tables by the whole input, or load it into other tables",
+        )
+    return files

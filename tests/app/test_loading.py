@@ -1,0 +1,308 @@
+"""Files that are loaded twice are noticed, and a load that is cut off at any commit neither blocks nor doubles."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.files import FilePlan
+from sessionize.app.maintaining import UpkeepSettings, maintain
+from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.queries import run_query
+from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.rejected import retry_rejected
+from sessionize.connectors.iceberg import IcebergSink
+from sessionize.errors import InputError, StateError
+from sessionize.formats.dialects import dialect_named
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+NOW_MS = 1_900_000_000_000
+COUNTS = (
+    "SELECT (SELECT count(*) FROM user_sessions) AS sessions, (SELECT count(*) FROM events) AS events,"
+    " (SELECT count(*) FROM rejected_events) AS rejected"
+)
+
+
+def records(user: str, count: int) -> str:
+    rows = [json.dumps({"user_id": user, "timestamp": NOW_MS - i * 60_000, "url": "/a"}) for i in range(count)]
+    return "".join(f"{row}\n" for row in [*rows, "broken"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two files of three events and a broken record."""
+    (tmp_path / "in").mkdir()
+    for user in ("ann", "bob"):
+        (tmp_path / "in" / f"{user}.ndjson").write_text(records(user, 3))
+    return tmp_path
+
+
+def pipeline(folder: Path, *inputs: str, **settings: object) -> PipelineConfig:
+    path = folder / "mine.toml"
+    path.write_text('name = "mine"\n')
+    paths = [str(folder / name) for name in inputs or ("in",)]
+    mapping = {"input.mapping.user": "user_id", "input.mapping.time": "timestamp", "input.mapping.page": "url"}
+    fixed = {"input.kind": "files", "input.paths": paths, "run.home": str(folder / "home"), **mapping}
+    return load_pipeline(str(path), overrides={**fixed, **settings})
+
+
+def run(config: PipelineConfig, tell: Callable[[str], None] = pytest.fail) -> Any:
+    return plan_pipeline(config, now_ms=NOW_MS).open(tell).run()
+
+
+def counts(folder: Path) -> tuple[int, int, int]:
+    row = run_query(folder / "home", COUNTS).to_pylist()[0]
+    return row["sessions"], row["events"], row["rejected"]
+
+
+ONCE = (2, 6, 2)
+
+
+def test_the_same_files_are_refused_with_when_they_were_loaded(folder: Path) -> None:
+    run(pipeline(folder))
+    with pytest.raises(StateError, match="files are in the tables already") as caught:
+        run(pipeline(folder))
+    text = str(caught.value)
+    assert f"2 of 2: {folder}/in/ann.ndjson (loaded 20" in text
+    assert " UTC), " in text
+    assert "--again loads all of them once more, --set output.mode=overwrite replaces" in text
+    assert "--new-only" not in text  # there is nothing new
+    assert counts(folder) == ONCE
+
+
+def test_it_is_the_content_that_counts(folder: Path) -> None:
+    run(pipeline(folder))
+    os.utime(folder / "in" / "ann.ndjson", (1, 1))
+    shutil.copy(folder / "in" / "ann.ndjson", folder / "other.ndjson")
+    for name in ("in/ann.ndjson", "other.ndjson"):
+        with pytest.raises(StateError, match="already"):
+            run(pipeline(folder, name))
+    with pytest.raises(StateError, match=r"other\.ndjson \(loaded [^)]* as [^)]*ann\.ndjson\)"):
+        run(pipeline(folder, "other.ndjson"))
+    (folder / "in" / "ann.ndjson").write_text(records("ann", 2))  # another day under the same name
+    run(pipeline(folder, "in/ann.ndjson"))
+    assert counts(folder) == (3, 8, 3)
+
+
+def test_new_files_beside_old_ones(folder: Path) -> None:
+    run(pipeline(folder))
+    (folder / "in" / "cid.ndjson").write_text(records("cid", 1))
+    with pytest.raises(StateError, match=r"2 of 3: [^$]*--new-only loads the other 1, "):
+        run(pipeline(folder))
+    told: list[str] = []
+    totals = run(pipeline(folder, **{"input.known_files": "skip"}), told.append)
+    assert totals.consumed == 2
+    assert counts(folder) == (3, 7, 3)
+    assert len(told) == 1
+    assert told[0].startswith(f"2 files are in the tables already and skipped: {folder}/in/ann.ndjson (loaded ")
+    assert run(pipeline(folder, **{"input.known_files": "skip"}), told.append).consumed == 0
+    assert counts(folder) == (3, 7, 3)
+
+
+def test_again_adds_and_overwrite_replaces(folder: Path) -> None:
+    run(pipeline(folder))
+    run(pipeline(folder, **{"input.known_files": "again"}))
+    assert counts(folder) == (4, 12, 4)
+    run(pipeline(folder, "in/ann.ndjson", **{"output.mode": "overwrite"}))
+    assert counts(folder) == (1, 3, 1)
+    run(pipeline(folder, "in/bob.ndjson"))  # which is in no more
+    assert counts(folder) == ONCE
+
+
+def test_what_was_loaded_can_be_asked(folder: Path) -> None:
+    run(pipeline(folder))
+    run(pipeline(folder, "in/ann.ndjson", **{"output.mode": "overwrite"}))
+    rows = run_query(folder / "home", "FROM loads ORDER BY loaded_at, path").to_pylist()
+    assert [(Path(row["path"]).name, row["is_in"]) for row in rows] == [
+        ("ann.ndjson", False), ("bob.ndjson", False), ("ann.ndjson", True)
+    ]  # fmt: skip
+    first = rows[0]
+    assert (first["pipeline"], first["table_name"]) == ("mine", "user_sessions")
+    assert (first["records"], first["rows_written"]) == (8, 2)
+    assert first["size_bytes"] == (folder / "in" / "ann.ndjson").stat().st_size
+    assert len(first["fingerprint"]) == 32
+    assert first["modified_at"] < first["loaded_at"]
+
+
+def test_the_record_outlives_maintenance(folder: Path) -> None:
+    for name in ("in/ann.ndjson", "in/bob.ndjson"):
+        run(pipeline(folder, name))
+    settings = UpkeepSettings(keep_days=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    done = maintain(folder / "home", settings, database="sessions")
+    assert {table.table: table.files_after for table in done}["loads"] == 1
+    for name in ("in/ann.ndjson", "in/bob.ndjson"):
+        with pytest.raises(StateError, match="already"):
+            run(pipeline(folder, name))
+
+
+class KilledError(BaseException):
+    """As if the process had gone: nothing is cleaned up."""
+
+
+def killed_after(monkeypatch: pytest.MonkeyPatch, commits: int) -> None:
+    commit, left = IcebergSink.commit, [commits]
+
+    def stop_at(sink: IcebergSink, **more: Any) -> None:
+        if not left[0]:
+            raise KilledError
+        commit(sink, **more)
+        left[0] -= 1
+
+    monkeypatch.setattr(IcebergSink, "commit", stop_at)
+    monkeypatch.setattr(IcebergSink, "abort", lambda sink: None)
+
+
+@pytest.mark.parametrize("known", ["refuse", "again", "skip"])
+@pytest.mark.parametrize("commits", range(6))  # loads, rejected, late (nothing), events, sessions, and after them
+def test_a_load_that_was_killed_at_any_commit_is_done_by_the_next_try(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, commits: int, known: str
+) -> None:
+    with monkeypatch.context() as patched:
+        killed_after(patched, commits)
+        if commits < 5:
+            with pytest.raises(KilledError):
+                run(pipeline(folder))
+        else:
+            run(pipeline(folder))
+    if commits == 5 and known == "refuse":
+        with pytest.raises(StateError, match="already"):
+            run(pipeline(folder))
+    else:
+        run(pipeline(folder, **{"input.known_files": known}), lambda text: None)
+    assert counts(folder) == ((4, 12, 4) if commits == 5 and known == "again" else ONCE)
+    is_in = run_query(folder / "home", "SELECT count(*) AS n FROM loads WHERE is_in").to_pylist()
+    assert is_in == [{"n": 4 if commits == 5 and known == "again" else 2}]
+
+
+def test_what_was_cut_off_is_taken_out_by_a_load_of_some_of_its_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        killed_after(patched, 4)
+        with pytest.raises(KilledError):
+            run(pipeline(folder))
+    assert run_query(folder / "home", "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 6}]
+    run(pipeline(folder, "in/ann.ndjson", **{"input.mapping.page": None}))
+    assert counts(folder) == (1, 3, 1)
+    run(pipeline(folder, "in/bob.ndjson"))
+    assert counts(folder) == ONCE
+    reconcile_tables(folder / "home", pipeline(folder))
+    assert counts(folder) == ONCE
+
+
+def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(pipeline(folder, "in/ann.ndjson"))
+    with monkeypatch.context() as patched:
+        killed_after(patched, 4)
+        with pytest.raises(KilledError):
+            run(pipeline(folder, "in/bob.ndjson"))
+    settings = UpkeepSettings(keep_days=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    maintain(folder / "home", settings, database="sessions", tables=["events"])
+    before = counts(folder)
+    with pytest.raises(StateError, match="cut off, and its rows cannot be told from others"):
+        run(pipeline(folder, "in/bob.ndjson"))
+    assert counts(folder) == before
+    run(pipeline(folder, **{"output.mode": "overwrite"}))
+    assert counts(folder) == ONCE
+
+
+def test_files_of_which_every_record_was_rejected_can_be_run_again(folder: Path) -> None:
+    """The mapping was wrong. What the first try left in rejected_events makes way for the second one's."""
+    wrong = {"input.mapping.time": "when"}
+    for _ in range(2):
+        with pytest.raises(InputError, match="run it over the files again, which replaces them"):
+            run(pipeline(folder, **wrong))
+        assert run_query(folder / "home", "SELECT count(*) AS n FROM rejected_events").to_pylist() == [{"n": 8}]
+    assert run(pipeline(folder)).settled == 6
+    assert counts(folder) == ONCE
+
+
+def test_files_whose_records_a_retry_brought_in_are_in(folder: Path) -> None:
+    with pytest.raises(InputError):
+        run(pipeline(folder, **{"input.mapping.time": "when"}))
+    assert retry_rejected(folder / "home", pipeline(folder), now_ms=NOW_MS).usable == 6
+    with pytest.raises(StateError, match="already"):
+        run(pipeline(folder))
+    assert run_query(folder / "home", "SELECT count(*) AS n FROM late_events").to_pylist() == [{"n": 6}]
+
+
+def test_files_of_one_content_in_one_run(folder: Path) -> None:
+    shutil.copy(folder / "in" / "ann.ndjson", folder / "in" / "copy.ndjson")
+    with pytest.raises(StateError, match="given more than once") as caught:
+        run(pipeline(folder))
+    assert f"{folder}/in/copy.ndjson is the same as {folder}/in/ann.ndjson" in str(caught.value)
+    assert "--new-only loads one of each, --again all of them" in str(caught.value)
+    told: list[str] = []
+    run(pipeline(folder, **{"input.known_files": "skip"}), told.append)
+    assert counts(folder) == ONCE
+    assert "loaded once: " in told[0]
+
+
+def test_files_without_a_record_are_no_reason_to_refuse(folder: Path) -> None:
+    """The days on which nothing happened all look the same."""
+    for name in ("mon", "tue"):
+        (folder / "in" / f"{name}.csv").write_text("user_id,timestamp,url\n")
+    run(pipeline(folder))
+    (folder / "cid.ndjson").write_text(records("cid", 1))
+    run(pipeline(folder, "in/mon.csv", "cid.ndjson"))
+    assert counts(folder) == (3, 7, 3)
+
+
+def test_two_at_a_time_load_the_same_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have read it before either is committed."""
+    runs = [plan_pipeline(pipeline(folder), now_ms=NOW_MS).open() for _ in range(2)]
+    failed: list[BaseException] = []
+
+    def work(each: Any) -> None:
+        try:
+            each.run()
+        except StateError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ["already" in str(error) for error in failed] == [True]
+    assert counts(folder) == ONCE
+
+
+def plan(folder: Path, output: str, **more: Any) -> FilePlan:
+    settings: dict[str, Any] = {"what": "sessions", "inputs": (str(folder / "in"),), **more}
+    return FilePlan(
+        output=output, dialect=dialect_named("clicks"), policy=Policy(), rules=Rules(), home=folder / "home", **settings
+    )
+
+
+@pytest.mark.parametrize(("what", "rows"), [("sessions", 2), ("labels", 6)])
+def test_batch_and_label_into_a_table(folder: Path, what: str, rows: int) -> None:
+    def there() -> int:
+        count: int = run_query(folder / "home", "SELECT count(*) AS n FROM t").to_pylist()[0]["n"]
+        return count
+
+    plan(folder, "iceberg:mine.t", what=what).open(pytest.fail).run()
+    with pytest.raises(StateError, match="--overwrite replaces what the tables hold"):
+        plan(folder, "iceberg:mine.t", what=what).open(pytest.fail)
+    assert there() == rows
+    plan(folder, "iceberg:mine.t", what=what, known_files="again").open(pytest.fail).run()
+    assert there() == 2 * rows
+    plan(folder, "iceberg:mine.t", what=what, overwrite=True).open(pytest.fail).run()
+    assert there() == rows
+
+
+def test_a_file_as_output_warns_of_files_that_come_twice(folder: Path) -> None:
+    shutil.copy(folder / "in" / "ann.ndjson", folder / "in" / "copy.ndjson")
+    told: list[str] = []
+    plan(folder, str(folder / "out.parquet")).open(told.append).run()
+    assert len(told) == 1
+    assert "copy.ndjson is the same as " in told[0]
