@@ -134,7 +134,7 @@ def test_what_was_loaded_can_be_asked(folder: Path) -> None:
 def test_the_record_outlives_maintenance(folder: Path) -> None:
     for name in ("in/ann.ndjson", "in/bob.ndjson"):
         run(pipeline(folder, name))
-    settings = UpkeepSettings(keep_days=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
     done = maintain(folder / "home", settings, database="sessions")
     assert {table.table: table.files_after for table in done}["loads"] == 1
     for name in ("in/ann.ndjson", "in/bob.ndjson"):
@@ -205,7 +205,7 @@ def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
         killed_after(patched, 4)
         with pytest.raises(KilledError):
             run(pipeline(folder, "in/bob.ndjson"))
-    settings = UpkeepSettings(keep_days=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
     maintain(folder / "home", settings, database="sessions", tables=["events"])
     before = counts(folder)
     with pytest.raises(StateError, match="cut off, and its rows cannot be told from others"):

@@ -1,6 +1,7 @@
 """`run`, `init`, `query`, `explain`, `produce`, `pruning` and `demo` as a user types them."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -118,9 +119,11 @@ def test_explain_says_which_rule(sessionize, tmp_path):
     write(tmp_path / "in.ndjson", [clickstream("ann", at) for at in (0, 20, 40, 60, 80, 100, 119, 121, 160)])
     sessionize("run", "--input", "in.ndjson", "--once")
     done = sessionize("explain", "ann")
+    assert "max_duration inactivity" in done.out
+    done = sessionize("explain", "ann", "--events")
     assert "no earlier event" in done.out
     assert "inactivity: silence 39m > gap 30m" in done.out
-    assert "max_duration" in done.out
+    assert "max_duration: the chain reaches a multiple of 2h" in done.out
     told = sessionize("explain", "ann", "--input", "in.ndjson", "--dialect", "clickstream", "--json").json
     assert [s["end_reason"] for s in told["sessions"]] == ["max_duration", "inactivity", "end_of_input"]
     assert len(told["events"]) == 9
@@ -132,8 +135,9 @@ def test_explain_by_the_rules_of_a_pipeline(sessionize, tmp_path):
     text = sessionize("init", "user_sessionization_pipeline").out
     (tmp_path / "my.toml").write_text(text.replace('gap = "30m"', 'gap = "10m"'))
     made = sessionize("run", "my.toml", "--input", "in.ndjson", "--once", "--json").json
-    told = sessionize("explain", "ann", "--pipeline", "my.toml", "--json").json
-    assert len(told["sessions"]) == made["sessions"] == 3
+    for named in ((), ("--pipeline", "my.toml"), ("--pipeline", "user_sessionization_pipeline")):
+        told = sessionize("explain", "ann", *named, "--json").json
+        assert len(told["sessions"]) == made["sessions"] == 3
 
 
 def test_a_new_field_becomes_a_column(sessionize, tmp_path):
@@ -277,7 +281,10 @@ def test_the_demo(sessionize):
     done = sessionize("demo", "--events", "20000")
     assert "every record is accounted for" in done.err
     assert "session_id" in done.out
-    assert "no earlier event of this user" in done.out
+    assert re.search(r"    began  (inactivity|max_duration): .*\n +(\+\S+ )?2026-", done.out)
+    assert re.search(
+        r"    ended  (inactivity: silence \S+ > gap 30m|max_duration: the chain reaches a multiple of 2h)", done.out
+    )
 
 
 def test_an_interrupted_demo_says_so(tmp_path):
@@ -320,8 +327,8 @@ def test_a_table_of_batch_is_found_at_once(sessionize, tmp_path):
     assert done["output"] == "mine.s in sessionize-data/mine"
     for name in ("s", "mine.s"):
         assert sessionize("query", f"SELECT uuid FROM {name}", "--json").rows == [{"uuid": "ann"}]
-    assert "tables: s" in sessionize("query", "FROM user_sessions", code=2).err
-    assert sessionize("maintain", "--dry-run", "--json").json["tables"][0]["table"] == "s"
+    assert "tables: loads, s" in sessionize("query", "FROM user_sessions", code=2).err
+    assert [table["table"] for table in sessionize("maintain", "--dry-run", "--json").json["tables"]] == ["loads", "s"]
 
 
 def test_reconcile_finds_home_and_pipeline_by_the_tables(sessionize, tmp_path):

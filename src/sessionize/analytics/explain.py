@@ -1,12 +1,15 @@
 """Why a user's sessions are cut where they are: every event, the silence before it, and the rule that decided.
 
-Nothing is stored for this: the same core runs over the user's events once more.
+Nothing is stored for this: the same core runs over the user's events once more. What a table has of the user is set
+beside it, as it may be older: a session that is still open is not there yet, nor what came late and waits.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,11 +20,18 @@ from sessionize.session.durations import format_duration
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
+# Whether a session is in the table: as it is here, with other events, or not.
+StoredAs = Literal["yes", "otherwise", "no"]
+_COMPARED = (col.SESSION_START, col.SESSION_END, col.EVENT_COUNT)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedEvent:
-    """One event in order. silence_ms: since the event before, None for the first. boundary: why a session began here,
-    None where it went on. note: a word on events that count nowhere ("duplicate", "excluded")."""
+    """One event in order.
+
+    silence_ms: since the event before, None for the first. boundary: why a session began here, None where it went on.
+    note: a word on events that count nowhere ("duplicate", "excluded"). late: it came too late for the stream.
+    """
 
     time_ms: int
     event_type: str | None
@@ -30,35 +40,129 @@ class ExplainedEvent:
     session_id: str | None
     boundary: str | None
     note: str | None
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedSession:
+    """One session. row: of the session table, with the user as `user`.
+
+    began, ended: the rules behind both ends, with the numbers that decided. stored: whether the table has it, None
+    where there is no table. in_table: what the table has under its id.
+    """
+
+    row: dict[str, Any]
+    began: str
+    ended: str
+    stored: StoredAs | None = None
+    in_table: dict[str, Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """Its session_id."""
+        return str(self.row[col.SESSION_ID])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A user's events in order, and the sessions they make (rows of the session table)."""
+    """A user's events in order, and the sessions they make. only_in_table: what the table has and these do not make."""
 
     user: str
     policy: Policy
     events: list[ExplainedEvent]
-    sessions: list[dict[str, Any]]
+    sessions: list[ExplainedSession]
+    only_in_table: list[dict[str, Any]]
+
+    def events_of(self, session: ExplainedSession) -> list[ExplainedEvent]:
+        """Its events, with those between that count nowhere."""
+        return [event for part, events in self._parts() if part == session.id for event in events]
+
+    def _parts(self) -> Iterator[tuple[str | None, list[ExplainedEvent]]]:
+        part: list[ExplainedEvent] = []
+        current: str | None = None
+        for event in self.events:
+            if event.boundary is not None:
+                if part:
+                    yield current, part
+                part, current = [], event.session_id
+            part.append(event)
+        if part:
+            yield current, part
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON-able values; a session is its row with began, ended, stored and in_table."""
+        return {
+            "user": self.user,
+            "rules": self.policy.describe(),
+            "sessions": [
+                {**each.row, "began": each.began, "ended": each.ended, "stored": each.stored, "in_table": each.in_table}
+                for each in self.sessions
+            ],
+            "only_in_table": self.only_in_table,
+            "events": [{name: getattr(event, name) for name in ExplainedEvent.__slots__} for event in self.events],
+        }
 
 
 def explain(
-    events: pa.Table, user: str, policy: Policy, *, rules: Rules | None = None, end_ms: int | None = None
+    events: pa.Table,
+    user: str,
+    policy: Policy,
+    *,
+    rules: Rules | None = None,
+    end_ms: int | None = None,
+    late: pa.Table | None = None,
+    stored: Sequence[Mapping[str, Any]] | None = None,
 ) -> Explanation:
     """Explain one user's sessions.
 
-    events: canonical columns, of this user or of many; end_ms: when the whole input ended, default its latest event.
+    events: canonical columns, of this user or of many; late: those that came too late, of the same user. end_ms: when
+    the whole input ended, default its latest event. stored: the rows that a table has of the user, None without one.
     """
     rules = rules or Rules()
     if end_ms is None and events.num_rows:
         end_ms = pc.max(events[col.EVENT_TIME]).as_py()
     mine = events.filter(pc.equal(events[col.USER].cast(pa.string()), user))
+    on_time = mine.num_rows
+    if late is not None:
+        mine = pa.concat_tables([mine, late], promote_options="permissive")
     has = frozenset(mine.column_names)
     sessionizer = Sessionizer(policy, rules=rules, columns=col.SessionColumns.made_of(has))
     sessionizer.push(mine)
     made = sessionizer.flush(end_ms)
-    sessions = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
-    place = {session[col.SESSION_ID]: session for session in sessions}
+    rows = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
+    explained = _events(mine, policy, rules, {row[col.SESSION_ID]: row for row in rows}, on_time)
+    there = None if stored is None else {str(row[col.SESSION_ID]): _plain(row) for row in stored}
+    began = {event.session_id: event for event in explained if event.boundary is not None}
+    sessions = []
+    for number, row in enumerate(rows):
+        after = rows[number + 1] if number + 1 < len(rows) else None
+        in_table = None if there is None else there.pop(row[col.SESSION_ID], None)
+        sessions.append(
+            ExplainedSession(
+                row=_plain(row),
+                began=str(began[row[col.SESSION_ID]].boundary),
+                ended=_why_ended(row, after, end_ms, policy),
+                stored=None if there is None else _stored_as(row, in_table),
+                in_table=in_table,
+            )
+        )
+    return Explanation(
+        user=user, policy=policy, events=explained, sessions=sessions, only_in_table=list((there or {}).values())
+    )
+
+
+def instant(time_ms: int) -> str:
+    """ISO 8601 in UTC with milliseconds; the bare number where the calendar ends."""
+    try:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        return f"{time_ms} ms"
+    return at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _events(
+    mine: pa.Table, policy: Policy, rules: Rules, place: Mapping[str, dict[str, Any]], on_time: int
+) -> list[ExplainedEvent]:
     labels = label_events(mine, policy, rules=rules)
     fields = [_column(mine, name) for name in (col.EVENT_TYPE, col.PAGE)]
     rows = zip(
@@ -67,12 +171,13 @@ def explain(
         labels.duplicate.tolist(),
         labels.session_id.to_pylist(),
         *fields,
+        (np.arange(mine.num_rows) >= on_time).tolist(),
         strict=True,
     )
     explained: list[ExplainedEvent] = []
     before: int | None = None
     current = None
-    for time, _, duplicate, session_id, kind, page in sorted(rows, key=lambda row: row[:3]):
+    for time, _, duplicate, session_id, kind, page, late in sorted(rows, key=lambda row: row[:3]):
         note = "excluded" if session_id is None else "duplicate" if duplicate else None
         boundary = None
         if note is None and session_id != current:
@@ -87,27 +192,36 @@ def explain(
                 session_id=session_id,
                 boundary=boundary,
                 note=note,
+                late=late,
             )
         )
         before = time if note is None else before
-    return Explanation(user=user, policy=policy, events=explained, sessions=sessions)
+    return explained
 
 
-def instant(time_ms: int) -> str:
-    """ISO 8601 in UTC with milliseconds; the bare number where the calendar ends."""
-    try:
-        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
-    except OverflowError:
-        return f"{time_ms} ms"
-    return at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _why(session: dict[str, Any], before: int | None, time: int, policy: Policy) -> str:
+def _why(session: Mapping[str, Any], before: int | None, time: int, policy: Policy) -> str:
     """The rule behind a start reason, with the numbers that decided."""
     reason = str(session[col.START_REASON])
     if before is None:
         return f"{reason}: no earlier event of this user"
-    silence = time - before
+    return _with_numbers(reason, time - before, policy)
+
+
+def _why_ended(session: Mapping[str, Any], after: Mapping[str, Any] | None, end_ms: int | None, policy: Policy) -> str:
+    """The rule behind an end reason, with the numbers that decided."""
+    reason = str(session[col.END_REASON])
+    until = after[col.SESSION_START] if after is not None else end_ms
+    silence = None if until is None else until - session[col.SESSION_END]
+    if reason == "end_of_input":
+        came = "" if not silence else f": the last event of all users came {format_duration(silence)} later"
+        return f"{reason}{came}"
+    if reason in ("inactivity", "timeout") and silence is not None:
+        said = _with_numbers("inactivity", silence, policy).partition(": ")[2]
+        return f"{reason}: {said}" + ("" if after is not None else ", no later event of this user")
+    return reason if silence is None else _with_numbers(reason, silence, policy)
+
+
+def _with_numbers(reason: str, silence: int, policy: Policy) -> str:
     match reason:
         case "inactivity":
             sign = ">" if policy.gap_boundary == "exclusive" else ">="
@@ -122,6 +236,18 @@ def _why(session: dict[str, Any], before: int | None, time: int, policy: Policy)
             )
         case _:
             return reason
+
+
+def _stored_as(row: Mapping[str, Any], in_table: Mapping[str, Any] | None) -> StoredAs:
+    if in_table is None:
+        return "no"
+    return "yes" if all(row[name] == in_table.get(name) for name in _COMPARED) else "otherwise"
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of sessions with counts as a mapping, as JSON has them."""
+    kinds = row.get(col.EVENTS_BY_TYPE)
+    return {**row, col.EVENTS_BY_TYPE: dict(kinds)} if kinds is not None else dict(row)
 
 
 def _column(table: pa.Table, name: str) -> list[str | None]:

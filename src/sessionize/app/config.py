@@ -244,6 +244,11 @@ class PipelineConfig(Section):
         return self.input.paths
 
     @property
+    def folder(self) -> Path | None:
+        """Where the pipeline file lies; None for a preset."""
+        return self._loaded.folder
+
+    @property
     def home(self) -> Path:
         """The folder for tables, catalog and state."""
         if self.run.home is None:

@@ -1,15 +1,20 @@
-"""The events of one user, from files or from the project's tables, for `explain`."""
+"""`explain`: a user's sessions from the archived events of a home's tables, or straight from files.
 
+Tables say by which rules they were made, and that is how they are explained, unless other rules are asked for.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from sessionize.analytics.explain import Explanation, explain
+from sessionize.app.boundary import load_boundary
+from sessionize.app.catalogs import TablesPlace
 from sessionize.connectors.files.source import FileSource
-from sessionize.errors import InputError
+from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
@@ -17,7 +22,11 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 if TYPE_CHECKING:
-    from sessionize.connectors.iceberg import CatalogSettings
+    from sessionize.connectors.iceberg.archive import IcebergTable
+
+Warn = Callable[[str], None]
+# What becomes of rules that lie with tables where others are asked for.
+Chosen = Callable[[Policy, Rules], tuple[Policy, Rules]]
 
 
 def explain_from_files(
@@ -36,40 +45,109 @@ def explain_from_files(
 
 
 def explain_from_tables(
-    home: Path,
+    place: TablesPlace,
     user: str,
     policy: Policy,
-    rules: Rules | None = None,
+    rules: Rules,
     *,
-    database: str = "sessions",
-    catalog: "CatalogSettings | None" = None,
+    table: str = "user_sessions",
 ) -> Explanation:
-    """Explain a user by the archived events in the project's tables. catalog: the one that they are in."""
-    from sessionize.connectors.iceberg import EVENTS, load_table, open_catalog, readable
-    from sessionize.connectors.iceberg.archive import latest_time_of
+    """Explain a user by the archived events, those that came late among them, beside what the sessions' table has.
 
-    table = load_table(open_catalog(home, settings=catalog, create=False), database, EVENTS)
-    seen = readable(table).data
-    data = seen if isinstance(seen, ds.Dataset) else ds.dataset(seen)
-    # the table's first column is the user, under whatever name the input had for it
-    name = data.schema.names[0]
-    columns = {col.USER: ds.field(name), **{n: ds.field(n) for n in _CANONICAL if n in data.schema.names}}
-    # rows are sorted by bucket, so that most of them are not even read
-    mine = ds.field(name) == user
-    if col.USER_HASH_BUCKET in data.schema.names:
-        mine = (ds.field(col.USER_HASH_BUCKET) == user_hash_buckets(pa.array([user], pa.string()))[0]) & mine
-    rows = data.to_table(columns=columns, filter=mine)
-    if not rows.num_rows:
-        raise _nobody(user, f"{database}.{EVENTS} in {home}")
-    return explain(rows, user, policy, rules=rules, end_ms=latest_time_of(table))
+    Errors: ConfigError where no events are kept; InputError for a user without events.
+    """
+    from sessionize.connectors import iceberg
+    from sessionize.connectors.iceberg import archive
+
+    catalog = iceberg.open_catalog(place.home, settings=place.catalog, create=False)
+    names = iceberg.table_names(catalog, place.database)
+    if iceberg.EVENTS not in names:
+        raise ConfigError(
+            "there are no events to explain sessions by",
+            detail=f"database {place.database} in {place.home} has no table {iceberg.EVENTS}",
+            hint="name the files that they were made of: --input FILE",
+        )
+    tables = {
+        name: iceberg.load_table(catalog, place.database, name)
+        for name in (iceberg.EVENTS, iceberg.LATE_EVENTS, table)
+        if name in names
+    }
+    needs_all = rules.boundary is not None  # a function of the user's own sees every column
+    events = {
+        name: _rows(each, user, date="event_date", only=None if needs_all else _CANONICAL)
+        for name, each in tables.items()
+        if name != table
+    }
+    if not any(rows.num_rows for rows in events.values()):
+        raise _nobody(user, f"{place.database}.{' and .'.join(events)} in {place.home}")
+    newest = [archive.latest_time_of(tables[name]) for name in events]
+    stored = _rows(tables[table], user, date=col.SESSION_DATE, only=None).to_pylist() if table in tables else None
+    return explain(
+        events[iceberg.EVENTS],
+        user,
+        policy,
+        rules=rules,
+        end_ms=max(ms for ms in newest if ms is not None),
+        late=events.get(iceberg.LATE_EVENTS),
+        stored=stored,
+    )
 
 
-_CANONICAL = (col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE)
+def rules_of_tables(
+    place: TablesPlace,
+    *,
+    table: str = "user_sessions",
+    pipeline: str | None,
+    folder: Path | None,
+    otherwise: tuple[Policy, Rules],
+    warn: Warn,
+) -> tuple[Policy, Rules]:
+    """By which rules the sessions of a table were made; `otherwise`, with a warning, where they do not say.
+
+    pipeline, folder: the name of the pipeline that is given, and where its own functions are; None where none is given.
+    Errors: ConfigError for another pipeline than theirs, and for a function that is not found.
+    """
+    from sessionize.app.table_rules import stored_spec
+    from sessionize.connectors import iceberg
+
+    catalog = iceberg.open_catalog(place.home, settings=place.catalog, create=False)
+    spec, recorded = stored_spec(catalog, place.database, table, pipeline=pipeline)
+    if spec is None:
+        if not recorded:
+            by = "those of the pipeline" if pipeline is not None else otherwise[0].describe()
+            warn(f"the tables do not say by which rules they were made (an earlier version wrote them); going by {by}")
+        return otherwise
+    if spec.boundary is None:
+        return spec.policy, spec.rules()
+    try:
+        return spec.policy, spec.rules(load_boundary(spec.boundary, folder=folder or Path()))
+    except ConfigError as error:
+        if folder is None:
+            error.hint = "give the pipeline that made them, --pipeline FILE: its functions are looked for beside it"
+        raise
+
+
+_CANONICAL = frozenset({col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE})
+
+
+def _rows(table: "IcebergTable", user: str, *, date: str, only: frozenset[str] | None) -> pa.Table:
+    """A user's rows, with the user column called `user`."""
+    from sessionize.connectors.iceberg import archive, user_column_of
+
+    name = user_column_of(table) or table.schema().fields[0].name
+    users = pa.array([user], pa.string())
+    wanted = archive.Wanted(users, frozenset(user_hash_buckets(users).to_pylist()), None)
+    rows = archive.rows_of(table, wanted, user_name=name, date=date, only=None if only is None else only | {name})
+    if name != col.USER and col.USER in rows.column_names:
+        rows = rows.drop_columns([col.USER])
+    return rows.rename_columns([col.USER if each == name else each for each in rows.column_names])
 
 
 def _of_user(events: pa.Table, user: str) -> pa.Table:
     rows = events.filter(pc.equal(events[col.USER].cast(pa.string()), user))
-    plain = [(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in rows.schema]
+    plain: list[tuple[str, Any]] = [
+        (f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in rows.schema
+    ]
     return rows.cast(pa.schema(plain))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sessionize.cli import demo, files, maintain, pipelines, produce, reconcile, rejected, tables
+from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected, tables
 from sessionize.cli.output import print_error
 from sessionize.errors import ConfigError, SessionizeError
 
@@ -45,7 +45,7 @@ app.command("batch")(files.batch)
 app.command("label")(files.label)
 app.command("produce")(produce.produce)
 app.command("query")(tables.query)
-app.command("explain")(tables.explain)
+app.command("explain")(explain.explain)
 app.command("pruning")(tables.pruning)
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(rejected.app, name="rejected")

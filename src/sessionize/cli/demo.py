@@ -132,14 +132,20 @@ def _query(home: Path, title: str, sql: str) -> None:
 
 def _explain(home: Path) -> None:
     """The user with a session cut by the maximum duration and not too many events: the most there is to see."""
+    from sessionize.app.catalogs import DATABASE, TablesPlace
     from sessionize.app.explaining import explain_from_tables
     from sessionize.app.queries import run_query
-    from sessionize.cli.tables import print_explanation
+    from sessionize.cli.explain import print_events_of, print_sessions_of
     from sessionize.session.policy import Policy
+    from sessionize.session.rules import Rules
 
     sql = """
 SELECT uuid FROM user_sessions GROUP BY uuid
 HAVING sum(event_count) <= 40 ORDER BY bool_or(end_reason = 'max_duration') DESC, count(*) DESC, uuid LIMIT 1"""
     found = run_query(home, sql)
-    if found.num_rows:
-        print_explanation(explain_from_tables(home, found["uuid"][0].as_py(), Policy()), limit=24)
+    if not found.num_rows:
+        return
+    explained = explain_from_tables(TablesPlace(home, DATABASE), found["uuid"][0].as_py(), Policy(), Rules())
+    print_sessions_of(explained)
+    cut = next((each for each in explained.sessions if each.ended.startswith("max_duration")), explained.sessions[0])
+    print_events_of(explained, cut, explained.sessions.index(cut) + 1, limit=24)

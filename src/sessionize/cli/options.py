@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,30 +70,31 @@ PageField = Annotated[str | None, typer.Option("--page", help="Field with the pa
 ValueField = Annotated[
     str | None, typer.Option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
 ]
-Gap = Annotated[
-    str,
-    typer.Option(help="The silence that ends a session: 30m, 45s; a number alone is minutes.", rich_help_panel="Rules"),
-]
-GapBoundary = Annotated[
-    str,
-    typer.Option(help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.",
-                 rich_help_panel="Rules"),
-]  # fmt: skip
-MaxDuration = Annotated[
-    str,
-    typer.Option(help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.',
-                 rich_help_panel="Rules"),
-]  # fmt: skip
+_GAP = typer.Option(
+    help="The silence that ends a session: 30m, 45s; a number alone is minutes.", rich_help_panel="Rules"
+)
+Gap = Annotated[str, _GAP]
+GapOrNone = Annotated[str | None, _GAP]  # of explain: those of the tables when left out
+_GAPBOUNDARY = typer.Option(
+    help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.", rich_help_panel="Rules"
+)
+GapBoundary = Annotated[str, _GAPBOUNDARY]
+GapBoundaryOrNone = Annotated[str | None, _GAPBOUNDARY]  # of explain: those of the tables when left out
+_MAXDURATION = typer.Option(
+    help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.', rich_help_panel="Rules"
+)
+MaxDuration = Annotated[str, _MAXDURATION]
+MaxDurationOrNone = Annotated[str | None, _MAXDURATION]  # of explain: those of the tables when left out
 MaxDurationMode = Annotated[
     str | None,
     typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",
                  rich_help_panel="Rules"),
 ]  # fmt: skip
-SessionIds = Annotated[
-    str,
-    typer.Option(help="start: user_<start in ms>; sequential: user_session_1_0; running: user-1.",
-                 rich_help_panel="Rules"),
-]  # fmt: skip
+_SESSIONIDS = typer.Option(
+    help="start: user_<start in ms>; sequential: user_session_1_0; running: user-1.", rich_help_panel="Rules"
+)
+SessionIds = Annotated[str, _SESSIONIDS]
+SessionIdsOrNone = Annotated[str | None, _SESSIONIDS]  # of explain: those of the tables when left out
 StartEvents = Annotated[
     list[str] | None, typer.Option(help="Event type that opens a session; repeatable.", rich_help_panel="Rules")
 ]
@@ -131,26 +132,40 @@ def policy_of(
     gap: str, gap_boundary: str, max_duration: str, max_duration_mode: str | None, session_ids: str
 ) -> "Policy":
     """The policy that these options mean. Errors: ConfigError."""
-    from sessionize.session.durations import parse_duration_ms
     from sessionize.session.policy import Policy
 
-    # a bare number is minutes, as everywhere on the command line where a gap is given
-    gap_ms = parse_duration_ms(gap, name="--gap", bare_unit="m")
-    limit_ms = None
-    if max_duration.strip().lower() != "none":
+    return policy_over(Policy(), gap, gap_boundary, max_duration, max_duration_mode, session_ids)
+
+
+def policy_over(
+    base: "Policy",
+    gap: str | None,
+    gap_boundary: str | None,
+    max_duration: str | None,
+    max_duration_mode: str | None,
+    session_ids: str | None,
+) -> "Policy":
+    """A policy with what the options name in place of its own. Errors: ConfigError."""
+    from dataclasses import replace
+
+    from sessionize.session.durations import parse_duration_ms
+
+    changes: dict[str, Any] = {"gap_boundary": gap_boundary, "session_ids": session_ids}
+    changes["max_duration_mode"] = max_duration_mode
+    if gap is not None:
+        # a bare number is minutes, as everywhere on the command line where a gap is given
+        changes["gap_ms"] = parse_duration_ms(gap, name="--gap", bare_unit="m")
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if max_duration is not None and max_duration.strip().lower() == "none":
+        changes = {"max_duration_mode": "anchored", **changes, "max_duration_ms": None}
+    elif max_duration is not None:
         from sessionize.app.options import max_session_duration
 
         _, warning = max_session_duration(max_duration)
         if warning is not None:
             sys.stderr.write(f"warning: --max-duration {warning}\n")
-        limit_ms = parse_duration_ms(max_duration, name="--max-duration", bare_unit="h")
-    return Policy(
-        gap_ms=gap_ms,
-        gap_boundary=gap_boundary,  # type: ignore[arg-type]  # checked by Policy
-        max_duration_ms=limit_ms,
-        max_duration_mode=max_duration_mode or "anchored",  # type: ignore[arg-type]
-        session_ids=session_ids,  # type: ignore[arg-type]
-    )
+        changes["max_duration_ms"] = parse_duration_ms(max_duration, name="--max-duration", bare_unit="h")
+    return replace(base, **changes)  # the values are checked by Policy
 
 
 def dialect_of(

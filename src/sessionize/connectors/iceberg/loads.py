@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 
 from sessionize.connectors.iceberg.belonging import LOADED
 from sessionize.connectors.iceberg.catalog import Catalog, load_table, table_names
@@ -25,6 +26,8 @@ from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import StateError
 
 LOADS = "loads"
+# A table property: the last load, its snapshot and how many files it brought. The snapshot itself expires before long.
+LAST = "sessionize.last-load"
 # In a snapshot's summary: the load that it is of.
 LOAD = "sessionize.load"
 
@@ -74,10 +77,10 @@ class LoadMark:
         """Whether there is something to commit though no row was written."""
         return table.name()[-1] == self.last or bool(self.instead_of & loads_in(table).keys())
 
-    def properties(self, table: Table) -> Mapping[str, str]:
-        """What the table says of loads with this commit."""
+    def properties(self, table: Table, staged: TableMetadata, files: int) -> Mapping[str, str]:
+        """What the table says of loads with this commit. staged: the metadata with it; files: how many it brings."""
         before = () if self.replaces else (each for each in loads_in(table) if each not in self.instead_of)
-        return {LOADED: " ".join([*before, self.id])}
+        return {LOADED: " ".join([*before, self.id]), LAST: f"{self.id} {staged.current_snapshot_id} {files}"}
 
     def old_files(self, table: Table) -> list[DataFile]:
         """The files that loads which were cut off have left in the table.
@@ -168,23 +171,29 @@ def _rows(loads: Table) -> pa.Table:
 
 def _files_of(table: Table, load: str) -> list[DataFile]:
     """The data files that a load's commit has brought, which must all be there still."""
-    current = table.current_snapshot()
-    brought = [
-        snapshot
-        for snapshot in table.metadata.snapshots
-        if snapshot.summary is not None and snapshot.summary[LOAD] == load
-    ]
+    known, current = _brought(table, load), table.current_snapshot()
     files = [
         entry.data_file
-        for manifest in ([] if current is None or not brought else current.manifests(table.io))
+        for manifest in ([] if current is None or known is None else current.manifests(table.io))
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        if entry.snapshot_id == brought[0].snapshot_id and entry.data_file.content == DataFileContent.DATA
+        if known is not None and entry.snapshot_id == known[0] and entry.data_file.content == DataFileContent.DATA
     ]
-    added = brought[0].summary["added-data-files"] if brought and brought[0].summary is not None else None
-    if added is None or len(files) != int(added):
+    if known is None or len(files) != known[1]:
         raise StateError(
             "an earlier load of these files was cut off, and its rows cannot be told from others any more",
             detail=f"table {'.'.join(table.name())}, load {load}: its files were rewritten since",
             hint="replace all rows of the tables by the whole input, or load it into other tables",
         )
     return files
+
+
+def _brought(table: Table, load: str) -> tuple[int, int] | None:
+    """By which snapshot a load came into the table, and with how many files; None when nothing tells any more."""
+    last, _, numbers = table.properties.get(LAST, "").partition(" ")
+    if last == load:
+        snapshot_id, _, files = numbers.partition(" ")
+        return int(snapshot_id), int(files)
+    for snapshot in table.metadata.snapshots:
+        if snapshot.summary is not None and snapshot.summary[LOAD] == load:
+            return snapshot.snapshot_id, int(snapshot.summary["added-data-files"] or 0)
+    return None

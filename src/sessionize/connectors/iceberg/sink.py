@@ -285,7 +285,7 @@ class IcebergSink:
         else:
             append_files(transaction, files, properties)
         # last: every change before the snapshot makes working that out dearer
-        of_load = {} if load is None else load.properties(self._table)
+        of_load = {} if load is None else load.properties(self._table, transaction.table_metadata, len(files))
         if own := {**self._owned(), **of_load, **table_properties}:
             transaction.set_properties(own)
         self._table = transaction.commit_transaction()

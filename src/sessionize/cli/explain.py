@@ -1,0 +1,287 @@
+"""`explain`: a user's sessions, a line each, and on demand the events with the rule behind every boundary."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sessionize.cli import options as opt
+from sessionize.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sessionize.analytics.explain import ExplainedEvent, ExplainedSession, Explanation
+    from sessionize.app.config import PipelineConfig
+    from sessionize.session.policy import Policy
+    from sessionize.session.rules import Rules
+
+_SESSIONS_MAX = 500
+
+
+def explain(
+    who: Annotated[str, typer.Argument(metavar="USER", help="The user, exactly as in the events.")],
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="Read these files, not the tables; repeatable.")
+    ] = None,
+    events: Annotated[bool, typer.Option("--events", help="Show the events of every session.")] = False,
+    session: Annotated[
+        str | None, typer.Option("--session", help="Show the events of one session: its number in the list, or its id.")
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="The preset or file that made the sessions: its records and tables.")
+    ] = None,
+    dialect: opt.DialectName = None,
+    user: opt.UserField = None,
+    time_: opt.TimeField = None,
+    time_format: opt.TimeFormat = "auto",
+    event_id: opt.IdField = None,
+    event_type: opt.TypeField = None,
+    page: opt.PageField = None,
+    value: opt.ValueField = None,
+    gap: opt.GapOrNone = None,
+    gap_boundary: opt.GapBoundaryOrNone = None,
+    max_duration: opt.MaxDurationOrNone = None,
+    max_duration_mode: opt.MaxDurationMode = None,
+    session_ids: opt.SessionIdsOrNone = None,
+    start_events: opt.StartEvents = None,
+    end_events: opt.EndEvents = None,
+    exclude_events: opt.ExcludeEvents = None,
+    home: opt.HomeOrNone = None,
+    database: opt.DatabaseOrNone = None,
+    limit: Annotated[
+        int, typer.Option(min=2, help="Events of a session to print; the rest is summed up. --json prints all.")
+    ] = 60,
+    as_json: opt.Json = False,
+) -> None:
+    """A user's sessions: when, how long, why each began and ended, and whether the table has it.
+
+    Late events count too. The rules are those of the tables; of files, those of --pipeline or of the options here. The
+    options put other rules in place of any of them.
+    """
+    from sessionize.cli import output as out
+
+    fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
+    policy = (gap, gap_boundary, max_duration, max_duration_mode, session_ids)
+    asked = _Asked(policy, start_events, end_events, exclude_events)
+    if inputs:
+        found = _from_files(inputs, who, pipeline, asked, (dialect, user, time_, time_format, fields))
+    else:
+        found = _from_tables(who, pipeline, asked, home, database)
+    if as_json:
+        out.print_json(found.as_dict())
+        return
+    chosen = _chosen(found, session)
+    print_sessions_of(found)
+    for number, each in enumerate(found.sessions, 1):
+        if events or each is chosen:
+            print_events_of(found, each, number, limit)
+    if found.sessions and not events and chosen is None:
+        out.console(stderr=True).print("--events shows the events of all of them, --session 1 those of the first")
+
+
+class _Asked:
+    """The rules that the options name, to be put over others."""
+
+    def __init__(
+        self,
+        policy: tuple[str | None, str | None, str | None, str | None, str | None],
+        *lists: list[str] | None,
+    ) -> None:
+        self._policy = policy
+        names = ("start_events", "end_events", "excluded_events")
+        self._lists = {name: frozenset(types) for name, types in zip(names, lists, strict=True) if types}
+
+    def over(self, policy: "Policy", rules: "Rules") -> "tuple[Policy, Rules]":
+        """These with what the options name in its place. Errors: ConfigError."""
+        from dataclasses import replace
+
+        changes: dict[str, Any] = dict(self._lists)
+        return opt.policy_over(policy, *self._policy), replace(rules, **changes)
+
+
+def _from_files(
+    inputs: list[str],
+    who: str,
+    pipeline: str | None,
+    asked: _Asked,
+    records: tuple[str | None, str | None, str | None, str, dict[str, str | None]],
+) -> "Explanation":
+    from sessionize.app.explaining import explain_from_files
+    from sessionize.session.policy import Policy
+    from sessionize.session.rules import Rules
+
+    config = _loaded(pipeline)
+    policy, rules = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
+    dialect, user, time, time_format, fields = records
+    named = dialect is not None or user is not None or time is not None or any(fields.values())
+    if config is not None and not named:
+        mapping = config.dialect()
+    else:
+        mapping = opt.dialect_of(dialect, user, time, time_format, **fields)
+    return explain_from_files(inputs, who, mapping, *asked.over(policy, rules))
+
+
+def _from_tables(
+    who: str, pipeline: str | None, asked: _Asked, home: Path | None, database: str | None
+) -> "Explanation":
+    from sessionize.app.explaining import explain_from_tables, rules_of_tables
+    from sessionize.cli import output as out
+    from sessionize.session.policy import Policy
+    from sessionize.session.rules import Rules
+    from sessionize.session.spec import SessionSpec, told
+
+    place, config = opt.place_of(pipeline, home, database), _loaded(pipeline)
+    table = "user_sessions" if config is None else config.output.table
+    own = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
+    theirs = rules_of_tables(
+        place,
+        table=table,
+        pipeline=None if config is None else config.name,
+        folder=None if config is None else config.folder,
+        otherwise=own,
+        warn=out.print_warning,
+    )
+    here = asked.over(*theirs)
+
+    def spec(rules: "tuple[Policy, Rules]") -> SessionSpec:
+        return SessionSpec.of(*rules, pipeline="", user_column="", boundary=rules[1].boundary_name or None)
+
+    if differences := spec(theirs).differences(spec(here)):
+        out.print_warning(f"the sessions of the table were made by other rules: {told(differences)}")
+    elif config is not None and (differences := spec(theirs).differences(spec(own))):
+        out.print_warning(f"the pipeline has other rules than the tables, and theirs are used: {told(differences)}")
+    return explain_from_tables(place, who, *here, table=table)
+
+
+def _loaded(pipeline: str | None) -> "PipelineConfig | None":
+    from sessionize.app.config import load_pipeline
+
+    return None if pipeline is None else load_pipeline(pipeline)
+
+
+def _chosen(found: "Explanation", session: str | None) -> "ExplainedSession | None":
+    """The session that --session names. Errors: ConfigError for none."""
+    if session is None:
+        return None
+    by_id = [each for each in found.sessions if each.id == session]
+    if by_id:
+        return by_id[0]
+    if session.isascii() and session.isdigit() and 1 <= int(session) <= len(found.sessions):
+        return found.sessions[int(session) - 1]
+    raise ConfigError(
+        "there is no such session of this user",
+        detail=f"--session {session}",
+        hint=f"a number from 1 to {len(found.sessions):,}, or an id as in the table"
+        if found.sessions
+        else "the user has none by these rules",
+    )
+
+
+def print_sessions_of(found: "Explanation") -> None:
+    """The sessions, a line each, however wide the terminal is."""
+    from sessionize.cli import output as out
+
+    late = sum(event.late for event in found.events)
+    counted = f"{len(found.events):,} events" + (f" ({late:,} of them late)" if late else "")
+    made = "1 session" if len(found.sessions) == 1 else f"{len(found.sessions):,} sessions"
+    sys.stdout.write(f"{out.shown(found.user)}: {counted}, {made}\n")
+    sys.stdout.write(f"{found.policy.describe()}; times are UTC\n\n")
+    first = max(0, len(found.sessions) - _SESSIONS_MAX)
+    rows = [_line(number, each) for number, each in enumerate(found.sessions, 1) if number > first]
+    if rows:
+        head = ("#", "start", "end", "lasts", "events", "pages", "began", "ended", "")
+        _print_aligned([head, *rows], right=(0, 3, 4, 5))
+    if first:
+        note = f"the newest {_SESSIONS_MAX:,} of {len(found.sessions):,} sessions are shown; --json prints them all"
+        out.console(stderr=True).print(note)
+    for row in found.only_in_table:
+        start = out.utc_text(row["session_start_time_ms"])
+        sys.stdout.write(
+            f"only in the table: {out.shown(row['session_id'])}, {row['event_count']:,} events from {start}\n"
+        )
+
+
+def _line(number: int, session: "ExplainedSession") -> tuple[str, ...]:
+    from sessionize.cli import output as out
+    from sessionize.session.durations import format_duration
+
+    row = session.row
+    start, end = (out.utc_text(row[f"session_{name}_time_ms"]) for name in ("start", "end"))
+    same_day = start[:10] == end[:10]
+    pages = row.get("pages_visited")
+    return (
+        f"{number:,}",
+        start,
+        end[11:] if same_day else end,
+        format_duration((row["session_end_time_ms"] - row["session_start_time_ms"]) // 1000 * 1000),
+        f"{row['event_count']:,}",
+        "" if pages is None else f"{len(pages):,}",
+        out.shown(row["start_reason"]),
+        out.shown(row["end_reason"]),
+        _note(session),
+    )
+
+
+def _note(session: "ExplainedSession") -> str:
+    """What the table has of a session, where that is worth a word."""
+    from sessionize.cli import output as out
+
+    there = session.in_table
+    if session.stored == "no":
+        return "not in the table"
+    if there is None:
+        return ""
+    revision = there.get("revision") or 0
+    if session.stored == "otherwise":
+        return f"in the table: {there['event_count']:,} events until {out.utc_text(there['session_end_time_ms'])}"
+    return f"revision {revision:,}" if revision else ""
+
+
+def _print_aligned(rows: Sequence[Sequence[str] | str], *, right: Sequence[int]) -> None:
+    """Rows of cells, one below the other; a row that is a text stands between them as it is."""
+    cells = [row for row in rows if not isinstance(row, str)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in rows:
+        if isinstance(row, str):
+            sys.stdout.write(f"{row}\n")
+            continue
+        padded = (
+            f"{c:>{w}}" if at in right else f"{c:<{w}}" for at, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        sys.stdout.write(" ".join(padded).rstrip() + "\n")
+
+
+def print_events_of(found: "Explanation", session: "ExplainedSession", number: int, limit: int) -> None:
+    """A session's events with the silence before each, between the rules behind its two ends."""
+    from sessionize.cli import output as out
+
+    sys.stdout.write(f"\n{number:,}  {out.shown(session.id)}\n    began  {out.shown(session.began)}\n")
+    rows = list(_event_rows(found.events_of(session), limit))
+    _print_aligned(rows, right=(0,))
+    sys.stdout.write(f"    ended  {out.shown(session.ended)}\n")
+
+
+def _event_rows(events: "list[ExplainedEvent]", limit: int) -> "Iterator[tuple[str, ...] | str]":
+    """A line for each event; of a long session the first ones and the last ones, with a word on those between."""
+    from sessionize.analytics.explain import instant
+    from sessionize.cli import output as out
+    from sessionize.session.durations import format_duration
+
+    def row(event: "ExplainedEvent") -> tuple[str, ...]:
+        silence = "" if event.silence_ms is None else f"+{format_duration(event.silence_ms)}"
+        notes = [word for word in (event.note, "late" if event.late else None) if word]
+        kind, page = (out.shown(value) for value in (event.event_type, event.page))
+        return (f"{silence:>14}", instant(event.time_ms), kind, page, ", ".join(notes))
+
+    if len(events) <= limit:
+        yield from map(row, events)
+        return
+    ahead = (limit + 1) // 2
+    behind = limit - ahead
+    between = events[ahead : len(events) - behind]
+    yield from map(row, events[:ahead])
+    longest = max(event.silence_ms or 0 for event in between)
+    silence = format_duration(longest)
+    yield f"             … {len(between):,} more events, the longest silence {silence}; --limit N shows more"
+    yield from map(row, events[len(events) - behind :])
