@@ -17,7 +17,7 @@ from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.rejected import retry_rejected
-from sessionize.connectors.iceberg import IcebergSink
+from sessionize.connectors.iceberg import IcebergSink, load_table, open_catalog
 from sessionize.errors import InputError, StateError
 from sessionize.formats.dialects import dialect_named
 from sessionize.session.policy import Policy
@@ -197,6 +197,24 @@ def test_what_was_cut_off_is_taken_out_by_a_load_of_some_of_its_files(
     assert counts(folder) == ONCE
 
 
+def test_what_was_cut_off_is_known_when_its_snapshot_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots expire before long."""
+    with monkeypatch.context() as patched:
+        killed_after(patched, 4)
+        with pytest.raises(KilledError):
+            run(pipeline(folder))
+    for name in ("events", "rejected_events"):
+        table = load_table(open_catalog(folder / "home"), "sessions", name)
+        with table.transaction() as change:  # a further snapshot, so that the load's own may go
+            change.update_snapshot().merge_append().commit()
+    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    maintain(folder / "home", settings, database="sessions", tables=["events", "rejected_events"])
+    table = load_table(open_catalog(folder / "home"), "sessions", "events")
+    assert all("sessionize.load" not in (each.summary or {}).additional_properties for each in table.snapshots())
+    run(pipeline(folder))
+    assert counts(folder) == ONCE
+
+
 def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +231,19 @@ def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
     assert counts(folder) == before
     run(pipeline(folder, **{"output.mode": "overwrite"}))
     assert counts(folder) == ONCE
+
+
+def test_a_pipe_is_loaded_whatever_came_before(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.ndjson")
+    text = (folder / "in" / "ann.ndjson").read_text()
+    for _ in range(2):
+        writer = threading.Thread(target=lambda: (folder / "pipe.ndjson").write_text(text))
+        writer.start()
+        run(pipeline(folder, "pipe.ndjson"))
+        writer.join()
+    assert counts(folder) == (2, 6, 2)
+    rows = run_query(folder / "home", "SELECT fingerprint, size_bytes, is_in FROM loads").to_pylist()
+    assert rows == [{"fingerprint": None, "size_bytes": None, "is_in": True}] * 2
 
 
 def test_files_of_which_every_record_was_rejected_can_be_run_again(folder: Path) -> None:

@@ -18,7 +18,7 @@ from sessionize.app.alone import Turn
 from sessionize.app.options import KnownFiles
 from sessionize.connectors.files.fingerprint import fingerprint, twins
 from sessionize.connectors.files.source import FileSource
-from sessionize.connectors.files.source_paths import STDIN, InputFile
+from sessionize.connectors.files.source_paths import InputFile
 from sessionize.engine.totals import Progress, Totals
 from sessionize.errors import StateError
 from sessionize.ports import Sink
@@ -220,7 +220,7 @@ def _cut_off(there: "Iterable[KnownFile]", prints: Iterable[str | None]) -> froz
 def _settle_twins(load: Load, tell: Callable[[str], None]) -> None:
     """What to do with files of one content within the run."""
     first: dict[str | None, InputFile] = {}
-    pairs = [(file, first.setdefault(load.prints[file.path], file)) for file in load.files if file.path != STDIN]
+    pairs = [(file, first.setdefault(load.prints[file.path], file)) for file in load.files if not file.pipe]
     found = [(file, same) for file, same in pairs if file is not same and load.source.has_records(file)]
     if not found or load.known == "again":
         return
@@ -280,7 +280,7 @@ def _counted(files: list[InputFile]) -> str:
 
 def _described(file: InputFile, mark: str | None) -> dict[str, object]:
     modified = None
-    if file.path != STDIN:
+    if not file.pipe:
         modified = dt.datetime.fromtimestamp(os.stat(file.path).st_mtime, dt.UTC)
-    size = None if file.path == STDIN else file.size_bytes
+    size = None if file.pipe else file.size_bytes
     return {"path": file.path, "size_bytes": size, "modified_at": modified, "fingerprint": mark}

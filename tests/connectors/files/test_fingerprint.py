@@ -1,12 +1,13 @@
 """What a file holds in a few bytes: equal for equal content, other for any change that people make."""
 
+import os
 import random
 from pathlib import Path
 
 import pytest
 
 from sessionize.connectors.files.fingerprint import fingerprint, twins
-from sessionize.connectors.files.source_paths import STDIN, InputFile
+from sessionize.connectors.files.source_paths import InputFile, input_files
 from sessionize.errors import InputError
 
 LARGE = 20 << 20
@@ -46,8 +47,12 @@ def test_any_byte_of_a_small_file_counts(tmp_path: Path) -> None:
         assert fingerprint(file(tmp_path / "b.ndjson", bytes(changed))) != one
 
 
-def test_stdin_cannot_be_read_twice() -> None:
-    assert fingerprint(InputFile(STDIN, "ndjson", False, 0)) is None
+def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.ndjson")  # which nobody writes into
+    (piped,), _ = input_files([str(tmp_path / "pipe.ndjson")])
+    (stdin,), _ = input_files(["-"])
+    assert (fingerprint(piped), fingerprint(stdin)) == (None, None)
+    assert twins([piped, piped, stdin]) == []
 
 
 def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
@@ -68,6 +73,6 @@ def test_twins_are_named_with_the_first(tmp_path: Path, monkeypatch: pytest.Monk
         return fingerprint(each)
 
     monkeypatch.setattr(module, noted)
-    found = twins([*files.values(), InputFile(STDIN, "ndjson", False, 0)])
+    found = twins(files.values())
     assert found == [(files["c"], files["a"]), (files["g"], files["a"])]
     assert "d" not in read  # the only one of its size

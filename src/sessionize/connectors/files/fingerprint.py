@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 
-from sessionize.connectors.files.source_paths import STDIN, InputFile
+from sessionize.connectors.files.source_paths import InputFile
 from sessionize.connectors.files.unreadable import file_failure
 
 _WHOLE_BYTES_MAX = 8 << 20
@@ -18,8 +18,8 @@ _SAMPLE_BYTES = 64 << 10
 
 
 def fingerprint(file: InputFile) -> str | None:
-    """32 hexadecimal digits; None for stdin, which can be read only once. Errors: InputError, UnavailableError."""
-    if file.path == STDIN:
+    """32 hexadecimal digits; None for a pipe, which can be read only once. Errors: InputError, UnavailableError."""
+    if file.pipe:
         return None
     try:
         with open(file.path, "rb", buffering=0) as opened:
@@ -45,7 +45,7 @@ def twins(files: Iterable[InputFile]) -> list[tuple[InputFile, InputFile]]:
     """
     sized: dict[int, list[InputFile]] = {}
     for file in files:
-        if file.size_bytes and file.path != STDIN:
+        if file.size_bytes and not file.pipe:
             sized.setdefault(file.size_bytes, []).append(file)
     found = []
     for same in sized.values():

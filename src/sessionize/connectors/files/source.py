@@ -107,7 +107,7 @@ class FileSource:
 
     def has_records(self, file: InputFile) -> bool:
         """Whether there is more in a file than a header; a large file is taken to have records. Errors: as batches."""
-        if file.path == STDIN or file.size_bytes > _HEADER_BYTES_MAX:
+        if file.pipe or file.size_bytes > _HEADER_BYTES_MAX:
             return True
         return any(batch.consumed for batch in self._one_by_one([file]))
 
