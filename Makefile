@@ -40,6 +40,10 @@ bench-stream: setup ## the same for a Kafka topic: Flink, Kafka Streams, bytewax
 	@scripts/setup bench-stream || echo "bench-stream: going on without bytewax" >&2
 	@$(BIN)/python benchmarks/stream.py $(ARGS)
 
+.PHONY: bench-tables
+bench-tables: setup ## what the tables cost: layouts, a backfill, a day of small epochs, reconciling (ARGS is passed on)
+	@$(BIN)/python benchmarks/tables.py $(ARGS)
+
 .PHONY: bench-against
 bench-against: setup ## this version beside another one, in pairs (REV=commit, branch or tag; ARGS is passed on)
 	@$(BIN)/python benchmarks/against.py $(REV) $(ARGS)
