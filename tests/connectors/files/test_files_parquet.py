@@ -1,6 +1,7 @@
 """Parquet as a source: row groups in slices, users that stay plain text, and threads that end."""
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sessionize.connectors.files.follow import PARTITION, DirectorySource
 from sessionize.connectors.files.source import FileSource
+from sessionize.connectors.files.source_parquet import ParquetReader
+from sessionize.engine.epoch import unfolded_bytes
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from tests.connectors.files.reading import OWN, lines, read, read_parquet, times
@@ -149,3 +153,58 @@ def test_no_damaged_footer_ends_the_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _DAMAGE, str(tmp_path / "a.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "all of them\n", "")
+
+
+class TestPieces:
+    """A value that many rows share is in a file once; what comes out of a followed file is bounded all the same."""
+
+    ROWS = 2_000
+
+    def followed(self, tmp_path: Path, **options: object) -> DirectorySource:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        big = pa.array(["x" * 100_000, "y"])
+        same = pa.DictionaryArray.from_arrays(pa.array([n % 2 for n in range(self.ROWS)], pa.int32()), big)
+        users = [f"u{n % 5}" for n in range(self.ROWS)]
+        table = pa.table({"u": users, "t": range(self.ROWS), "p": same, "extra": same, "n": range(self.ROWS)})
+        path = tmp_path / "in" / "a.parquet"
+        pq.write_table(table, path, store_schema=False)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert path.stat().st_size < 500_000
+        return DirectorySource(
+            [tmp_path / "in"], dialect=OWN, book=tmp_path / "book", extras=True, batch_bytes=500_000, **options
+        )
+
+    def test_batches_are_bounded_by_what_they_unfold_to(self, tmp_path: Path) -> None:
+        source, seen, largest = self.followed(tmp_path), list[int](), 0
+        while PARTITION not in source.read_to_end():
+            for batch in source.poll(timeout_s=0, now_ms=1_700_000_000_000):
+                assert batch.events["extra"].type == pa.string()
+                largest = max(largest, unfolded_bytes(batch.events))
+                seen += times(batch.events)
+        assert seen == list(range(self.ROWS))
+        assert 1_000_000 < largest < 4 * 500_000 + 2 * 100_000 + 10_000
+        source.close()
+
+    def test_reading_goes_on_in_the_same_pieces(self, tmp_path: Path) -> None:
+        first = self.followed(tmp_path)
+        batches = [batch for _ in range(9) for batch in first.poll(timeout_s=0, now_ms=1_700_000_000_000)]
+        first.close()
+        position = batches[-1].ranges[PARTITION][1]
+        again = self.followed(tmp_path)
+        again.seek({PARTITION: position})
+        seen = [time for batch in batches for time in times(batch.events)]
+        while PARTITION not in again.read_to_end():
+            seen += [t for batch in again.poll(timeout_s=0, now_ms=1_700_000_000_000) for t in times(batch.events)]
+        assert seen == list(range(self.ROWS))
+        again.close()
+
+    def test_wide_rows_are_read_some_at_a_time(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.parquet"
+        pages = [f"{n}-" + "x" * 20_000 for n in range(3_000)]
+        pq.write_table(pa.table({"u": ["a"] * 3_000, "t": range(3_000), "p": pages}), path)
+        reader = ParquetReader(
+            dialect=OWN, columns=None, extras=True, latest_ms=None, slice_rows=50_000, piece_bytes_max=1_000_000
+        )
+        found = [decoded.events for decoded, _ in reader.batches(str(path), 1_000)]
+        assert [t for events in found for t in times(events)] == list(range(3_000))
+        assert max(events.num_rows for events in found) <= 51

@@ -32,6 +32,7 @@ from sessionize.formats.lines import Readable
 from sessionize.ports import EventBatch
 
 _BATCH_BYTES = 16 << 20
+_PIECES = 4  # a batch of Parquet has at most so many times as much text as one of text has
 _WORTH_WORKERS = 4  # below so many batches, starting a process costs more than it saves
 _PROCESSES_MAX = 4
 _HEADER_BYTES_MAX = 64 << 10
@@ -207,7 +208,8 @@ class FileSource:
             plain_users=self._plain_users,
         )
         if self._batch_records is not None:
-            reader = replace(reader, group_rows_max=self._batch_records, slice_rows=self._batch_records)
+            rows, piece_bytes_max = self._batch_records, _PIECES * self._batch_bytes
+            reader = replace(reader, group_rows_max=rows, slice_rows=rows, piece_bytes_max=piece_bytes_max)
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
             yield EventBatch(decoded.events, decoded.rejected, read_bytes, decoded.lost)
 

@@ -11,9 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sessionize.connectors.files.notices import LOG
@@ -41,6 +44,8 @@ class ParquetReader:
     """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices.
 
     plain_users: users that a file holds one by one, and that are all of one length, may come as plain text.
+    piece_bytes_max: about how much a batch holds once its text is written out, however small it is in the file: a value
+    that a million rows share is there once. None where nobody minds; else row groups are read one after the other.
     """
 
     dialect: Dialect
@@ -50,6 +55,7 @@ class ParquetReader:
     plain_users: bool = False
     group_rows_max: int = _GROUP_ROWS_MAX
     slice_rows: int = _SLICE_ROWS
+    piece_bytes_max: int | None = None
 
     def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
         """The batches of one file, each with its share of size_bytes.
@@ -61,9 +67,11 @@ class ParquetReader:
         with file:
             layout = Layout.of(file.schema_arrow, self.dialect, source=path, columns=self.columns, extras=self.extras)
             tabular = Tabular(layout, self.dialect, latest_ms=self.latest_ms)
-            read = _Groups(path, file, layout, tabular, plain_users=self.plain_users)
+            read = _Groups(
+                path, file, layout, tabular, plain_users=self.plain_users, piece_bytes_max=self.piece_bytes_max
+            )
             rows = max(file.metadata.num_rows, 1)
-            small = all(n <= self.group_rows_max for n in read.row_counts)
+            small = self.piece_bytes_max is None and all(n <= self.group_rows_max for n in read.row_counts)
             for decoded, row_count in read.two_at_once() if small else read.in_slices(self.slice_rows):
                 yield decoded, size_bytes * row_count // rows
 
@@ -71,8 +79,18 @@ class ParquetReader:
 class _Groups:
     """The row groups of one file."""
 
-    def __init__(self, path: str, file: pq.ParquetFile, layout: Layout, tabular: Tabular, *, plain_users: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        file: pq.ParquetFile,
+        layout: Layout,
+        tabular: Tabular,
+        *,
+        plain_users: bool,
+        piece_bytes_max: int | None,
+    ) -> None:
         self._path = path
+        self._piece_bytes_max = piece_bytes_max
         self._metadata = file.metadata
         self._schema = file.schema_arrow
         self._layout = layout
@@ -103,9 +121,10 @@ class _Groups:
             for number, row_count in enumerate(self.row_counts):
                 done = 0
                 try:
-                    for rows in self._slices(file, number, slice_rows):
-                        yield self._decoded(rows, self._rows_before[number] + done), rows.num_rows
-                        done += rows.num_rows
+                    for rows in self._slices(file, number, self._rows_at_once(number, slice_rows)):
+                        for piece in pieces(rows, self._piece_bytes_max):
+                            yield self._decoded(piece, self._rows_before[number] + done), piece.num_rows
+                            done += piece.num_rows
                 except _UNREADABLE as error:
                     _check_damage(self._path, error)
                     yield self._salvaged(number, done), row_count - done
@@ -120,6 +139,14 @@ class _Groups:
         except _UNREADABLE as error:
             _check_damage(self._path, error)
             return self._salvaged(number, 0), row_count
+
+    def _rows_at_once(self, number: int, slice_rows: int) -> int:
+        """Fewer where the rows are large, as far as the footer knows."""
+        size_bytes = self._metadata.row_group(number).total_byte_size
+        if self._piece_bytes_max is None or size_bytes <= 0:
+            return slice_rows
+        fit = self.row_counts[number] * self._piece_bytes_max // size_bytes
+        return int(min(slice_rows, max(fit, _SALVAGED_ROWS)))
 
     def _slices(self, file: pq.ParquetFile, number: int, slice_rows: int) -> Iterator[pa.Table]:
         for batch in file.iter_batches(slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False):
@@ -159,6 +186,8 @@ class _Groups:
             for path in paths
             if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column]) and not (plain_users and column == USER)
         ]
+        if self._piece_bytes_max is not None:  # to be written out piece by piece
+            dictionaries += [name for name in self._layout.extras if pa.types.is_string(self._schema.field(name).type)]
         try:
             return pq.ParquetFile(
                 self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
@@ -185,6 +214,35 @@ class _Groups:
         rejects.add(None, source=self._path, line_number=first, fault=fault)
         nothing = self._decoded(self._schema.empty_table(), 0)
         return Decoded(nothing.events, rejects.take(), {CORRUPT_PARQUET: lost - 1})
+
+
+def pieces(rows: pa.Table, bytes_max: int | None) -> Iterator[pa.Table]:
+    """The rows in pieces of about so many bytes once their text is written out; one piece where bytes_max is None."""
+    if bytes_max is None or not rows.num_rows:
+        yield rows
+        return
+    sizes = np.full(rows.num_rows, 8 * rows.num_columns, np.int64)
+    for column in rows.columns:
+        sizes += _text_bytes(column)
+    number = (np.cumsum(sizes) - sizes) // bytes_max  # of the piece that a row is in
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    for start, end in pairwise((*starts.tolist(), rows.num_rows)):
+        yield rows.slice(start, end - start)
+
+
+def _text_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """int64[n]: the length of each value's text, 0 where it is none."""
+    found = [np.zeros(0, np.int64)]
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type) and pa.types.is_string(chunk.type.value_type):
+            lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+        elif pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type):
+            lengths = pc.binary_length(chunk)
+        else:
+            found.append(np.full(len(chunk), chunk.nbytes // max(len(chunk), 1), np.int64))
+            continue
+        found.append(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64))
+    return np.concatenate(found)
 
 
 def _check_damage(path: str, error: Exception) -> None:
