@@ -46,3 +46,13 @@ def test_a_server_that_stays_away_is_not_told_to_be_back() -> None:
     assert opening.call("iceberg", refuses_once) == "opened"
     assert told[-1] == {"postgres"}
     assert {"postgres", "iceberg"} in told
+
+
+def test_rows_that_were_too_large_add_up_in_the_status() -> None:
+    heard = list[Status]()
+    outages = Outages(source="kafka", on_status=heard.append, on_away=lambda away: None)
+    outages.note_unfit(shortened=2)
+    outages.note_unfit(skipped=1)
+    outages.note_unfit(shortened=3)
+    outages.status(Status(consumed=7))
+    assert [(status.consumed, status.unfit) for status in heard[-2:]] == [(0, (5, 1)), (7, (5, 1))]

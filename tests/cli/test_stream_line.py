@@ -47,3 +47,8 @@ def test_what_is_done_after_the_stream_is_said() -> None:
     assert " ".join(" ".join(waiting[2:]).split()) == (
         "reconciling late events; reconcile waits: another one is running, trying again"
     )
+
+
+def test_rows_that_were_too_large_are_counted() -> None:
+    assert "too large for Kafka: 1,200 rows shortened, 3 skipped" in " ".join(shown(Status(unfit=(1_200, 3))))
+    assert "too large" not in " ".join(shown(Status()))

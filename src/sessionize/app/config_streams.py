@@ -223,6 +223,12 @@ class KafkaOutputSection(Section):
     sessions: TopicName | None = key(None, "Final sessions.", example="user_sessions")
     late: TopicName | None = key(None, "Late events.", example="late_events")
     rejected: TopicName | None = key(None, "Rejected records.", example="rejected_events")
+    oversized: Literal["shorten", "stop"] = key(
+        "shorten",
+        "A row larger than its topic takes: send it without its lists and with `shortened_fields`, or else skip it with"
+        " a warning (`shorten`), or end the run with an error (`stop`).",
+        example="stop",
+    )
     settings: Settings = key(
         (),
         "Further settings of the Kafka client, as name=value; those of input.kafka when left out.",

@@ -4,12 +4,15 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 
 from sessionize.engine.status import EpochReport
 from sessionize.errors import SessionizeError
+
+if TYPE_CHECKING:
+    from sessionize.connectors.kafka.oversized import Unfit
 
 INPUTS = logging.getLogger("sessionize.input")  # sources warn by loggers below it
 OUTPUTS = logging.getLogger("sessionize.output")  # and so do sinks
@@ -76,6 +79,17 @@ class StreamLog:
         for who in self._away.keys() - away.keys():
             self._log.warning("back", server=who)
         self._away = dict(away)
+
+    def unfit(self, unfit: "Unfit") -> None:
+        """Rows of an epoch were larger than their topic takes, and went out shortened, or not at all."""
+        self._log.warning(
+            "rows shortened" if unfit.shortened else "rows skipped",
+            topic=unfit.topic,
+            rows=unfit.count,
+            limit_bytes=unfit.limit_bytes,
+            largest=[row.as_log() for row in unfit.shown],
+            then="the tables and stores have the whole rows; raise max.message.bytes of the topic for those to come",
+        )
 
     def failed(self, event: str, error: Exception) -> None:
         """Something beside the stream failed, which goes on."""

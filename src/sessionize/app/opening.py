@@ -39,6 +39,7 @@ class Outages:
         self._noticed: dict[str, str] = {}
         self._last = Status()
         self._doing: str | None = None
+        self._unfit = (0, 0)
         self._telling = threading.Lock()  # those who notice are threads of their own
 
     def note(self, who: str, error: UnavailableError | None) -> None:
@@ -63,6 +64,12 @@ class Outages:
             self._doing = what
             self._tell(self._last)
 
+    def note_unfit(self, *, shortened: int = 0, skipped: int = 0) -> None:
+        """Rows were larger than their topic takes; the status has the sums."""
+        with self._telling:
+            self._unfit = (self._unfit[0] + shortened, self._unfit[1] + skipped)
+            self._tell(self._last)
+
     def status(self, now: Status) -> None:
         """How things stand with the engine."""
         with self._telling:
@@ -73,7 +80,7 @@ class Outages:
         away = {self._source if who == _SOURCE else who: text for who, text in now.away.items()}
         together = away | self._noticed
         self._on_away(together)
-        self._on_status(replace(now, away=together, doing=self._doing))
+        self._on_status(replace(now, away=together, doing=self._doing, unfit=self._unfit))
 
 
 class Opening:

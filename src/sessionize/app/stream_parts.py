@@ -22,6 +22,7 @@ from sessionize.engine.batch import Job
 from sessionize.ports import EpochSink, StreamSource
 
 if TYPE_CHECKING:
+    from sessionize.connectors.kafka.oversized import Unfit
     from sessionize.connectors.redis import RedisLiveView
     from sessionize.connectors.store import StoreSink
 
@@ -97,11 +98,16 @@ def _written_folders(config: PipelineConfig) -> list[Path]:
 
 
 def sinks_of(
-    config: PipelineConfig, writer: str, job: Job, *, on_change: Callable[[str], None] = lambda change: None
+    config: PipelineConfig,
+    writer: str,
+    job: Job,
+    *,
+    on_change: Callable[[str], None] = lambda change: None,
+    on_unfit: "Callable[[Unfit], None]" = lambda unfit: None,
 ) -> dict[str, Callable[[], EpochSink]]:
     """Name -> how to open it, in the order of writing: stores, tables, and what others listen to last.
 
-    on_change: hears in words what changes in tables that are there.
+    on_change: hears in words what changes in tables that are there. on_unfit: of rows that were too large for Kafka.
     """
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, job.user_name)
@@ -112,7 +118,7 @@ def sinks_of(
     if (lake := output.lake) is not None:
         makers["lake"] = lambda: _lake(config, lake.path)
     if (kafka := output.kafka) is not None:
-        makers["kafka"] = lambda: _kafka(config, writer, job, kafka)
+        makers["kafka"] = lambda: _kafka(config, writer, job, kafka, on_unfit)
     if output.console:
         makers["console"] = _console
     return makers
@@ -211,7 +217,9 @@ def _prepared(sink: "StoreSink", job: Job) -> EpochSink:
     return sink
 
 
-def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection) -> EpochSink:
+def _kafka(
+    config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection, on_unfit: "Callable[[Unfit], None]"
+) -> EpochSink:
     with needing("kafka", "writing to Kafka"):
         from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
 
@@ -222,6 +230,8 @@ def _kafka(config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSe
         writer=writer,
         user_name=job.user_name,
         security=client_settings(resolved(section.settings or (config.input.kafka.settings if same else ()))),
+        oversized=section.oversized,
+        on_unfit=on_unfit,
     )
 
 

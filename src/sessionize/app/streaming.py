@@ -31,6 +31,7 @@ from sessionize.session.columns import check_user_name
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
+    from sessionize.connectors.kafka.oversized import Unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,14 @@ def open_stream(
         opened.callback(source.close)
         job = config.job(source.event_columns, source.user_name)
         sinks: dict[str, EpochSink] = {}
-        for name, make in sinks_of(config, writer, job, on_change=lambda change: _noted(log, change)).items():
+        makers = sinks_of(
+            config,
+            writer,
+            job,
+            on_change=lambda change: _noted(log, change),
+            on_unfit=lambda unfit: _note_unfit(log, outages, unfit),
+        )
+        for name, make in makers.items():
             sinks[name] = opening.call(name, make)
             opened.callback(sinks[name].close)
         view = live_view(config, writer, job)
@@ -154,6 +162,12 @@ def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
     except StateError as error:  # another process holds them
         error.hint = "stop it first, or give this one a home of its own: --home"
         raise
+
+
+def _note_unfit(log: "StreamLog | None", outages: Outages, unfit: "Unfit") -> None:
+    outages.note_unfit(**{"shortened" if unfit.shortened else "skipped": unfit.count})
+    if log is not None:
+        log.unfit(unfit)
 
 
 def _noted(log: "StreamLog | None", change: str) -> None:

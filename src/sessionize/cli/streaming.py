@@ -134,8 +134,10 @@ def drawing(status: "Status") -> Any:
     for who, why in status.away.items():
         waits = "waits" if who == "reconcile" else "is away"  # that is us, not a server
         told.append(f"{escaped(who)} {waits}: {escaped(why)}, trying again")
+    if any(status.unfit):
+        told.append(f"too large for Kafka: {status.unfit[0]:,} rows shortened, {status.unfit[1]:,} skipped")
     if told:
         table.caption = "; ".join(told)
-        warns = status.away or (status.last_epoch is not None and status.last_epoch.mostly_late)
+        warns = status.away or status.unfit[1] or (status.last_epoch is not None and status.last_epoch.mostly_late)
         table.caption_style, table.caption_justify = "yellow" if warns else "dim", "left"
     return table

@@ -105,7 +105,8 @@ class EpochReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How things stand. rate: records a second in this epoch. away: servers that do not answer, and what they said.
-    doing: what is going on when no records are read any more.
+    doing: what is going on when no records are read any more. unfit: rows that were larger than their topic takes, and
+    went out shortened, or not at all.
     """
 
     consumed: int = 0
@@ -118,4 +119,5 @@ class Status:
     rejected: int = 0
     away: dict[str, str] = field(default_factory=dict)
     doing: str | None = None
+    unfit: tuple[int, int] = (0, 0)
     last_epoch: EpochReport | None = None

@@ -1,5 +1,6 @@
 """Rows of a table as JSON objects, one value for each row: what goes out record by record."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -7,7 +8,11 @@ import pyarrow as pa
 
 from sessionize.formats.faults import RAW_BYTES_MAX
 
+SHORTENED_FIELDS = "shortened_fields"
+_NAME_CHARACTERS_MAX = 100
+_NULL = msgspec.Raw(b"null")
 _ENCODE = msgspec.json.Encoder().encode
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def json_rows(rows: pa.Table) -> list[bytes]:
@@ -35,6 +40,26 @@ def json_rejected(rejected: pa.Table) -> list[bytes]:
         size_bytes = None if raw is None else len(raw)
         records.append(_ENCODE({**row, "raw": text, "raw_base64": encoded, "raw_size_bytes": size_bytes}))
     return records
+
+
+def json_without(row: bytes, names: Collection[str]) -> bytes | None:
+    """A JSON object with null for these fields, which `shortened_fields` names; None when it has none of them."""
+    fields = _FIELDS(row)
+    emptied = [name for name in names if bytes(fields.get(name, _NULL)) != b"null"]
+    return _ENCODE({**fields, **dict.fromkeys(emptied, _NULL), SHORTENED_FIELDS: emptied}) if emptied else None
+
+
+def json_with_only(row: bytes, names: Collection[str]) -> bytes | None:
+    """A JSON object of only these fields; the names of the others are in `shortened_fields`, but for long ones.
+
+    None when it has no others.
+    """
+    fields = _FIELDS(row)
+    left = [name for name in fields if name not in names and bytes(fields[name]) != b"null"]
+    if not left:
+        return None
+    told = [name for name in left if len(name) <= _NAME_CHARACTERS_MAX]
+    return _ENCODE({**{name: raw for name, raw in fields.items() if name in names}, SHORTENED_FIELDS: told})
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:

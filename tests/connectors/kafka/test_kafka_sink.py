@@ -197,7 +197,7 @@ def test_an_older_process_is_shut_out(kafka, name):
 def test_a_row_that_is_too_large_is_named_and_nothing_of_its_epoch_is_seen(kafka, name):
     kafka.create_topic(f"{name}-sessions", 1, {"max.message.bytes": "1000000"})
     session = random.Random(7).randbytes(1_000_000).hex()  # so that compressing does not help
-    sink = opened(kafka.servers, name)
+    sink = opened(kafka.servers, name, oversized="stop")
     wanted = rows(1, 3)
     large = wanted.sessions.set_column(1, "session_id", pa.array(["small", session, "small"]))
     with pytest.raises(OutputError, match="too large for Kafka") as caught:
@@ -225,7 +225,8 @@ def test_small_rows_fit_into_a_topic_that_takes_little_at_once(kafka, name):
 
 
 def test_a_row_that_the_client_itself_refuses_is_named(kafka, name):
-    sink = opened(kafka.servers, name, security={"message.max.bytes": 100_000, "batch.size": 100_000})
+    security = {"message.max.bytes": 100_000, "batch.size": 100_000}
+    sink = opened(kafka.servers, name, security=security, oversized="stop")
     with pytest.raises(OutputError, match="too large for Kafka") as caught:
         sink.write_epoch(epoch(1, writer=name), rows(1, 1, page="x" * 200_000))
     assert "the row of 'user-0' with 200,0" in str(caught.value.detail)

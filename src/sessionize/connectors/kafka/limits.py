@@ -23,7 +23,7 @@ BATCH_BYTES_MAX = 1_000_000  # librdkafka's own; no more is gained beyond it
 _LIMIT = "max.message.bytes"
 _SHOWN_CHARACTERS = 200
 _STEP_BYTES = 1 << 20
-_FRAME_BYTES = 1_024  # more than a batch of one record adds
+FRAME_BYTES = 1_024  # more than a batch of one record adds
 
 
 def message_bytes_max(
@@ -65,6 +65,11 @@ class SentRow:
             session = None
         return SentRow(topic, key.decode("utf-8", "replace"), session, len(value))
 
+    def as_log(self) -> dict[str, object]:
+        """The row in a few short fields."""
+        session = None if self.session is None else _short(self.session)
+        return {"key": _short(self.key), "session": session, "size_bytes": self.size_bytes}
+
     def __str__(self) -> str:
         session = "" if self.session is None else f", session {_short(self.session)!r}"
         return f"topic {self.topic}, the row of {_short(self.key)!r}{session} with {self.size_bytes:,} bytes"
@@ -74,16 +79,24 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
-def too_large(row: SentRow, limit_bytes: int | None) -> OutputError:
+class TooLargeError(OutputError):
+    """A row that the server refused for its size."""
+
+    row: SentRow
+
+
+def too_large(row: SentRow, limit_bytes: int | None) -> TooLargeError:
     """The server refused the row for its size. limit_bytes: what the topic takes; None when that is not known."""
     limit = "the topic takes less" if limit_bytes is None else f"the topic takes {limit_bytes:,}, as compressed"
-    enough = (row.size_bytes + _FRAME_BYTES + _STEP_BYTES - 1) // _STEP_BYTES * _STEP_BYTES
-    return OutputError(
+    enough = (row.size_bytes + FRAME_BYTES + _STEP_BYTES - 1) // _STEP_BYTES * _STEP_BYTES
+    error = TooLargeError(
         "a row is too large for Kafka",
         detail=f"{row}; {limit}",
         hint=f"raise {_LIMIT} of the topic {row.topic}, to {enough} for this row, and run again: nothing of the epoch "
-        "was written to Kafka, and the next run writes all of it",
+        'was written to Kafka, and the next run writes all of it. Or let output.kafka.oversized be "shorten"',
     )
+    error.row = row
+    return error
 
 
 def too_large_to_send(row: SentRow, limit_bytes: int) -> OutputError:

@@ -8,7 +8,7 @@ that was written.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import pyarrow as pa
@@ -17,7 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
 from sessionize.connectors.kafka.epoch_log import Written, ensure_topics, last_written
 from sessionize.connectors.kafka.identity import topic_ids
-from sessionize.connectors.kafka.limits import BATCH_BYTES_MAX, SentRow, message_bytes_max, too_large, too_large_to_send
+from sessionize.connectors.kafka.limits import SentRow, TooLargeError, message_bytes_max, too_large, too_large_to_send
+from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Kind, Oversized, Unfit
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, StateError
 from sessionize.formats.json_rows import json_rejected, json_rows
 from sessionize.pauses import given_up
@@ -29,8 +30,7 @@ _PIECE_ROWS = 50_000
 _FULL_WAIT_S = 0.05
 _SENT_WAIT_S = 0.005
 _CAUSE_WAIT_S = 2.0
-# The server says what is too large; this is only the client's own limit.
-_MESSAGE_BYTES_MAX = 100_000_000
+_TRIES_MAX = 20
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # for what happened to another record
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
@@ -71,11 +71,15 @@ class KafkaEpochSink:
         security: Settings | None = None,
         timeout_s: float = 30.0,
         transaction_timeout_s: float = 300.0,
+        oversized: Oversized = "shorten",
+        on_unfit: Callable[[Unfit], None] = lambda unfit: None,
     ) -> None:
         """writer: the only name that epochs may come under. user_name: the user's column in the rows.
 
         epochs_topic: "<first topic>.epochs" by default. timeout_s: how long the server may take for one call.
-        transaction_timeout_s: how long an epoch may take. Errors: UnavailableError, OutputError, ConfigError.
+        transaction_timeout_s: how long an epoch may take. oversized: what becomes of rows that are larger than their
+        topic takes (oversized.py); "stop": an error. on_unfit: hears of them once their epoch is written. Errors:
+        UnavailableError, OutputError, ConfigError.
         """
         self._servers, self._topics, self._writer, self._user_name = servers, topics, writer, user_name
         self._epochs_topic = epochs_topic or f"{topics.names[0]}.epochs"
@@ -95,20 +99,38 @@ class KafkaEpochSink:
         self._topic_ids: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
         ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
-        self._batch_bytes_max = min([BATCH_BYTES_MAX, *self._limits().values()])
+        self._fitting = Fitting(
+            stops=oversized == "stop",
+            user_name=user_name,
+            security=self._security,
+            ask=lambda: message_bytes_max(servers, self._security, topics.names),
+        )
+        self._on_unfit = on_unfit
         self._open()
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """As EpochSink says."""
-        producer = self._opened(epoch.writer)
-        if self._has(epoch):
-            return
+        for left in range(_TRIES_MAX, 0, -1):
+            producer = self._opened(epoch.writer)
+            if self._has(epoch):
+                return
+            try:
+                self._write(producer, epoch, rows)
+                break
+            except TooLargeError as error:
+                if not (left > 1 and self._fitting.learned(error.row)):
+                    raise
+        for unfit in self._fitting.unfit():
+            self._on_unfit(unfit)
+
+    def _write(self, producer: Producer, epoch: EpochId, rows: EpochRows) -> None:
         written = Written(epoch.number, epoch.plan, self._topic_ids)
+        self._fitting.begin()
         try:
             producer.begin_transaction()
-            for topic, keys, values in self._messages(rows):
-                self._send(producer, topic, keys, values)
-            self._send(producer, self._epochs_topic, [self._writer], [written.note()])
+            for kind, topic, keys, values in self._messages(rows):
+                self._send(producer, kind, topic, keys, values)
+            self._produce(producer, self._epochs_topic, self._writer, written.note())
             self._wait_until_sent(producer)
             producer.commit_transaction(self._timeout_s)
         except KafkaException as error:
@@ -151,8 +173,8 @@ class KafkaEpochSink:
     def _open(self) -> Producer:
         """A producer that has shut out others of this name, after ending what they had begun."""
         settings: Settings = {
-            "message.max.bytes": _MESSAGE_BYTES_MAX,
-            "batch.size": self._batch_bytes_max,
+            "message.max.bytes": CLIENT_BYTES_MAX,
+            "batch.size": self._fitting.batch_bytes_max,
             "linger.ms": 5,
             "compression.type": "lz4",
             "partitioner": "murmur2_random",  # as Java's clients do
@@ -202,36 +224,39 @@ class KafkaEpochSink:
                     self._written.number,
                 )
 
-    def _limits(self) -> dict[str, int]:
-        return message_bytes_max(self._servers, self._security, self._topics.names)
-
-    def _messages(self, rows: EpochRows) -> Iterator[tuple[str, list[str], list[bytes]]]:
-        """(topic, keys, values), a piece at a time."""
-        tables = (
-            (self._topics.events, rows.events if rows.enriched is None else rows.enriched),
-            (self._topics.sessions, rows.sessions),
-            (self._topics.late, rows.late),
+    def _messages(self, rows: EpochRows) -> Iterator[tuple[Kind, str, list[str], list[bytes]]]:
+        """(what, topic, keys, values), a piece at a time."""
+        tables: tuple[tuple[Kind, str | None, pa.Table], ...] = (
+            ("events", self._topics.events, rows.events if rows.enriched is None else rows.enriched),
+            ("sessions", self._topics.sessions, rows.sessions),
+            ("events", self._topics.late, rows.late),
         )
-        for topic, table in tables:
+        for kind, topic, table in tables:
             for start in range(0, len(table) if topic is not None else 0, _PIECE_ROWS):
                 piece = table.slice(start, _PIECE_ROWS)
-                yield str(topic), piece[self._user_name].cast(pa.string()).to_pylist(), json_rows(piece)
+                yield kind, str(topic), piece[self._user_name].cast(pa.string()).to_pylist(), json_rows(piece)
         if self._topics.rejected is not None and len(rows.rejected):
-            yield self._topics.rejected, rows.rejected["source"].to_pylist(), json_rejected(rows.rejected)
+            keys = rows.rejected["source"].to_pylist()
+            yield "rejected", self._topics.rejected, keys, json_rejected(rows.rejected)
 
-    def _send(self, producer: Producer, topic: str, keys: Sequence[str], values: Sequence[bytes]) -> None:
-        for key, value in zip(keys, values, strict=True):
-            try:
-                producer.produce(topic, value, key)
-            except BufferError:
-                self._wait_for_room(producer)
-                producer.produce(topic, value, key)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                    raise
-                limit_bytes = int(self._security.get("message.max.bytes", _MESSAGE_BYTES_MAX))
-                raise too_large_to_send(SentRow.of(topic, key.encode(), value), limit_bytes) from None
+    def _send(self, producer: Producer, kind: Kind, topic: str, keys: Sequence[str], rows: Sequence[bytes]) -> None:
+        for key, row in zip(keys, rows, strict=True):
+            value = self._fitting.fitted(kind, topic, key, row)
+            if value is not None:
+                self._produce(producer, topic, key, value)
         producer.poll(0)
+
+    def _produce(self, producer: Producer, topic: str, key: str, value: bytes) -> None:
+        try:
+            producer.produce(topic, value, key)
+        except BufferError:
+            self._wait_for_room(producer)
+            producer.produce(topic, value, key)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise
+            limit_bytes = self._fitting.client_bytes_max
+            raise too_large_to_send(SentRow.of(topic, key.encode(), value), limit_bytes) from None
 
     def _wait_for_room(self, producer: Producer) -> None:
         """Until half of what waits in the client is with the server, so that waiting is rare."""
@@ -274,7 +299,7 @@ class KafkaEpochSink:
             return denied(self._servers, refused, OutputError)
         if failure is not None and failure[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
             row = SentRow.of_message(failure[1])
-            return too_large(row, self._limits().get(row.topic))
+            return too_large(row, self._fitting.limit(row.topic))
         if failure is not None:
             row = SentRow.of_message(failure[1])
             return output_error(self._servers, failure[0], f"epoch {epoch.number} ({row})")

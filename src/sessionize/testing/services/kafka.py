@@ -19,7 +19,15 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # its own way
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own way
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
 
 from sessionize.testing.services import child
 from sessionize.testing.services.java_parts import java, server_jars
@@ -50,6 +58,13 @@ class KafkaServers:
         admin = self._admin()
         admin.create_partitions([NewPartitions(topic, total)])[topic].result(_CALL_TIMEOUT_S)
         self._wait_for_partitions(topic, total)
+
+    def configure_topic(self, topic: str, config: Mapping[str, str]) -> None:
+        """Change settings of a topic."""
+        entries = [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in config.items()]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        admin = self._admin()
+        admin.incremental_alter_configs([resource])[resource].result(_CALL_TIMEOUT_S)
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition that come before an offset, as retention does."""
