@@ -138,7 +138,7 @@ def test_import_sessionize_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("arguments", ["--help", "batch --help", "run --help"])
 def test_help_loads_nothing_heavy(arguments: str) -> None:
     argv = ["sessionize", *arguments.split()]
-    call = f"from sessionize.cli.app import run_command_line; sys.argv = {argv!r}; sys.exit(run_command_line())"
+    call = f"from sessionize.cli.process import run_command_line; sys.argv = {argv!r}; sys.exit(run_command_line())"
     loaded = modules_loaded_by(call)
     assert "typer" in loaded
     assert loaded & (LATE - {"pydantic"}) == set()  # typer itself reads a command's options with pydantic

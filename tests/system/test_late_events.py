@@ -30,7 +30,7 @@ from sessionize.app.rejected import retry_rejected
 from sessionize.app.stream_parts import open_stores
 from sessionize.app.streaming import open_stream
 from sessionize.cli.app import app
-from sessionize.cli.streaming import drawing
+from sessionize.cli.status_line import StatusLine
 from sessionize.engine import periodic
 from sessionize.engine.status import Status
 from sessionize.engine.totals import Totals
@@ -167,9 +167,11 @@ def test_what_the_end_of_a_run_waits_for_is_on_the_status_line(tmp_path: Path, k
 
     def show(status: Status) -> None:
         line = io.StringIO()
-        Console(file=line, width=1_000).print(drawing(status))
+        drawn = StatusLine()
+        drawn.show(status)
+        Console(file=line, width=1_000).print(drawn)
         lines.append(" ".join(line.getvalue().split()))
-        if "reconcile waits: another reconciliation is running" in lines[-1]:
+        if "another reconciliation is running" in lines[-1]:
             held.close()
 
     config.home.mkdir()

@@ -1,5 +1,5 @@
 """The command line: thin, and quick to start; every command loads what it needs when it runs."""
 
-from sessionize.cli.app import main
+from sessionize.cli.process import main
 
 __all__ = ["main"]

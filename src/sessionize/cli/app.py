@@ -1,20 +1,13 @@
-"""The commands together, and what becomes of errors: exit 0 done, 1 failed, 2 wrong use."""
+"""The commands together."""
 
-import gc
-import os
-import signal
 import sys
-import traceback
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected, tables
-from sessionize.cli.output import print_error
-from sessionize.errors import ConfigError, SessionizeError
 
-_INTERRUPTED = 130
 _WRONG_USE: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever typer keeps its click
 
 
@@ -61,64 +54,3 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
         sys.stdout.write(f"sessionize {installed('sessionize')}\n")
         raise typer.Exit
-
-
-def main() -> None:
-    """Run the command line of this process, and end it."""
-    # Rows live in arrays, not in objects; the default would look through the same few objects hundreds of times.
-    gc.set_threshold(100_000, 50, 50)
-    # Arrow's allocator may use large pages where the system has them: a third less system time on ten million events.
-    os.environ.setdefault("MIMALLOC_ALLOW_LARGE_OS_PAGES", "1")
-    code = run_command_line()
-    # Everything is committed and closed. Freeing a gigabyte piece by piece would only take a tenth of a second more.
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            code = code or 1
-    os._exit(code)
-
-
-def run_command_line() -> int:
-    """Run the command that this process was started with; returns its exit code."""
-    # like Ctrl-C: temporary files are removed on the way out
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        app()
-    except SystemExit as end:
-        code = _code_of(end)
-        if code == _INTERRUPTED:  # what typer makes of a Ctrl-C that nobody has taken, in silence
-            sys.stderr.write("interrupted\n")
-        return code
-    except ConfigError as error:
-        print_error(error)
-        return 2
-    except SessionizeError as error:
-        print_error(error)
-        return 1
-    except BrokenPipeError:
-        # whoever read our output has seen enough; the interpreter must not complain again while shutting down
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return _INTERRUPTED
-    except Exception:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
-class _Terminated(SystemExit):
-    """The process is asked to end; a plain SystemExit might come from a function of the user's."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise _Terminated(128 + number)
-
-
-def _code_of(end: SystemExit) -> int:
-    if end.code is None or isinstance(end.code, int):
-        return end.code or 0
-    sys.stderr.write(f"{end.code}\n")
-    return 1

@@ -10,6 +10,7 @@ import typer
 from sessionize.cli import options as opt
 
 if TYPE_CHECKING:
+    from sessionize.app.files import FilePlan
     from sessionize.app.options import KnownFiles
     from sessionize.formats.dialects import Dialect
 
@@ -161,8 +162,6 @@ def _run(
 ) -> None:
     from sessionize.app.files import FilePlan
     from sessionize.app.options import parse_size_bytes
-    from sessionize.cli import output as out
-    from sessionize.cli.progress import shown
     from sessionize.session.durations import parse_duration_ms
     from sessionize.session.rules import Rules
 
@@ -196,9 +195,21 @@ def _run(
         for name, value in plan.lines():
             sys.stdout.write(f"{name}: {value}\n")
         return
+    _run_plan(plan, as_json=as_json, started=started)
+
+
+def _run_plan(plan: "FilePlan", *, as_json: bool, started: float) -> None:
+    from sessionize.cli import output as out
+    from sessionize.cli.progress import shown
+    from sessionize.cli.stopping import aborted_by_signals
+
     run = plan.open(out.print_warning)
-    with shown(run.source.size_bytes, enabled=not as_json) as progress:
-        totals = run.run(progress)
+    with (
+        run.outputs.aborted_on_error(),
+        aborted_by_signals() as abortable,
+        shown(run.source.size_bytes, enabled=not as_json) as progress,
+    ):
+        totals = run.run(abortable.watching(progress))
     seconds = time.perf_counter() - started
     if as_json:
         out.print_json({**totals.as_dict(), "output": plan.where(), "seconds": round(seconds, 3)})

@@ -11,7 +11,9 @@ from sessionize.cli import options as opt
 
 if TYPE_CHECKING:
     from sessionize.app.config import PipelineConfig
+    from sessionize.app.pipelines import PipelineRun
     from sessionize.connectors.iceberg import CatalogSettings
+    from sessionize.engine.totals import Progress, Totals
 
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
@@ -163,7 +165,6 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     from sessionize.app.pipelines import plan_pipeline
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
-    from sessionize.cli.stopping import stopped_by_signals
 
     if dry_run:
         lines = explain_config(config)
@@ -179,16 +180,8 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         return
     started = time.perf_counter()
     opened = plan_pipeline(config).open(on_change=_noted)
-    follows = "finishing the sessions so far (once more to give up)"
-    cut_short = False
-
-    def stop() -> bool:
-        nonlocal cut_short
-        cut_short = stopping.is_set()
-        return cut_short
-
-    with stopped_by_signals(follows) as stopping, shown(opened.source.size_bytes, enabled=not as_json) as progress:
-        totals = opened.run(progress, stop=stop)
+    with opened.outputs.aborted_on_error(), shown(opened.source.size_bytes, enabled=not as_json) as progress:
+        totals, cut_short = _stoppable(opened, progress)
     seconds = time.perf_counter() - started
     where = (
         "a temporary folder, removed again"
@@ -207,6 +200,25 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         from sessionize.app.catalogs import catalog_settings_of
 
         print_sessions(config.home, config.output.database, config.output.table, catalog=catalog_settings_of(config))
+
+
+def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Totals, bool]":
+    """Run; a signal aborts a run over files, and ends made-up events early: (totals, whether it did)."""
+    from sessionize.cli.stopping import aborted_by_signals, stopped_by_signals
+
+    if opened.config.input.kind == "files":
+        with aborted_by_signals() as abortable:
+            return opened.run(abortable.watching(progress)), False
+    cut_short = False
+
+    def stop() -> bool:
+        nonlocal cut_short
+        cut_short = stopping.is_set()
+        return cut_short
+
+    with stopped_by_signals("finishing the sessions so far (press Ctrl-C again to abort)") as stopping:
+        totals = opened.run(progress, stop=stop)
+    return totals, cut_short
 
 
 def _noted(change: str) -> None:

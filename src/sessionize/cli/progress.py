@@ -38,7 +38,10 @@ def _drawn(size_bytes: int | None, *, enabled: bool) -> Iterator[Progress]:
         tasks = {"read": display.add_task("reading", total=size_bytes, found="")}
 
         def update(phase: str, done: int, totals: Totals) -> None:
-            if phase not in tasks:
+            if phase == "commit":
+                phase = next(reversed(tasks))
+                display.update(tasks[phase], description="commit")
+            elif phase not in tasks:
                 display.update(tasks["read"], total=display.tasks[0].completed)
                 expected = totals.consumed - totals.rejected
                 tasks[phase] = display.add_task("writing", total=expected, found="")

@@ -1,15 +1,31 @@
-"""Ctrl-C and SIGTERM: the first one asks a run to come to its end, the second one is for real.
+"""Ctrl-C and SIGTERM: a stream comes to its end at the first one, a run over files is aborted by it.
 
 A handler may interrupt whatever holds the lock that an event or a line of the log needs, so it only puts a word into a
 queue; a thread does the rest.
 """
 
+import os
 import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sessionize.engine.totals import Progress, Totals
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TerminatedError(SystemExit):
+    """The process is asked to end; a plain SystemExit might come from a function of the user's."""
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """A signal's handler: like Ctrl-C, so that temporary files are removed on the way out."""
+    raise TerminatedError(128 + number)
 
 
 @contextmanager
@@ -19,7 +35,6 @@ def stopped_by_signals(what_follows: str, say: Callable[[str], None] | None = No
     say: gets what follows, from another thread; None prints it on stderr.
     """
     stopping = threading.Event()
-    signals: queue.SimpleQueue[bool] = queue.SimpleQueue()
     asked = False
 
     def ask(number: int, frame: object) -> None:
@@ -27,23 +42,90 @@ def stopped_by_signals(what_follows: str, say: Callable[[str], None] | None = No
         if asked:
             raise KeyboardInterrupt
         asked = True
-        signals.put(True)
+        words.put(what_follows)
 
-    def obey() -> None:
-        if signals.get():
-            stopping.set()
-            (say or _print)(what_follows)
+    def obey(word: str) -> None:
+        stopping.set()
+        (say or _print)(word)
 
-    obeying = threading.Thread(target=obey, name="signals", daemon=True)
-    obeying.start()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _words_heard(obey) as words, _handled(ask):
         yield stopping
+
+
+class Abortable:
+    """A run that the first signal aborts, unless it is being committed: then the commit is finished first.
+
+    interrupted: a signal came while the results were committed; they are there, whole.
+    """
+
+    def __init__(self, words: "queue.SimpleQueue[str | None]") -> None:
+        self.interrupted = False
+        self._words = words
+        self._committing = self._aborting = self._warned = False
+
+    def watching(self, progress: "Progress") -> "Progress":
+        """The same Progress; where it hears of the commit, the first signal no longer aborts from there on."""
+
+        def hear(phase: str, done: int, totals: "Totals") -> None:
+            self._committing = phase == "commit"
+            progress(phase, done, totals)
+
+        return hear
+
+    def handle(self, number: int, frame: object) -> None:
+        """What a signal does."""
+        if self._committing and not self.interrupted:
+            self.interrupted = True
+            self._words.put("the results are being committed (press Ctrl-C again to abort; some may be missing then)")
+        elif not self._aborting:
+            self._aborting = True
+            if number == signal.SIGTERM:
+                terminate(number, frame)
+            raise KeyboardInterrupt
+        elif not self._warned:
+            self._warned = True
+            self._words.put("removing unfinished output (press Ctrl-C again to exit at once; temporary files may stay)")
+        else:
+            os._exit(128 + number)
+
+
+@contextmanager
+def aborted_by_signals() -> Iterator[Abortable]:
+    """In this block the first signal raises KeyboardInterrupt (SIGTERM: SystemExit 143), further ones let that end."""
+    with _words_heard(_print) as words:
+        run = Abortable(words)
+        with _handled(run.handle):
+            yield run
+    if run.interrupted:
+        _print("too late, all results were committed")
+
+
+@contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signals.put(False)
-        obeying.join()
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def _words_heard(hear: Callable[[str], None]) -> "Iterator[queue.SimpleQueue[str | None]]":
+    """A queue for a handler; another thread hears each word that is put into it."""
+    words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        while (word := words.get()) is not None:
+            hear(word)
+
+    listening = threading.Thread(target=listen, name="signals", daemon=True)
+    listening.start()
+    try:
+        yield words
+    finally:
+        words.put(None)
+        listening.join()
 
 
 def _print(what_follows: str) -> None:

@@ -52,8 +52,8 @@ class Job:
 def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Totals:
     """Read everything, then write the sessions: nothing is late, in whatever order events and files come.
 
-    progress hears "read" with the bytes of each batch, then "write" with the events of each part. On an error no output
-    shows anything of the run (Outputs.committed).
+    progress hears "read" with the bytes of each batch, "write" with the events of each part, and "commit" before the
+    first output is committed. On an error no output shows anything of the run (Outputs.committed).
     """
     totals = Totals()
     with outputs.committed():
@@ -61,6 +61,7 @@ def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress 
             outputs.sessions.write(sessions)
             progress("write", events, totals)
         refuse_if_nothing_is_usable(totals, outputs)
+        progress("commit", 0, totals)
     return totals
 
 

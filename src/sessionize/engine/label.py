@@ -23,6 +23,7 @@ def run_label(source: Source, outputs: Outputs, job: Job, *, progress: Progress 
             if len(group):
                 _label(list(group.tables()), outputs.sessions, job, totals, progress)
         refuse_if_nothing_is_usable(totals, outputs)
+        progress("commit", 0, totals)
     return totals
 
 

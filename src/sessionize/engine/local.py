@@ -379,7 +379,8 @@ class LocalEngine:
             away = {name: text for name, text in self._status.away.items() if name != who}
             if error is not None:
                 away[who] = error.message
-            self._status = replace(self._status, away=away)
+            behind = None if who == "source" and error is not None else self._status.behind
+            self._status = replace(self._status, away=away, behind=behind)
             self._on_status(self._status)
 
     def _tell_status(self, epoch: Epoch) -> None:
@@ -392,6 +393,7 @@ class LocalEngine:
                 behind=self._source.behind(),
                 watermark_ms=self._sessionizer.watermark_ms,
                 open_sessions=self._sessionizer.open_sessions,
+                sessions=self._totals.sessions,
                 pending=self._totals.pending,
                 late=self._totals.late,
                 rejected=self._totals.rejected,

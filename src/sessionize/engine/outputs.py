@@ -28,7 +28,7 @@ class Outputs:
 
     @contextmanager
     def aborted_on_error(self) -> Iterator[None]:
-        """On any error in this block, before anything is written, abort them all."""
+        """On any error in this block, also before `committed` begins, drop what is not committed."""
         try:
             yield
         except BaseException as error:

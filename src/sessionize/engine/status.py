@@ -104,9 +104,10 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand. rate: records a second in this epoch. away: servers that do not answer, and what they said.
-    doing: what is going on when no records are read any more. unfit: rows that were larger than their topic takes, and
-    went out shortened, or not at all.
+    """How things stand. rate: records a second in this epoch. behind: records left to read, None when unknown, as
+    while the source is unavailable. sessions: final ones, over all epochs. away: servers that do not answer, and what
+    they said. doing: what is going on when no records are read any more. unfit: rows
+    that were larger than their topic takes, and went out shortened, or not at all.
     """
 
     consumed: int = 0
@@ -114,6 +115,7 @@ class Status:
     behind: int | None = None
     watermark_ms: int | None = None
     open_sessions: int = 0
+    sessions: int = 0
     pending: int = 0
     late: int = 0
     rejected: int = 0

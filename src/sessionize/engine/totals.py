@@ -68,7 +68,7 @@ def rejected_by_reason(batch: EventBatch | StreamBatch) -> Counter[str]:
     return counts
 
 
-# Told the phase ("read" or "write"), how much of it was just done (bytes or events), and the totals so far.
+# Gets the phase ("read", "write" or "commit"), how much of it was just done (bytes, events, 0), and the totals so far.
 Progress = Callable[[str, int, Totals], None]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,8 +110,7 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_full_disk(tmp_path):
     """/dev/full takes nothing: the sink says so, and leaves nothing behind."""
     sink = FileSink(tmp_path / "out.ndjson", SCHEMA)
-    partial = next(tmp_path.iterdir())
-    partial.unlink()
+    partial = tmp_path / f".out.ndjson.{os.getpid()}.partial"
     partial.symlink_to("/dev/full")
     with pytest.raises(OutputError, match="can't be written"):
         sink.write(pa.concat_tables([sessions().cast(SCHEMA)] * 1000))

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -37,9 +38,12 @@ class FileSink:
             raise OutputError("the output is a directory", detail=str(path), hint="name a file in it")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.touch()
+            self._partial.touch()  # what cannot be written is said now; the file is made again with the first rows
         except OSError as error:
             raise _unwritable(path, error) from error
+        finally:
+            with suppress(OSError):
+                self._partial.unlink()
 
     def write(self, rows: pa.Table) -> None:
         """Add rows."""
@@ -54,14 +58,16 @@ class FileSink:
             self._open(self._schema or pa.schema([])).close()
             sync_file(self._partial)
             os.replace(self._partial, self._path)
+            self._writer = None
             sync_folder(self._path.parent)
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
     def abort(self) -> None:
         """Leave no trace."""
-        if self._writer is not None:
-            self._writer.abandon()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abandon()
         self._partial.unlink(missing_ok=True)
 
     def _open(self, schema: pa.Schema) -> "_Writer":

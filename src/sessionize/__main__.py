@@ -1,0 +1,5 @@
+"""`python -m sessionize`: the command line."""
+
+from sessionize.cli import main
+
+main()
