@@ -139,7 +139,7 @@ def wait_for_events(folder: Path, running: "subprocess.Popen[Any]", count: int) 
     """Until so many are in the archive."""
     while running.poll() is None:
         try:
-            found = run_query(folder / "sessionize-data", "SELECT count(*) AS n FROM events")["n"][0].as_py()
+            found = run_query(folder / "sessionize-data" / "p", "SELECT count(*) AS n FROM events")["n"][0].as_py()
         except SessionizeError:  # it has not been made yet
             continue
         if found >= count:

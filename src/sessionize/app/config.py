@@ -29,6 +29,7 @@ from sessionize.app.homes import home_of_pipeline
 from sessionize.app.layers import MODES, KeyPath, environment_layer, file_layer, lay_over, option_layer
 from sessionize.app.options import format_value
 from sessionize.app.presets import preset_names, preset_text
+from sessionize.app.secrets import as_shown
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect, dialect_named
 from sessionize.session.durations import parse_duration_ms
@@ -294,11 +295,13 @@ def load_pipeline(
 
 
 def explain_config(config: PipelineConfig) -> list[tuple[str, str, str]]:
-    """Every effective value as (dotted key, value written as TOML, where it came from)."""
+    """Every effective value as (dotted key, value written as TOML, where it came from); values of servers' settings and
+    parts of addresses only where they are known to be harmless.
+    """
     tree = config.as_dict()
     tree["run"].setdefault("home", str(config.home))
     leaves = _leaves(tree, "")
-    return [(name, format_value(value), config.origin_of(name)) for name, value in leaves]
+    return [(name, format_value(as_shown(name, value)), config.origin_of(name)) for name, value in leaves]
 
 
 def known_keys() -> list[str]:

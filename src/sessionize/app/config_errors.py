@@ -7,10 +7,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from sessionize.app.config_streams import is_secret
 from sessionize.app.config_types import RefusedError
 from sessionize.app.layers import Layer
 from sessionize.app.options import format_value
+from sessionize.app.secrets import as_shown
 from sessionize.app.suggest import closest, did_you_mean, hint_of
 from sessionize.errors import ConfigError
 
@@ -104,7 +104,7 @@ def _unknown_key(location: Location, value: object, layer: Layer, model: type[Ba
     what = "section" if isinstance(value, dict) else "key"
     return ConfigError(
         f"there is no {what} {_dotted(location)}",
-        detail=_where(location, layer, value),
+        detail=_where(location, layer, value, secret=not isinstance(value, dict)),  # nobody knows what it is
         hint=hint_of(f"did you mean {near}?" if near else "", allowed),
     )
 
@@ -114,14 +114,10 @@ def _where(location: Location, layer: Layer, value: object = None, *, secret: bo
     path = tuple(str(part) for part in _names(location))
     shown = layer.values.get(path, value) if path == location else value
     origin = layer.origin_of(path) or layer.origin_of(path[:-1]) or "default"
-    text = _equals(shown)
-    # what was meant as a list of settings may be a text: "[sasl.password=…]"
-    secret = secret or _names_a_secret(_dotted(location)) or ("=" in text[3:] and is_secret(text))
-    return f"{origin}: {_dotted(location)}{' = …' if secret else text}"
-
-
-def _names_a_secret(key: str) -> bool:
-    return is_secret(key) and not key.endswith(("_env", "_file"))
+    key = _dotted(location)
+    # what was meant as a list of settings may be one text: "[sasl.password=…]"
+    secret = secret or (key.endswith("settings") and isinstance(shown, str))
+    return f"{origin}: {key}{' = …' if secret else _equals(as_shown(key, shown))}"
 
 
 def _equals(value: object) -> str:

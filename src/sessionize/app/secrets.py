@@ -1,4 +1,5 @@
-"""Settings of servers as the pipeline file writes them, with secrets put in from where they really are.
+"""Settings of servers as the pipeline file writes them, with secrets put in from where they really are; and what may be
+shown of a pipeline file.
 
 `name=value` is taken as it stands; `name=env:VARIABLE` and `name=file:PATH` say where the value is.
 """
@@ -7,9 +8,23 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sessionize.connectors.harmless import address_shown, setting_shown
 from sessionize.errors import ConfigError
 
 _SECRET_BYTES_MAX = 1 << 16
+_ADDRESSES = ("dsn", "url", "uri", "warehouse", "servers", "schema_registry")
+
+
+def as_shown(key: str, value: object) -> object:
+    """The value of a key of the pipeline file as it may be shown: without what is not known to be harmless."""
+    name = key.rpartition(".")[2].partition("[")[0]
+    if isinstance(value, list | tuple):
+        return [as_shown(key, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if name == "settings":
+        return setting_shown(value)
+    return address_shown(value) if name in _ADDRESSES or "://" in value else value
 
 
 def resolved(settings: Iterable[str], *, environ: Mapping[str, str] | None = None) -> dict[str, str]:

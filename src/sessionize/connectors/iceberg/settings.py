@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from sessionize.connectors.harmless import address_shown
 from sessionize.errors import ConfigError
 
 CatalogKind = Literal["sqlite", "postgres", "rest"]
@@ -85,8 +86,7 @@ class CatalogSettings:
         """The catalog for an error message."""
         if self.uri is None:
             return "catalog.db"
-        parts = urlsplit(self.uri)
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        return address_shown(self.uri)
 
     def revealed(self) -> dict[str, str]:
         """The options with the values of secrets. Errors: ConfigError for a variable or file that is not there."""

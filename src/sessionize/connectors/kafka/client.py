@@ -1,6 +1,7 @@
 """What every Kafka client here shares: its configuration, and what its errors mean.
 
-Security settings go through to librdkafka as they are. No error message shows the value of one that is secret.
+Security settings go through to librdkafka as they are. An error message shows their values only where they are known to
+be harmless.
 """
 
 import logging
@@ -12,13 +13,13 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
+from sessionize.connectors.harmless import HIDDEN, value_shown
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, UnavailableError
 from sessionize.pauses import pause
 
 Settings = Mapping[str, str | int | float | bool]
 _Client = TypeVar("_Client")
 
-_SECRET = re.compile(r"password|secret|token|jaas|\.pem|oauthbearer|key", re.IGNORECASE)
 _LOG = logging.getLogger("sessionize.kafka")
 _LOG.addHandler(logging.NullHandler())
 
@@ -55,7 +56,7 @@ def client_settings(servers: str, security: Settings, fixed: Settings) -> dict[s
         if name in fixed or name == "bootstrap.servers":
             raise ConfigError(
                 "a Kafka setting may not be changed",
-                detail=f"{name} = {'…' if _SECRET.search(name) else security[name]}",
+                detail=f"{name} = {value_shown(name, security[name])}",
                 hint="it is what the exactness of a run rests on; leave it out",
             )
     return {"bootstrap.servers": servers, "client.id": "sessionize", **security, **fixed}
@@ -68,8 +69,8 @@ def made(make: Callable[..., _Client], settings: dict[str, Any], log: "Log") -> 
     except KafkaException as error:
         text = str(error.args[0].str()) if error.args else str(error)
         for name, value in settings.items():
-            if _SECRET.search(name) and str(value):
-                text = text.replace(str(value), "…")
+            if str(value) and value_shown(name, value) != str(value):
+                text = re.sub(rf"(?<!\w){re.escape(str(value))}(?!\w)", HIDDEN, text)
         raise ConfigError(
             "Kafka's client does not accept a setting", detail=text, hint="see librdkafka's list of settings"
         ) from None

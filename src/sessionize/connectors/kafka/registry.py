@@ -11,6 +11,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from sessionize.connectors.harmless import address_shown
 from sessionize.errors import ConfigError, InputError, SessionizeError, UnavailableError
 
 _NOT_FOUND = 404
@@ -92,7 +93,7 @@ class SchemaRegistry:
         except (OSError, TimeoutError) as error:
             raise UnavailableError(
                 "the schema registry cannot be reached",
-                detail=f"{self._url}: {error}",
+                detail=f"{address_shown(self._url)}: {error}",
                 hint="check that it runs, and its address",
             ) from None
         except ValueError:
@@ -102,7 +103,7 @@ class SchemaRegistry:
         return answer
 
     def _refused(self, code: int, path: str) -> SessionizeError:
-        detail = f"{self._url}{path}: status {code}"
+        detail = f"{address_shown(self._url)}{path}: status {code}"
         if code in _DENIED:
             return InputError("the schema registry refuses access", detail=detail, hint="check user and password")
         if code >= _SERVER_FAULT:
@@ -112,7 +113,7 @@ class SchemaRegistry:
     def _senseless(self, what: str) -> InputError:
         return InputError(
             "the schema registry's answer makes no sense",
-            detail=f"{self._url}: {what}",
+            detail=f"{address_shown(self._url)}: {what}",
             hint="is that the address of a schema registry?",
         )
 
