@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from sessionize.app.options import (
     format_value,
-    inactivity_timeout,
-    max_session_duration,
+    hours_or_duration,
+    minutes_or_duration,
     parse_set_option,
     parse_size_bytes,
     parse_value,
@@ -134,7 +134,7 @@ def test_what_is_no_size_is_refused(value: object) -> None:
     [("30", "30m"), ("45m", "45m"), ("0.5", "30s"), ("90", "1h30m"), ("2h", "2h"), (" 5 ", "5m")],
 )
 def test_a_bare_inactivity_timeout_is_in_minutes(text: str, gap: str) -> None:
-    assert inactivity_timeout(text) == gap
+    assert minutes_or_duration(text, name="--gap") == gap
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,15 @@ def test_a_bare_inactivity_timeout_is_in_minutes(text: str, gap: str) -> None:
     ],
 )
 def test_a_bare_maximum_is_in_hours_and_doubted_above_a_day(text: str, value: str, warning: str | None) -> None:
-    assert max_session_duration(text) == (value, warning)
+    assert hours_or_duration(text, name="--max-duration") == (value, warning)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "nan", "1e400", "5 parsecs"])
 def test_options_that_are_no_durations_name_the_option(text: str) -> None:
-    with pytest.raises(ConfigError, match="--inactivity-timeout"):
-        inactivity_timeout(text)
-    with pytest.raises(ConfigError, match="--max-session-duration"):
-        max_session_duration(text)
+    with pytest.raises(ConfigError, match=r"^--gap is"):
+        minutes_or_duration(text, name="--gap")
+    with pytest.raises(ConfigError, match=r"^--max-duration is"):
+        hours_or_duration(text, name="--max-duration")
 
 
 def test_suggestions_look_past_case_and_dashes() -> None:

@@ -122,7 +122,7 @@ class InputSection(Section):
         "generator makes events up, see [input.generator].",
         example="files",
     )
-    paths: kinds.Texts = key(
+    paths: kinds.LocalPaths = key(
         (),
         "Files to read: JSON lines (also .gz), CSV or Parquet; with directory, folders or patterns to follow. "
         "Only with kind = files or directory.",
@@ -277,7 +277,7 @@ class OutputSection(Section):
     table: kinds.TableName = key(
         "user_sessions", "Iceberg table of the sessions. Only with kind = iceberg.", example="web_sessions"
     )
-    path: kinds.Text | None = key(
+    path: kinds.LocalPath | None = key(
         None,
         "File to write. Only with kind = parquet, csv or ndjson, and needed there.",
         example="sessions.parquet",
@@ -345,7 +345,7 @@ class RunSection(Section):
         "Process what is there, finish every session, and end; inputs that end by themselves always do.",
         example=True,
     )
-    home: kinds.Text | None = key(
+    home: kinds.LocalPath | None = key(
         None,
         "Folder for tables, catalog and state; ./sessionize-data/<name of the pipeline> when left out.",
         example="~/sessionize-data",

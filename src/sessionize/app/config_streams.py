@@ -111,7 +111,7 @@ class KafkaInputSection(Section):
         "Address of the schema registry that knows the schemas which the records name, for Avro.",
         example="http://127.0.0.1:8081",
     )
-    schema_file: kinds.Text | None = key(
+    schema_file: kinds.LocalPath | None = key(
         None, "File with the Avro schema of all records, where there is no registry.", example="event.avsc"
     )
     partitions: Partitions | None = key(
@@ -193,13 +193,17 @@ class PostgresSection(Section):
     password_env: kinds.Text | None = key(
         None, "Environment variable that holds the password.", example="SESSIONS_DB_PASSWORD"
     )
-    password_file: kinds.Text | None = key(None, "File that holds the password.", example="/run/secrets/sessions-db")
+    password_file: kinds.LocalPath | None = key(
+        None, "File that holds the password.", example="/run/secrets/sessions-db"
+    )
 
 
 class SqliteSection(Section):
     """A SQLite database with the same tables as PostgreSQL."""
 
-    path: kinds.Text = key("store.sqlite", "The database file; relative to run.home.", example="/data/store.sqlite")
+    path: kinds.LocalPath = key(
+        "store.sqlite", "The database file; relative to run.home.", example="/data/store.sqlite"
+    )
 
 
 class RedisSection(Section):
@@ -210,7 +214,7 @@ class RedisSection(Section):
     password_env: kinds.Text | None = key(
         None, "Environment variable that holds the password.", example="REDIS_PASSWORD"
     )
-    password_file: kinds.Text | None = key(None, "File that holds the password.", example="/run/secrets/redis")
+    password_file: kinds.LocalPath | None = key(None, "File that holds the password.", example="/run/secrets/redis")
 
 
 class KafkaOutputSection(Section):
@@ -246,7 +250,7 @@ class KafkaOutputSection(Section):
 class LakeSection(Section):
     """Parquet files of the accepted events, in folders by day."""
 
-    path: kinds.Text = key("data/lake", "The folder; relative to run.home.", example="/data/lake")
+    path: kinds.LocalPath = key("data/lake", "The folder; relative to run.home.", example="/data/lake")
 
 
 class CatalogSection(Section):

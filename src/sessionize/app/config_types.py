@@ -10,6 +10,7 @@ from pydantic import WithJsonSchema as Schema
 
 from sessionize.app.options import parse_size_bytes
 from sessionize.app.suggest import did_you_mean, hint_of
+from sessionize.connectors.local_paths import hint_for, is_address
 from sessionize.errors import ConfigError
 from sessionize.session.columns import SESSION_COLUMNS
 from sessionize.session.durations import parse_duration_ms
@@ -93,6 +94,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _local_path(value: str) -> str:
+    if is_address(value):
+        refuse("it takes a path on this machine, not an address", hint_for(value))
+    return value
+
+
 def _field_path(value: str) -> str:
     if not all(value.split(".")):
         refuse("the path has an empty part", "write names joined by dots, for example event_details.event_type")
@@ -132,6 +139,8 @@ def _lower(value: object) -> object:
 
 Text = Annotated[StrictStr, AfterValidator(_text)]
 Texts = tuple[Text, ...]
+LocalPath = Annotated[Text, AfterValidator(_local_path)]
+LocalPaths = tuple[LocalPath, ...]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
 TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]

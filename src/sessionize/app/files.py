@@ -14,6 +14,7 @@ from sessionize.app.options import KnownFiles
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
+from sessionize.connectors.local_paths import check_local
 from sessionize.engine.outputs import Outputs, abort_all
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.errors import ConfigError
@@ -60,7 +61,12 @@ class FilePlan:
     known_files: KnownFiles = "refuse"
 
     def __post_init__(self) -> None:
-        """Errors: ConfigError for a user column that is called like one of ours."""
+        """Errors: ConfigError for a user column called like one of ours, and for an address in place of a path."""
+        for name, path in (("-o", self.output), ("--rejects", self.rejects), ("--home", self.home)):
+            if path is not None:
+                check_local(path, name=name)
+        for path in self.inputs:
+            check_local(path, name="the input")
         labels = self.what == "labels"
         col.check_user_name(self.dialect.user_name, sessions=not labels, events=labels)
 

@@ -87,19 +87,20 @@ def parse_size_bytes(text: object) -> int:
     return int(float(match[1]) * _BYTES_OF_UNIT[match[2].lower()])
 
 
-def inactivity_timeout(text: str) -> str:
-    """Read --inactivity-timeout: minutes, or a duration with its unit. "30" -> "30m", for rules.gap."""
-    return format_duration(parse_duration_ms(text, name="--inactivity-timeout", bare_unit="m"))
+def minutes_or_duration(text: str, *, name: str) -> str:
+    """Read a gap: minutes, or a duration with its unit. "30" -> "30m", for rules.gap. Errors: ConfigError."""
+    return format_duration(parse_duration_ms(text, name=name, bare_unit="m"))
 
 
-def max_session_duration(text: str) -> tuple[str, str | None]:
-    """Read --max-session-duration: hours, a duration with its unit, or "none". "2" -> ("2h", None).
+def hours_or_duration(text: str, *, name: str) -> tuple[str, str | None]:
+    """Read a maximum: hours, a duration with its unit, or "none". "2" -> ("2h", None), for rules.max_duration.
 
     The second part is a warning for a bare number above 24 hours, which often was meant as minutes.
+    Errors: ConfigError.
     """
     if text.strip().lower() == "none":
         return "none", None
-    ms = parse_duration_ms(text, name="--max-session-duration", bare_unit="h")
+    ms = parse_duration_ms(text, name=name, bare_unit="h")
     bare = not re.search("[dhms]", text.lower())
     doubtful = bare and ms > _HOURS_WITHOUT_DOUBT * MS_OF_UNIT["h"]
     number = f"{ms / MS_OF_UNIT['h']:.15g}"

@@ -19,6 +19,7 @@ from sessionize.connectors.generator import (
     sample,
     write_lines,
 )
+from sessionize.connectors.local_paths import check_local
 from sessionize.errors import ConfigError, OutputError
 
 __all__ = ["KafkaTarget", "produce", "sample", "settings_of"]
@@ -101,6 +102,8 @@ def produce(
         if output is not None:
             raise ConfigError("records go to a file or to Kafka, not both", detail=f"{output}, {kafka.topic}")
         return _to_kafka(settings, kafka, realtime=realtime, progress=progress, on_late=heard, timer=timer)
+    if output is not None:
+        check_local(output, name="-o")
     if output is not None and output.suffix.lower() in (".csv", ".tsv", ".parquet", ".avro"):
         raise ConfigError(
             "the generator writes JSON lines", detail=str(output), hint="end the name in .ndjson or .ndjson.gz"

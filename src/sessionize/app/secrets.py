@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sessionize.connectors.harmless import address_shown, setting_shown
+from sessionize.connectors.local_paths import is_address
 from sessionize.errors import ConfigError
 
 _SECRET_BYTES_MAX = 1 << 16
@@ -24,7 +25,7 @@ def as_shown(key: str, value: object) -> object:
         return value
     if name == "settings":
         return setting_shown(value)
-    return address_shown(value) if name in _ADDRESSES or "://" in value else value
+    return address_shown(value) if name in _ADDRESSES or "://" in value or is_address(value) else value
 
 
 def resolved(settings: Iterable[str], *, environ: Mapping[str, str] | None = None) -> dict[str, str]:

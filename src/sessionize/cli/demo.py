@@ -29,9 +29,13 @@ def demo(
     home: Annotated[Path, typer.Option(help="Folder for the demo's data and tables.")] = Path("sessionize-demo"),
 ) -> None:
     """A day of made-up clickstream, late and broken records included, to sessions in an Iceberg table."""
+    from sessionize.app import queries  # noqa: F401 - what is not installed is said before a million events are made
     from sessionize.cli import output as out
     from sessionize.cli.pipelines import print_sessions
+    from sessionize.connectors.local_paths import check_local
+    from sessionize.session.policy import Policy
 
+    check_local(home, name="--home")
     say = out.console(stderr=True)
     file = home / "clickstream.ndjson"
     home.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,7 @@ def demo(
     )
     say.rule("[bold]2  events → sessions → Iceberg", align="left")
     totals, seconds = _run(home, file)
-    out.print_totals(totals, seconds, f"sessions.user_sessions in {home}")
+    out.print_totals(totals, seconds, f"sessions.user_sessions in {home}", rules=Policy().describe())
     _check(made, totals)
     say.rule("[bold]3  the sessions", align="left")
     print_sessions(home, "sessions", "user_sessions")

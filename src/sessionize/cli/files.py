@@ -192,8 +192,12 @@ def _run(
         known_files=known_files or "refuse",
     )
     if dry_run:
-        for name, value in plan.lines():
-            sys.stdout.write(f"{name}: {value}\n")
+        from sessionize.cli.output import print_json
+
+        if as_json:
+            print_json(dict(plan.lines()))
+        else:
+            sys.stdout.writelines(f"{name}: {value}\n" for name, value in plan.lines())
         return
     _run_plan(plan, as_json=as_json, started=started)
 
@@ -212,9 +216,10 @@ def _run_plan(plan: "FilePlan", *, as_json: bool, started: float) -> None:
         totals = run.run(abortable.watching(progress))
     seconds = time.perf_counter() - started
     if as_json:
-        out.print_json({**totals.as_dict(), "output": plan.where(), "seconds": round(seconds, 3)})
+        rules = plan.policy.describe()
+        out.print_json({**totals.as_dict(), "output": plan.where(), "rules": rules, "seconds": round(seconds, 3)})
     else:
-        out.print_totals(totals, seconds, plan.where())
+        out.print_totals(totals, seconds, plan.where(), rules=plan.policy.describe())
         if totals.rejected and run.outputs.rejected is None:
             sys.stderr.write("--rejects FILE keeps the rejected records, with what is wrong with each\n")
     if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:

@@ -1,6 +1,5 @@
 """Options that several commands share, each defined once: its name, its help, and how its text is understood."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,21 +69,28 @@ PageField = Annotated[str | None, typer.Option("--page", help="Field with the pa
 ValueField = Annotated[
     str | None, typer.Option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
 ]
+# Each has two names, in every command that has it: that of the rule, and that of the first system we took over from.
+GAP_NAMES = ("--gap", "--inactivity-timeout")
+MAX_NAMES = ("--max-duration", "--max-session-duration")
 _GAP = typer.Option(
-    help="The silence that ends a session: 30m, 45s; a number alone is minutes.", rich_help_panel="Rules"
+    *GAP_NAMES,
+    help="The silence that ends a session: 30m, 45s; a number alone is minutes.",
+    rich_help_panel="Rules",
 )
 Gap = Annotated[str, _GAP]
-GapOrNone = Annotated[str | None, _GAP]  # of explain: those of the tables when left out
+GapOrNone = Annotated[str | None, _GAP]  # of run and explain: as the pipeline or the tables say when left out
 _GAPBOUNDARY = typer.Option(
     help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.", rich_help_panel="Rules"
 )
 GapBoundary = Annotated[str, _GAPBOUNDARY]
 GapBoundaryOrNone = Annotated[str | None, _GAPBOUNDARY]  # of explain: those of the tables when left out
 _MAXDURATION = typer.Option(
-    help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.', rich_help_panel="Rules"
+    *MAX_NAMES,
+    help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.',
+    rich_help_panel="Rules",
 )
 MaxDuration = Annotated[str, _MAXDURATION]
-MaxDurationOrNone = Annotated[str | None, _MAXDURATION]  # of explain: those of the tables when left out
+MaxDurationOrNone = Annotated[str | None, _MAXDURATION]  # as GapOrNone
 MaxDurationMode = Annotated[
     str | None,
     typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",
@@ -124,8 +130,29 @@ def known_files_of(again: bool, new_only: bool) -> "KnownFiles | None":
 def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "TablesPlace":
     """Where the tables are that a command is to look at. Errors: ConfigError."""
     from sessionize.app.catalogs import tables_place
+    from sessionize.connectors.local_paths import check_local
 
+    if home is not None:
+        check_local(home, name="--home")
     return tables_place(pipeline, home, database)
+
+
+def gap_of(text: str) -> str:
+    """The gap with its unit; a number alone is minutes. Errors: ConfigError."""
+    from sessionize.app.options import minutes_or_duration
+
+    return minutes_or_duration(text, name=GAP_NAMES[0])
+
+
+def max_of(text: str) -> str:
+    """The maximum with its unit, or "none"; a number alone is hours, and a warning above a day. Errors: ConfigError."""
+    from sessionize.app.options import hours_or_duration
+    from sessionize.cli.output import print_warning
+
+    limit, warning = hours_or_duration(text, name=MAX_NAMES[0])
+    if warning is not None:
+        print_warning(f"{MAX_NAMES[0]} {text.strip()} is {warning}")
+    return limit
 
 
 def policy_of(
@@ -153,18 +180,13 @@ def policy_over(
     changes: dict[str, Any] = {"gap_boundary": gap_boundary, "session_ids": session_ids}
     changes["max_duration_mode"] = max_duration_mode
     if gap is not None:
-        # a bare number is minutes, as everywhere on the command line where a gap is given
-        changes["gap_ms"] = parse_duration_ms(gap, name="--gap", bare_unit="m")
+        changes["gap_ms"] = parse_duration_ms(gap_of(gap), name=GAP_NAMES[0])
     changes = {name: value for name, value in changes.items() if value is not None}
-    if max_duration is not None and max_duration.strip().lower() == "none":
+    limit = None if max_duration is None else max_of(max_duration)
+    if limit == "none":
         changes = {"max_duration_mode": "anchored", **changes, "max_duration_ms": None}
-    elif max_duration is not None:
-        from sessionize.app.options import max_session_duration
-
-        _, warning = max_session_duration(max_duration)
-        if warning is not None:
-            sys.stderr.write(f"warning: --max-duration {warning}\n")
-        changes["max_duration_ms"] = parse_duration_ms(max_duration, name="--max-duration", bare_unit="h")
+    elif limit is not None:
+        changes["max_duration_ms"] = parse_duration_ms(limit, name=MAX_NAMES[0])
     return replace(base, **changes)  # the values are checked by Policy
 
 

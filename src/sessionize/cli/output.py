@@ -127,38 +127,55 @@ def shown(value: Any) -> str:
 
 
 def print_totals(
-    totals: "Totals", seconds: float | None, output: str, *, open_sessions: int = 0, watermark_ms: int | None = None
+    totals: "Totals",
+    seconds: float | None,
+    output: str,
+    *,
+    rules: str | None = None,
+    open_sessions: int = 0,
+    watermark_ms: int | None = None,
 ) -> None:
     """The accounting of a run, on stderr: what became of every record.
 
-    seconds: None where they are of several runs. watermark_ms: of a stream that may go on.
+    seconds: None where they are of several runs. rules: those of the sessions, in words. watermark_ms: of a stream that
+    may go on.
     """
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column()
-    accepted = totals.settled
     speed = "since the first run" if seconds is None else f"{totals.consumed / max(seconds, 1e-9):,.0f} a second"
-    table.add_row("records read", f"{totals.consumed:,}", speed)
-    table.add_row("  in sessions", f"{accepted:,}", "")
+    rows = [("records read", f"{totals.consumed:,}", speed), ("  in sessions", f"{totals.settled:,}", "")]
     if totals.pending:
-        table.add_row("  pending", f"{totals.pending:,}", "within the lateness: the next run goes on with them")
+        rows.append(("  pending", f"{totals.pending:,}", "within the lateness; resumed by the next run"))
     much = "most of them: wrong clocks, or rules.lateness too short?" if totals.mostly_late else ""
     parts = (("late", totals.late, much), ("duplicate", totals.duplicate, ""), ("excluded", totals.excluded, ""))
-    for name, count, remark in parts:
-        if count:
-            table.add_row(f"  {name}", f"{count:,}", remark)
+    rows += [(f"  {name}", f"{count:,}", remark) for name, count, remark in parts if count]
     if totals.rejected:
         reasons = sorted(totals.rejected_by_reason.items(), key=lambda item: -item[1])
-        table.add_row("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons))
-    table.add_row("sessions", f"{totals.sessions:,}", escaped(f"→ {output}"))
+        rows.append(("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons)))
+    rows.append(("sessions", f"{totals.sessions:,}", f"→ {shown(output)}"))
+    if rules is not None:
+        rows.append(("", "", shown(rules)))
     if open_sessions:
-        table.add_row("  still open", f"{open_sessions:,}", "the next run goes on with them")
+        rows.append(("  still open", f"{open_sessions:,}", "resumed by the next run"))
     if watermark_ms is not None:
-        table.add_row("final up to", utc_text(watermark_ms), "in the next run, older events are late")
-    console(stderr=True).print(table)
+        rows.append(("final up to", utc_text(watermark_ms), "in the next run, older events are late"))
+    _print_aligned(rows)
+
+
+def _print_aligned(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Names, numbers and remarks on stderr; remarks wrap within the terminal. Without rich: every run ends with it."""
+    import os
+    import textwrap
+
+    name_width, number_width = (max(len(row[at]) for row in rows) for at in (0, 1))
+    room = 1_000
+    if sys.stderr.isatty():
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        room = max(20, columns - name_width - number_width - 4)
+    lines = []
+    for name, number, remark in rows:
+        first, *rest = textwrap.wrap(remark, room) or [""]
+        lines.append(f"{name:<{name_width}}  {number:>{number_width}}  {first}".rstrip())
+        lines += [" " * (name_width + number_width + 4) + more for more in rest]
+    sys.stderr.write("\n".join(lines) + "\n")
 
 
 def utc_text(time_ms: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sessionize.cli import options as opt
+from sessionize.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from sessionize.app.config import PipelineConfig
@@ -41,12 +42,6 @@ TestMode = Annotated[
 ]
 Database = Annotated[str | None, typer.Option(help="Iceberg database.", rich_help_panel="Output")]
 TableName = Annotated[str | None, typer.Option(help="Iceberg table of the sessions.", rich_help_panel="Output")]
-Inactivity = Annotated[
-    str | None, typer.Option(help="The gap: minutes, or with a unit (30m).", rich_help_panel="Rules")
-]
-MaxSession = Annotated[
-    str | None, typer.Option(help="The maximum: hours, or with a unit (2h); none.", rich_help_panel="Rules")
-]
 Lateness = Annotated[
     str | None, typer.Option(help="How far behind the newest an event may come.", rich_help_panel="Rules")
 ]
@@ -68,8 +63,8 @@ def run(
     partitions: Partitions = None,
     iceberg_database: Database = None,
     iceberg_table: TableName = None,
-    inactivity_timeout: Inactivity = None,
-    max_session_duration: MaxSession = None,
+    gap: opt.GapOrNone = None,
+    max_duration: opt.MaxDurationOrNone = None,
     lateness: Lateness = None,
     settings: Set = None,
     home: HomeOverride = None,
@@ -79,8 +74,6 @@ def run(
 ) -> None:
     """Run a pipeline: events in, sessions in the tables."""
     from sessionize.app.config import load_pipeline
-    from sessionize.app.options import inactivity_timeout as gap_of
-    from sessionize.app.options import max_session_duration as limit_of
     from sessionize.app.options import parse_set_option
 
     overrides: dict[str, object] = {}
@@ -97,12 +90,10 @@ def run(
         overrides |= TEST_MODE
     if once:
         overrides["run.once"] = True
-    if inactivity_timeout is not None:
-        overrides["rules.gap"] = gap_of(inactivity_timeout)
-    if max_session_duration is not None:
-        overrides["rules.max_duration"], warning = limit_of(max_session_duration)
-        if warning is not None:
-            sys.stderr.write(f"warning: --max-session-duration {warning}\n")
+    if gap is not None:
+        overrides["rules.gap"] = opt.gap_of(gap)
+    if max_duration is not None:
+        overrides["rules.max_duration"] = opt.max_of(max_duration)
     overrides |= {
         "input.known_files": opt.known_files_of(again, new_only),
         "output.database": iceberg_database,
@@ -188,18 +179,24 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         if temporary
         else config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
     )
+    rules = config.policy().describe()
     if as_json:
-        told = {**totals.as_dict(), "output": where, "seconds": round(seconds, 3)}
+        told = {**totals.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
         out.print_json({**told, "cut_short": True} if cut_short else told)
         return
     if config.run.log_level in ("DEBUG", "INFO"):
-        out.print_totals(totals, seconds, where)
+        out.print_totals(totals, seconds, where, rules=rules)
     if cut_short:
         sys.stderr.write("cut short: these are the sessions of what was made before it was stopped\n")
     if show and config.output.kind == "iceberg":
         from sessionize.app.catalogs import catalog_settings_of
 
-        print_sessions(config.home, config.output.database, config.output.table, catalog=catalog_settings_of(config))
+        try:
+            print_sessions(
+                config.home, config.output.database, config.output.table, catalog=catalog_settings_of(config)
+            )
+        except MissingExtraError as missing:  # the run itself is done
+            sys.stderr.write(f"{missing.message}: {missing.hint}\n")
 
 
 def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Totals, bool]":

@@ -57,7 +57,8 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     seconds = time.perf_counter() - started
     dropped = {"log_lines_dropped": dropped_lines()} if dropped_lines() else {}
     if as_json:
-        out.print_json({**totals.as_dict(), "output": opened.describe(), "seconds": round(seconds, 3), **dropped})
+        told = {"output": opened.describe(), "rules": config.policy().describe(), "seconds": round(seconds, 3)}
+        out.print_json({**totals.as_dict(), **told, **dropped})
     if not drawn:
         log.note(
             "stopped",
@@ -65,6 +66,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
             balanced=totals.balanced,
             watermark_ms=opened.engine.watermark_ms,
             output=opened.describe(),
+            rules=config.policy().describe(),
             **dropped,
         )
     elif config.run.log_level in ("DEBUG", "INFO"):
@@ -73,6 +75,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
             totals,
             None,
             opened.describe(),
+            rules=config.policy().describe(),
             open_sessions=engine.open_sessions,
             watermark_ms=engine.watermark_ms,
         )

@@ -55,6 +55,7 @@ _PLACES = ("env:", "file:")
 _PLACE_ENDINGS = ("-env", "-file")
 _USERS_SHOWN = ("postgresql", "postgres", "postgresql+psycopg")  # where a user without a password is a plain name
 _LOOSE_PASSWORD = re.compile(r"://[^/?#@]*:.*@")  # one that is not escaped runs on into what looks like port and path
+_ONE_SLASH = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")  # what pathlib makes of an address
 _PAIR = re.compile(r"([A-Za-z_][\w.-]*)(\s*=\s*)('(?:[^'\\]|\\.)*'?|\S*)")
 
 
@@ -80,6 +81,7 @@ def setting_shown(setting: str) -> str:
 
 def address_shown(text: str) -> str:
     """An address, or parameters `host=db user=me`, without what stands before @ and what is not known as harmless."""
+    text = _ONE_SLASH.sub(r"\1://", text)
     if "://" not in text:
         if re.match(r"\s*[\w.-]+\s*=", text):
             return _PAIR.sub(lambda pair: f"{pair[1]}{pair[2]}{value_shown(pair[1], pair[3])}", text)

@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sessionize.connectors.local_paths import check_local
 from sessionize.durable import sync_file, sync_folder
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import SESSION_TYPES
@@ -22,7 +23,8 @@ class FileSink:
 
     schema: of the rows, for a file without any; None where the first rows decide. Text columns may come
     dictionary-encoded.
-    Errors: ConfigError for an unknown ending; OutputError when the place can't be written or the disk is full.
+    Errors: ConfigError for an unknown ending or an address; OutputError when the place can't be written or the disk is
+    full.
     """
 
     def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
@@ -30,6 +32,7 @@ class FileSink:
         self._schema = schema
         self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         self._writer: _Writer | None = None
+        check_local(path, name="the output")
         if path.suffix not in ENDINGS:
             raise ConfigError(
                 "the output's format is not known", detail=str(path), hint=f"end the name in {', '.join(ENDINGS)}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sessionize.connectors.local_paths import check_local
 from sessionize.errors import InputError
 
 Format = Literal["ndjson", "csv", "tsv", "parquet"]
@@ -53,12 +54,14 @@ class InputFile:
 def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile], list[str]]:
     """The files to read, and the files of directories that were skipped because of their ending.
 
-    Errors: InputError for a path that does not exist, cannot be read, has an unknown ending, or yields no file at all.
+    Errors: ConfigError for an address; InputError for a path that does not exist, cannot be read, has an unknown
+    ending, or yields no file at all.
     """
     files: list[InputFile] = []
     skipped: list[str] = []
     seen: set[str] = set()
     for path in [os.fspath(p) for p in paths]:
+        check_local(path, name="the input")
         found, odd = _below(path) if os.path.isdir(path) else (list(_named(path)), [])
         skipped += odd
         if not found:
