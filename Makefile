@@ -14,6 +14,14 @@ setup: ## make or update .venv with the locked packages and the command .venv/bi
 demo: setup ## a day of clickstream, from raw events to an Iceberg table you can query
 	@$(BIN)/sessionize demo
 
+.PHONY: demo-stream
+demo-stream: setup ## a stream without any server: files come into a folder, sessions come out, late events are merged
+	@$(BIN)/sessionize demo --stream
+
+.PHONY: kafka
+kafka: setup ## a Kafka broker of your own to try streams with, until Ctrl-C (Maven; ARGS="--port 9093")
+	@$(BIN)/python -m sessionize.testing.services.broker $(ARGS)
+
 .PHONY: test
 test: setup ## run the tests (ARGS="-k gap -x" is passed on to pytest)
 	@$(BIN)/python -m pytest -n 2 -q $(ARGS)

@@ -56,3 +56,13 @@ def test_rows_that_were_too_large_add_up_in_the_status() -> None:
     outages.note_unfit(shortened=3)
     outages.status(Status(consumed=7))
     assert [(status.consumed, status.unfit) for status in heard[-2:]] == [(0, (5, 1)), (7, (5, 1))]
+
+
+def test_the_lag_is_not_known_while_the_source_is_away() -> None:
+    heard: list[int | None] = []
+    outages = Outages(source="kafka", on_status=lambda status: heard.append(status.behind), on_away=lambda away: None)
+    outages.status(Status(behind=7))
+    outages.status(Status(behind=7, away={"source": "gone"}))
+    outages.status(Status(behind=8, away={"postgres": "gone"}))
+    outages.note("kafka", UnavailableError("gone"))
+    assert heard == [7, None, 8, None]

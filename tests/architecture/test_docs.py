@@ -15,7 +15,8 @@ from sessionize.session.columns import SESSION_COLUMNS, USER
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SPEC = (ROOT / "docs" / "spec" / "sessions.md").read_text()
-COMMANDS = vars(typer.main.get_command(app))["commands"]
+ROOT_COMMAND = typer.main.get_command(app)
+COMMANDS = vars(ROOT_COMMAND)["commands"]
 
 
 def commands_shown():
@@ -23,7 +24,8 @@ def commands_shown():
     for line in README.splitlines():
         if line.startswith("$ sessionize "):
             words = shlex.split(line.removeprefix("$ "), comments=True)
-            yield words[1], [word for word in words[2:] if word.startswith("-")]
+            options = [word for word in words[1:] if word.startswith("-")]
+            yield ("" if words[1] in options else words[1]), options
 
 
 def test_the_readme_shows_commands():
@@ -32,7 +34,8 @@ def test_the_readme_shows_commands():
 
 @pytest.mark.parametrize(("command", "options"), list(commands_shown()))
 def test_commands_in_the_readme_exist(command, options):
-    known = {name for parameter in COMMANDS[command].params for name in parameter.opts}
+    params = COMMANDS[command].params if command else ROOT_COMMAND.params
+    known = {name for parameter in params for name in parameter.opts}
     assert set(options) <= known
 
 

@@ -80,7 +80,8 @@ class Outages:
         away = {self._source if who == _SOURCE else who: text for who, text in now.away.items()}
         together = away | self._noticed
         self._on_away(together)
-        self._on_status(replace(now, away=together, doing=self._doing, unfit=self._unfit))
+        behind = None if self._source in together else now.behind  # what has come meanwhile nobody knows
+        self._on_status(replace(now, away=together, behind=behind, doing=self._doing, unfit=self._unfit))
 
 
 class Opening:

@@ -26,16 +26,33 @@ FROM user_sessions GROUP BY 1 ORDER BY 2 DESC""",
 
 def demo(
     events: Annotated[int, typer.Option(min=1_000, help="How many events to make.")] = 1_000_000,
-    home: Annotated[Path, typer.Option(help="Folder for the demo's data and tables.")] = Path("sessionize-demo"),
+    stream: Annotated[
+        bool, typer.Option("--stream", help="A stream instead: files come into a folder, sessions come out.")
+    ] = False,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the demo's data and tables; sessionize-demo, or sessionize-demo-stream."),
+    ] = None,
 ) -> None:
-    """A day of made-up clickstream, late and broken records included, to sessions in an Iceberg table."""
+    """A day of sample clickstream, late and broken records included, to sessions in an Iceberg table."""
+    from sessionize.connectors.local_paths import check_local
+
+    home = home or Path("sessionize-demo-stream" if stream else "sessionize-demo")
+    check_local(home, name="--home")
+    if stream:
+        from sessionize.cli.demo_stream import demo_stream
+
+        demo_stream(home)
+    else:
+        _demo(events, home)
+
+
+def _demo(events: int, home: Path) -> None:
     from sessionize.app import queries  # noqa: F401 - what is not installed is said before a million events are made
     from sessionize.cli import output as out
     from sessionize.cli.pipelines import print_sessions
-    from sessionize.connectors.local_paths import check_local
     from sessionize.session.policy import Policy
 
-    check_local(home, name="--home")
     say = out.console(stderr=True)
     file = home / "clickstream.ndjson"
     home.mkdir(parents=True, exist_ok=True)
@@ -57,7 +74,7 @@ def demo(
     say.rule("[bold]5  why is a session what it is?", align="left")
     _explain(home)
     say.rule("[bold]now you", align="left")
-    command = sys.argv[0] if "/" not in sys.argv[0] else os.path.relpath(sys.argv[0])
+    command = command_name()
     for words in (
         f'query --home {home} "FROM user_sessions LIMIT 3"',
         f"explain user-17 --home {home}",
@@ -65,6 +82,14 @@ def demo(
         "batch your_events.csv --user user_id --time timestamp -o sessions.parquet",
     ):
         say.print(f"{command} {words}", style="cyan", soft_wrap=True)
+
+
+def command_name() -> str:
+    """How this program was called, to be typed again from here."""
+    name = sys.argv[0]
+    if name.endswith("__main__.py"):
+        return f"{os.path.basename(sys.executable)} -m sessionize"
+    return name if "/" not in name else os.path.relpath(name)
 
 
 def _generate(events: int, file: Path) -> "GeneratedTotals":

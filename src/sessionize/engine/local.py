@@ -379,8 +379,7 @@ class LocalEngine:
             away = {name: text for name, text in self._status.away.items() if name != who}
             if error is not None:
                 away[who] = error.message
-            behind = None if who == "source" and error is not None else self._status.behind
-            self._status = replace(self._status, away=away, behind=behind)
+            self._status = replace(self._status, away=away)
             self._on_status(self._status)
 
     def _tell_status(self, epoch: Epoch) -> None:

@@ -106,8 +106,8 @@ class EpochReport:
 class Status:
     """How things stand. rate: records a second in this epoch. behind: records left to read, None when unknown, as
     while the source is unavailable. sessions: final ones, over all epochs. away: servers that do not answer, and what
-    they said. doing: what is going on when no records are read any more. unfit: rows
-    that were larger than their topic takes, and went out shortened, or not at all.
+    they said. doing: what is going on when no records are read any more. unfit: rows that were larger than their topic
+    takes, and went out shortened, or not at all.
     """
 
     consumed: int = 0

@@ -169,13 +169,14 @@ class KafkaServers:
 class KafkaBroker:
     """A broker with its data in a folder; ends with the thread that started it, also when that is killed.
 
-    The ports are chosen at the first start and stay the same. Errors: ServiceMissing when Java or the jars are missing.
+    port: of loopback; 0 chooses one at the first start, and it stays the same. Errors: ServiceMissing when Java or the
+    jars are missing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, port: int = 0) -> None:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._port = port
         self._jars = server_jars("kafka")
         self._java = java()
 
@@ -197,7 +198,7 @@ class KafkaBroker:
         """Start, and wait until the broker answers. Errors: RuntimeError with the end of its log when it does not."""
         if self._process is not None:
             raise RuntimeError("the broker runs already")
-        if not self._port:
+        if not self._properties.exists():
             self._prepare()
         memory = [*_MEMORY, f"-Dkafka.logs.dir={self.folder}"]
         self._process = self._spawn(*memory, "kafka.Kafka", str(self._properties))
@@ -208,6 +209,12 @@ class KafkaBroker:
                 self.kill()
                 raise RuntimeError(f"the Kafka broker did not start (exit code {code}): {self._log_end()}")
             time.sleep(_POLL_S)
+
+    def wait(self) -> None:
+        """Until it ends by itself. Errors: RuntimeError with the end of its log."""
+        if self._process is not None:
+            code = self._process.wait()
+            raise RuntimeError(f"the Kafka broker ended with exit code {code}: {self._log_end()}")
 
     def stop(self) -> None:
         """End it in good order; nothing when it does not run."""
@@ -243,7 +250,8 @@ class KafkaBroker:
 
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._port, controller_port = _free_ports()
+        port, controller_port = _free_ports()
+        self._port = self._port or port
         text = _server_properties(data=self.folder / "data", port=self._port, controller_port=controller_port)
         self._properties.write_text(text, encoding="utf-8")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

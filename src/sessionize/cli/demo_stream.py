@@ -1,0 +1,211 @@
+"""`demo --stream`: a stream without any server: files come into a folder, sessions come out of it, late ones included.
+
+The folder, the pipeline file and the tables stay, so that whoever looked on can go on with them.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sessionize.errors import OutputError, SessionizeError
+
+if TYPE_CHECKING:
+    from sessionize.app.config import PipelineConfig
+    from sessionize.engine.status import EpochReport
+    from sessionize.engine.totals import Totals
+
+EVENTS = 20_000
+FILES = 16
+_MARK = ".sessionize-demo"  # lies in a folder that the next demo may empty
+_EVERY_S = 0.4  # a new file, so that the stream has something to do while somebody looks on
+PIPELINE = """\
+# Files that come into a folder become sessions, until it is stopped; the next run goes on where this one ended.
+name = "demo_stream"
+
+[input]
+kind = "directory"         # follows a folder for new files; "kafka" reads a topic
+paths = ["{inbox}"]
+dialect = "clickstream"
+
+[rules]
+gap = "30m"                # a longer silence ends the session
+max_duration = "2h"
+lateness = "2m"            # an event may be this far behind the newest ones and still count
+
+[stream]
+epoch = "1s"               # how often what was read becomes durable and visible
+reconcile = "none"         # late events are merged by the command; "1h" does it beside the stream
+
+[run]
+home = "{home}"
+"""
+
+
+def demo_stream(home: Path) -> None:
+    """Show a followed folder. Errors: those of a stream; MissingExtraError before anything is made."""
+    from sessionize.app import queries, streaming  # noqa: F401 - what is not installed is said first
+    from sessionize.app.config import load_pipeline
+    from sessionize.cli import output as out
+
+    say = out.console(stderr=True)
+    say.rule("[bold]1  a folder and a pipeline file", align="left")
+    pipeline, parts = _begin(home)
+    config = load_pipeline(str(pipeline))
+    say.print(f"{pipeline} follows {home / 'inbox'}", soft_wrap=True)
+    first, rest = parts[: FILES // 2], parts[FILES // 2 :]
+
+    say.rule("[bold]2  the stream runs, files arrive", align="left")
+    with _arriving(first, home / "inbox") as expected:
+        totals = _stream(config, until=expected)
+    say.print("stopped, as by Ctrl-C; open sessions are kept for the next run", style="dim")
+
+    say.rule("[bold]3  resumed with --once: reads the rest, ends what is open", align="left")
+    for part in rest:
+        _deliver(part, home / "inbox")
+    totals = _stream(load_pipeline(str(pipeline), overrides={"run.once": True}))
+    out.print_totals(totals, None, f"sessions.user_sessions in {home}", rules=config.policy().describe())
+    _check(totals)
+
+    say.rule("[bold]4  late events", align="left")
+    _late_events(home, config)
+    say.rule("[bold]now you", align="left")
+    _what_next(home, pipeline)
+
+
+def _begin(home: Path) -> tuple[Path, list[bytes]]:
+    """An empty home with its pipeline file, and the records of each file to come."""
+    from sessionize.app.options import format_value
+    from sessionize.app.producing import produce, settings_of
+
+    if (home / _MARK).exists():
+        shutil.rmtree(home)
+    elif home.exists() and any(home.iterdir()):
+        raise OutputError(
+            "the folder for the demo holds something else", detail=str(home), hint="name another one: --home DIR"
+        )
+    (home / "inbox").mkdir(parents=True)
+    (home / _MARK).touch()
+    pipeline = home / "stream.toml"
+    text = PIPELINE.replace('"{inbox}"', format_value(str(home / "inbox"))).replace('"{home}"', format_value(str(home)))
+    pipeline.write_text(text, encoding="utf-8")
+    settings = settings_of(
+        start_ms=None, profile="clickstream", users=EVENTS // 40, events=EVENTS, seed=11, skew=0.8, late_fraction=0.01,
+        late_by_ms=40 * 60_000, out_of_order_ms=30_000, duplicate_fraction=0.003, broken_fraction=0.001,
+    )  # fmt: skip
+    made = home / "made.ndjson"
+    produce(settings, made)
+    lines = made.read_bytes().splitlines(keepends=True)
+    made.unlink()
+    size = -(-len(lines) // FILES)
+    return pipeline, [b"".join(lines[at : at + size]) for at in range(0, len(lines), size)]
+
+
+@contextmanager
+def _arriving(parts: list[bytes], inbox: Path) -> Iterator[int]:
+    """In this block files appear, one after the other; gives the number of their records."""
+    ended = threading.Event()
+
+    def deliver() -> None:
+        for part in parts:
+            _deliver(part, inbox)
+            if ended.wait(_EVERY_S):
+                return
+
+    delivering = threading.Thread(target=deliver, name="arriving", daemon=True)
+    delivering.start()
+    try:
+        yield sum(part.count(b"\n") for part in parts)
+    finally:
+        ended.set()
+        delivering.join()
+
+
+def _deliver(part: bytes, inbox: Path) -> None:
+    """Written beside, and renamed into place: a file is there whole."""
+    name = f"events-{len(list(inbox.glob('events-*'))):02}.ndjson"
+    hidden = inbox / f".{name}.tmp"
+    hidden.write_bytes(part)
+    os.replace(hidden, inbox / name)
+
+
+def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Totals":
+    """Run the stream, a line for each epoch; until so many records are committed, or with run.once all are."""
+    from sessionize.app.streaming import open_stream
+    from sessionize.cli.output import console
+    from sessionize.cli.status_line import status_line
+
+    say = console(stderr=True)
+    stopping = threading.Event()
+    with status_line(enabled=say.is_terminal) as show:
+
+        def committed(report: "EpochReport") -> None:
+            if report.consumed or report.sessions:
+                console(stderr=True).print(
+                    f"epoch {report.epoch:>2}  {report.consumed:>6,} records  {report.late:>4,} late"
+                    f"  {report.sessions:>5,} sessions  {report.open_sessions:>5,} open"
+                )
+            if until is not None and report.totals.consumed >= until:
+                stopping.set()
+
+        with open_stream(config, stopping=stopping, on_status=show, on_epoch=committed) as opened:
+            return opened.run()
+
+
+def _check(totals: "Totals") -> None:
+    from sessionize.cli.output import console
+
+    if not totals.balanced:
+        raise SessionizeError("the record accounting of the demo does not add up", detail=str(totals.as_dict()))
+    console(stderr=True).print(
+        "every record is accounted for: read = in sessions + late + duplicate + rejected", style="green"
+    )
+
+
+def _late_events(home: Path, config: "PipelineConfig") -> None:
+    """Before and after `reconcile`: the few sessions of a user with late events."""
+    from sessionize.app.queries import run_query
+    from sessionize.app.reconciling import reconcile_tables
+    from sessionize.cli.output import console, print_rows
+
+    say = console(stderr=True)
+    few = "SELECT uuid FROM user_sessions GROUP BY 1 HAVING count(*) BETWEEN 2 AND 5"
+    most = f"SELECT uuid, count(*) AS n FROM late_events WHERE uuid IN ({few}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"
+    found = run_query(home, most)
+    if not found.num_rows:
+        return
+    user = found["uuid"][0].as_py()
+    sql = f"""
+SELECT strftime(make_timestamp(session_start_time_ms * 1000), '%H:%M:%S') AS start,
+       round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason
+FROM user_sessions WHERE uuid = '{user}' ORDER BY session_start_time_ms"""
+    count = found["n"][0].as_py()
+    print_rows(f"{user}, {count} {'events' if count > 1 else 'event'} late", run_query(home, sql))
+    started = time.perf_counter()
+    done = reconcile_tables(home, config)
+    say.print(
+        f"reconcile: {done.late_events:,} late events of {done.users:,} users, {done.replaced:,} sessions replaced by"
+        f" {done.added:,}, {time.perf_counter() - started:.1f} s"
+    )
+    print_rows(f"{user}, nothing late any more", run_query(home, sql))
+
+
+def _what_next(home: Path, pipeline: Path) -> None:
+    from sessionize.cli.demo import command_name
+    from sessionize.cli.output import console
+
+    command = command_name()
+    say = console(stderr=True)
+    for words, remark in (
+        (f"run {pipeline}", "the stream, until Ctrl-C; meanwhile, in another terminal:"),
+        (f"produce --events 2000 --start 2026-02-01 -o {home / 'inbox' / 'more.ndjson'}", "more files for it"),
+        (f'query --home {home} "FROM user_sessions LIMIT 3"', ""),
+        (f"rejected --home {home}", "what could not be used, and why"),
+        (f"explain user-17 --home {home}", ""),
+        ("init kafka_stream > kafka.toml", "the same with a Kafka topic; `make kafka` starts a broker to try it with"),
+    ):
+        say.print(f"[cyan]{command} {words}[/]" + (f"  [dim]# {remark}[/]" if remark else ""), soft_wrap=True)
