@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,6 +77,26 @@ def test_the_rows_before_the_damage_are_read_whether_in_slices_or_not(tmp_path: 
     assert events["user"].to_pylist() == [f"user-{n:05}" for n in times(events)]
     assert GROUP + 1_000 < first_lost < 2 * GROUP - 1_000  # the damage is in the middle of the row group
     assert f"{2 * GROUP - first_lost:,} rows of row group 1 cannot be read" in record["detail"]
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_rows_that_pyarrow_leaves_out_without_an_error_count_as_lost(tmp_path: Path, followed: bool) -> None:
+    """Of some damaged pages it makes a column of no rows; beside others that is an error, in slices it is the end."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"u": ["a"] * 600, "t": range(600), "p": [f"x{n % 7}" for n in range(600)]})
+    pq.write_table(table, path, row_group_size=200, data_page_size=500)
+    good, lost_at_all = path.read_bytes(), 0
+    footer = int.from_bytes(good[-8:-4], "little") + 8
+    for seed in range(300):
+        damage, data = random.Random(seed), bytearray(good)
+        for _ in range(damage.choice([1, 2, 5, 9])):
+            data[damage.randrange(4, len(data) - footer)] = damage.randrange(256)
+        path.write_bytes(data)
+        source = FileSource([path], dialect=OWN, **({"batch_records": 50} if followed else {}))
+        batches = list(source.batches())
+        assert sum(batch.consumed for batch in batches) == 600, seed
+        lost_at_all += sum(batch.lost.get("corrupt_parquet", 0) for batch in batches)
+    assert lost_at_all > 1_000
 
 
 def test_a_followed_file_counts_the_same_also_when_the_epoch_is_repeated(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sessionize.connectors.files.notices import LOG
+from sessionize.connectors.files.parquet_footer import first_chunk_sizes
 from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
@@ -34,6 +35,7 @@ _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
 _SALVAGED_ROWS = 500  # of a damaged row group, so many are read in one go
 _LOST_MAX = 1 << 32  # a footer may claim anything
+_TOO_FEW = "it has fewer rows than the footer says"
 _PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 _OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says to a place that damage has made up
@@ -96,8 +98,14 @@ class _Groups:
         self._layout = layout
         self._tabular = tabular
         user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
-        # Only of these are the row groups asked about columns: pyarrow ends the process where an answer is damaged.
-        self._user_places = [n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths]
+        places = frozenset(n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths)
+        # pyarrow's row groups are never asked about columns: it ends the process where an answer is damaged
+        try:
+            chunks = first_chunk_sizes(path, places, self._metadata.num_columns)
+        except OSError as error:
+            raise file_failure(path, error) from error
+        # whether users are stored one by one, being too many for a dictionary
+        self._plain_users = any(c.uncompressed_bytes > _PLAIN_BYTES_MIN * c.num_values for c in chunks)
         # of a damaged footer, a number may be anything
         self.row_counts = [max(0, self._metadata.row_group(n).num_rows) for n in range(self._metadata.num_row_groups)]
         self._rows_before = [sum(self.row_counts[:n]) for n in range(len(self.row_counts))]
@@ -125,6 +133,8 @@ class _Groups:
                         for piece in pieces(rows, self._piece_bytes_max):
                             yield self._decoded(piece, self._rows_before[number] + done), piece.num_rows
                             done += piece.num_rows
+                    if done < row_count:  # of some damage pyarrow makes a row group that ends early
+                        raise pa.ArrowInvalid(_TOO_FEW)
                 except _UNREADABLE as error:
                     _check_damage(self._path, error)
                     yield self._salvaged(number, done), row_count - done
@@ -132,9 +142,11 @@ class _Groups:
     def _whole(self, number: int) -> tuple[Decoded, int]:
         row_count = self.row_counts[number]
         try:
-            plain_users = self._plain_users(number)
+            plain_users = self._plain_users
             with self._opened(plain_users=plain_users) as file:
                 table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
+            if table.num_rows < row_count:
+                raise pa.ArrowInvalid(_TOO_FEW)
             return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
         except _UNREADABLE as error:
             _check_damage(self._path, error)
@@ -164,6 +176,8 @@ class _Groups:
                             self._decoded(new, self._rows_before[number] + read + rows.num_rows - new.num_rows)
                         )
                     read += rows.num_rows
+            if read < self.row_counts[number]:
+                raise pa.ArrowInvalid(_TOO_FEW)
         except _UNREADABLE as error:
             _check_damage(self._path, error)
             parts.append(self._lost(number, max(read, done), error))
@@ -172,12 +186,6 @@ class _Groups:
         events = pa.concat_tables([part.events for part in parts])
         rejected = pa.concat_tables([part.rejected for part in parts])
         return Decoded(events, rejected, parts[-1].lost)
-
-    def _plain_users(self, number: int) -> bool:
-        """Whether the users of a row group are stored one by one, being too many for a dictionary."""
-        group = self._metadata.row_group(number)
-        chunks = [group.column(place) for place in self._user_places]
-        return any(chunk.total_uncompressed_size > _PLAIN_BYTES_MIN * chunk.num_values for chunk in chunks)
 
     def _opened(self, *, plain_users: bool = False) -> pq.ParquetFile:
         dictionaries = [
