@@ -33,6 +33,7 @@ user = "user"
 time = "ts"
 [rules]
 lateness = "1m"
+watermark = "maximum"
 [stream]
 reconcile = "none"
 epoch = "100ms"
@@ -58,7 +59,12 @@ sessions = "{out}"
 late = "{out}-late"
 """
     )
-    fixed: dict[str, object] = {"run.once": True, "run.home": str(folder / "home"), "stream.poll": "20ms"}
+    fixed: dict[str, object] = {
+        "run.once": True,
+        "run.home": str(folder / "home"),
+        "stream.poll": "20ms",
+        "stream.reconcile": "none",
+    }
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     return load_pipeline(str(path), overrides={**fixed, "stream.epoch_rows": 300, **keys}, environ={})
 
