@@ -134,12 +134,12 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def layouts(results: Results, sizes: list[tuple[int, int]]) -> None:
+def layouts(results: Results, sizes: list[tuple[int, int]], names: list[str]) -> None:
     """The same sessions in every layout."""
     header = "sessions|days|layout|files|MB|write s|count(*) s|all s|one date s|one bucket s"
     for count, days in sizes:
         rows = sessions(count, days)
-        for name in LAYOUTS:
+        for name in (each for each in LAYOUTS if each in names):
             if name == "date_bucket" and min(count, 100 * days) > FILES_MAX // 2 and days > 1:
                 continue
             with folder() as home:
@@ -297,13 +297,14 @@ def main() -> int:
     )
     parser.add_argument("--tiny", action="store_true", help="small, to see that it works")
     parser.add_argument("--epochs", type=int, default=8_640, help="of a day; 8640 are one each 10 s")
+    parser.add_argument("--sizes", default="32000x181,20000x3650,1000000x1", help="of layouts: sessions x days")
+    parser.add_argument("--layouts", default=",".join(LAYOUTS), help="which, with commas between")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     given = parser.parse_args()
     results, tiny = Results(), given.tiny
+    sizes = [(int(count), int(days)) for count, _, days in (size.partition("x") for size in given.sizes.split(","))]
     tasks: dict[str, Callable[[], None]] = {
-        "layouts": lambda: layouts(
-            results, [(400, 40)] if tiny else [(32_000, 181), (20_000, 3_650), (1_000_000, 1), (1_000_000, 30)]
-        ),
+        "layouts": lambda: layouts(results, [(400, 40)] if tiny else sizes, given.layouts.split(",")),
         "backfill": lambda: backfill(results, *((400, 400) if tiny else (20_000, 3_650))),
         "day": lambda: day(results, *((12, 3) if tiny else (given.epochs, 20))),
         "reconcile": lambda: reconcile(results, 2_000 if tiny else 1_000_000),
