@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -99,6 +100,28 @@ def brought_back(place: SinkUnderTest) -> None:
     (late,) = [row for row in place.visible(LATE) if row["user"] == "c"]
     properties = late["properties"] if isinstance(late["properties"], dict) else json.loads(late["properties"])
     assert properties == {"a": 1, "colour": "red"}
+
+
+def with_a_long_source(place: SinkUnderTest) -> None:
+    """A path may have thousands of characters that nothing makes shorter."""
+    rows = epoch_rows(1)
+    source = "/".join(uuid.uuid4().hex for _ in range(120))
+    records = rows.rejected.set_column(1, rows.rejected.schema.field("source"), pa.array([source] * 2))
+    rows = replace(rows, rejected=records)
+    with closing(place.make()) as sink:
+        assert isinstance(sink, StoreSink)
+        sink.write_epoch(epoch_id(1), rows)
+        place.shows(rows)
+        sink.bring_back(records.drop_columns(["detail"]), events([]), token="one")
+    assert list(place.visible(REJECTED)) == []
+
+
+def test_a_long_source_in_sqlite(in_sqlite: SinkUnderTest) -> None:
+    with_a_long_source(in_sqlite)
+
+
+def test_a_long_source_in_postgres(in_postgres: SinkUnderTest) -> None:
+    with_a_long_source(in_postgres)
 
 
 def test_records_that_are_brought_back_in_sqlite(in_sqlite: SinkUnderTest) -> None:
