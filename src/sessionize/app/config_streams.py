@@ -123,6 +123,12 @@ class KafkaInputSection(Section):
         example=0,
     )
     instances: Count = key(1, "How many processes share the topic.", example=4)
+    take_over: kinds.Switch = key(
+        False,
+        "Whether to take over the topic from processes that split it otherwise, once all of them have ended with their "
+        "sessions.",
+        example=True,
+    )
     start: Literal["earliest", "latest"] = key(
         "earliest", "Where to begin when the pipeline has no checkpoint yet.", example="latest"
     )

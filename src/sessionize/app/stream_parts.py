@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sessionize.connectors.redis import RedisLiveView
     from sessionize.connectors.store import StoreSink
 
+TABLES = "iceberg"  # what the sink of the tables is called
 POLL_RECORDS_MAX = 50_000
 
 
@@ -114,7 +115,7 @@ def sinks_of(
     if (postgres := output.postgres) is not None:
         makers["postgres"] = lambda: _prepared(_postgres(job.user_name, postgres), job)
     # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
-    makers["iceberg"] = lambda: _iceberg(config, job, on_change)
+    makers[TABLES] = lambda: _iceberg(config, job, on_change)
     if (lake := output.lake) is not None:
         makers["lake"] = lambda: _lake(config, lake.path)
     if (kafka := output.kafka) is not None:

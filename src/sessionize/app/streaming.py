@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sessionize.app.config import PipelineConfig
 from sessionize.app.opening import Opening, Outages
+from sessionize.app.sharing import Sharing, take_part
 from sessionize.app.stream_maintaining import StreamMaintainer, stream_maintainer
-from sessionize.app.stream_parts import instance_of, live_view, open_source, sinks_of, state_folder
+from sessionize.app.stream_parts import TABLES, instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.app.stream_reconciling import StreamReconciler, stream_reconciler
-from sessionize.engine.batch import KEPT, nothing_usable
+from sessionize.engine.batch import KEPT, Job, nothing_usable
 from sessionize.engine.checkpoint import Checkpoints
 from sessionize.engine.clocks import Clock
 from sessionize.engine.delivery import Patience
@@ -31,6 +32,7 @@ from sessionize.session.columns import check_user_name
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
+    from sessionize.connectors.iceberg import IcebergEpochSink
     from sessionize.connectors.kafka.oversized import Unfit
 
 
@@ -43,6 +45,7 @@ class StreamRun:
     read: "_RecordsRead"
     reconciler: StreamReconciler | None = None
     maintainer: StreamMaintainer | None = None
+    ended: Callable[[Totals], None] = lambda totals: None
 
     def run(self) -> Totals:
         """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says and
@@ -50,13 +53,18 @@ class StreamRun:
 
         Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
         """
-        run = self.engine.run
+        run = self._to_the_end
         for beside in (self.reconciler, self.maintainer):
             if beside is not None:
                 run = partial(beside.around, run)
         totals = run()
         if self.config.run.once:
             self.read.refuse_if_nothing_is_usable(totals, kept=self.config.output.rejected)
+        return totals
+
+    def _to_the_end(self) -> Totals:
+        totals = self.engine.run()
+        self.ended(totals)
         return totals
 
     def describe(self) -> str:
@@ -117,17 +125,7 @@ def open_stream(
         source = opening.call(input_name, lambda: open_source(config, writer))
         opened.callback(source.close)
         job = config.job(source.event_columns, source.user_name)
-        sinks: dict[str, EpochSink] = {}
-        makers = sinks_of(
-            config,
-            writer,
-            job,
-            on_change=lambda change: _noted(log, change),
-            on_unfit=lambda unfit: _note_unfit(log, outages, unfit),
-        )
-        for name, make in makers.items():
-            sinks[name] = opening.call(name, make)
-            opened.callback(sinks[name].close)
+        sinks, sharing = _open_sinks(config, writer, job, opening, opened, log, outages)
         view = live_view(config, writer, job)
         feed = None
         if view is not None:
@@ -135,7 +133,7 @@ def open_stream(
             feed = LiveFeed(view, every_s=config.stream.live_s, on_outage=lambda error: outages.note("redis", error))
         enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
-            source,
+            source if sharing is None else sharing.source(source),
             StreamOutputs(sinks=sinks, live=feed, enrich=enrich),
             job,
             checkpoints,
@@ -153,7 +151,47 @@ def open_stream(
         )
         reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
         maintainer = stream_maintainer(config, stopping=stopping, log=log, clock=clock)
-        yield StreamRun(config, engine, read, reconciler, maintainer)
+        ended = _ended(sharing, engine, checkpoints, patience)
+        yield StreamRun(config, engine, read, reconciler, maintainer, ended)
+
+
+def _open_sinks(
+    config: PipelineConfig,
+    writer: str,
+    job: Job,
+    opening: Opening,
+    opened: ExitStack,
+    log: "StreamLog | None",
+    outages: Outages,
+) -> tuple[dict[str, EpochSink], Sharing | None]:
+    """The sinks by name, and this process's place among those that share its topic."""
+    sharing: Sharing | None = None
+    sinks: dict[str, EpochSink] = {}
+    makers = sinks_of(
+        config,
+        writer,
+        job,
+        on_change=lambda change: _noted(log, change),
+        on_unfit=lambda unfit: _note_unfit(log, outages, unfit),
+    )
+    for name, make in makers.items():
+        sinks[name] = opening.call(name, make)
+        opened.callback(sinks[name].close)
+        if name == TABLES and config.input.kind == "kafka":
+            sharing = opening.call(name, lambda: take_part(config, writer, cast("IcebergEpochSink", sinks[TABLES])))
+    return sinks, sharing
+
+
+def _ended(
+    sharing: Sharing | None, engine: LocalEngine, checkpoints: Checkpoints, patience: Patience
+) -> Callable[[Totals], None]:
+    """What to do when the engine has ended: where nothing is left open, another process may go on from here."""
+
+    def ended(totals: Totals) -> None:
+        if sharing is not None and not engine.open_sessions and not totals.pending:
+            patience.call(TABLES, lambda: sharing.ended(checkpoints.recover()))
+
+    return ended
 
 
 def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:

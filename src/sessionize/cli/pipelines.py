@@ -36,6 +36,14 @@ Topic = Annotated[str | None, typer.Option("--kafka-topic", help="The topic to r
 Partitions = Annotated[
     str | None, typer.Option(help="The share of the topic: 0-3,7. Default: all of it.", rich_help_panel="Kafka")
 ]
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over",
+        help="Take over from processes that split the topic otherwise and have ended with their sessions.",
+        rich_help_panel="Kafka",
+    ),
+]
 Once = Annotated[bool, typer.Option("--once", help="Process what is there, finish every session, and end.")]
 TestMode = Annotated[
     bool, typer.Option("--test-mode", help="Sample data, once, into a temporary folder: does it all work here?")
@@ -61,6 +69,7 @@ def run(
     kafka_servers: Servers = None,
     kafka_topic: Topic = None,
     partitions: Partitions = None,
+    take_over: TakeOver = False,
     iceberg_database: Database = None,
     iceberg_table: TableName = None,
     gap: opt.GapOrNone = None,
@@ -86,6 +95,8 @@ def run(
             "input.kafka.topic": kafka_topic,
             "input.kafka.partitions": partitions,
         }
+    if take_over:
+        overrides["input.kafka.take_over"] = True
     if test_mode:
         overrides |= TEST_MODE
     if once:

@@ -22,6 +22,8 @@ USER_COLUMN_PROPERTY = "sessionize.user-column"
 EPOCH = "sessionize.epoch"
 WATERMARK = "sessionize.watermark-ms"
 BEGUN = "sessionize.begun"
+# What others note about writers and inputs, with a name behind it (engine/shares.py).
+FURTHER = ("sessionize.split", "sessionize.share")
 # The ids of the loads of files that the table has, with spaces between (loads.py).
 LOADED = "sessionize.loads"
 
@@ -131,8 +133,8 @@ def user_column_of(table: Table) -> str | None:
 
 
 def record_of(table: Table) -> dict[str, str]:
-    """The properties that say which epochs and loads the table has."""
-    kinds = tuple(f"{kind}." for kind in (EPOCH, WATERMARK, BEGUN))
+    """The properties that say which epochs and loads the table has, and who writes it."""
+    kinds = tuple(f"{kind}." for kind in (EPOCH, WATERMARK, BEGUN, *FURTHER))
     return {name: value for name, value in table.properties.items() if name.startswith(kinds) or name == LOADED}
 
 

@@ -101,6 +101,26 @@ class IcebergEpochSink:
             kind: IcebergSink(catalog, its, table=name, database=database, owner=owner, on_change=on_change)
             for kind, name, its in kept
         }
+        *_, self._last = self._sinks.values()
+        self._check: Callable[[Mapping[str, str]], None] = lambda properties: None
+
+    def before_each_epoch(self, check: Callable[[Mapping[str, str]], None]) -> None:
+        """Look at the properties of the last table before any table gets an epoch, and again when it gets it itself."""
+        self._check = check
+
+    def note(self, decide: Callable[[Mapping[str, str], Mapping[str, int]], Mapping[str, str]]) -> None:
+        """Set properties of the last table. decide: given its properties as they are, and the last epoch that any table
+        has of each writer; what it raises ends the call. Errors: those of IcebergSink.note.
+        """
+        others = [sink.refresh() for sink in self._sinks.values()][:-1]
+
+        def decided(table: Table) -> Mapping[str, str]:
+            epochs: dict[str, int] = {}
+            for writer, record in (item for each in (*others, table) for item in epoch_records(each).items()):
+                epochs[writer] = max(record.number, epochs.get(writer, 0))
+            return decide(table.properties, epochs)
+
+        self._last.note(decided, unless=lambda table: False)
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """Commit the rows to every table that does not have the epoch yet. A table without rows is left alone; an
@@ -114,6 +134,7 @@ class IcebergEpochSink:
             # All tables are asked before any of them changes.
             todo = [(sink, tables[kind]) for kind, sink in self._sinks.items() if not _has(sink.refresh(), epoch)]
             _check_beginning(epoch, [sink.table for sink in self._sinks.values()])
+            self._check(self._last.table.properties)
             with_rows = [(sink, its) for sink, its in todo if its.num_rows]
             for sink, its in with_rows:
                 sink.write(its)
@@ -122,13 +143,22 @@ class IcebergEpochSink:
                 sink.commit(
                     snapshot_properties=_summary(epoch, rows.watermark_ms),
                     table_properties=_record(epoch, rows.watermark_ms),
-                    unless=lambda table: _has(table, epoch),
+                    unless=self._unless(sink, epoch),
                 )
             if todo and not any(tables[kind].num_rows for kind in self._sinks):
-                todo[-1][0].note(_record(epoch, rows.watermark_ms), unless=lambda table: _has(table, epoch))
+                sink = todo[-1][0]
+                sink.note(_record(epoch, rows.watermark_ms), unless=self._unless(sink, epoch))
         except BaseException:
             self._drop()
             raise
+
+    def _unless(self, sink: IcebergSink, epoch: EpochId) -> Callable[[Table], bool]:
+        def has(table: Table) -> bool:
+            if sink is self._last:
+                self._check(table.properties)
+            return _has(table, epoch)
+
+        return has
 
     def last_epoch(self, writer: str) -> int:
         """The last epoch that any of the tables has: one that has no rows for a table is not noted there.

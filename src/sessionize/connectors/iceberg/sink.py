@@ -149,8 +149,17 @@ class IcebergSink:
         else:
             self.abort()
 
-    def note(self, table_properties: Mapping[str, str], *, unless: Callable[[Table], bool]) -> None:
-        """Set properties of the table; no rows, no snapshot. unless: as in commit. Errors: UnavailableError."""
+    def note(
+        self,
+        table_properties: Mapping[str, str] | Callable[[Table], Mapping[str, str]],
+        *,
+        unless: Callable[[Table], bool],
+    ) -> None:
+        """Set properties of the table; no rows, no snapshot.
+
+        table_properties: or what gives them for the very table that a try is for; none of them, and nothing is done.
+        unless: as in commit. Errors: UnavailableError.
+        """
 
         def attempt() -> None:
             self._table = refreshed(self._table)
@@ -158,8 +167,11 @@ class IcebergSink:
                 return
             if self._owner is not None:
                 self._owner.check(self._table)
+            wanted = table_properties(self._table) if callable(table_properties) else table_properties
+            if not wanted:
+                return
             transaction = one_try(self._table)
-            transaction.set_properties({**self._owned(), **table_properties})
+            transaction.set_properties({**self._owned(), **wanted})
             self._table = transaction.commit_transaction()
 
         until_committed(
