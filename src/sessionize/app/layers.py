@@ -186,7 +186,7 @@ def _read(path: Path) -> str:
             raise ConfigError(
                 f"{path} is too big for a pipeline file",
                 detail=f"{path.stat().st_size} bytes, at most {_SIZE_BYTES_MAX}",
-                hint="data is read with --input, or input.paths in the pipeline file",
+                hint="data is read with `run --input FILE`, or input.paths in the pipeline file",
             )
         raw = path.read_bytes()
     except FileNotFoundError:

@@ -9,7 +9,7 @@ next one: nothing lost, nothing doubled.
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -237,7 +237,7 @@ def _owner(catalog: "Catalog", config: PipelineConfig) -> "Owner | None":
     from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, pipeline_of
 
     known = pipeline_of(load_table(catalog, config.output.database, REJECTED_EVENTS))
-    return None if known is None else owner_of(config)
+    return None if known is None else replace(owner_of(config), elsewhere="give the --home of this pipeline")
 
 
 def _remove(catalog: "Catalog", config: PipelineConfig, token: str, records: pa.Table) -> None:

@@ -26,7 +26,9 @@ from sessionize.session.rules import Rules
 
 MEMORY_BYTES_MAX = 2_000_000_000
 TELL = "the rejected records tell"
-KEEP = "to see what is wrong with each, keep them: --rejects FILE, or output.rejected = true in a pipeline"
+KEEP = (
+    "to see what is wrong with each, keep them: --rejects FILE (batch, label), or output.rejected = true in a pipeline"
+)
 KEPT = (
     "the records were kept: once the pipeline can read them, `sessionize rejected retry` brings them in as late events,"
     " and `sessionize reconcile` makes sessions of them"

@@ -131,7 +131,7 @@ def _missing(schema: pa.Schema, dialect: Dialect, column: str, source: str) -> I
         same = {name.casefold().rpartition(".")[2]: name for name in names}
         near = [same[p.casefold()] for p in paths if p.casefold() in same]
     there = ", ".join(names[:50]) + (f" and {len(names) - 50} more" if len(names) > 50 else "")
-    options = "--user FIELD --time FIELD --page FIELD"
+    options = "--user FIELD --time FIELD --page FIELD (batch, label, explain)"
     mapping = f"say where the fields are: {options}, or [input.mapping] in a pipeline"
     if dialect.name != "mapping":
         mapping += f" (now the dialect is {dialect.name!r})"
