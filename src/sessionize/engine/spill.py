@@ -50,8 +50,8 @@ class Spill:
             raise OutputError(
                 "the input does not fit in memory, and spilling it to disk failed",
                 detail=f"{self._directory}: {error}",
-                hint="free some space there, point TMPDIR to a larger disk, or allow more memory: --memory (batch, label), "
-                "run.memory in a pipeline",
+                hint="free some space there, point TMPDIR to a larger disk, or allow more memory: "
+                "--memory (batch, label), run.memory in a pipeline",
             ) from error
 
     def parts(self) -> Iterator[Held]:
