@@ -40,6 +40,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sessionize")
     if name not in _HOME:
         raise AttributeError(f"module 'sessionize' has no attribute {name!r}")
     from importlib import import_module
@@ -47,3 +51,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -142,3 +142,20 @@ def test_help_loads_nothing_heavy(arguments: str) -> None:
     loaded = modules_loaded_by(call)
     assert "typer" in loaded
     assert loaded & (LATE - {"pydantic"}) == set()  # typer itself reads a command's options with pydantic
+
+
+def test_the_package_has_its_public_names_and_nothing_else() -> None:
+    code = (
+        "import sessionize; assert sorted(dir(sessionize)) == sorted([*sessionize.__all__, '__version__'])\n"
+        "assert all(hasattr(sessionize, name) for name in dir(sessionize))"
+    )
+    loaded = modules_loaded_by(code)
+    assert "numpy" in loaded  # they are there when they are asked for
+
+
+def test_the_version_is_that_of_the_package_and_costs_nothing_until_it_is_asked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    loaded = modules_loaded_by(f"import sessionize; assert sessionize.__version__ == {project['version']!r}")
+    assert loaded & LATE == set()
+    code = "import sys, sessionize; assert 'importlib.metadata' not in sys.modules"
+    assert "sessionize" in modules_loaded_by(code)

@@ -47,25 +47,45 @@ def _lines(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value, one line, on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    """One JSON value, one line, on stdout; what is no number (NaN, infinity) is null."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        # once more through JSON, where such floats have names that only Python reads
+        finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda name: None)
+        text = json.dumps(finite, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a value that is none of its own: dates and times are ISO 8601, all else is text."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[int] = (), lines: bool = True
 ) -> None:
-    """A table on stdout. right: positions of columns to align right. lines: False for a narrow one, without any."""
+    """A table on stdout; one field a line where not even its words fit into the terminal.
+
+    right: positions of columns to align right. lines: False for a narrow one, without any.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[shown(value) for value in row] for row in rows]
+    words = [max((len(w) for t in (name, *texts) for w in t.split()), default=0)
+             for name, *texts in zip(columns, *cells, strict=True)]  # fmt: skip
+    if cells and sum(words) + 3 * len(words) + 1 > console().width:
+        print_records(title, columns, list(zip(*cells, strict=True)))
+        return
     table = Table(title=title or None, title_justify="left", header_style="bold")
     if not lines:
         table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
     for at, name in enumerate(columns):
         side: Literal["left", "right"] = "right" if at in right else "left"
         table.add_column(Text(shown(name)), justify=side, overflow="fold", no_wrap=not lines and not at)
-    for row in rows:
-        table.add_row(*(Text(shown(value)) for value in row))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console().print(table)
 
 
@@ -73,19 +93,31 @@ def print_rows(title: str, rows: "pa.Table", *, limit: int = ROWS_SHOWN_MAX) -> 
     """An Arrow table on stdout; numbers to the right; what is left out is said."""
     import pyarrow as pa
 
-    numeric = [i for i, f in enumerate(rows.schema) if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    if not rows.num_rows:
+        print_no_rows(title, rows.column_names)
+        return
+    is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    numeric = [i for i, f in enumerate(rows.schema) if any(each(f.type) for each in is_number)]
     columns = [column.to_pylist() for column in rows.slice(0, limit).columns]
     maps = [i for i, f in enumerate(rows.schema) if pa.types.is_map(f.type)]
     for at in maps:
         columns[at] = [None if v is None else dict(v) for v in columns[at]]
     cells = [[shown(value) for value in column] for column in columns]
     widths = [max(map(len, [name, *column])) for name, column in zip(rows.column_names, cells, strict=True)]
-    if rows.num_rows and sum(widths) + 3 * len(widths) + 1 > console().width:
+    if sum(widths) + 3 * len(widths) + 1 > console().width:
         print_records(title, rows.column_names, cells)
     else:
         print_table(title, rows.column_names, zip(*cells, strict=True), right=numeric)
     if rows.num_rows > limit:
         console(stderr=True).print(f"{limit} of {rows.num_rows} rows shown; --json prints them all")
+
+
+def print_no_rows(title: str, names: Sequence[str]) -> None:
+    """That there are none, and which columns they would have."""
+    say = console()
+    if title:
+        say.print(f"[italic]{escaped(title)}[/]")
+    say.print(f"no rows; columns: {', '.join(map(escaped, names))}")
 
 
 def print_records(title: str, names: Sequence[str], columns: Sequence[Sequence[str]]) -> None:

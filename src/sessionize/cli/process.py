@@ -58,12 +58,24 @@ def run_command_line() -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{_ENDED_BY_SIGNAL[_INTERRUPTED]}\n")
         return _INTERRUPTED
-    except Exception:
-        import traceback
+    except ModuleNotFoundError as error:
+        from sessionize.app.missing import missing_extra
 
-        traceback.print_exc()
+        missing = missing_extra(error)
+        if missing is None:
+            return _unforeseen()
+        print_error(missing)
         return 1
+    except Exception:
+        return _unforeseen()
     return 0
+
+
+def _unforeseen() -> int:
+    import traceback
+
+    traceback.print_exc()
+    return 1
 
 
 def _code_of(end: SystemExit) -> int:

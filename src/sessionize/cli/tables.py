@@ -1,5 +1,6 @@
 """`query` and `pruning`: looking at what is in the tables."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -24,12 +25,9 @@ def query(
     if not as_json:
         out.print_rows("", rows, limit=limit)
         return
-    import pyarrow as pa
+    from sessionize.cli.json_rows import json_lines
 
-    maps = [f.name for f in rows.schema if pa.types.is_map(f.type)]
-    for batch in rows.to_batches():
-        for row in batch.to_pylist():
-            out.print_json({k: dict(v) if k in maps and v is not None else v for k, v in row.items()})
+    sys.stdout.writelines(f"{line}\n" for line in json_lines(rows))
 
 
 def pruning(

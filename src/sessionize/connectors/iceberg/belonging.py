@@ -8,10 +8,13 @@ anything is written and again by every commit, and read by all who compute sessi
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from pyiceberg.table import Table
-
-from sessionize.errors import StateError
+from sessionize.errors import MissingExtraError, StateError
 from sessionize.session.spec import Difference, SessionSpec, named, told
+
+try:
+    from pyiceberg.table import Table
+except ModuleNotFoundError as missing:  # this module is the first of the package that is loaded
+    raise MissingExtraError("pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
 
 # Properties of tables. The first one is only on the table of the sessions.
 SPEC = "sessionize.spec"
