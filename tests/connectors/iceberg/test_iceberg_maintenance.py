@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 
 from sessionize.connectors.iceberg import (
     Catalog,
@@ -253,6 +254,29 @@ def test_the_metadata_of_a_maintained_table_stops_growing(catalog: Catalog, tmp_
             maintain_table(catalog, "sessions", "events", NOW_ONLY)
             sizes.append(sum(path.stat().st_size for path in folder.iterdir()))
     assert sizes[-1] < 1.2 * sizes[1]
+
+
+def test_expiring_many_snapshots_copies_the_metadata_as_often_as_expiring_one(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = BaseModel.model_copy
+    copies: list[bool] = []
+
+    def counted(model: BaseModel, **how: Any) -> BaseModel:
+        copies.extend([True] * bool(how.get("deep")))
+        return copy(model, **how)
+
+    monkeypatch.setattr(BaseModel, "model_copy", counted)
+    counts = []
+    sink = IcebergEpochSink(catalog)
+    for first, last in ((1, 2), (3, 12)):
+        for number in range(first, last + 1):
+            sink.write_epoch(epoch_id(number), some(number))
+        copies.clear()
+        done = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_s=0))
+        counts.append((done.snapshots_expired, len(copies)))
+    assert [expired for expired, _ in counts] == [1, 10]
+    assert counts[0][1] == counts[1][1]
 
 
 def test_files_of_an_earlier_layout_are_packed_into_the_present_one(catalog: Catalog, tmp_path: Path) -> None:

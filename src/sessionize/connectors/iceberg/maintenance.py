@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from sessionize.connectors.iceberg import orphans
 from sessionize.connectors.iceberg.catalog import Catalog, load_table
+from sessionize.connectors.iceberg.commits import one_try
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.freeing import left_behind, named_by
 from sessionize.connectors.iceberg.listing import totals
@@ -194,7 +196,11 @@ def _expire(table: Table, settings: UpkeepSettings) -> list[Snapshot]:
         old = [s for s, end_ms in ended if s.snapshot_id not in kept and end_ms <= cut_ms]
         if old and not settings.dry_run:
             try:
-                table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in old]).commit()
+                # pyiceberg's own way copies all of the metadata for each snapshot
+                transaction = one_try(table)
+                ExpireSnapshots(transaction).by_ids([s.snapshot_id for s in old]).commit()
+                transaction.commit_transaction()
+                table.refresh()
             except (CommitFailedException, ValueError) as error:  # another writer, or another upkeep, was faster
                 lost = error
                 continue
