@@ -39,6 +39,7 @@ class JsonLines:
         "_line_bytes_max",
         "_parts",
         "_pieces",
+        "_plain_users",
         "_quick_misses",
         "_rejects",
         "_shape",
@@ -58,11 +59,13 @@ class JsonLines:
         extras: bool = False,
         latest_ms: int | None = None,
         line_bytes_max: int = LINE_BYTES_MAX,
+        plain_users: bool = False,
     ) -> None:
         """columns: the canonical columns to build, None for all that the dialect maps; user and time always.
 
         extras: keep the other fields too (json_extras.py). latest_ms: reject later events; may be set anew between two
-        calls. Errors: ConfigError when the dialect maps a field both as a value and as an object.
+        calls. plain_users: no dictionary of users, for whoever numbers them anyhow. Errors: ConfigError when the
+        dialect maps a field both as a value and as an object.
         """
         self.columns = dialect.columns_for(columns)
         self.row_count = 0
@@ -70,6 +73,7 @@ class JsonLines:
         self._extras = Extras(self._shape.top_level, user_name=dialect.user_name) if extras else None
         self.latest_ms = latest_ms
         self._line_bytes_max = line_bytes_max
+        self._plain_users = plain_users
         self._time_format = dialect.time_format
         self._fields = {column: ", ".join(dialect.paths(column)) for column in self.columns}
         self._time_field = self._fields[EVENT_TIME]
@@ -126,7 +130,8 @@ class JsonLines:
 
     def take(self) -> Decoded:
         """What has gathered since the last take: text that repeats as dictionaries of distinct values."""
-        arrays = {column: _joined(parts, column) for column, parts in self._parts.items()}
+        kinds = {**DECODED_TYPES, USER: pa.string()} if self._plain_users else DECODED_TYPES
+        arrays = {column: _joined(parts, kinds[column]) for column, parts in self._parts.items()}
         if self._extras is not None:
             arrays |= self._extras.take()
         self._parts = {column: [] for column in self.columns}
@@ -260,8 +265,7 @@ def _regular(lines: LineIndex) -> bool:
     return bool((last == _CLOSE).all() and (lines.text[lines.starts] == _OPEN).all())
 
 
-def _joined(parts: list[pa.Array], column: str) -> pa.Array:
-    kind = DECODED_TYPES[column]
+def _joined(parts: list[pa.Array], kind: pa.DataType) -> pa.Array:
     if not parts:
         return pa.array([], kind)
     if not pa.types.is_dictionary(kind):

@@ -57,7 +57,9 @@ class JsonRecords:
         value_bytes_max: int = LINE_BYTES_MAX,
     ) -> None:
         """columns, extras: as in JsonLines. Errors: those of JsonLines."""
-        self._lines = JsonLines(dialect, columns=columns, extras=extras, line_bytes_max=value_bytes_max)
+        self._lines = JsonLines(
+            dialect, columns=columns, extras=extras, line_bytes_max=value_bytes_max, plain_users=True
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,18 +85,18 @@ class JsonRecords:
     def _add(self, values: Values, lengths: Ints, source: str, start: int) -> bool:
         """Decode a piece; whether there was a value in it that is not one line."""
         odd = False
+        # A line feed at the end too, because a last line that is empty would be none.
         try:
-            text = b"\n".join(cast(Sequence[bytes], values))
+            text = b"\n".join([*cast(Sequence[bytes], values), b""])
         except TypeError:  # a null: its line stays empty, which decoding passes over
-            text = b"\n".join([value or b"" for value in values])
+            text = b"\n".join([*(value or b"" for value in values), b""])
             odd = True
-        if text.count(b"\n") != len(values) - 1:
+        if text.count(b"\n") != len(values):
             # Both are white space to JSON, and neither may stand in a string: what is right stays right.
-            text = b"\n".join([(value or b"").replace(b"\n", b"\r") for value in values])
+            text = b"\n".join([*((value or b"").replace(b"\n", b"\r") for value in values), b""])
             odd = True
-        # A line feed at the end, because a last line that is empty would be none.
         ends = np.cumsum(lengths + 1) - 1
-        self._lines.add(text + b"\n", source=source, first_line=start, ends=ends)
+        self._lines.add(text, source=source, first_line=start, ends=ends)
         return odd
 
 

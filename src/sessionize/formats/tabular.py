@@ -16,7 +16,6 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, shown, without
 from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
 from sessionize.formats.scalars import value_column, within_limit
-from sessionize.formats.sizes import common_size_bytes
 from sessionize.formats.table_text import SoundText, with_sound_text
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
@@ -49,7 +48,7 @@ class Tabular:
         """The events and the rejects of a table that has the layout's columns.
 
         source, line_number (of a row, from 0) and raw (its own bytes; None renders it as JSON) serve the rejects.
-        plain_users: users that are plain text of one length stay so, as there are quicker ways than a dictionary then.
+        plain_users: users that are plain text stay so, for whoever numbers them anyhow.
         """
         arrays: dict[str, pa.Array] = {}
         # whoever has the bytes of each row has looked at them
@@ -77,7 +76,7 @@ class Tabular:
         if keep is not None:
             columns = {column: array.filter(keep) for column, array in columns.items()}
         # Encoded only now, so that dictionaries of text hold no values of rejected rows.
-        if not (plain_users and pa.types.is_string(arrays[USER].type) and common_size_bytes(columns[USER]) is not None):
+        if not (plain_users and pa.types.is_string(arrays[USER].type)):
             columns[USER] = _in_decoded_form(USER, columns[USER])
         events = pa.table({n: a if n == USER else _in_decoded_form(n, a) for n, a in columns.items()})
         rejects = Rejects()

@@ -122,7 +122,8 @@ class FixedNames:
             again = np.flatnonzero(_differ(self._rows.take(found, axis=0), words))
             # another string is in that field of the table: look at the next
             rows, words, at = rows.take(again), words.take(again, axis=0), self._next(at.take(again))
-        self._put_in_order(before, np.concatenate(fields), places)
+        if self._count > before:
+            self._put_in_order(before, np.concatenate(fields), places)
         return places
 
     def _put_in_order(self, before: int, fields: Fields, places: PlaceArray) -> None:
@@ -154,6 +155,8 @@ class FixedNames:
     def _add(self, words: Words, at: Fields) -> Fields:
         """Put rows whose field of the table is free there, of several for one field only one; the fields taken."""
         free = np.flatnonzero(self._table.take(at) < 0)
+        if not len(free):
+            return at[:0]
         winners = free[self._claim(at.take(free), np.arange(len(free), dtype=np.int32))]
         places = np.arange(self._count, self._count + len(winners), dtype=np.int32)
         taken = at.take(winners)
@@ -170,9 +173,7 @@ class FixedNames:
 
     def _hashes(self, words: Words) -> Fields:
         """Where in the table to look first: multiply and add, of which the upper bits count."""
-        total = words[:, 0] * self._keys[0]
-        for k in range(1, words.shape[1]):
-            total += words[:, k] * self._keys[k]
+        total: Words = words @ self._keys
         total >>= self._shift
         at: Fields = total.view(np.intp)
         return at
@@ -241,10 +242,9 @@ def _words(
 
 
 def _differ(left: Words, right: Words) -> npt.NDArray[np.bool_]:
-    """Which rows are not the same; left is overwritten."""
-    left ^= right
-    rest: Any = left[:, 0]
-    for k in range(1, left.shape[1]):
-        rest = rest | left[:, k]
-    different: npt.NDArray[np.bool_] = rest != 0
+    """Which rows are not the same."""
+    words: npt.NDArray[np.bool_] = left != right
+    different = words[:, 0]
+    for k in range(1, words.shape[1]):
+        different = different | words[:, k]
     return different

@@ -17,6 +17,7 @@ from sessionize.kernel.fixed_names import WORDS_MAX, FixedNames, groups, words_o
 from sessionize.kernel.texts import HASH_KEYS, KeyArray, PlaceArray, Rows, Texts, grown, text_buffers
 
 BLOCK_ROWS = 1 << 17  # coded at a time: what is needed on the way stays small
+CHUNK_ROWS_MIN = 1 << 13  # on average; smaller ones are put together first
 ROWS_PER_NAME = 4  # few names: columns with more rows for each one are reduced to their distinct strings first
 DICTIONARY_NAMES_MAX = 1 << 14
 DEAD_NAMES_MIN = 1 << 10
@@ -38,8 +39,7 @@ def dictionary_of(column: pa.ChunkedArray | pa.Array) -> tuple[CodeArray, pa.Arr
     if any(chunk.dictionary is not values and not chunk.dictionary.equals(values) for chunk in chunked.chunks[1:]):
         chunked = chunked.unify_dictionaries()
         values = chunked.chunk(0).dictionary
-    parts = [_codes(chunk) for chunk in chunked.chunks]
-    codes = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    codes = _joined([_codes(chunk) for chunk in chunked.chunks])
     return (codes, values) if ours else _clean(codes, values.cast(pa.string()))
 
 
@@ -124,7 +124,7 @@ class Interner:
         distinct_first = self._few and self._total * ROWS_PER_NAME <= len(column)
         if not distinct_first and not pa.types.is_dictionary(column.type) and not column.null_count:
             self._thaw()
-            return self._intern(_plain(column))
+            return _joined([self._intern(strings) for strings in _plain(column)])
         codes, values = dictionary_of(column)
         if len(values) == 0:
             return codes
@@ -139,19 +139,10 @@ class Interner:
         code = int(self.find_many(pa.array([value], pa.string()))[0])
         return None if code < 0 else code
 
-    def find_many(self, column: pa.Array) -> CodeArray:
+    def find_many(self, column: pa.ChunkedArray | pa.Array) -> CodeArray:
         """int32[n]: the code of each string, -1 for one that is not held. column: no nulls."""
         self._thaw()
-        strings = _plain(column)
-        codes = np.full(len(strings), -1, np.int32)
-        for words, rows in self._by_words(strings):
-            if words in self._shelves:
-                shelf = self._shelves[words]
-                places = shelf.names.find(strings, rows)
-                known = places >= 0
-                places[known] = shelf.codes[places[known]]
-                codes[rows] = places
-        return codes
+        return _joined([self._find(strings) for strings in _plain(column)])
 
     def values(self, codes: npt.NDArray[np.integer]) -> pa.Array:
         """The strings behind codes (null for -1), plain or dictionary-encoded, whichever is at hand."""
@@ -198,6 +189,17 @@ class Interner:
             shelf.codes = table[shelf.codes[: len(shelf.names)]]
             self._tidy(shelf)
         return table
+
+    def _find(self, strings: pa.StringArray | pa.LargeStringArray) -> CodeArray:
+        codes = np.full(len(strings), -1, np.int32)
+        for words, rows in self._by_words(strings):
+            if words in self._shelves:
+                shelf = self._shelves[words]
+                places = shelf.names.find(strings, rows)
+                known = places >= 0
+                places[known] = shelf.codes[places[known]]
+                codes[rows] = places
+        return codes
 
     def _intern(self, strings: pa.StringArray | pa.LargeStringArray) -> CodeArray:
         codes = np.empty(len(strings), np.int32)
@@ -296,10 +298,15 @@ class Interner:
         self._places[shelf.codes] = np.arange(len(shelf.codes), dtype=np.int32)
 
 
-def _plain(column: pa.ChunkedArray | pa.Array) -> pa.StringArray | pa.LargeStringArray:
-    """One array of strings; of large ones where chunks are put together, or they are of neither kind."""
+def _plain(column: pa.ChunkedArray | pa.Array) -> list[pa.StringArray | pa.LargeStringArray]:
+    """The strings in chunks that are worth a call each."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    if len(chunks) == 1 and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return chunks[0]
-    large = [chunk.cast(pa.large_string()) for chunk in chunks]
-    return pa.concat_arrays(large or [pa.array([], pa.large_string())])
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        chunks = [chunk.cast(pa.large_string()) for chunk in chunks]
+    if len(chunks) > 1 and len(column) < CHUNK_ROWS_MIN * len(chunks):
+        return [pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in chunks])]
+    return chunks
+
+
+def _joined(codes: list[CodeArray]) -> CodeArray:
+    return codes[0] if len(codes) == 1 else np.concatenate([np.empty(0, np.int32), *codes])

@@ -45,7 +45,7 @@ _OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says t
 class ParquetReader:
     """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices.
 
-    plain_users: users that a file holds one by one, and that are all of one length, may come as plain text.
+    plain_users: users that a file holds one by one may come as plain text.
     piece_bytes_max: about how much a batch holds once its text is written out, however small it is in the file: a value
     that a million rows share is there once. None where nobody minds; else row groups are read one after the other.
     """

@@ -78,9 +78,9 @@ def fetched(messages: list[Message], found: dict[int, Fetched] | None = None) ->
     found = {} if found is None else found
     for p, run in _runs(messages):
         part = found.get(p, Fetched())
-        errors = list(map(_ERROR, run))
         end = None
-        if any(errors):
+        if any(map(_ERROR, run)):
+            errors = list(map(_ERROR, run))
             for message, error in zip(run, errors, strict=True):
                 if error is None:
                     end = None
