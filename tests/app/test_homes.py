@@ -105,8 +105,11 @@ def test_the_pipeline_that_made_the_tables_is_known_by_them() -> None:
     with pytest.raises(ConfigError, match=r"of your own[^$]*web\.toml"):
         pipeline_of_home(DATA / "b")
     make(DATA / "c", "batch")
-    with pytest.raises(ConfigError, match="no events beside it"):
+    make(DATA / "c", "label", table="labels")
+    with pytest.raises(ConfigError, match="`label` made has no events beside it"):
         pipeline_of_home(DATA / "c")
+    make(DATA / "c", "kafka_stream", database="web")
+    assert pipeline_of_home(DATA / "c") == "kafka_stream"
     make(DATA / "b", "shop", database="other")
     with pytest.raises(ConfigError, match="several pipelines"):
         pipeline_of_home(DATA / "b")

@@ -121,7 +121,7 @@ def test_every_command_finds_the_tables_of_the_pipeline(pipeline: Path) -> None:
     assert not (home / "catalog.db").exists()
     assert sessions(pipeline) == [BEFORE, BEFORE, BEFORE]
     explained = json.loads(done(pipeline, "explain", "a", "--json"))
-    assert [each["event_count"] for each in explained["sessions"]] == [1, 1]
+    assert [(each["event_count"], each["stored"]) for each in explained["sessions"]] == [(2, "otherwise"), (1, "yes")]
     (reason,) = json.loads(done(pipeline, "rejected", "show", "--json"))
     assert reason["count"] == 1
     assert json.loads(done(pipeline, "pruning", "--json"))["buckets"]
@@ -195,7 +195,7 @@ def test_one_reconciliation_at_a_time_also_without_a_catalog_in_the_home(pipelin
 def test_what_is_given_goes_before_the_pipeline(pipeline: Path) -> None:
     from sessionize.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="does not exist"):
+    with pytest.raises(ConfigError, match="no events to explain sessions by"):
         done(pipeline, "explain", "a", "--iceberg-database", "another")
     shown = done(pipeline, "query", "SELECT count(*) AS n FROM user_sessions", "--home", str(pipeline.parent), "--json")
     assert json.loads(shown) == {"n": 4}  # the catalog knows them wherever the home is

@@ -32,7 +32,8 @@ def write(path, rows):
 
 
 def test_the_preset_runs_as_it_is(sessionize):
-    done = sessionize("run", "user_sessionization_pipeline", "--once", "--json", *SMALL).json
+    dense = ("--set", "input.generator.duration=2h")  # few events of a day are confirmed late, and nobody is late then
+    done = sessionize("run", "user_sessionization_pipeline", "--once", "--json", *SMALL, *dense).json
     parts = ("settled", "pending", "late", "duplicate", "excluded", "rejected")
     assert done["consumed"] == sum(done[name] for name in parts)
     assert done["late"] > 0

@@ -109,9 +109,10 @@ class FilePlan:
         if self.output.startswith(ICEBERG_PREFIX):
             sink, load = self._into_table(source, wanted, tell)
         else:
-            from sessionize.app.loading import warn_of_twins
+            if source.has_files_of_one_size:  # otherwise what looks closer is not even loaded
+                from sessionize.app.loading import warn_of_twins
 
-            warn_of_twins(source, tell)
+                warn_of_twins(source, tell)
             schema = wanted.schema(source.user_name) if self.what == "sessions" else None
             sink, load = FileSink(Path(self.output), schema), None
         try:

@@ -75,19 +75,21 @@ def pipeline_of_home(home: Path) -> str | None:
             name = iceberg.pipeline_of(iceberg.load_table(catalog, database, table))
             if name is not None:
                 found.setdefault(name, f"{database}.{table}")
+    pipelines = {name: table for name, table in found.items() if name not in (BATCH, LABEL)}
+    found = pipelines or found
     if not found:
         return None
     name, table = next(iter(found.items()))
-    if len(found) > 1:
+    if len(pipelines) > 1:
         raise ConfigError(
             "the tables of this home were made by several pipelines",
             detail=", ".join(f"{table} by {name}" for name, table in found.items()),
             hint="say which one is meant, by its preset or file",
         )
-    if name in (BATCH, LABEL):
+    if not pipelines:
         raise ConfigError(
-            f"tables that `{name}` made cannot be worked on further",
-            detail=f"{table} in {home} has no events beside it",
+            f"a table that `{name}` made has no events beside it to work with",
+            detail=f"{table} in {home}",
             hint="run the files by a pipeline: it keeps events and rejected records",
         )
     if name not in dict(preset_names()):

@@ -65,9 +65,10 @@ def explain(
     policy = (gap, gap_boundary, max_duration, max_duration_mode, session_ids)
     asked = _Asked(policy, start_events, end_events, exclude_events)
     if inputs:
+        as_made = False
         found = _from_files(inputs, who, pipeline, asked, (dialect, user, time_, time_format, fields))
     else:
-        found = _from_tables(who, pipeline, asked, home, database)
+        found, as_made = _from_tables(who, pipeline, asked, home, database)
     if as_json:
         out.print_json(found.as_dict())
         return
@@ -76,6 +77,9 @@ def explain(
     for number, each in enumerate(found.sessions, 1):
         if events or each is chosen:
             print_events_of(found, each, number, limit)
+    if as_made and any(each.stored in ("no", "otherwise") for each in found.sessions):
+        waits = "what the table lacks waits: late events for `sessionize reconcile`, open sessions for their end"
+        out.console(stderr=True).print(waits, highlight=False)
     if found.sessions and not events and chosen is None:
         out.console(stderr=True).print("--events shows the events of all of them, --session 1 those of the first")
 
@@ -124,7 +128,8 @@ def _from_files(
 
 def _from_tables(
     who: str, pipeline: str | None, asked: _Asked, home: Path | None, database: str | None
-) -> "Explanation":
+) -> "tuple[Explanation, bool]":
+    """By the tables, and whether by the rules that their sessions were made by."""
     from sessionize.app.explaining import explain_from_tables, rules_of_tables
     from sessionize.cli import output as out
     from sessionize.session.policy import Policy
@@ -151,7 +156,7 @@ def _from_tables(
         out.print_warning(f"the sessions of the table were made by other rules: {told(differences)}")
     elif config is not None and (differences := spec(theirs).differences(spec(own))):
         out.print_warning(f"the pipeline has other rules than the tables, and theirs are used: {told(differences)}")
-    return explain_from_tables(place, who, *here, table=table)
+    return explain_from_tables(place, who, *here, table=table), here == theirs
 
 
 def _loaded(pipeline: str | None) -> "PipelineConfig | None":

@@ -102,6 +102,12 @@ class FileSource:
         """What is read, in this order."""
         return tuple(self._files)
 
+    @property
+    def has_files_of_one_size(self) -> bool:
+        """Whether two files may hold the same."""
+        sizes = [file.size_bytes for file in self._files if file.size_bytes]
+        return len(set(sizes)) < len(sizes)
+
     def leave_out(self, paths: Set[str]) -> None:
         """Do not read these of the files; before anything is read."""
         self._files = [file for file in self._files if file.path not in paths]

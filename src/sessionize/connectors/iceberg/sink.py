@@ -157,8 +157,8 @@ class IcebergSink:
     ) -> None:
         """Set properties of the table; no rows, no snapshot.
 
-        table_properties: or what gives them for the very table that a try is for; none of them, and nothing is done.
-        unless: as in commit. Errors: UnavailableError.
+        table_properties: or what gives them for the very table that a try is for; none of them, and nothing is done,
+        and whose the table is is left to its first rows. unless: as in commit. Errors: UnavailableError.
         """
 
         def attempt() -> None:
@@ -167,11 +167,14 @@ class IcebergSink:
                 return
             if self._owner is not None:
                 self._owner.check(self._table)
-            wanted = table_properties(self._table) if callable(table_properties) else table_properties
-            if not wanted:
-                return
+            if callable(table_properties):
+                wanted = table_properties(self._table)
+                if not wanted:
+                    return
+            else:
+                wanted = {**self._owned(), **table_properties}
             transaction = one_try(self._table)
-            transaction.set_properties({**self._owned(), **wanted})
+            transaction.set_properties(dict(wanted))
             self._table = transaction.commit_transaction()
 
         until_committed(
