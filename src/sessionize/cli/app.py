@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected, tables
+from sessionize.cli.declared import for_typer
 
 _WRONG_USE: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever typer keeps its click
 
@@ -33,18 +34,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(pipelines.run)
-app.command("batch")(files.batch)
-app.command("label")(files.label)
-app.command("produce")(produce.produce)
-app.command("query")(tables.query)
-app.command("explain")(explain.explain)
-app.command("pruning")(tables.pruning)
-app.command("reconcile")(reconcile.reconcile)
+app.command("run")(for_typer(pipelines.run))
+app.command("batch")(for_typer(files.batch))
+app.command("label")(for_typer(files.label))
+app.command("produce")(for_typer(produce.produce))
+app.command("query")(for_typer(tables.query))
+app.command("explain")(for_typer(explain.explain))
+app.command("pruning")(for_typer(tables.pruning))
+app.command("reconcile")(for_typer(reconcile.reconcile))
 app.add_typer(rejected.app, name="rejected")
-app.command("maintain")(maintain.maintain)
-app.command("init")(pipelines.init)
-app.command("demo")(demo.demo)
+app.command("maintain")(for_typer(maintain.maintain))
+app.command("init")(for_typer(pipelines.init))
+app.command("demo")(for_typer(demo.demo))
 
 
 @app.callback(invoke_without_command=True)

@@ -5,9 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from sessionize.cli import options as opt
+from sessionize.cli.declared import argument, option
 
 if TYPE_CHECKING:
     from sessionize.app.files import FilePlan
@@ -18,29 +17,23 @@ SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this 
 
 Inputs = Annotated[
     list[str],
-    typer.Argument(
-        help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin."
-    ),
+    argument(help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin."),
 ]
-Output = Annotated[
-    str, typer.Option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE.")
-]
+Output = Annotated[str, option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE.")]
 Columns = Annotated[
     str | None,
-    typer.Option(help="Only these session columns, separated by commas; the user's is called user.",
+    option(help="Only these session columns, separated by commas; the user's is called user.",
                  rich_help_panel="Run"),
 ]  # fmt: skip
-Memory = Annotated[str, typer.Option(help="Events held in memory before they go over the disk.", rich_help_panel="Run")]
-Rejects = Annotated[
-    Path | None, typer.Option(help="A file for the records that could not be used.", rich_help_panel="Run")
-]
+Memory = Annotated[str, option(help="Events held in memory before they go over the disk.", rich_help_panel="Run")]
+Rejects = Annotated[Path | None, option(help="A file for the records that could not be used.", rich_help_panel="Run")]
 MaxFuture = Annotated[
-    str, typer.Option(help='Reject events this far ahead of now; "none" accepts any time.', rich_help_panel="Records")
+    str, option(help='Reject events this far ahead of now; "none" accepts any time.', rich_help_panel="Records")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an Iceberg table's rows, not add to them.", rich_help_panel="Run")
+    bool, option("--overwrite", help="Replace an Iceberg table's rows, not add to them.", rich_help_panel="Run")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.", rich_help_panel="Run")]
+DryRun = Annotated[bool, option("--dry-run", help="Print the plan and end.", rich_help_panel="Run")]
 
 
 def batch(

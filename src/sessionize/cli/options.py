@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from sessionize.cli.declared import option
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ DIALECTS = "clickstream, user-events, user_activity, clicks, ecommerce"
 # Of the commands that write files, and tables when told so.
 Home = Annotated[
     Path | None,
-    typer.Option(
+    option(
         envvar="SESSIONIZE_HOME",
         help="Folder for an Iceberg table; ./sessionize-data/DATABASE when left out.",
         rich_help_panel="Run",
@@ -26,7 +25,7 @@ Home = Annotated[
 # The commands that look at tables: what is left out is as the pipeline says.
 HomeOrNone = Annotated[
     Path | None,
-    typer.Option(
+    option(
         envvar="SESSIONIZE_HOME",
         help="Folder for tables, catalog and state; when left out that of --pipeline, or the only one there is.",
         rich_help_panel="Run",
@@ -34,7 +33,7 @@ HomeOrNone = Annotated[
 ]
 DatabaseOrNone = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--iceberg-database",
         help="Iceberg database; when left out that of --pipeline, or the only one in the home.",
         rich_help_panel="Run",
@@ -42,49 +41,49 @@ DatabaseOrNone = Annotated[
 ]
 PipelineOrNone = Annotated[
     str | None,
-    typer.Option("--pipeline", help="The preset or file that made the tables: its home, database and catalog."),
+    option("--pipeline", help="The preset or file that made the tables: its home, database and catalog."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Run")]
+Json = Annotated[bool, option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Run")]
 DialectName = Annotated[
-    str | None, typer.Option("--dialect", help=f"Whose records these are: {DIALECTS}.", rich_help_panel="Records")
+    str | None, option("--dialect", help=f"Whose records these are: {DIALECTS}.", rich_help_panel="Records")
 ]
 UserField = Annotated[
     str | None,
-    typer.Option("--user", help="Field that names the user, for records of no dialect; dots reach inside.",
+    option("--user", help="Field that names the user, for records of no dialect; dots reach inside.",
                  rich_help_panel="Records"),
 ]  # fmt: skip
-TimeField = Annotated[str | None, typer.Option("--time", help="Field with the event time.", rich_help_panel="Records")]
+TimeField = Annotated[str | None, option("--time", help="Field with the event time.", rich_help_panel="Records")]
 TimeFormat = Annotated[
     str,
-    typer.Option("--time-format", help="auto, ms, s, us, ns or iso8601; auto takes whole numbers for ms.",
+    option("--time-format", help="auto, ms, s, us, ns or iso8601; auto takes whole numbers for ms.",
                  rich_help_panel="Records"),
 ]  # fmt: skip
 IdField = Annotated[
     str | None,
-    typer.Option("--event-id", help="Field with the event id; without one nothing is a duplicate.",
+    option("--event-id", help="Field with the event id; without one nothing is a duplicate.",
                  rich_help_panel="Records"),
 ]  # fmt: skip
-TypeField = Annotated[str | None, typer.Option("--event-type", help="Field with the type.", rich_help_panel="Records")]
-PageField = Annotated[str | None, typer.Option("--page", help="Field with the page.", rich_help_panel="Records")]
+TypeField = Annotated[str | None, option("--event-type", help="Field with the type.", rich_help_panel="Records")]
+PageField = Annotated[str | None, option("--page", help="Field with the page.", rich_help_panel="Records")]
 ValueField = Annotated[
-    str | None, typer.Option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
+    str | None, option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
 ]
 # Each has two names, in every command that has it: that of the rule, and that of the first system we took over from.
 GAP_NAMES = ("--gap", "--inactivity-timeout")
 MAX_NAMES = ("--max-duration", "--max-session-duration")
-_GAP = typer.Option(
+_GAP = option(
     *GAP_NAMES,
     help="The silence that ends a session: 30m, 45s; a number alone is minutes.",
     rich_help_panel="Rules",
 )
 Gap = Annotated[str, _GAP]
 GapOrNone = Annotated[str | None, _GAP]  # of run and explain: as the pipeline or the tables say when left out
-_GAPBOUNDARY = typer.Option(
+_GAPBOUNDARY = option(
     help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.", rich_help_panel="Rules"
 )
 GapBoundary = Annotated[str, _GAPBOUNDARY]
 GapBoundaryOrNone = Annotated[str | None, _GAPBOUNDARY]  # of explain: those of the tables when left out
-_MAXDURATION = typer.Option(
+_MAXDURATION = option(
     *MAX_NAMES,
     help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.',
     rich_help_panel="Rules",
@@ -93,30 +92,30 @@ MaxDuration = Annotated[str, _MAXDURATION]
 MaxDurationOrNone = Annotated[str | None, _MAXDURATION]  # as GapOrNone
 MaxDurationMode = Annotated[
     str | None,
-    typer.Option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",
+    option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",
                  rich_help_panel="Rules"),
 ]  # fmt: skip
-_SESSIONIDS = typer.Option(
+_SESSIONIDS = option(
     help="start: user_<start in ms>; sequential: user_session_1_0; running: user-1.", rich_help_panel="Rules"
 )
 SessionIds = Annotated[str, _SESSIONIDS]
 SessionIdsOrNone = Annotated[str | None, _SESSIONIDS]  # of explain: those of the tables when left out
 StartEvents = Annotated[
-    list[str] | None, typer.Option(help="Event type that opens a session; repeatable.", rich_help_panel="Rules")
+    list[str] | None, option(help="Event type that opens a session; repeatable.", rich_help_panel="Rules")
 ]
 EndEvents = Annotated[
-    list[str] | None, typer.Option(help="Event type that closes its session; repeatable.", rich_help_panel="Rules")
+    list[str] | None, option(help="Event type that closes its session; repeatable.", rich_help_panel="Rules")
 ]
 ExcludeEvents = Annotated[
     list[str] | None,
-    typer.Option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
+    option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
 ]
 
 Again = Annotated[
-    bool, typer.Option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
+    bool, option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
 ]
 NewOnly = Annotated[
-    bool, typer.Option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")
+    bool, option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")
 ]
 
 

@@ -7,6 +7,7 @@ import sys
 
 from sessionize.cli import standard_streams
 from sessionize.cli.output import print_error
+from sessionize.cli.quick import quick_command
 from sessionize.cli.stopping import terminate
 from sessionize.errors import ConfigError, SessionizeError
 
@@ -39,9 +40,13 @@ def run_command_line() -> int:
     """Run the command that this process was started with; returns its exit code."""
     signal.signal(signal.SIGTERM, terminate)
     try:
-        from sessionize.cli.app import app
+        command = quick_command(sys.argv[1:])
+        if command is None:
+            from sessionize.cli.app import app
 
-        app()
+            app()
+        else:
+            command()
     except SystemExit as end:
         code = _code_of(end)
         if code in _ENDED_BY_SIGNAL:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sessionize.cli import options as opt
+from sessionize.cli.declared import for_typer
 from sessionize.cli.pipelines import HomeOverride, Set, configured
 from sessionize.errors import ConfigError
 
@@ -20,6 +21,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, 
 
 
 @app.callback(invoke_without_command=True)
+@for_typer
 def rejected(
     context: typer.Context,
     pipeline: opt.PipelineOrNone = None,
@@ -41,6 +43,7 @@ def rejected(
 
 
 @app.command("show")
+@for_typer
 def show(
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,
@@ -83,6 +86,7 @@ def show(
 
 
 @app.command("retry")
+@for_typer
 def retry(
     pipeline: Pipeline = None,
     reason: Reason = None,
