@@ -222,12 +222,11 @@ class FileRun:
         if self.load is not None:
             progress = self.load.watching(progress)
         with self.source.begun():
-            with self.outputs.aborted_on_error():  # an interrupt while the engine is loaded leaves nothing behind
-                from sessionize.engine.batch import run_batch
-                from sessionize.engine.label import run_label
+            from sessionize.engine.batch import run_batch
+            from sessionize.engine.label import run_label
 
-                engine, job = run_batch if self.plan.what == "sessions" else run_label, self._job()
-            return engine(self.source, self.outputs, job, progress=progress)
+            engine = run_batch if self.plan.what == "sessions" else run_label
+            return engine(self.source, self.outputs, self._job(), progress=progress)
 
     def _job(self) -> "Job":
         from sessionize.engine.batch import MEMORY_BYTES_MAX, Job

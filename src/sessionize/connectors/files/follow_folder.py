@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sessionize.connectors.files.follow_book import Entry
-from sessionize.connectors.files.notices import LOG, NO_FILE, OTHER_ENDING, Counted, passed_over
+from sessionize.connectors.files.notices import LINKED_FOLDER, LOG, NO_FILE, OTHER_ENDING, Counted, passed_over
 from sessionize.connectors.files.source_paths import format_of
 from sessionize.errors import InputError, UnavailableError
 
@@ -77,7 +77,8 @@ class Folder:
         self._looks: dict[str, Seen] = {}
         self._links_out: set[str] = set()
         self._unlisted: set[str] = set()  # folders below that could not be listed at the last look
-        self._odd = {why: _Odd(why) for why in (OTHER_ENDING, NO_FILE)}
+        self._linked: list[str] = []  # links to folders, at the last look
+        self._odd = {why: _Odd(why) for why in (OTHER_ENDING, NO_FILE, LINKED_FOLDER)}
         self._rechecked_s = -float("inf")
         self._recheck_took_s = 0.0
         self.replaced: frozenset[str] = frozenset()
@@ -125,6 +126,7 @@ class Folder:
     def _places(self, finished: Mapping[str, Entry]) -> Iterator[str]:
         listed: list[tuple[str, str]] = []
         unlisted = set[str]()
+        self._linked = []
         for pattern in self._patterns:
             found = self._below(pattern, unlisted) if os.path.isdir(pattern) else glob.glob(pattern, recursive=True)
             listed.extend((pattern, path) for path in found)
@@ -144,6 +146,7 @@ class Folder:
                     odd[OTHER_ENDING if format_of(path) is None else NO_FILE].append(path)
             elif not self._is_elsewhere(path, pattern, real_folders[folder], there):
                 yield place
+        odd[LINKED_FOLDER] = self._linked
         for why, paths in odd.items():
             self._odd[why].note(paths)
 
@@ -160,6 +163,8 @@ class Folder:
 
         for folder, folders, names in os.walk(directory, onerror=note):
             folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+            links = [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
+            self._linked += [path for path in links if not _is_below(os.path.realpath(path), self._real_root)]
             for name in names:
                 yield os.path.join(folder, name)
 
@@ -228,7 +233,8 @@ class _Odd:
 
     def note(self, paths: Sequence[str]) -> None:
         """What is there now."""
-        new = sorted(path for path in set(paths) - self._known if os.path.exists(path) and not os.path.isdir(path))
+        folders = self._why == LINKED_FOLDER
+        new = sorted(p for p in set(paths) - self._known if os.path.exists(p) and os.path.isdir(p) == folders)
         self._known = frozenset(paths)
         if new and (count := self._told.add(len(new))) is not None:
             LOG.warning("%s", passed_over(new, self._why, count=count))

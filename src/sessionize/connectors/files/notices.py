@@ -12,6 +12,7 @@ LOG.addHandler(logging.NullHandler())
 
 OTHER_ENDING = "their names end in none of the known ways"
 NO_FILE = "they are pipes, sockets or devices"
+LINKED_FOLDER = "they are links to folders; name those themselves"
 _NAMED_MAX = 5
 
 

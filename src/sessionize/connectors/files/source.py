@@ -17,7 +17,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from sessionize.connectors.files.notices import LOG, NO_FILE, OTHER_ENDING, empty, passed_over
+from sessionize.connectors.files.notices import LINKED_FOLDER, LOG, NO_FILE, OTHER_ENDING, empty, passed_over
 from sessionize.connectors.files.source_paths import STDIN, InputFile, format_of, input_files
 from sessionize.connectors.files.source_ranges import divide
 from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
@@ -173,9 +173,12 @@ class FileSource:
             yield from (batch for batch in found if batch.consumed)
 
     def _tell_what_is_not_read(self) -> None:
-        for why, known in ((OTHER_ENDING, False), (NO_FILE, True)):
-            if paths := [path for path in self.skipped if (format_of(path) is not None) is known]:
-                LOG.warning("%s", passed_over(paths, why))
+        by_reason: dict[str, list[str]] = {}
+        for path in self.skipped:
+            linked, known = os.path.isdir(path), format_of(path) is not None
+            by_reason.setdefault(LINKED_FOLDER if linked else NO_FILE if known else OTHER_ENDING, []).append(path)
+        for why, paths in by_reason.items():
+            LOG.warning("%s", passed_over(paths, why))
         without = [file.path for file in self._files if not file.size_bytes and not file.pipe and file.is_plain_text]
         if without:
             LOG.warning("%s", empty(without))

@@ -102,6 +102,8 @@ def _below(directory: str) -> tuple[list[str], list[str]]:
     odd: list[str] = []
     for folder, folders, names in os.walk(directory, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not _hidden(name))
+        links = [path for name in folders if os.path.islink(path := os.path.join(folder, name))]  # are not entered
+        odd += [path for path in links if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))]
         for name in sorted(names):
             if not _hidden(name) and not name.lower().endswith(_TEMPORARY):
                 path = os.path.join(folder, name)
