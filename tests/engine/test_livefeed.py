@@ -194,6 +194,37 @@ def test_a_view_that_refuses_us_ends_the_run() -> None:
         feed.finish(core, now_ms=0)
 
 
+def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
+    class Refusing(Shown):
+        refuses = False
+
+        def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+            if self.refuses:
+                raise OutputError("no right any more", detail="NOPERM", hint="give it back")
+            super().show(sessions, gone, now_ms=now_ms)
+
+    told, view = list[str | None](), Refusing()
+    feed = LiveFeed(view, every_s=0, on_outage=lambda error: told.append(error and error.message))
+    core = Sessionizer(Policy())
+    core.push(events_table([{"user": "a", "time": 0}]))
+    feed.restart(core, now_ms=0)
+    view.wait()
+    feed.refresh(core, at_s=1, now_ms=0)
+    view.refuses = True
+    core.push(events_table([{"user": "b", "time": 0}]))
+    feed.touched(pa.array(["b"]))
+    for at_s in (2, 3, 4):
+        feed.refresh(core, at_s=at_s, now_ms=0)
+        view.wait()
+    assert (told, view.there) == (["no right any more"], {"a": 1})
+    view.refuses = False
+    for at_s in (20, 21, 22):
+        feed.refresh(core, at_s=at_s, now_ms=0)
+        view.wait()
+    feed.refresh(core, at_s=23, now_ms=0)
+    assert (told, view.there) == (["no right any more", None], {"a": 1, "b": 1})
+
+
 def test_a_run_comes_to_its_end_beside_a_view_that_never_answers(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(livefeed, "END_S", 0.0)
     rows = [{"user": f"u{number % 50}", "time": number * MINUTE} for number in range(300)]

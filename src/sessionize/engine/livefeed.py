@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.engine.beside import in_a_thread
-from sessionize.errors import UnavailableError
+from sessionize.errors import SessionizeError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import LiveView
 
@@ -29,7 +29,8 @@ class LiveFeed:
     """Shows changed users at most every every_s seconds. on_outage: hears that the view is away, or (None) back.
 
     The view is called from one thread at a time, not from the caller's. Errors of the view other than UnavailableError
-    are raised by the next call of restart, refresh or finish.
+    are raised by the next call of restart, refresh or finish, as long as it has never taken anything: then a password is
+    wrong. Later it counts as away with them.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LiveFeed:
         self._next_s = 0.0
         self._stale = True  # the next round shows everything, to a view that was emptied
         self._away = False
+        self._worked = False  # whether it has taken anything yet
 
     def touched(self, users: pa.Array | pa.ChunkedArray) -> None:
         """These users' sessions changed."""
@@ -90,6 +92,11 @@ class LiveFeed:
         assert self._showing is not None
         error = self._showing.exception()
         self._showing = None
+        if error is None:
+            self._worked = True
+        elif self._worked and isinstance(error, SessionizeError) and not isinstance(error, UnavailableError):
+            # it worked before, so what it refuses now (a right that was taken away, a key that others use) ends no run
+            error = UnavailableError(error.message, detail=error.detail, hint=error.hint)
         if isinstance(error, UnavailableError):
             self._stale, self._left = True, None
             self._changed, self._changed_rows = [], 0

@@ -43,7 +43,7 @@ class Outputs:
         are not: when one fails, those before it stay. Every sink not yet committed is aborted, and the first error is
         told.
         """
-        waiting = [sink for sink in (self.rejected, self.late, self.events, self.sessions) if sink is not None]
+        waiting = self._all()
         try:
             yield
             while waiting:
