@@ -29,8 +29,8 @@ class LiveFeed:
     """Shows changed users at most every every_s seconds. on_outage: hears that the view is away, or (None) back.
 
     The view is called from one thread at a time, not from the caller's. Errors of the view other than UnavailableError
-    are raised by the next call of restart, refresh or finish, as long as it has never taken anything: then a password is
-    wrong. Later it counts as away with them.
+    are raised by the next call of restart, refresh or finish, as long as it has never taken anything (a password may be
+    wrong). Later it counts as away with them.
     """
 
     def __init__(
