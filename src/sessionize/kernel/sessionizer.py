@@ -124,13 +124,16 @@ class Sessionizer:
         """
         table = accepted(events)
         time = times(table)
-        flags = self.rules.flags(table, conversions=self._wants_conversions)
+        coded = table if self._held.kinds is None else _with_coded_types(table)
+        # a function of the user's gets the events as they came
+        asked = table if self.rules.boundary is not None else coded
+        flags = self.rules.flags(asked, conversions=self._wants_conversions)
         keep = np.ones(table.num_rows, bool) if flags.drop is None else ~flags.drop
         late = None
         if self.watermark_ms is not None:
             late = keep & (time < self.watermark_ms)
             keep &= ~late
-        rows = self._rows(table, time, flags, keep)
+        rows = self._rows(coded, time, flags, keep)
         if self._held.log is not None:
             rows = self._held.log.pushed(rows, keep, late)
         self._held.pending.add(rows)
@@ -361,3 +364,11 @@ class Sessionizer:
         made._counts = Counts(**header["counts"])
         load_tables(made._held, tables, pending=made._counts.pending)
         return made
+
+
+def _with_coded_types(events: pa.Table) -> pa.Table:
+    """The event types as a dictionary, which is all that the rules and the tally of types look at."""
+    if col.EVENT_TYPE not in events.column_names or pa.types.is_dictionary(events[col.EVENT_TYPE].type):
+        return events
+    at = events.schema.get_field_index(col.EVENT_TYPE)
+    return events.set_column(at, col.EVENT_TYPE, events[col.EVENT_TYPE].dictionary_encode())
