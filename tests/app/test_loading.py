@@ -17,7 +17,7 @@ from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.rejected import retry_rejected
-from sessionize.connectors.iceberg import IcebergSink, load_table, open_catalog
+from sessionize.connectors.iceberg import IcebergSink, load_table, maintain_table, open_catalog
 from sessionize.errors import InputError, StateError
 from sessionize.formats.dialects import dialect_named
 from sessionize.session.policy import Policy
@@ -215,6 +215,23 @@ def test_what_was_cut_off_is_known_when_its_snapshot_is_not(folder: Path, monkey
     assert counts(folder) == ONCE
 
 
+def test_maintenance_leaves_what_was_cut_off_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "cid.ndjson").write_text(records("cid", 3))
+    run(pipeline(folder, "in/ann.ndjson"))
+    run(pipeline(folder, "cid.ndjson"))
+    with monkeypatch.context() as patched:
+        killed_after(patched, 4)
+        with pytest.raises(KilledError):
+            run(pipeline(folder, "in/bob.ndjson"))
+    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    files = {each.table: each.files_after for each in maintain(folder / "home", settings, database="sessions")}
+    assert (files["events"], files["rejected_events"], files["user_sessions"]) == (2, 2, 1)
+    run(pipeline(folder, "in/bob.ndjson"))
+    assert counts(folder) == (3, 9, 3)
+    files = {each.table: each.files_after for each in maintain(folder / "home", settings, database="sessions")}
+    assert (files["events"], files["rejected_events"], files["user_sessions"]) == (1, 1, 1)
+
+
 def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,8 +240,7 @@ def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
         killed_after(patched, 4)
         with pytest.raises(KilledError):
             run(pipeline(folder, "in/bob.ndjson"))
-    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
-    maintain(folder / "home", settings, database="sessions", tables=["events"])
+    maintain_table(open_catalog(folder / "home"), "sessions", "events", UpkeepSettings(keep_s=0))
     before = counts(folder)
     with pytest.raises(StateError, match="cut off, and its rows cannot be told from others"):
         run(pipeline(folder, "in/bob.ndjson"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sessionize.connectors.iceberg import CatalogSettings, load_table, open_catalog, table_names
+from sessionize.connectors.iceberg import CatalogSettings, files_of_open_load, load_table, open_catalog, table_names
 from sessionize.connectors.iceberg.maintenance import (
     TableUpkeep,
     UpkeepProgress,
@@ -32,4 +32,15 @@ def maintain(
     names = list(tables) or table_names(opened, database)
     for name in tables:
         load_table(opened, database, name)  # a name that is wrong stops before anything is done
-    return [maintain_table(opened, database, name, settings, progress=progress, stop=stop) for name in names]
+    return [
+        maintain_table(
+            opened,
+            database,
+            name,
+            settings,
+            progress=progress,
+            stop=stop,
+            apart=files_of_open_load(opened, database, name),
+        )
+        for name in names
+    ]

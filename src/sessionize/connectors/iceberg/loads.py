@@ -137,6 +137,25 @@ def note_loads(table: Table, ids: Set[str]) -> None:
     until_committed(attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", name, error))
 
 
+def files_of_open_load(catalog: Catalog, database: str, name: str) -> frozenset[str]:
+    """The paths of the files that a table has of a load that is under way or was cut off: as long as they can be told
+    from others, the next load of the same files can take them out.
+    """
+    names = table_names(catalog, database)
+    table = load_table(catalog, database, name)
+    last = table.properties.get(LAST, "").partition(" ")[0]
+    if not last or LOADS not in names:
+        return frozenset()
+    rows = _rows(load_table(catalog, database, LOADS))
+    into = rows.filter(pc.field("load_id") == last)["table_name"].to_pylist()
+    if not into or into[0] == name or (into[0] in names and last in loads_in(load_table(catalog, database, into[0]))):
+        return frozenset()
+    try:
+        return frozenset(file.file_path for file in _files_of(table, last))
+    except StateError:
+        return frozenset()
+
+
 def loads_with_state(catalog: Catalog, database: str) -> pa.Table:
     """The table `loads` with one more column, is_in: whether the load's rows are in its table now."""
     rows = _rows(load_table(catalog, database, LOADS))

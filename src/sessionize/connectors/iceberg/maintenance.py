@@ -9,7 +9,7 @@ table, so no snapshot is needed for it.
 import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from pyiceberg.exceptions import CommitFailedException
@@ -108,8 +108,10 @@ def maintain_table(
     *,
     progress: UpkeepProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
+    apart: Set[str] = frozenset(),
 ) -> TableUpkeep:
-    """Look after one table. stop: asked from time to time whether to leave the rest for the next time.
+    """Look after one table. stop: asked from time to time whether to leave the rest for the next time. apart: paths of
+    data files that are not packed.
 
     Errors: ConfigError for one that is not there, UnavailableError, OutputError.
     """
@@ -120,7 +122,7 @@ def maintain_table(
             _bound_metadata(table)
         before, snapshots = totals(table), len(table.metadata.snapshots)
         tell(name, "packing", 0, 0)
-        packed = _packed(table, settings, lambda done, total: tell(name, "packing", done, total), stop)
+        packed = _packed(table, settings, lambda done, total: tell(name, "packing", done, total), stop, apart)
         tell(name, "expiring snapshots", 0, 0)
         expired = [] if stop() else _expire(table, settings)
         tell(name, "removing files", 0, 0)
@@ -171,13 +173,16 @@ def _bound_metadata(table: Table) -> None:
 
 
 def _packed(
-    table: Table, settings: UpkeepSettings, progress: Callable[[int, int], None], stop: Callable[[], bool]
+    table: Table,
+    settings: UpkeepSettings,
+    progress: Callable[[int, int], None],
+    stop: Callable[[], bool],
+    apart: Set[str],
 ) -> Packed:
+    size, files_min = settings.target_bytes, settings.files_min
     if not settings.dry_run:
-        return pack(
-            table, target_bytes=settings.target_bytes, files_min=settings.files_min, progress=progress, stop=stop
-        )
-    groups = plan(table, target_bytes=settings.target_bytes, files_min=settings.files_min)
+        return pack(table, target_bytes=size, files_min=files_min, progress=progress, stop=stop, apart=apart)
+    groups = plan(table, target_bytes=size, files_min=files_min, apart=apart)
     into = sum(group.wanted(target_of(table, settings.target_bytes)) for group in groups)
     return Packed(sum(len(group.files) for group in groups), into, sum(group.rows for group in groups))
 

@@ -8,7 +8,7 @@ more than a part of it (sorting.py).
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -80,13 +80,14 @@ class Group:
         return -(-self.size_bytes // target_bytes)
 
 
-def plan(table: Table, *, target_bytes: int | None, files_min: int) -> list[Group]:
+def plan(table: Table, *, target_bytes: int | None, files_min: int, apart: Set[str] = frozenset()) -> list[Group]:
     """The files worth packing: of an earlier layout; small ones of a partition, where there are at least files_min that
-    would become fewer; all of a partition of sessions whose files have grown to hold many buckets each.
+    would become fewer; all of a partition of sessions whose files have grown to hold many buckets each. apart: paths of
+    files that stay as they are.
     """
     target = target_of(table, target_bytes)
     present = {spec.spec_id for spec in specs_to_choose(table.metadata)}
-    excluded = paths_with_deletes(table)
+    excluded = paths_with_deletes(table) | apart
     groups: dict[tuple[object, ...], Group] = {}
     for listed in listed_files(table):
         file = listed.file
@@ -139,14 +140,16 @@ def pack(
     files_min: int,
     progress: PackProgress,
     stop: Callable[[], bool] = lambda: False,
+    apart: Set[str] = frozenset(),
 ) -> Packed:
     """Pack the table's small files, commit by commit. stop: asked before each whether to leave the rest for later.
+    apart: as in plan.
 
     Errors: UnavailableError; OutputError when the proof fails.
     """
     done = Packed()
     for _ in range(_PLANS_MAX):
-        groups = plan(table, target_bytes=target_bytes, files_min=files_min)
+        groups = plan(table, target_bytes=target_bytes, files_min=files_min, apart=apart)
         total = done.files + sum(len(group.files) for group in groups)
         progress(0, total)
         overtaken = False
