@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.reconciling import reconcile_tables
+from sessionize.cli.declared import for_typer
 from sessionize.cli.explain import explain
 from sessionize.connectors.iceberg import IcebergEpochSink, archive, load_table, open_catalog
 from sessionize.errors import ConfigError, InputError
@@ -19,7 +20,7 @@ from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
 
 commands = typer.Typer()
-commands.command("explain")(explain)
+commands.command("explain")(for_typer(explain))
 MINUTE = 60_000
 NOON = 1_785_585_600_000  # 2026-08-01 12:00 UTC
 PRESET = "user_sessionization_pipeline"

@@ -191,6 +191,37 @@ def test_a_signal_while_it_waits_for_standard_input(tmp_path: Path) -> None:
     assert outputs_in(tmp_path) == []
 
 
+IN_A_FINALIZER = """
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        for _ in range(1000):
+            pass  # the handler runs here, and what it raises is ignored
+from sessionize.connectors.iceberg.sink import IcebergSink
+from sessionize.connectors.files.sink import FileSink
+calls = []
+def interrupting(write):
+    def written(self, rows):
+        if not calls:
+            calls.append(1)
+            Interrupted()
+        write(self, rows)
+    return written
+for sink in (IcebergSink, FileSink):
+    sink.write = interrupting(sink.write)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("which", ["run", "batch"])
+def test_a_signal_that_meets_a_finalizer_is_not_lost(events: Path, tmp_path: Path, which: str, name: str) -> None:
+    """Python ignores what is raised in a finalizer; the run would go on to its end."""
+    done = patched(IN_A_FINALIZER, name, commands(events)[which], tmp_path)
+    assert done.returncode == {"SIGINT": 130, "SIGTERM": 143}[name], done
+    assert done.stderr in ("interrupted\n", "terminated\n")
+    assert outputs_in(tmp_path) == []
+
+
 def test_the_third_signal_is_for_good() -> None:
     """In a process of its own: it would end this one."""
     code = (

@@ -12,11 +12,12 @@ from sessionize.app.config import load_pipeline
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
 from sessionize.cli import rejected
+from sessionize.cli.declared import for_typer
 from sessionize.cli.reconcile import reconcile
 from sessionize.errors import ConfigError
 
 commands = typer.Typer()
-commands.command("reconcile")(reconcile)
+commands.command("reconcile")(for_typer(reconcile))
 commands.add_typer(rejected.app, name="rejected")
 SETTINGS = {
     "input.generator.duration": "3h",

@@ -55,3 +55,13 @@ def test_sums_stand_to_the_right(capsys, narrow):
 def test_what_is_no_number_is_null_in_json(capsys):
     print_json({"a": float("nan"), "b": [float("inf"), 1.5], "é": "ü"})
     assert capsys.readouterr().out == '{"a": null, "b": [null, 1.5], "é": "ü"}\n'
+
+
+def test_a_long_word_is_folded_in_its_column(capsys, narrow):
+    narrow(60)
+    rows = [("run.home", '"./a/' + "x" * 60 + '"', "default"), ("name", '"p"', "preset")]
+    print_table("", ["key", "value", "from"], rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert all(line[0] in "┏┃┡│└" for line in lines)
+    assert "".join(line.split("│")[2].strip() for line in lines if "x" in line) == rows[0][1]

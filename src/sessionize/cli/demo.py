@@ -86,10 +86,13 @@ def _demo(events: int, home: Path) -> None:
 
 def command_name() -> str:
     """How this program was called, to be typed again from here."""
+    import shutil
+
     name = sys.argv[0]
     if name.endswith("__main__.py"):
         return f"{os.path.basename(sys.executable)} -m sessionize"
-    return name if "/" not in name else os.path.relpath(name)
+    found = shutil.which("sessionize")
+    return "sessionize" if found and os.path.samefile(found, name) else os.path.relpath(name)
 
 
 def _generate(events: int, file: Path) -> "GeneratedTotals":

@@ -5,6 +5,7 @@ The folder, the pipeline file and the tables stay, so that whoever looked on can
 
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -136,18 +137,16 @@ def _deliver(part: bytes, inbox: Path) -> None:
 def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Totals":
     """Run the stream, a line for each epoch; until so many records are committed, or with run.once all are."""
     from sessionize.app.streaming import open_stream
-    from sessionize.cli.output import console
     from sessionize.cli.status_line import status_line
 
-    say = console(stderr=True)
     stopping = threading.Event()
-    with status_line(enabled=say.is_terminal) as show:
+    with status_line(enabled=sys.stderr.isatty()) as show:
 
         def committed(report: "EpochReport") -> None:
             if report.consumed or report.sessions:
-                console(stderr=True).print(
+                sys.stderr.write(  # not a console of its own: this appears above the status line
                     f"epoch {report.epoch:>2}  {report.consumed:>6,} records  {report.late:>4,} late"
-                    f"  {report.sessions:>5,} sessions  {report.open_sessions:>5,} open"
+                    f"  {report.sessions:>5,} sessions  {report.open_sessions:>5,} open\n"
                 )
             if until is not None and report.totals.consumed >= until:
                 stopping.set()

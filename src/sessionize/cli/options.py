@@ -85,7 +85,8 @@ GapBoundary = Annotated[str, _GAPBOUNDARY]
 GapBoundaryOrNone = Annotated[str | None, _GAPBOUNDARY]  # of explain: those of the tables when left out
 _MAXDURATION = option(
     *MAX_NAMES,
-    help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit.',
+    help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit. Also '
+    "--max-session-duration.",
     rich_help_panel="Rules",
 )
 MaxDuration = Annotated[str, _MAXDURATION]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sessionize.engine.totals import Totals
 
 ROWS_SHOWN_MAX = 200
+_FOLDED_FROM = 16  # a longer word may be folded within its column, a shorter one not
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -75,7 +76,8 @@ def print_table(
     cells = [[shown(value) for value in row] for row in rows]
     words = [max((len(w) for t in (name, *texts) for w in t.split()), default=0)
              for name, *texts in zip(columns, *cells, strict=True)]  # fmt: skip
-    if cells and sum(words) + 3 * len(words) + 1 > console().width:
+    needed = sum(min(longest, _FOLDED_FROM) for longest in words)
+    if cells and needed + 3 * len(words) + 1 > console().width:
         print_records(title, columns, list(zip(*cells, strict=True)))
         return
     table = Table(title=title or None, title_justify="left", header_style="bold")

@@ -8,7 +8,7 @@ import sys
 from sessionize.cli import standard_streams
 from sessionize.cli.output import print_error
 from sessionize.cli.quick import quick_command
-from sessionize.cli.stopping import terminate
+from sessionize.cli.stopping import swallowed, terminate
 from sessionize.errors import ConfigError, SessionizeError
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -18,6 +18,7 @@ _ENDED_BY_SIGNAL = {_INTERRUPTED: "interrupted", 128 + signal.SIGTERM: "terminat
 def main() -> None:
     """Run the command line of this process, and end it."""
     standard_streams.install()
+    sys.unraisablehook = swallowed
     # Rows live in arrays, not in objects; the default would look through the same few objects hundreds of times.
     gc.set_threshold(100_000, 50, 50)
     # Arrow's allocator may use large pages where the system has them: a third less system time on ten million events.

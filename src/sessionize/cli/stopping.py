@@ -28,6 +28,38 @@ def terminate(number: int, frame: object) -> NoReturn:
     raise TerminatedError(128 + number)
 
 
+class Swallowed:
+    """Interrupts that were raised where Python ignores every error, as in a finalizer, and so have to be raised again.
+
+    It is sys.unraisablehook; a handler asks it whether the signal is the one before, sent again.
+    """
+
+    _AGAIN_AFTER_S = 0.02  # by then the finalizer has ended
+
+    def __init__(self) -> None:
+        self._sent_again = False
+
+    def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Send the signal again; other errors are shown as ever."""
+        error = unraisable.exc_value
+        if not isinstance(error, KeyboardInterrupt | TerminatedError):
+            sys.__unraisablehook__(unraisable)
+            return
+        self._sent_again = True
+        number = signal.SIGTERM if isinstance(error, TerminatedError) else signal.SIGINT
+        again = threading.Timer(self._AGAIN_AFTER_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    def taken(self) -> bool:
+        """Whether a signal was sent again; asked once."""
+        sent, self._sent_again = self._sent_again, False
+        return sent
+
+
+swallowed = Swallowed()
+
+
 @contextmanager
 def stopped_by_signals(what_follows: str, say: Callable[[str], None] | None = None) -> Iterator[threading.Event]:
     """An event that the first signal sets, saying what follows; at the second one KeyboardInterrupt.
@@ -39,7 +71,7 @@ def stopped_by_signals(what_follows: str, say: Callable[[str], None] | None = No
 
     def ask(number: int, frame: object) -> None:
         nonlocal asked
-        if asked:
+        if swallowed.taken() or asked:
             raise KeyboardInterrupt
         asked = True
         words.put(what_follows)
@@ -61,12 +93,15 @@ class Abortable:
     def __init__(self, words: "queue.SimpleQueue[str | None]") -> None:
         self.interrupted = False
         self._words = words
-        self._committing = self._aborting = self._warned = False
+        self._committing = self._warned = False
+        self._aborting: int | None = None  # by which signal
 
     def watching(self, progress: "Progress") -> "Progress":
         """The same Progress; where it hears of the commit, the first signal no longer aborts from there on."""
 
         def hear(phase: str, done: int, totals: "Totals") -> None:
+            if self._aborting is not None:  # the error was lost on its way, and the run goes on
+                self._abort(self._aborting, None)
             self._committing = phase == "commit"
             progress(phase, done, totals)
 
@@ -74,24 +109,31 @@ class Abortable:
 
     def handle(self, number: int, frame: object) -> None:
         """What a signal does."""
-        if self._committing and not self.interrupted:
+        if swallowed.taken():
+            self._abort(number, frame)
+        elif self._committing and not self.interrupted:
             self.interrupted = True
             self._words.put("the results are being committed (press Ctrl-C again to abort; some may be missing then)")
-        elif not self._aborting:
-            self._aborting = True
-            if number == signal.SIGTERM:
-                terminate(number, frame)
-            raise KeyboardInterrupt
+        elif self._aborting is None:
+            self._abort(number, frame)
         elif not self._warned:
             self._warned = True
             self._words.put("removing unfinished output (press Ctrl-C again to exit at once; temporary files may stay)")
         else:
             os._exit(128 + number)
 
+    def _abort(self, number: int, frame: object) -> NoReturn:
+        """Raise what the signal means."""
+        self._aborting = number
+        if number == signal.SIGTERM:
+            terminate(number, frame)
+        raise KeyboardInterrupt
+
 
 @contextmanager
 def aborted_by_signals() -> Iterator[Abortable]:
     """In this block the first signal raises KeyboardInterrupt (SIGTERM: SystemExit 143), further ones let that end."""
+    swallowed.taken()  # of a time before
     with _words_heard(_print) as words:
         run = Abortable(words)
         with _handled(run.handle):
