@@ -4,7 +4,7 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from sessionize.connectors.kafka import silence
 from sessionize.connectors.kafka.source import KafkaSource
@@ -162,6 +162,54 @@ def test_silence_counts_the_time_that_was_waited_for_a_partition_alone():
     assert not silences.are_too_long({"a", "b"}, set(), 14.0)  # begun anew, with all
     assert not silences.are_too_long(set(), set(), 100.0)  # they have come to their ends
     assert not silences.are_too_long({"b"}, set(), 14.0)
+
+
+def batches_of(segment: bytes) -> list[tuple[int, int]]:
+    """Where the batches of a log begin and end."""
+    found, at = [], 0
+    while at < len(segment) and (length := int.from_bytes(segment[at + 8 : at + 12], "big")):
+        found.append((at, at + 12 + length))
+        at += 12 + length
+    return found
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+@pytest.mark.parametrize("again", [False, True], ids=["read on", "read again"])
+def test_records_that_are_damaged_in_the_log_are_an_error_that_names_them(own_kafka, monkeypatch, codec, again):
+    """A flipped bit passed for data, or the partition stood still without a word."""
+    monkeypatch.setattr(silence, "_DAMAGED_S", 0.5)
+    broker = own_kafka()
+    topic = broker.create_topic("damaged", 2)
+    for start in (0, 100, 200):
+        producer = Producer(
+            {"bootstrap.servers": broker.bootstrap_servers, "compression.type": codec, "linger.ms": 500}
+        )
+        for value in clicks(start, start + 100):
+            producer.produce(topic, value, partition=0)
+        producer.flush()
+    broker.servers.send(topic, clicks(0, 50), partition=1)
+    broker.stop()
+    (segment,) = (broker.folder / "data" / f"{topic}-0").glob("*.log")
+    data = bytearray(segment.read_bytes())
+    start, end = batches_of(data)[1]
+    data[(start + end) // 2] ^= 1
+    segment.write_bytes(data)
+    broker.start()
+    with source_of(broker.bootstrap_servers, topic, unavailable_after_s=5) as source:
+        batches: list[StreamBatch] = []
+        coming = (
+            source.read({f"{topic}[0]": (0, 300), f"{topic}[1]": (0, 50)}, now_ms=NOW_MS)
+            if again
+            else (batch for _ in range(300) for batch in source.poll(timeout_s=0.2, now_ms=NOW_MS))
+        )
+        with pytest.raises(InputError, match=rf"cannot be read[\s\S]*{topic}\[0\]: .*CRC32C"):
+            batches.extend(coming)
+        assert times(batches) == {f"{topic}[0]": list(range(100)), f"{topic}[1]": list(range(50))}
+        broker.servers.delete_records(topic, {0: 200})
+    with source_of(broker.bootstrap_servers, topic, on_expired="earliest") as source:
+        source.seek({f"{topic}[0]": 100, f"{topic}[1]": 50})
+        assert times(to_end(source)) == {f"{topic}[0]": list(range(200, 300))}
+        assert source.lost == {f"{topic}[0]": 100}
 
 
 class FailingOnce:

@@ -29,7 +29,7 @@ from sessionize.connectors.kafka.client import (
 )
 from sessionize.connectors.kafka.fetched import Fetched, fetch
 from sessionize.connectors.kafka.partitions import check_instance, check_partitions, parse_partitions, share
-from sessionize.connectors.kafka.silence import Silences
+from sessionize.connectors.kafka.silence import DAMAGED, Silences
 from sessionize.errors import ConfigError, InputError, SessionizeError, UnavailableError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.records import JsonRecords, RecordDecoder
@@ -116,7 +116,7 @@ class KafkaSource:
 
     @property
     def user_name(self) -> str:
-        """What the records call the user."""
+        """As the records call the user."""
         return self._user_name
 
     @property
@@ -137,9 +137,8 @@ class KafkaSource:
         self._assign()
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
-        """What has come, at most batch_records; may return early with nothing when an end was reached.
-
-        Errors: UnavailableError from every call while the servers are away, once what was fetched is handed out.
+        """What has come, at most batch_records; may return early with nothing when an end was reached. Errors:
+        UnavailableError from every call while the servers are away, once what was fetched is handed out; InputError.
         """
         if not self._assigned:
             self._assign()
@@ -149,6 +148,7 @@ class KafkaSource:
         if self._bounds.there and before >= self._mine:
             return []
         self._look_after_servers()
+        self._silences.check()
         began_s = time.monotonic()
         batches = self._batches(timeout_s, self._latest_ms(now_ms), self._bounds.ends)
         reached = self._bounds.reached(self._positions)
@@ -366,6 +366,8 @@ class KafkaSource:
             raise InputError("reading from Kafka has failed", detail=f"{self._place(p)}: {error.str()}")
         else:
             self._log.note(error)
+            if code in DAMAGED:
+                self._silences.damaged(self._place(p), error.str())
 
     def _out_of_range(self, p: int, bound: int | None) -> None:
         """Our position is not among the records that are there."""
@@ -386,13 +388,13 @@ class KafkaSource:
         self._assign(None if self._assigned else frozenset(self._positions))
 
     def _not_read(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:
-        """Why nothing comes any more, though not all of the ranges was read."""
+        """Why nothing comes any more, though not all was read. Errors: those of Silences.check."""
         for p in missing & self._at_end:
             return truncated(self._place(p), ends[p])
+        self._silences.check(set(map(self._place, missing)))
         return unavailable(self._servers, self._log.last or "no records come")
 
     def _check_bound(self, p: int, end: int) -> None:
         """The partition was found to end here: it must not have been longer when the run began."""
-        bound = self._bounds.ends.get(p, 0)
-        if end < bound and self._offsets_there(p)[1] < bound:
+        if end < (bound := self._bounds.ends.get(p, 0)) and self._offsets_there(p)[1] < bound:
             raise truncated(self._place(p), bound)
