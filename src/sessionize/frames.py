@@ -7,6 +7,7 @@
 The frame is bounded input to the same core as everything else; narwhals knows the kinds of frames.
 """
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import narwhals as nw
@@ -27,6 +28,7 @@ from sessionize.session.rules import Rules
 
 Frame = TypeVar("Frame", bound=IntoFrame)
 
+_ROWS_AT_ONCE = 10_000_000
 _FAR_S = 10**15  # beyond every time that is accepted
 
 
@@ -75,7 +77,7 @@ def sessions(
     if value is not None and col.REVENUE in made:  # here, where rows have their own numbers
         amounts(events, job.rules.converts(events), called=value)
     schema = made.schema(user)
-    tables = [t.cast(schema) for t, _ in sessions_of(iter([events]) if events.num_rows else iter([]), job, Totals())]
+    tables = [t.cast(schema) for t, _ in sessions_of(_pieces(events), job, Totals())]
     table = pa.concat_tables(tables or [schema.empty_table()])
     order = [(user, "ascending"), (col.SESSION_START, "ascending")]
     table = table.take(pc.sort_indices(table, sort_keys=order)).drop_columns(list(extra))
@@ -128,6 +130,12 @@ def label(
     done = eager.with_columns(series)
     labelled: Frame = (done.lazy() if isinstance(native, nw.LazyFrame) else done).to_native()
     return labelled
+
+
+def _pieces(events: pa.Table) -> Iterator[pa.Table]:
+    """The events, so many at a time that the text of a column has room in one array."""
+    for start in range(0, events.num_rows, _ROWS_AT_ONCE):
+        yield events.slice(start, _ROWS_AT_ONCE)
 
 
 def _has_boundary(rules: Rules | None) -> bool:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sessionize.engine.alignment import Columns
 from sessionize.engine.checkpoint_format import DRAINED_TO, RECORDS, SILENCE, Plan
 from sessionize.engine.outputs import named_as_input, with_room
 from sessionize.engine.totals import Totals, rejected_by_reason
 from sessionize.engine.watermarks import Watermarks
+from sessionize.formats.sizes import unfolded_bytes
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
 from sessionize.session import columns as col
@@ -82,17 +82,6 @@ class Epoch:
             drain=drained_to_ms is not None,
             extra=extra,
         )
-
-
-def unfolded_bytes(table: pa.Table) -> int:
-    """The size of a table with its dictionaries written out: a value that repeats is there once until then."""
-    size = 0
-    for chunk in (chunk for column in table.columns for chunk in column.chunks):
-        size += chunk.nbytes
-        if pa.types.is_dictionary(chunk.type) and pa.types.is_string(chunk.type.value_type):
-            lengths = pc.binary_length(chunk.dictionary)
-            size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
-    return size
 
 
 def joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -11,7 +11,7 @@ from sessionize.formats.faults import RAW_BYTES_MAX
 SHORTENED_FIELDS = "shortened_fields"
 _NAME_CHARACTERS_MAX = 100
 _NULL = msgspec.Raw(b"null")
-_ENCODE = msgspec.json.Encoder().encode
+_ENCODE = msgspec.json.Encoder(enc_hook=str).encode
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from sessionize.session.columns import PROPERTIES
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -19,6 +21,14 @@ def with_fields(texts: Sequence[str | None], fields: pa.Table) -> pa.StringArray
     columns = [_as_python_has_it(column) for column in fields.columns]
     rows = pa.Table.from_arrays(columns, names=fields.column_names).to_pylist()
     return pa.array([_with(text, row) for text, row in zip(texts, rows, strict=True)], pa.string())
+
+
+def set_aside(events: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The events without these fields, whose values are in `properties` instead."""
+    texts = events[PROPERTIES].to_pylist() if PROPERTIES in events.column_names else [None] * events.num_rows
+    merged = with_fields(texts, events.select(names))
+    kept = events.drop_columns([name for name in (*names, PROPERTIES) if name in events.column_names])
+    return kept.append_column(PROPERTIES, merged)
 
 
 def _with(text: str | None, row: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, shown, without
 from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
 from sessionize.formats.scalars import value_column, within_limit
+from sessionize.formats.storable import python_value, python_values, storable
 from sessionize.formats.table_text import SoundText, with_sound_text
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
@@ -98,11 +99,13 @@ class Tabular:
         return text, faults
 
     def _extras(self, table: pa.Table) -> dict[str, pa.Array]:
-        columns = {name: _plain(table[name]) for name in self._layout.extras}
+        columns = {name: storable(_whole(table[name])) for name in self._layout.extras}
         if self._layout.rest:
             encode = msgspec.json.Encoder(enc_hook=str).encode
-            records = table.select(list(self._layout.rest)).to_pylist()
-            fields = [{name: value for name, value in record.items() if value is not None} for record in records]
+            values = [python_values(table[name]) for name in self._layout.rest]
+            records = zip(*values, strict=True)
+            names = self._layout.rest
+            fields = [{n: v for n, v in zip(names, record, strict=True) if v is not None} for record in records]
             columns[PROPERTIES] = pa.array([encode(f).decode() if f else None for f in fields], pa.string())
         return columns
 
@@ -137,16 +140,6 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """Text in its plain form, everything else as it is."""
-    array = _whole(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        array = array.cast(pa.string())
-    return array
-
-
 def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:
     """string, or dictionary<int32, string> when the input is a dictionary."""
     kind = array.type
@@ -161,6 +154,7 @@ def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[
         if kind == pa.uuid():
             return pa.array([None if v is None else str(v) for v in array.to_pylist()], pa.string()), {}
         return _as_text(array.storage, field, whole_numbers_only=whole_numbers_only)
+    array = storable(array)
     if pa.types.is_floating(kind):
         return _floats_as_text(array.to_pylist(), field, whole_numbers_only=whole_numbers_only)
     try:
@@ -205,12 +199,11 @@ def _bytes_as_text(values: list[Any], field: str) -> tuple[pa.Array, Faults]:
 
 
 def _as_values(array: pa.Array, field: str) -> tuple[pa.Array, Faults]:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = storable(array)
     try:
         numbers = array.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return value_column([v if isinstance(v, _SCALARS) else str(v) for v in array.to_pylist()], field)
+        return value_column([v if isinstance(v, _SCALARS) else str(v) for v in python_values(array)], field)
     if pa.types.is_floating(array.type):
         numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
         array = numbers
@@ -223,8 +216,5 @@ def _rendered(table: pa.Table, row: int, broken: Mapping[str, bytes]) -> bytes:
     """A row as JSON. broken: values that are JSON already, but no UTF-8."""
     record: dict[str, Any] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        try:
-            record[name] = column[row].as_py()
-        except (ValueError, OverflowError):  # a time that Python's datetime cannot hold
-            record[name] = column[row].cast(pa.int64()).as_py()
+        record[name] = python_value(column[row])
     return msgspec.json.encode(record | {name: msgspec.Raw(value) for name, value in broken.items()}, enc_hook=str)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from sessionize.formats.dialects import TimeFormat
 from sessionize.formats.faults import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, Faults, shown
+from sessionize.formats.storable import python_values
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 
 Ints = npt.NDArray[np.int64]
@@ -90,6 +91,8 @@ def times_of_array(array: pa.Array | pa.ChunkedArray, time_format: TimeFormat, *
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_binary_view(array.type):
+        array = array.cast(pa.binary())
     if array.null_count == 0:
         return _of_array(array, time_format, field)
     present = array.is_valid().to_numpy(zero_copy_only=False)
@@ -156,7 +159,7 @@ def _of_array(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedTim
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
         return _of_strings(array, time_format, field)
-    return _one_by_one(array.to_pylist(), time_format, field)
+    return _one_by_one(python_values(array), time_format, field)
 
 
 def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTimes:

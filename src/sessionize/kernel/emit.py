@@ -22,6 +22,8 @@ from sessionize.session.reasons import in_words
 
 Array = npt.NDArray[Any]
 MS_PER_DAY = 86_400_000
+ROWS_MAX = 1_000_000  # of which users and ids, each of a kilobyte at most, have room in an Arrow array
+TEXT_BYTES_MAX = 2**31 - 2**20  # what one has room for, less what else is beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,11 @@ class Ended:
     def __getitem__(self, name: str) -> Array:
         return self.columns[name]
 
+    def part(self, start: int, stop: int) -> "Ended":
+        """Some of them, one after the other."""
+        pages, kinds = (None if c is None else c.part(start, stop) for c in (self.pages, self.kinds))
+        return Ended(columns={n: c[start:stop] for n, c in self.columns.items()}, pages=pages, kinds=kinds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emitter:
@@ -53,9 +60,25 @@ class Emitter:
 
     def table(self, ended: Ended) -> pa.Table:
         """One row per session, in the order of `ended`."""
+        if len(ended) > ROWS_MAX:
+            starts = range(0, len(ended), ROWS_MAX)
+            return self.one_table([self.table(ended.part(start, start + ROWS_MAX)) for start in starts])
         users = self.users.values(ended["slot"])
         made = {name: self._column(name, ended, users) for name in self.wanted.names}
         return pa.table({self.user_name if name == col.USER else name: array for name, array in made.items()})
+
+    def one_table(self, tables: list[pa.Table]) -> pa.Table:
+        """All of them in one, whichever of their columns are dictionary-encoded."""
+        if len(tables) < 2:
+            return tables[0] if tables else self.empty()
+        if any(t.schema != tables[0].schema for t in tables):
+            chunks = [chunk for t in tables for column in t.columns for chunk in column.chunks]
+            if sum(map(most_text_bytes, chunks)) <= TEXT_BYTES_MAX:
+                schema = self.wanted.schema(self.user_name)
+                tables = [t.cast(schema) for t in tables]
+            else:
+                tables = [pa.table({n: _coded(t[n]) for n in t.column_names}) for t in tables]
+        return pa.concat_tables(tables)
 
     def empty(self) -> pa.Table:
         """No sessions, right columns."""
@@ -120,12 +143,49 @@ class Emitter:
         seen[kinds.code] = True
         codes = np.flatnonzero(seen)
         rank = np.zeros(len(self.kinds), np.int64)
-        rank[codes[pc.sort_indices(plain_text(self.kinds.values(codes))).to_numpy()]] = np.arange(len(codes))
+        rank[codes] = ranks(self.kinds.values(codes))
         order = stable_order((kinds.owner << len(codes).bit_length()) | rank[kinds.code])
-        keys = plain_text(self.kinds.values(kinds.code[order]))
+        keys = self.kinds.values(kinds.code[order])
+        if most_text_bytes(keys) <= TEXT_BYTES_MAX:
+            keys = plain_text(keys)
         return pa.MapArray.from_arrays(pa.array(kinds.offsets(len(ended))), keys, pa.array(kinds.count[order]))
 
 
 def plain_text(array: pa.Array) -> pa.Array:
     """Decode a dictionary-encoded text column; others pass."""
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
+def ranks(texts: pa.Array) -> npt.NDArray[np.int64]:
+    """int64[n]: where each of these distinct texts, without nulls, comes in alphabetical order."""
+    large = texts.dictionary.cast(pa.large_string()).take(texts.indices) if _is_coded(texts) else texts
+    rank = np.empty(len(texts), np.int64)
+    rank[pc.sort_indices(large).to_numpy()] = np.arange(len(texts))
+    return rank
+
+
+def most_text_bytes(array: pa.Array) -> int:
+    """How large the texts in an array are at most when they are written out."""
+    if _is_coded(array):
+        return len(array) * int(pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
+    if isinstance(array, pa.MapArray):
+        return most_text_bytes(array.keys)
+    return most_text_bytes(array.values) if isinstance(array, pa.ListArray) else int(array.nbytes)
+
+
+def _is_coded(array: pa.Array) -> bool:
+    return isinstance(array, pa.DictionaryArray) and pa.types.is_string(array.dictionary.type)
+
+
+def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text dictionary-encoded, also inside lists and maps; others pass."""
+    chunks = [_coded_chunk(chunk) for chunk in column.chunks]
+    return pa.chunked_array(chunks, chunks[0].type if chunks else column.type)
+
+
+def _coded_chunk(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.MapArray):
+        return pa.MapArray.from_arrays(array.offsets, _coded_chunk(array.keys), array.items)
+    if isinstance(array, pa.ListArray):
+        return pa.ListArray.from_arrays(array.offsets, _coded_chunk(array.values))
+    return array.dictionary_encode() if pa.types.is_string(array.type) else array

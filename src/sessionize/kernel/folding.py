@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.kernel.cutting import Sessions, cut
-from sessionize.kernel.emit import Ended, plain_text
+from sessionize.kernel.emit import TEXT_BYTES_MAX, Ended, plain_text, ranks
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.pending import Rows
@@ -110,14 +110,15 @@ class Folder:
         at = ordered.order[tied] - carried  # a carried row is older than any event and never ties
         compare: dict[str, pa.Array] = {}
         if rows.ids is not None:
-            ids = rows.ids.take(pa.array(at))
+            large = rows.ids.nbytes > TEXT_BYTES_MAX
+            ids = (rows.ids.cast(pa.large_string()) if large else rows.ids).take(pa.array(at))
             compare["id"] = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         for name in ("starts", "ends"):
             if name in rows.columns:
                 compare[name] = plain_text(in_words(rows[name][at], self.reasons))
         for name, names in (("page", self.page_names), ("kind", self.kind_names)):
             if name in rows.columns:
-                compare[name] = plain_text(names.values(rows[name][at]))
+                compare[name] = _in_order(rows[name][at], names)
         if "amount" in rows.columns:
             compare["amount"] = pa.array(rows["amount"][at])
         return resolve_ties(ordered, tied, compare)
@@ -215,6 +216,14 @@ class Folder:
                 tally.drop(slots)
         self.state.free(slots, keep_numbers=self.policy.remembers_users)
         return ended
+
+
+def _in_order(codes: Array, names: Interner) -> pa.Array:
+    """Numbers that sort like the names behind codes, null for none."""
+    distinct, place = np.unique(codes, return_inverse=True)
+    rank = np.full(len(distinct), -1, np.int64)
+    rank[distinct >= 0] = ranks(names.values(distinct[distinct >= 0]))
+    return pa.array(rank[place], mask=codes < 0)
 
 
 def _any_of(flag: npt.NDArray[np.bool_], s: Sessions) -> npt.NDArray[np.bool_]:

@@ -29,6 +29,7 @@ from sessionize.session.limits import (
 _TEXTS = (col.USER, col.EVENT_ID, col.EVENT_TYPE, col.PAGE)
 _SHOWN_CHARACTERS = 60
 _FAR_MS = 1 << 62
+_IDS_BYTES_MAX = 2_000_000_000
 _KINDS = {
     "pandas": "pyarrow.Table.from_pandas(frame, preserve_index=False), or use sessionize.sessions(frame, user=, time=)",
     "polars": "frame.to_arrow(), or use sessionize.sessions(frame, user=, time=)",
@@ -49,6 +50,12 @@ def accepted(events: object, *, called: Mapping[str, str] | None = None) -> pa.T
         if name in table.column_names:
             column = _plain_text(table[name], name_of.get(name, name))
             if name == col.EVENT_ID:  # hardly any repeats
+                if column.nbytes > _IDS_BYTES_MAX:
+                    raise InputError(
+                        "the event ids of one push are too large",
+                        detail=f"{column.nbytes:,} bytes, at most {_IDS_BYTES_MAX:,} are taken at once",
+                        hint="push the events in smaller pieces",
+                    )
                 column = column.cast(pa.string())
             if column is not table[name]:
                 table = table.set_column(table.schema.get_field_index(name), name, column)

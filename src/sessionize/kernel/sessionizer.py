@@ -160,7 +160,7 @@ class Sessionizer:
         """The kept events as the columns that the wanted session columns and the rules need."""
         amount = amounts(table, flags.converts) if col.REVENUE in self.columns else None
         at = None if keep.all() else np.flatnonzero(keep)
-        part = table if at is None else table.take(pa.array(at))
+        part = table if at is None else table.filter(pa.array(keep))  # take() would have to join the chunks of a column
         columns: dict[str, npt.NDArray[Any]] = {
             "slot": self._held.users.encode(part[col.USER]),
             "time": time if at is None else time[at],
@@ -196,7 +196,7 @@ class Sessionizer:
         self._counts.consumed += table.num_rows
         self._counts.late += len(late_at)
         self._counts.excluded += 0 if drop is None else int(np.count_nonzero(drop))
-        return table.take(pa.array(late_at)) if len(late_at) else table.slice(0, 0)
+        return table.filter(pa.array(late)) if late is not None and len(late_at) else table.slice(0, 0)
 
     @property
     def _wants_conversions(self) -> bool:
@@ -256,18 +256,7 @@ class Sessionizer:
     def _tables(self, parts: list[Ended | None]) -> pa.Table:
         tables = [self._emitter.table(ended) for ended in parts if ended is not None]
         self._held.tidy(users=not self.policy.remembers_users)
-        return self._one_table(tables)
-
-    def _one_table(self, tables: list[pa.Table]) -> pa.Table:
-        if not tables:
-            return self._emitter.empty()
-        if len(tables) == 1:
-            return tables[0]
-        schema = tables[0].schema
-        if any(t.schema != schema for t in tables):
-            schema = self.columns.schema(self.user_name)
-            tables = [t.cast(schema) for t in tables]
-        return pa.concat_tables(tables)
+        return self._emitter.one_table(tables)
 
     def live(self, user: str) -> pa.Table:
         """The user's sessions as they stand: the open one and what pending events add to it. Nothing changes.
@@ -287,7 +276,9 @@ class Sessionizer:
         slots = slots[slots >= 0]
         if not len(slots):
             return self._emitter.empty()
-        return self._one_table(sessions_as_they_stand(held, self._folder, self._emitter, slots, open_only=open_only))
+        return self._emitter.one_table(
+            sessions_as_they_stand(held, self._folder, self._emitter, slots, open_only=open_only)
+        )
 
     def users(self) -> pa.Array:
         """Everybody with an open session or pending events."""

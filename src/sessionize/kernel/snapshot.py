@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from sessionize.errors import StateError
 from sessionize.kernel.changes import SERIAL, ChangeLog, Changes
-from sessionize.kernel.emit import plain_text
+from sessionize.kernel.emit import TEXT_BYTES_MAX, most_text_bytes, plain_text
 from sessionize.kernel.holdings import Holdings
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.tally import Codes
@@ -49,15 +49,21 @@ def dump_tables(held: Holdings) -> dict[str, pa.Table]:
 
 def user_rows(held: Holdings, slots: npt.NDArray[np.int32]) -> pa.Table:
     """The state of these slots, one row each: the user, the columns of OpenSessions, what was seen with counts."""
-    users: dict[str, Any] = {"user": plain_text(held.users.values(slots))}
-    for name, values in held.state.take(slots).items():
-        if name not in _MAY_LACK or values.any():
-            users[name] = _out(held, name, values)
-    for name, tally, names in held.tallies:
-        seen = tally.take(slots)
-        offsets = pa.array(seen.offsets(len(slots)))
-        users[name] = pa.ListArray.from_arrays(offsets, plain_text(names.values(seen.code)))
-        users[f"{name}_counts"] = pa.ListArray.from_arrays(offsets, pa.array(seen.count))
+    state = {n: v for n, v in held.state.take(slots).items() if n not in _MAY_LACK or v.any()}
+    seen = {name: tally.take(slots) for name, tally, _ in held.tallies}
+    texts = {"user": held.users.values(slots)}
+    texts |= {name: getattr(held, _CODED[name]).values(state[name]) for name in state if name in _CODED}
+    texts |= {name: names.values(seen[name].code) for name, _, names in held.tallies}
+    if _too_large(texts) and len(slots) > 1:
+        half = len(slots) // 2
+        parts = [user_rows(held, slots[:half]), user_rows(held, slots[half:])]
+        return pa.concat_tables(parts, promote_options="default")
+    users: dict[str, Any] = {"user": plain_text(texts["user"])}
+    users |= {n: plain_text(texts[n]) if n in texts else pa.array(values) for n, values in state.items()}
+    for name, codes in seen.items():
+        offsets = pa.array(codes.offsets(len(slots)))
+        users[name] = pa.ListArray.from_arrays(offsets, plain_text(texts[name]))
+        users[f"{name}_counts"] = pa.ListArray.from_arrays(offsets, pa.array(codes.count))
     return pa.table(users)
 
 
@@ -65,8 +71,15 @@ def pending_rows(held: Holdings, rows: Rows | None) -> pa.Table:
     """Pending events, one row each; a table without columns when there are none."""
     if rows is None or not len(rows):
         return pa.table({})
-    columns = {n: _out(held, n, values) for n, values in rows.columns.items() if n not in ("slot", SERIAL)}
-    columns["user"] = plain_text(held.users.values(rows["slot"]))
+    kept = {n: values for n, values in rows.columns.items() if n not in ("slot", SERIAL)}
+    texts = {n: getattr(held, _CODED[n]).values(values) for n, values in kept.items() if n in _CODED}
+    texts["user"] = held.users.values(rows["slot"])
+    if _too_large(texts) and len(rows) > 1:
+        half = len(rows) // 2
+        parts = [rows.slice(0, half), rows.slice(half, len(rows))]
+        return pa.concat_tables([pending_rows(held, part) for part in parts])
+    columns = {n: pa.array(values) for n, values in kept.items() if n not in texts}
+    columns |= {n: plain_text(array) for n, array in texts.items()}
     if rows.ids is not None:
         columns["id"] = rows.ids
     return pa.table(columns)
@@ -93,9 +106,21 @@ def load_tables(held: Holdings, tables: Mapping[str, pa.Table], *, pending: int)
         raise StateError(
             "the state does not add up", detail=f"{tables['pending'].num_rows} pending events of {pending} are there"
         )
-    users, rows = tables["users"].combine_chunks(), tables["pending"].combine_chunks()
+    for users in _whole_parts(tables["users"]):
+        _load_users(held, users)
+    for rows in _whole_parts(tables["pending"]):
+        _load_pending(held, rows)
+
+
+def _whole_parts(table: pa.Table) -> list[pa.Table]:
+    """The table with one chunk a column, in parts where one has no room for the text."""
+    if table.nbytes <= TEXT_BYTES_MAX:
+        return [table.combine_chunks()]
+    return [pa.Table.from_batches([batch]) for batch in table.to_batches()]
+
+
+def _load_users(held: Holdings, users: pa.Table) -> None:
     slots = held.users.encode(users["user"])
-    waiting = held.users.encode(rows["user"]) if rows.num_rows else None
     held.reserve()
     if len(slots):
         there = [name for name in STATE_TYPES if name not in _MAY_LACK or name in users.column_names]
@@ -104,11 +129,17 @@ def load_tables(held: Holdings, tables: Mapping[str, pa.Table], *, pending: int)
         tally.reserve(held.state.capacity)
         column = users[name].combine_chunks()
         counts = users[f"{name}_counts"].combine_chunks()
-        if len(slots) and len(column.values):
+        seen = column.flatten()  # unlike `values`, of these rows alone
+        if len(slots) and len(seen):
             length = np.diff(column.offsets.to_numpy())
             owner = np.repeat(np.arange(len(slots)), length)
-            tally.append(slots, Codes(owner, names.encode(column.values), counts.values.to_numpy()))
-    if waiting is not None:
+            tally.append(slots, Codes(owner, names.encode(seen), counts.flatten().to_numpy()))
+
+
+def _load_pending(held: Holdings, rows: pa.Table) -> None:
+    if rows.num_rows:
+        waiting = held.users.encode(rows["user"])
+        held.reserve()
         columns = {n: _in(held, n, rows[n]) for n in rows.column_names if n not in ("user", "id")}
         if held.log is not None:
             columns[SERIAL] = np.full(len(waiting), -1, np.int64)
@@ -156,8 +187,9 @@ def _describe(rules: Rules) -> dict[str, Any]:
     return {**{name: sorted(getattr(rules, name)) for name in sets}, "boundary": rules.boundary_name}
 
 
-def _out(held: Holdings, name: str, values: npt.NDArray[Any]) -> pa.Array:
-    return plain_text(getattr(held, _CODED[name]).values(values)) if name in _CODED else pa.array(values)
+def _too_large(texts: Mapping[str, pa.Array]) -> bool:
+    """Whether any of them, written out, may be more than an Arrow array has room for."""
+    return any(most_text_bytes(array) > TEXT_BYTES_MAX for array in texts.values())
 
 
 def _in(held: Holdings, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -34,6 +34,11 @@ class Codes:
         """int32[owners + 1]: where each owner's rows begin."""
         return np.searchsorted(self.owner, np.arange(owners + 1)).astype(np.int32)
 
+    def part(self, start: int, stop: int) -> "Codes":
+        """The rows of these owners, who are counted from 0 on."""
+        first, last = np.searchsorted(self.owner, (start, stop))
+        return Codes(self.owner[first:last] - start, self.code[first:last], self.count[first:last])
+
     def of(self, mask: npt.NDArray[np.bool_]) -> "Codes":
         """Only the rows of the mask."""
         return Codes(self.owner[mask], self.code[mask], self.count[mask])

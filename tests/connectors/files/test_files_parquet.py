@@ -14,9 +14,9 @@ import pytest
 from sessionize.connectors.files.follow import PARTITION, DirectorySource
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_parquet import ParquetReader
-from sessionize.engine.epoch import unfolded_bytes
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.sizes import unfolded_bytes
 from tests.connectors.files.reading import OWN, lines, read, read_parquet, times
 
 

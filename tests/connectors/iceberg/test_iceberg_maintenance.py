@@ -39,7 +39,6 @@ HOUR_S = 3600
 
 
 def some(number: int) -> EpochRows:
-    """Rows of the same date for each number."""
     return epoch_rows(number + 1, ["a", "b", "c"])
 
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from sessionize.errors import OutputError
+from sessionize.formats.sizes import in_pieces
 from sessionize.ports import EpochId, EpochRows
 
 
@@ -30,9 +31,9 @@ class ConsoleSink:
         if epoch.number <= self._last.get(epoch.writer, 0):
             return
         try:
-            for batch in rows.sessions.to_batches(max_chunksize=1000):
-                maps = [field.name for field in batch.schema if pa.types.is_map(field.type)]
-                self._stream.writelines(_line(row, maps) for row in batch.to_pylist())
+            for piece in in_pieces(rows.sessions, rows_max=1_000):
+                maps = [field.name for field in piece.schema if pa.types.is_map(field.type)]
+                self._stream.writelines(_line(row, maps) for row in piece.to_pylist())
             self._stream.flush()
         except (OSError, UnicodeError) as error:
             raise OutputError(

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from sessionize.connectors.local_paths import check_local
 from sessionize.durable import sync_file, sync_folder
 from sessionize.errors import ConfigError, OutputError
+from sessionize.formats.sizes import in_pieces
 from sessionize.session.columns import SESSION_TYPES
 
+_ROW_GROUP_BYTES_MAX = 1 << 30
 ENDINGS = (".parquet", ".csv", ".ndjson", ".jsonl")
 
 
@@ -51,7 +53,10 @@ class FileSink:
     def write(self, rows: pa.Table) -> None:
         """Add rows."""
         try:
-            self._open(rows.schema).write(rows)
+            # the pieces of a Parquet file are its row groups, so they are as large as can be
+            limit = _ROW_GROUP_BYTES_MAX if self._path.suffix == ".parquet" else None
+            for piece in in_pieces(rows, bytes_max=limit):
+                self._open(rows.schema).write(piece)
         except OSError as error:
             raise _unwritable(self._path, error) from error
 

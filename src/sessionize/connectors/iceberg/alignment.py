@@ -16,8 +16,8 @@ from pyiceberg.types import IcebergType
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
 from sessionize.errors import OutputError
-from sessionize.formats.properties import with_fields
-from sessionize.session.columns import PROPERTIES, USER
+from sessionize.formats.properties import set_aside
+from sessionize.session.columns import USER
 
 # Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
 COLUMNS_MAX = 1_000
@@ -88,7 +88,7 @@ def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
     Their values become JSON text in `properties`: readers find rows by these columns, so nobody else may fill them.
     """
     claimed = [derived.name for derived in layout.derived if derived.name in rows.column_names]
-    return _set_aside(rows, claimed) if claimed else rows
+    return set_aside(rows, claimed) if claimed else rows
 
 
 def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
@@ -110,7 +110,7 @@ def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa
             misfits.append(column.name)
         elif not is_known:
             room -= 1
-    return _set_aside(rows, misfits) if misfits else rows
+    return set_aside(rows, misfits) if misfits else rows
 
 
 def _fits(column: pa.Field, old: IcebergType | None) -> bool:
@@ -120,13 +120,6 @@ def _fits(column: pa.Field, old: IcebergType | None) -> bool:
     except OutputError:
         return False
     return old is None or wider(old, new) is not None
-
-
-def _set_aside(rows: pa.Table, names: list[str]) -> pa.Table:
-    texts = rows[PROPERTIES].to_pylist() if PROPERTIES in rows.column_names else [None] * rows.num_rows
-    merged = with_fields(texts, rows.select(names))
-    kept = rows.drop_columns([name for name in (*names, PROPERTIES) if name in rows.column_names])
-    return kept.append_column(PROPERTIES, merged)
 
 
 def apply_changes(transaction: Transaction, changes: Mapping[str, IcebergType]) -> Schema:

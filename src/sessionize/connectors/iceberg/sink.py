@@ -41,6 +41,7 @@ from sessionize.connectors.iceberg.loads import LOAD, LoadMark
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, StateError, UnavailableError
+from sessionize.formats.sizes import in_pieces
 from sessionize.session.columns import PROPERTIES
 
 
@@ -207,10 +208,7 @@ class IcebergSink:
     def _stage(self, rows: pa.Table) -> None:
         if self._staging is None and not self._is_fresh:
             self._table = refreshed(self._table)
-        parts = max(1, -(-rows.nbytes // self._buffer_bytes_max))
-        step = -(-rows.num_rows // parts)
-        for start in range(0, rows.num_rows, step):
-            part = rows.slice(start, step)
+        for part in in_pieces(rows, bytes_max=self._buffer_bytes_max):
             keeps_fields = PROPERTIES in self._layout.columns.names
             part = complete(claims_set_aside(part, self._layout) if keeps_fields else part, self._layout)
             if keeps_fields:

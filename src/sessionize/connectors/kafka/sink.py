@@ -21,6 +21,7 @@ from sessionize.connectors.kafka.limits import SentRow, TooLargeError, message_b
 from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Kind, Oversized, Unfit
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, StateError
 from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.formats.sizes import in_pieces
 from sessionize.pauses import given_up
 from sessionize.ports import EpochId, EpochRows
 
@@ -232,8 +233,7 @@ class KafkaEpochSink:
             ("events", self._topics.late, rows.late),
         )
         for kind, topic, table in tables:
-            for start in range(0, len(table) if topic is not None else 0, _PIECE_ROWS):
-                piece = table.slice(start, _PIECE_ROWS)
+            for piece in in_pieces(table, rows_max=_PIECE_ROWS) if topic is not None else ():
                 yield kind, str(topic), piece[self._user_name].cast(pa.string()).to_pylist(), json_rows(piece)
         if self._topics.rejected is not None and len(rows.rejected):
             keys = rows.rejected["source"].to_pylist()

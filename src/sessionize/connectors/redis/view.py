@@ -18,6 +18,7 @@ import redis
 
 from sessionize.connectors.redis.login import Login
 from sessionize.errors import ConfigError, OutputError, UnavailableError
+from sessionize.formats.sizes import in_pieces
 from sessionize.session import columns as col
 
 LIFE_BEYOND_GAP_MS = 5 * 60 * 1000
@@ -76,8 +77,8 @@ class RedisLiveView:
         with self._failures_told():
             for start in range(0, len(gone), _CHUNK_USERS):
                 self._remove([user.encode() for user in gone.slice(start, _CHUNK_USERS).to_pylist()])
-            for start in range(0, sessions.num_rows, _CHUNK_USERS):
-                self._show(sessions.slice(start, _CHUNK_USERS).to_pylist(), now_ms)
+            for piece in in_pieces(sessions, rows_max=_CHUNK_USERS):
+                self._show(piece.to_pylist(), now_ms)
 
     def close(self) -> None:
         """Disconnect; what is shown stays until it expires."""

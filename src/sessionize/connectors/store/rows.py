@@ -4,7 +4,8 @@ Everything is done by whole columns; only distinct texts are looked at one by on
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +13,11 @@ import pyarrow.compute as pc
 from sessionize.connectors.store.tables import Column, TableShape
 from sessionize.connectors.store.text import stored_keys, stored_text, stored_texts
 from sessionize.errors import OutputError
-from sessionize.formats.properties import with_fields
-from sessionize.session.columns import PROPERTIES
+from sessionize.formats.properties import set_aside
+from sessionize.formats.sizes import in_pieces, unfolded_sizes
+
+# PostgreSQL's JSONB has room for 256 MB of texts, and for as many elements as fit into this.
+JSON_BYTES_MAX = 64 << 20
 
 _PLAIN: dict[str, pa.DataType] = {
     "text": pa.string(),
@@ -26,16 +30,19 @@ _PLAIN: dict[str, pa.DataType] = {
 }
 
 
-def plain_rows(rows: pa.Table, shape: TableShape) -> pa.Table:
-    """Rows with exactly the columns of the table, in its order; what they lack is null, or 0.
+def plain_rows(rows: pa.Table, shape: TableShape) -> Iterator[pa.Table]:
+    """Rows with exactly the columns of the table, in its order, a piece at a time; what they lack is null, or 0.
 
     Errors: OutputError for a value that does not fit, a required one that is missing, or two rows of one key.
     """
-    columns = [_plain_column(rows, column, is_key=column.name in shape.key) for column in shape.columns]
-    plain = pa.Table.from_arrays(columns, names=list(shape.column_names))
     if shape.key:
-        _check_distinct(plain.select(list(shape.key)), shape.name)
-    return plain
+        keys = [_plain_column(rows, column, is_key=True) for column in shape.columns if column.name in shape.key]
+        _check_distinct(
+            pa.Table.from_arrays(keys, names=[c.name for c in shape.columns if c.name in shape.key]), shape.name
+        )
+    for piece in in_pieces(rows):
+        columns = [_plain_column(piece, column, is_key=column.name in shape.key) for column in shape.columns]
+        yield pa.Table.from_arrays(columns, names=list(shape.column_names))
 
 
 def plain_keys(rows: pa.Table, shape: TableShape) -> pa.Table:
@@ -51,12 +58,7 @@ def further_fields_in_properties(events: pa.Table, shape: TableShape) -> pa.Tabl
     A field may be a number today and text tomorrow, so it gets no column.
     """
     further = [name for name in events.column_names if name not in shape.column_names]
-    if not further:
-        return events
-    texts = events[PROPERTIES].to_pylist() if PROPERTIES in events.column_names else [None] * events.num_rows
-    merged = with_fields(texts, events.select(further))
-    kept = events.drop_columns([name for name in (*further, PROPERTIES) if name in events.column_names])
-    return kept.append_column(PROPERTIES, merged)
+    return set_aside(events, further) if further else events
 
 
 def _plain_column(rows: pa.Table, column: Column, *, is_key: bool) -> pa.Array:
@@ -97,7 +99,12 @@ def _whole(values: pa.ChunkedArray) -> pa.Array:
 
 
 def json_texts(values: pa.Array) -> pa.Array:
-    """Each value as JSON text, null for null: lists of texts, maps of text to integers, anything else as it goes."""
+    """Each value as JSON text, null for null: lists of texts, maps of text to integers, anything else as it goes.
+
+    Of a list or map of more than JSON_BYTES_MAX the first elements are kept.
+    """
+    if pa.types.is_nested(values.type) and unfolded_sizes(pa.table({"": values})).max(initial=0) > JSON_BYTES_MAX:
+        return _dumped(_first(value, JSON_BYTES_MAX) for value in values.to_pylist())
     type_ = values.type
     if pa.types.is_list(type_) and pa.types.is_string(type_.value_type):
         return _joined(values, _quoted(values.values), "[", "]")
@@ -108,6 +115,19 @@ def json_texts(values: pa.Array) -> pa.Array:
     if pa.types.is_map(type_):
         return _dumped(None if pairs is None else dict(pairs) for pairs in values.to_pylist())
     return _dumped(values.to_pylist())
+
+
+def _first(value: Any, bytes_max: int) -> Any:
+    """As many elements of a list, or pairs of a map, as have room."""
+    if not isinstance(value, list):
+        return value
+    room, kept = bytes_max, []
+    for element in value:
+        room -= len(str(element).encode())
+        if room < 0:
+            break
+        kept.append(element)
+    return dict(kept) if kept and isinstance(kept[0], tuple) else kept
 
 
 def _joined(lists: pa.Array, inner: pa.Array, before: str, after: str) -> pa.Array:

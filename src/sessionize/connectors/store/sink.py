@@ -42,8 +42,8 @@ class StoreSink:
             if not self._is_next(transaction, epoch):
                 return
             for table, new in ((self._rejected, rows.rejected), (self._late, late), (self._sessions, rows.sessions)):
-                if new.num_rows:
-                    transaction.put(table, plain_rows(new, table))
+                for piece in plain_rows(new, table):
+                    transaction.put(table, piece)
             transaction.record_epoch(_storable(epoch))
 
     def last_epoch(self, writer: str) -> int:
@@ -65,8 +65,8 @@ class StoreSink:
                 return
             if removed.num_rows:
                 transaction.remove(self._sessions, plain_keys(removed, self._sessions))
-            if added.num_rows:
-                transaction.put(self._sessions, plain_rows(added, self._sessions))
+            for piece in plain_rows(added, self._sessions):
+                transaction.put(self._sessions, piece)
 
     def bring_back(self, rejected: pa.Table, late: pa.Table, *, token: str) -> None:
         """Remove rejected records and add the events that became of them to the late ones, all at once; nothing when
@@ -80,8 +80,8 @@ class StoreSink:
         with self._database.transaction() as transaction:
             if transaction.take_token(stored_text(token)):
                 transaction.remove(self._rejected, plain_keys(rejected, self._rejected))
-                if events.num_rows:
-                    transaction.put(self._late, plain_rows(events, self._late))
+                for piece in plain_rows(events, self._late):
+                    transaction.put(self._late, piece)
 
     def close(self) -> None:
         """Disconnect."""

@@ -1,0 +1,316 @@
+"""Records made to stop a pipeline, over the whole road: decoders, the core, the engine with crashes, every output.
+
+Nothing raises, every record is accounted for, and every output has the sessions of the reference. The outputs that need
+a server get the same records in tests/connectors.
+"""
+
+import csv
+import io
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sessionize import Policy, Rules, Sessionizer
+from sessionize.connectors.console import ConsoleSink
+from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
+from sessionize.connectors.lake import ParquetLakeSink
+from sessionize.connectors.store import StoreSink
+from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.store.text import original_text, stored_key
+from sessionize.engine.batch import Job
+from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.local import LocalEngine
+from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
+from sessionize.formats.avro import AvroRecords
+from sessionize.formats.csv_lines import CsvLines
+from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.formats.judging import Decoded
+from sessionize.formats.records import JsonRecords
+from sessionize.formats.tabular import Tabular
+from sessionize.formats.tabular_layout import Layout
+from sessionize.kernel.changes import merge_changes
+from sessionize.ports import EpochId, EpochRows, EpochSink, Positions, Ranges, StreamBatch
+from sessionize.session import columns as col
+from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions, sorted_rows
+from sessionize.testing.hostile import HOSTILE, lines, records
+from sessionize.testing.streams import KeptEpochs
+from sessionize.testing.tables import COMPARED, iceberg_rows, session_row
+from tests.engine.local_runs import Crash, Steps
+
+Row = dict[str, Any]
+COLUMNS = col.SessionColumns.made_of(HOSTILE.columns)
+RULES = Rules(start_events={"\0"}, end_events={"view"}, excluded_events={"NULL"}, conversion_events={"purchase", "ß"})
+gaps = st.sampled_from([Policy(gap_ms=10), Policy(gap_ms=10, max_duration_ms=25, max_duration_mode="rolling")])
+
+
+def as_rows(events: pa.Table) -> list[Row]:
+    """Events as the reference knows them."""
+    return [
+        {EVENT_FIELDS[name]: value for name, value in row.items() if name in EVENT_FIELDS} for row in events.to_pylist()
+    ]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    keys = ("user", "session_start_time_ms", "session_end_time_ms", "session_id")
+    return sorted(rows, key=lambda row: tuple(row[key] for key in keys))
+
+
+# Decoders and the core.
+
+
+def from_csv(rows: Sequence[Row]) -> Decoded:
+    names = ["u", "t", "id", "type", "page", "value", "product", "category", "x\nX"]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[row.get(name) for name in names] for row in rows])
+    decoder = CsvLines(b'u,t,id,type,page,value,product,category,"x"', HOSTILE, source="f", extras=True)
+    decoder.add(text.getvalue().encode("utf-8", "surrogatepass"), source="f")
+    decoder.flush()
+    return decoder.take()
+
+
+SCHEMA = {
+    "type": "record",
+    "name": "Hostile",
+    "fields": [
+        {"name": "u", "type": "string"},
+        {"name": "t", "type": "long"},
+        *({"name": n, "type": ["null", "string"]} for n in ("id", "type", "page", "product", "category")),
+        {"name": "value", "type": ["null", "double", "long", "string"]},
+        {"name": "more", "type": {"type": "map", "values": ["null", "string"]}},
+    ],
+}
+
+
+def from_avro(rows: Sequence[Row]) -> Decoded:
+    schema, values = fastavro.parse_schema(SCHEMA), list[bytes | None]()
+    for row in rows:
+        stream = io.BytesIO()
+        more = {name: value for name, value in row.items() if isinstance(value, str)}
+        fastavro.schemaless_writer(stream, schema, {"value": None, **dict.fromkeys(TEXTS), **row, "more": more})
+        values.append(stream.getvalue())
+    decoder = AvroRecords(HOSTILE, schema=json.dumps(SCHEMA), extras=True)
+    return decoder.decode(values, np.arange(len(values)), source="f", latest_ms=None)
+
+
+TEXTS = ("id", "type", "page", "product", "category")
+
+
+def from_table(rows: Sequence[Row]) -> Decoded:
+    columns = {
+        name: pa.array([row.get(name) for row in rows], pa.string()).dictionary_encode() for name in ("u", *TEXTS)
+    }
+    values = [None if isinstance(value := row.get("value"), str) else value for row in rows]
+    table = pa.table(
+        {**columns, "t": pa.array([row["t"] for row in rows], pa.int64()), "value": pa.array(values, pa.float64())}
+    )
+    layout = Layout.of(table.schema, HOSTILE, source="f", columns=None, extras=True)
+    return Tabular(layout, HOSTILE, latest_ms=None).decode(table, source="f", line_number=int)
+
+
+def from_json(rows: Sequence[Row]) -> Decoded:
+    values = [json.dumps(row).encode() for row in rows]
+    return JsonRecords(HOSTILE, extras=True).decode(values, np.arange(len(values)), source="f", latest_ms=None)
+
+
+@pytest.mark.parametrize("decode", [from_json, from_csv, from_avro, from_table])
+@given(rows=st.lists(records(), max_size=12), policy=gaps, data=st.data())
+def test_from_any_decoder_through_the_core(decode: Any, rows: list[Row], policy: Policy, data: st.DataObject):
+    """Each record is an event or rejected; in any batches, with every call of the core in between."""
+    decoded = decode(rows)
+    assert decoded.events.num_rows + decoded.rejected.num_rows == len(rows)
+    assert decode is from_csv or not decoded.rejected.num_rows
+    events = decoded.events.take(np.argsort(decoded.events["event_time_ms"].to_numpy(), kind="stable"))
+    core = Sessionizer(policy, rules=RULES, columns=COLUMNS, track_changes=True)
+    parts, made, at = [core.changes()], list[Row](), 0
+    while at < events.num_rows:
+        batch = events.slice(at, data.draw(st.integers(1, 6), label="batch"))
+        at += batch.num_rows
+        assert core.push(batch).num_rows == 0
+        assert len(core.pushed_session_ids()) >= batch.num_rows
+        assert core.live_many(core.users()).num_rows >= bool(core.counts.pending)
+        made += sorted_rows(core.advance(batch["event_time_ms"][0].as_py()))
+        if data.draw(st.booleans(), label="snapshot"):
+            core = Sessionizer.restore(core.snapshot(), policy, rules=RULES, track_changes=True)
+            parts = []
+        elif parts:
+            parts.append(core.changes())
+            whole = merge_changes(parts, whole=True)
+            core = Sessionizer.restore_tables(whole.header, whole.tables, policy, rules=RULES, track_changes=True)
+        counts = core.counts
+        assert counts.consumed == at == counts.settled + counts.pending + counts.duplicate + counts.excluded
+    made += sorted_rows(core.flush())
+    assert in_order(made) == in_order(expected_sessions(as_rows(events), policy, RULES))
+
+
+# The engine and the outputs.
+
+
+class Lines:
+    """A StreamSource of lines in memory, a partition for each list."""
+
+    event_columns = HOSTILE.columns
+    user_name = HOSTILE.user_name
+
+    def __init__(self, parts: Sequence[Sequence[bytes]], *, size: int) -> None:
+        self._parts, self._size = {f"p{n}": part for n, part in enumerate(parts)}, size
+        self._at = dict.fromkeys(self._parts, 0)
+
+    def partitions(self) -> frozenset[str]:
+        return frozenset(self._parts)
+
+    def seek(self, positions: Positions) -> None:
+        self._at = {name: positions.get(name, 0) for name in self._parts}
+
+    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
+        spans = {name: (at, min(at + self._size, len(self._parts[name]))) for name, at in self._at.items()}
+        return [self._batch(name, start, end) for name, (start, end) in spans.items() if start < end]
+
+    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
+        for name, (start, end) in ranges.items():
+            for at in range(start, end, self._size):
+                yield self._batch(name, at, min(at + self._size, end))
+
+    def read_to_end(self) -> frozenset[str]:
+        return frozenset(name for name, part in self._parts.items() if self._at[name] >= len(part))
+
+    def behind(self) -> int | None:
+        return sum(len(part) - self._at[name] for name, part in self._parts.items())
+
+    def close(self) -> None:
+        pass
+
+    def _batch(self, name: str, start: int, end: int) -> StreamBatch:
+        self._at[name] = end
+        decoder = JsonRecords(HOSTILE, extras=True)
+        made = decoder.decode(self._parts[name][start:end], np.arange(start, end), source=name, latest_ms=None)
+        return StreamBatch(name, {name: (start, end)}, made.events, made.rejected)
+
+
+class Messages:
+    """What goes to topics, as far as it needs no server."""
+
+    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+        for table in (rows.sessions, rows.enriched, rows.late):
+            assert table is not None
+            for message in json_rows(table):
+                json.loads(message)
+        assert len(json_rejected(rows.rejected)) == rows.rejected.num_rows
+
+    def last_epoch(self, writer: str) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def run(folder: Path, source: Lines, policy: Policy, kept: KeptEpochs, crash_at: int) -> LocalEngine:
+    """Run to the end, after a crash at some step."""
+    crashes = iter((crash_at, None))
+    while True:
+        sinks: dict[str, EpochSink] = {
+            "kept": kept,
+            "sqlite": StoreSink(SqliteDatabase(folder / "store.sqlite"), user_name="u"),
+            "iceberg": IcebergEpochSink(open_catalog(folder), user_name="u"),
+            "lake": ParquetLakeSink(folder / "lake"),
+            "messages": Messages(),
+            "console": ConsoleSink(io.StringIO()),
+        }
+        engine = LocalEngine(
+            source,
+            StreamOutputs(sinks=sinks, enrich=True),
+            Job(policy=policy, rules=RULES, columns=COLUMNS, user_name="u"),
+            Checkpoints(folder / "state", writer="w"),
+            lateness_ms=20,
+            tempo=Tempo(epoch_rows_max=8, poll_s=0, once=True),
+            writer="w",
+            listeners=Listeners(step=Steps(next(crashes))),
+        )
+        try:
+            engine.run()
+            return engine
+        except Crash:
+            continue
+        finally:
+            engine.close()
+            for sink in sinks.values():
+                sink.close()
+
+
+def counted(rows: Sequence[Row]) -> Counter[tuple[Any, ...]]:
+    return Counter((row["u"], row["event_time_ms"], row["event_id"], row["page"], row["value"]) for row in rows)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    parts=st.lists(st.lists(lines(), max_size=20), min_size=1, max_size=2),
+    policy=gaps,
+    size=st.integers(1, 6),
+    crash_at=st.integers(1, 30),
+)
+def test_a_stream_into_every_output(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[bytes]], policy: Policy, size: int, crash_at: int
+):
+    folder, kept = tmp_path_factory.mktemp("hostile"), KeptEpochs()
+    totals = run(folder, Lines(parts, size=size), policy, kept, crash_at).totals
+    assert totals.balanced
+    assert totals.consumed == sum(map(len, parts))
+    assert (kept.count("rejected"), kept.count("late"), totals.pending) == (totals.rejected, totals.late, 0)
+
+    events = [row for table in kept.rows("events") if table.num_rows for row in table.to_pylist()]
+    late = [row for table in kept.rows("late") if table.num_rows for row in table.to_pylist()]
+    accepted = [
+        {EVENT_FIELDS["user" if n == "u" else n]: v for n, v in row.items() if n == "u" or n in EVENT_FIELDS}
+        for row in events
+    ]
+    end_ms = max((row["time"] for row in accepted), default=0)
+    expected = expected_sessions(accepted, policy, RULES, end_ms=end_ms)
+    made = [{"user": row["u"], **row} for table in kept.rows("sessions") for row in sorted_rows(table, "u")]
+    assert in_order([{n: v for n, v in row.items() if n != "u"} for row in made]) == in_order(expected)
+
+    wanted = Counter(session_row(row["user"], row) for row in expected)
+    stored = iceberg_rows(folder, "user_sessions")
+    assert Counter(session_row(row["u"], row) for row in stored) == wanted
+    assert counted(iceberg_rows(folder, "events")) == counted(events)
+    assert counted(iceberg_rows(folder, "late_events")) == counted(late)
+    assert len(iceberg_rows(folder, "rejected_events")) == totals.rejected
+    check_sqlite(folder / "store.sqlite", expected, late, totals.rejected)
+    lake = ds.dataset(str(folder / "lake"), format="parquet", partitioning="hive", exclude_invalid_files=True)
+    if events:
+        columns = ["u", "event_time_ms", "event_id", "page", "value"]
+        assert counted(lake.to_table(columns=columns).to_pylist()) == counted(events)
+
+
+def check_sqlite(path: Path, expected: Sequence[Row], late: Sequence[Row], rejected: int) -> None:
+    """The store writes NUL as another character, and long keys by their digest."""
+    columns = ", ".join(("u", *COMPARED))
+    with closing(sqlite3.connect(path)) as opened:
+        sessions = [
+            dict(zip(("u", *COMPARED), row, strict=True))
+            for row in opened.execute(f"SELECT {columns} FROM user_sessions")
+        ]
+        stored_late = opened.execute("SELECT page FROM late_events").fetchall()
+        assert opened.execute("SELECT count(*) FROM rejected_events").fetchone() == (rejected,)
+    for row in sessions:
+        for name in ("entry_page", "exit_page"):
+            row[name] = None if row[name] is None else original_text(row[name])
+        row["pages_visited"] = [original_text(page) for page in json.loads(row["pages_visited"])]
+        kinds = json.loads(row["events_by_type"])
+        row["events_by_type"] = {original_text(kind): count for kind, count in kinds.items()}
+    wanted = [{**row, "u": stored_key(row["user"]), "session_id": stored_key(row["session_id"])} for row in expected]
+    assert Counter(session_row(row["u"], row) for row in sessions) == Counter(
+        session_row(row["u"], row) for row in wanted
+    )
+    pages = Counter(None if page is None else original_text(page) for (page,) in stored_late)
+    assert pages == Counter(row["page"] for row in late)
