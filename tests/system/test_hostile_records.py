@@ -1,7 +1,7 @@
 """Records made to stop a pipeline, over the whole road: decoders, the core, the engine with crashes, every output.
 
 Nothing raises, every record is accounted for, and every output has the sessions of the reference. The outputs that need
-a server get the same records in tests/connectors.
+a server get such records in test_hostile_servers.py.
 """
 
 import csv
@@ -9,9 +9,8 @@ import io
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -22,17 +21,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessionize import Policy, Rules, Sessionizer
+from sessionize import Policy, Sessionizer
 from sessionize.connectors.console import ConsoleSink
 from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
 from sessionize.connectors.lake import ParquetLakeSink
 from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
-from sessionize.connectors.store.text import original_text, stored_key
-from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.formats.avro import AvroRecords
 from sessionize.formats.csv_lines import CsvLines
 from sessionize.formats.json_rows import json_rejected, json_rows
@@ -41,17 +35,13 @@ from sessionize.formats.records import JsonRecords
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 from sessionize.kernel.changes import merge_changes
-from sessionize.ports import EpochId, EpochRows, EpochSink, Positions, Ranges, StreamBatch
-from sessionize.session import columns as col
+from sessionize.ports import EpochId, EpochRows, EpochSink
 from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions, sorted_rows
 from sessionize.testing.hostile import HOSTILE, lines, records
 from sessionize.testing.streams import KeptEpochs
-from sessionize.testing.tables import COMPARED, iceberg_rows, session_row
-from tests.engine.local_runs import Crash, Steps
+from sessionize.testing.tables import iceberg_rows, session_row
+from tests.system.hostile_runs import COLUMNS, RULES, Row, check_store, events_of, expected_of, run
 
-Row = dict[str, Any]
-COLUMNS = col.SessionColumns.made_of(HOSTILE.columns)
-RULES = Rules(start_events={"\0"}, end_events={"view"}, excluded_events={"NULL"}, conversion_events={"purchase", "ß"})
 gaps = st.sampled_from([Policy(gap_ms=10), Policy(gap_ms=10, max_duration_ms=25, max_duration_mode="rolling")])
 
 
@@ -157,47 +147,6 @@ def test_from_any_decoder_through_the_core(decode: Any, rows: list[Row], policy:
 # The engine and the outputs.
 
 
-class Lines:
-    """A StreamSource of lines in memory, a partition for each list."""
-
-    event_columns = HOSTILE.columns
-    user_name = HOSTILE.user_name
-
-    def __init__(self, parts: Sequence[Sequence[bytes]], *, size: int) -> None:
-        self._parts, self._size = {f"p{n}": part for n, part in enumerate(parts)}, size
-        self._at = dict.fromkeys(self._parts, 0)
-
-    def partitions(self) -> frozenset[str]:
-        return frozenset(self._parts)
-
-    def seek(self, positions: Positions) -> None:
-        self._at = {name: positions.get(name, 0) for name in self._parts}
-
-    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
-        spans = {name: (at, min(at + self._size, len(self._parts[name]))) for name, at in self._at.items()}
-        return [self._batch(name, start, end) for name, (start, end) in spans.items() if start < end]
-
-    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
-        for name, (start, end) in ranges.items():
-            for at in range(start, end, self._size):
-                yield self._batch(name, at, min(at + self._size, end))
-
-    def read_to_end(self) -> frozenset[str]:
-        return frozenset(name for name, part in self._parts.items() if self._at[name] >= len(part))
-
-    def behind(self) -> int | None:
-        return sum(len(part) - self._at[name] for name, part in self._parts.items())
-
-    def close(self) -> None:
-        pass
-
-    def _batch(self, name: str, start: int, end: int) -> StreamBatch:
-        self._at[name] = end
-        decoder = JsonRecords(HOSTILE, extras=True)
-        made = decoder.decode(self._parts[name][start:end], np.arange(start, end), source=name, latest_ms=None)
-        return StreamBatch(name, {name: (start, end)}, made.events, made.rejected)
-
-
 class Messages:
     """What goes to topics, as far as it needs no server."""
 
@@ -215,39 +164,6 @@ class Messages:
         pass
 
 
-def run(folder: Path, source: Lines, policy: Policy, kept: KeptEpochs, crash_at: int) -> LocalEngine:
-    """Run to the end, after a crash at some step."""
-    crashes = iter((crash_at, None))
-    while True:
-        sinks: dict[str, EpochSink] = {
-            "kept": kept,
-            "sqlite": StoreSink(SqliteDatabase(folder / "store.sqlite"), user_name="u"),
-            "iceberg": IcebergEpochSink(open_catalog(folder), user_name="u"),
-            "lake": ParquetLakeSink(folder / "lake"),
-            "messages": Messages(),
-            "console": ConsoleSink(io.StringIO()),
-        }
-        engine = LocalEngine(
-            source,
-            StreamOutputs(sinks=sinks, enrich=True),
-            Job(policy=policy, rules=RULES, columns=COLUMNS, user_name="u"),
-            Checkpoints(folder / "state", writer="w"),
-            lateness_ms=20,
-            tempo=Tempo(epoch_rows_max=8, poll_s=0, once=True),
-            writer="w",
-            listeners=Listeners(step=Steps(next(crashes))),
-        )
-        try:
-            engine.run()
-            return engine
-        except Crash:
-            continue
-        finally:
-            engine.close()
-            for sink in sinks.values():
-                sink.close()
-
-
 def counted(rows: Sequence[Row]) -> Counter[tuple[Any, ...]]:
     return Counter((row["u"], row["event_time_ms"], row["event_id"], row["page"], row["value"]) for row in rows)
 
@@ -263,54 +179,36 @@ def test_a_stream_into_every_output(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[bytes]], policy: Policy, size: int, crash_at: int
 ):
     folder, kept = tmp_path_factory.mktemp("hostile"), KeptEpochs()
-    totals = run(folder, Lines(parts, size=size), policy, kept, crash_at).totals
+
+    def opened() -> dict[str, EpochSink]:
+        return {
+            "kept": kept,
+            "sqlite": StoreSink(SqliteDatabase(folder / "store.sqlite"), user_name="u"),
+            "iceberg": IcebergEpochSink(open_catalog(folder), user_name="u"),
+            "lake": ParquetLakeSink(folder / "lake"),
+            "messages": Messages(),
+            "console": ConsoleSink(io.StringIO()),
+        }
+
+    totals = run(folder, parts, opened, policy, size=size, crash_at=crash_at).totals
     assert totals.balanced
     assert totals.consumed == sum(map(len, parts))
     assert (kept.count("rejected"), kept.count("late"), totals.pending) == (totals.rejected, totals.late, 0)
 
-    events = [row for table in kept.rows("events") if table.num_rows for row in table.to_pylist()]
-    late = [row for table in kept.rows("late") if table.num_rows for row in table.to_pylist()]
-    accepted = [
-        {EVENT_FIELDS["user" if n == "u" else n]: v for n, v in row.items() if n == "u" or n in EVENT_FIELDS}
-        for row in events
-    ]
-    end_ms = max((row["time"] for row in accepted), default=0)
-    expected = expected_sessions(accepted, policy, RULES, end_ms=end_ms)
+    events, late, expected = events_of(kept, "events"), events_of(kept, "late"), expected_of(kept, policy)
     made = [{"user": row["u"], **row} for table in kept.rows("sessions") for row in sorted_rows(table, "u")]
     assert in_order([{n: v for n, v in row.items() if n != "u"} for row in made]) == in_order(expected)
 
-    wanted = Counter(session_row(row["user"], row) for row in expected)
     stored = iceberg_rows(folder, "user_sessions")
-    assert Counter(session_row(row["u"], row) for row in stored) == wanted
+    assert Counter(session_row(row["u"], row) for row in stored) == Counter(
+        session_row(row["user"], row) for row in expected
+    )
     assert counted(iceberg_rows(folder, "events")) == counted(events)
     assert counted(iceberg_rows(folder, "late_events")) == counted(late)
     assert len(iceberg_rows(folder, "rejected_events")) == totals.rejected
-    check_sqlite(folder / "store.sqlite", expected, late, totals.rejected)
+    with closing(sqlite3.connect(folder / "store.sqlite")) as database:
+        check_store(lambda query: database.execute(query).fetchall(), expected, late, totals.rejected)
     lake = ds.dataset(str(folder / "lake"), format="parquet", partitioning="hive", exclude_invalid_files=True)
     if events:
         columns = ["u", "event_time_ms", "event_id", "page", "value"]
         assert counted(lake.to_table(columns=columns).to_pylist()) == counted(events)
-
-
-def check_sqlite(path: Path, expected: Sequence[Row], late: Sequence[Row], rejected: int) -> None:
-    """The store writes NUL as another character, and long keys by their digest."""
-    columns = ", ".join(("u", *COMPARED))
-    with closing(sqlite3.connect(path)) as opened:
-        sessions = [
-            dict(zip(("u", *COMPARED), row, strict=True))
-            for row in opened.execute(f"SELECT {columns} FROM user_sessions")
-        ]
-        stored_late = opened.execute("SELECT page FROM late_events").fetchall()
-        assert opened.execute("SELECT count(*) FROM rejected_events").fetchone() == (rejected,)
-    for row in sessions:
-        for name in ("entry_page", "exit_page"):
-            row[name] = None if row[name] is None else original_text(row[name])
-        row["pages_visited"] = [original_text(page) for page in json.loads(row["pages_visited"])]
-        kinds = json.loads(row["events_by_type"])
-        row["events_by_type"] = {original_text(kind): count for kind, count in kinds.items()}
-    wanted = [{**row, "u": stored_key(row["user"]), "session_id": stored_key(row["session_id"])} for row in expected]
-    assert Counter(session_row(row["u"], row) for row in sessions) == Counter(
-        session_row(row["u"], row) for row in wanted
-    )
-    pages = Counter(None if page is None else original_text(page) for (page,) in stored_late)
-    assert pages == Counter(row["page"] for row in late)

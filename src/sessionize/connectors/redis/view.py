@@ -25,7 +25,7 @@ LIFE_BEYOND_GAP_MS = 5 * 60 * 1000
 # What a value shows at most, so that one user's does not slow down everybody's view.
 PAGES_MAX = 100  # the last ones; pages_visited_total says how many there are
 EVENT_TYPES_MAX = 100  # the most frequent ones; events_by_type_total says how many there are
-TEXT_CHARACTERS_MAX = 1_024
+TEXT_CHARACTERS_MAX = 1_024  # of pages and the like; an id is whole, and its length is limited elsewhere
 _CHUNK_USERS = 1_000
 _SCAN_KEYS = 2_000
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
@@ -138,7 +138,7 @@ class RedisLiveView:
 
 
 def _value(row: dict[str, Any], now_ms: int) -> bytes:
-    shown: dict[str, Any] = {name: _short(value) for name, value in row.items()}
+    shown: dict[str, Any] = {name: value if name == col.SESSION_ID else _short(value) for name, value in row.items()}
     pages = row.get(col.PAGES_VISITED)
     if pages is not None:
         shown[col.PAGES_VISITED] = [_short(page) for page in pages[-PAGES_MAX:]]
