@@ -79,6 +79,22 @@ def test_long_streams_of_few_and_of_many_users_are_the_rule_in_loops() -> None:
         assert sum(found) == len(judged(rows, LATENESS_MS)[1])
 
 
+@pytest.mark.parametrize("share", [0.3, 0.99, 0.9999])
+@pytest.mark.parametrize("users", [1, 4, 200])
+def test_a_busy_user_with_a_wrong_clock_is_judged_by_the_rule_in_loops(users: int, share: float) -> None:
+    """Also over stretches so long that all others are forgotten meanwhile."""
+    rng = np.random.default_rng(users)
+    time = np.arange(25_000) * 100 - rng.integers(0, LATENESS_MS, 25_000)
+    wrong = rng.random(25_000) < share
+    user = np.where(wrong, users, rng.integers(0, users, 25_000))
+    time[wrong] += rng.choice([0, 3, 23], int(wrong.sum()), p=[0.01, 0.01, 0.98]) * HOUR_MS
+    rows = [{"user": f"u{u}", "time": t} for u, t in zip(user.tolist(), time.tolist(), strict=True)]
+    front, found = ConfirmedFront(LATENESS_MS), []
+    for at in range(0, len(rows), 6_000):
+        found += feed(front, rows[at : at + 6_000])
+    assert [row for row, is_late in zip(rows, found, strict=True) if is_late] == judged(rows, LATENESS_MS)[1]
+
+
 @pytest.mark.parametrize("place", [0, 1, 2, 700, 1_999])
 @pytest.mark.parametrize("ahead_ms", [11 * MINUTE_MS, 23 * HOUR_MS, 365 * 24 * HOUR_MS])
 def test_one_wrong_clock_makes_nobody_late(place: int, ahead_ms: int) -> None:

@@ -164,7 +164,7 @@ def test_it_goes_on_where_it_was(rule: str) -> None:
     w = marks(rule=rule)
     feed(w, "0", 100)
     Polls(w).silent(ALL, 60)
-    target(w, ALL)
+    w.settle_idle(ALL, ALL, ended=False)
     again = marks(rule=rule, fronts=w.state())
     assert feed(again, "0", 89, 90) == [True, False]
     assert again.state()["1"]["waited_ms"] == 60_000

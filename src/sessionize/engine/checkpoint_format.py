@@ -23,7 +23,8 @@ _HEAD = struct.Struct("<4sIQ")
 _TAIL = struct.Struct("<I")
 _PLAN, _CHECKPOINT = b"SZPL", b"SZCK"
 _ROWS_PER_BATCH = 1 << 18
-RECORDS, INSTEAD_OF, SILENCE, DRAINED_TO = "records", "instead_of", "silence_ms", "drained_to_ms"  # in Plan.extra
+RECORDS, INSTEAD_OF = "records", "instead_of"  # in Plan.extra, as all of these
+SILENCE, SETTLED, DRAINED_TO = "silence_ms", "settled_ms", "drained_to_ms"
 
 
 class DamagedError(Exception):
@@ -35,10 +36,10 @@ class Plan:
     """What an epoch will do, fixed before it does it.
 
     ranges: place -> (first offset, offset after the last). watermark_ms: what it advances to, None for nowhere. now_ms:
-    what counted as the present. drain: whether it ends every open session. extra: JSON of the
-    engine: RECORDS, how many there were by partition; INSTEAD_OF, the digest of the plan whose place this one takes;
-    SILENCE, how long each partition had been polled at its end (Watermarks.epoch_silence); DRAINED_TO, where the
-    watermark goes after a drain.
+    what counted as the present. drain: whether it ends every open session. extra: JSON of the engine: RECORDS, how
+    many there were by partition; INSTEAD_OF, the digest of the plan whose place this one takes; SILENCE, how long each
+    partition had been polled at its end (Watermarks.epoch_silence); SETTLED, what Watermarks.settle does at its end;
+    DRAINED_TO, where the watermark goes after a drain.
     """
 
     epoch: int

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize.engine.alignment import Columns
-from sessionize.engine.checkpoint_format import DRAINED_TO, RECORDS, SILENCE, Plan
+from sessionize.engine.checkpoint_format import DRAINED_TO, RECORDS, SETTLED, SILENCE, Plan
 from sessionize.engine.outputs import named_as_input, with_room
 from sessionize.engine.totals import Totals, rejected_by_reason
 from sessionize.engine.watermarks import Watermarks
@@ -65,13 +65,22 @@ class Epoch:
                 self.events.append(accepted)
         return accepted
 
-    def planned(self, *, watermark_ms: int | None, silence: Mapping[str, int], drained_to_ms: int | None) -> Plan:
-        """What it will do, from what was read. silence: Watermarks.epoch_silence. drained_to_ms: where the watermark
-        goes when every open session is ended; None for an epoch that ends none.
+    def planned(
+        self,
+        *,
+        watermark_ms: int | None,
+        silence: Mapping[str, int],
+        settled: Mapping[str, int],
+        drained_to_ms: int | None,
+    ) -> Plan:
+        """What it will do, from what was read. silence: Watermarks.epoch_silence. settled: Watermarks.settle_idle.
+        drained_to_ms: where the watermark goes when every open session is ended; None for an epoch that ends none.
         """
         extra: dict[str, Any] = {RECORDS: dict(self.records)}
         if silence:
             extra[SILENCE] = dict(silence)
+        if settled:
+            extra[SETTLED] = dict(settled)
         if drained_to_ms is not None:
             extra[DRAINED_TO] = drained_to_ms
         return Plan(

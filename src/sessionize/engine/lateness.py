@@ -38,8 +38,14 @@ class Front(Protocol):
         altogether, as of the epoch's first poll; never goes back.
         """
 
-    def settle_for_few(self, *, waited_ms: int) -> None:
-        """Nothing came for long: whoever is there is enough to confirm."""
+    def settled_ms(self, *, waited_ms: int) -> int | None:
+        """Where the front is once settle_for_few is called; changes nothing."""
+
+    def settle_for_few(self, *, waited_ms: int) -> bool:
+        """Nothing came for long: whoever is there is enough to confirm. Whether that changes anything.
+
+        A later event is judged by it, so a plan records it (Watermarks.settle).
+        """
 
     def end_ms(self, longest_silence_ms: int) -> int | None:
         """Where event time ends if nothing more comes: the front, and whoever follows it without a longer silence."""
@@ -63,8 +69,15 @@ class MaximumFront:
         late, self.latest_ms = _late_behind(time, time, self.latest_ms, self._lateness_ms, now_ms)
         return late
 
-    def settle_for_few(self, *, waited_ms: int) -> None:
+    def settled_ms(self, *, waited_ms: int) -> int | None:
+        """Front.settled_ms."""
+        del waited_ms
+        return self.latest_ms
+
+    def settle_for_few(self, *, waited_ms: int) -> bool:
         """Front.settle_for_few: nothing has to be confirmed."""
+        del waited_ms
+        return False
 
     def end_ms(self, longest_silence_ms: int) -> int | None:
         """Front.end_ms."""
@@ -100,12 +113,26 @@ class ConfirmedFront:
         late, self.latest_ms = _late_behind(time, moves, self.latest_ms, self._lateness_ms, now_ms)
         return late
 
-    def settle_for_few(self, *, waited_ms: int) -> None:
+    def settled_ms(self, *, waited_ms: int) -> int | None:
+        """Front.settled_ms."""
+        if not self._can_settle:
+            return self.latest_ms
+        last = self._witnesses.last_events()
+        found = last.latest_until(last.reached_by_most(waited_ms=waited_ms) + self._step_ms)
+        return max((ms for ms in (found, self.latest_ms) if ms is not None), default=None)
+
+    def settle_for_few(self, *, waited_ms: int) -> bool:
         """Front.settle_for_few."""
-        if self._reference_ms is None and len(self._witnesses):
-            self._few_will_do = True
-            found = self._confirm(self._witnesses.last_events(), self._records, waited_ms)
-            self.latest_ms = found if self.latest_ms is None or found is None else max(found, self.latest_ms)
+        if not self._can_settle:
+            return False
+        self.latest_ms = self.settled_ms(waited_ms=waited_ms)
+        self._reference_ms = self._witnesses.last_events().reached_by_most(waited_ms=waited_ms)
+        self._few_will_do = True
+        return True
+
+    @property
+    def _can_settle(self) -> bool:
+        return self._reference_ms is None and len(self._witnesses) > 0
 
     def end_ms(self, longest_silence_ms: int) -> int | None:
         """Front.end_ms."""
@@ -142,8 +169,8 @@ class ConfirmedFront:
                 moves = time.copy()
                 lookback = Lookback(self._witnesses, time, users, first_record=self._records, waited_ms=waited_ms)
             confirmed = self._confirm(lookback.last_events_at(over), self._records + over + 1, waited_ms)
-            moves[over] = _BEFORE_ALL_MS if confirmed is None else confirmed
-            at = over + 1
+            at = self._unconfirmed_until(time, over, lookback)
+            moves[over:at] = _BEFORE_ALL_MS if confirmed is None else confirmed
         if lookback is not None:
             self._witnesses = lookback.witnesses_at(len(time) - 1)
         else:
@@ -152,6 +179,16 @@ class ConfirmedFront:
             )
         self._records += len(time)
         return moves
+
+    def _unconfirmed_until(self, time: Times, over: int, lookback: Lookback) -> int:
+        """Up to where events say nothing new after this one: they are of the same user, who stays beyond the limit."""
+        limit = self._limit_ms
+        if limit is None or time[over] <= limit or self._records + over < RECORDS_ALONE:
+            return over + 1
+        end = lookback.same_until(over)
+        back = time[over:end] <= limit
+        first = int(back.argmax())
+        return over + first if back[first] else end
 
     def _next_beyond(self, time: Times, at: int) -> int | None:
         """The next event that lies beyond what may move the front; in growing windows, as they may be many or few."""

@@ -11,13 +11,14 @@ the plan or in the checkpoint: offsets, watermark, the present.
 
 import threading
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from sessionize.engine.agreement import check_agreement, check_columns
 from sessionize.engine.batch import Job
 from sessionize.engine.beside import Beside
 from sessionize.engine.checkpoint import Checkpoints, Plan, Recovered
-from sessionize.engine.checkpoint_format import DRAINED_TO, SILENCE
+from sessionize.engine.checkpoint_format import DRAINED_TO, SETTLED, SILENCE
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.delivery import Patience
 from sessionize.engine.epoch import Epoch, enriched_rows, event_rows, joined
@@ -196,10 +197,9 @@ class LocalEngine:
     # ---- plan ----
 
     def _finish(self, epoch: Epoch, *, drain: bool) -> None:
-        now_ms = self._clock.now_ms()
-        watermark = self._watermarks.target_ms(
-            self._source.partitions(), self._source.read_to_end(), now_ms=now_ms, ended=self._tempo.once
-        )
+        now_ms, ended = self._clock.now_ms(), self._tempo.once
+        read = self._source.partitions(), self._source.read_to_end()
+        watermark = self._watermarks.target_ms(*read, now_ms=now_ms, ended=ended)
         waits = self._totals.pending or self._sessionizer.open_sessions
         moves = watermark is not None and watermark != self._watermarks.floor_ms
         if not epoch.ranges and not (waits and (moves or drain)):
@@ -207,14 +207,14 @@ class LocalEngine:
         plan = epoch.planned(
             watermark_ms=watermark,
             silence=self._watermarks.epoch_silence(),
+            settled=self._watermarks.settle_idle(*read, ended=ended),
             drained_to_ms=self._drained_to_ms(now_ms) if drain else None,
         )
         self._beside.wait()
         self._on_step("plan")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))
         self._on_step("planned")
-        outgoing = self._advance(epoch, plan)
-        self._beside.start(lambda: self._write(outgoing))
+        self._beside.start(partial(self._write, self._advance(epoch, plan)))
 
     def _drained_to_ms(self, now_ms: int) -> int | None:
         """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
@@ -347,17 +347,17 @@ class LocalEngine:
         """The same offsets, watermark and present give the same rows."""
         self._on_step("repeat")
         self._patience.call("state", lambda: self._checkpoints.begin_plan(plan))  # mends a damaged copy
-        epoch = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s())
-        self._watermarks.repeat_epoch(plan.extra.get(SILENCE, {}))
+        epoch, extra = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s()), plan.extra
+        self._watermarks.repeat_epoch(extra.get(SILENCE, {}))
         batches = self._patience.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
         self._take(epoch, batches)
+        self._watermarks.settle(extra.get(SETTLED, {}))
         self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
         anew = planned_anew(plan, epoch.records, self._has)
         if anew is not None:
             self._on_warning("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
             self._patience.call("state", lambda: self._checkpoints.begin_plan(anew))
-        outgoing = self._advance(epoch, anew or plan)
-        self._beside.start(lambda: self._write(outgoing))
+        self._beside.start(partial(self._write, self._advance(epoch, anew or plan)))
         self._beside.wait()
 
     # ---- how things stand ----

@@ -6,7 +6,7 @@ new events. **Silence counts only while it is listened to**: a process that is s
 nothing, which says nothing about its input. And the watermark never passes the present.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,17 +119,27 @@ class Watermarks:
         partitions: all that are read. now_ms: the present. ended: the input is bounded, so what is read to its end
         brings nothing more.
         """
-        idle = {name for name in partitions & read_to_end if ended or self._of(name).silent_ms >= self._idle_after_ms}
-        for name in idle:
-            self._of(name).front.settle_for_few(waited_ms=int(self._of(name).waited_ms))
+        idle = self._idle(partitions, read_to_end, ended=ended)
         fronts = [self._of(name).front.latest_ms for name in partitions - idle]
         if fronts:
             front = None if any(f is None for f in fronts) else min(f for f in fronts if f is not None)
         else:
-            front = self._by_the_clock(ended=ended)
+            front = self._by_the_clock(idle, ended=ended)
         mark = None if front is None else self._not_beyond(front, now_ms) - self._lateness_ms
         known = [m for m in (mark, self.floor_ms) if m is not None]
         return max(known) if known else None
+
+    def settle_idle(self, partitions: frozenset[str], read_to_end: frozenset[str], *, ended: bool) -> dict[str, int]:
+        """Let few users be enough in partitions that are idle, as target_ms reckons with; what `settle` takes to do the
+        same again. For a plan alone: later events are judged by it, so a repeated epoch has to do it too.
+        """
+        waited = {name: int(self._of(name).waited_ms) for name in self._idle(partitions, read_to_end, ended=ended)}
+        return {name: ms for name, ms in waited.items() if self._of(name).front.settle_for_few(waited_ms=ms)}
+
+    def settle(self, waited_ms: Mapping[str, int]) -> None:
+        """What settle_idle did when the epoch was planned."""
+        for name, ms in waited_ms.items():
+            self._of(name).front.settle_for_few(waited_ms=ms)
 
     def end_ms(self, longest_silence_ms: int, *, now_ms: int) -> int | None:
         """Where event time ends if nothing more comes (Front.end_ms), over all partitions; None before an event."""
@@ -137,13 +147,20 @@ class Watermarks:
         known = [end for end in ends if end is not None]
         return self._not_beyond(max(known), now_ms) if known else None
 
-    def _by_the_clock(self, *, ended: bool) -> int | None:
+    def _idle(self, partitions: frozenset[str], read_to_end: frozenset[str], *, ended: bool) -> set[str]:
+        return {name for name in partitions & read_to_end if ended or self._of(name).silent_ms >= self._idle_after_ms}
+
+    def _by_the_clock(self, idle: Set[str], *, ended: bool) -> int | None:
         """Event time goes on from the furthest front as the clock does since a front last moved."""
-        begun = [p for p in self._partitions.values() if p.front.latest_ms is not None]
-        if not begun:
+        fronts, silences_ms = list[int](), list[float]()
+        for name, p in self._partitions.items():
+            settled_ms = p.front.settled_ms(waited_ms=int(p.waited_ms)) if name in idle else p.front.latest_ms
+            if settled_ms is not None:
+                fronts.append(settled_ms)
+                silences_ms.append(p.silent_ms)
+        if not fronts:
             return None
-        silent_ms = 0.0 if ended else min(partition.silent_ms for partition in begun)
-        return max(p.front.latest_ms for p in begun if p.front.latest_ms is not None) + int(silent_ms)
+        return max(fronts) + (0 if ended else int(min(silences_ms)))
 
     def _not_beyond(self, front_ms: int, now_ms: int) -> int:
         return min(front_ms, now_ms) if self._follows_clock else front_ms

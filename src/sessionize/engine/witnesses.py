@@ -103,7 +103,9 @@ class Lookback:
         self._waited = np.concatenate((before.waited_ms, np.full(len(time), waited_ms)))
         self._record = np.concatenate((before.record, first_record + np.arange(len(time))))
         self._again = _next_of_the_same(self._code)
+        self._changes = np.flatnonzero(self._code[1:] != self._code[:-1]) + 1
         self._first = len(before)
+        self._found_last, self._found = -1, np.zeros(0, np.intp)  # the last answer of _at
 
     def last_events_at(self, row: int) -> LastEvents:
         """What the witnesses say once the event of this row is known."""
@@ -116,8 +118,33 @@ class Lookback:
         users = self._names.take(pa.array(self._code[found]))
         return Witnesses(users, self._time[found], self._waited[found], self._record[found])
 
+    def same_until(self, row: int) -> int:
+        """The first row after this one that changes the witnesses otherwise than by its own user's later event: another
+        user sent it, or a witness is forgotten by then. Or the number of rows.
+        """
+        last = self._first + row
+        place = int(np.searchsorted(self._changes, last, side="right"))
+        end = int(self._changes[place]) if place < len(self._changes) else len(self._code)
+        oldest = self._record[self._at(row)[0]]
+        return min(end, last + int(oldest - self._record[last]) + FORGOTTEN_AFTER_RECORDS) - self._first
+
     def _at(self, row: int) -> npt.NDArray[np.intp]:
         last = self._first + row
+        if 0 <= last - self._found_last <= _LOOK_BACK_ROWS and self._found_last >= 0:
+            found = self._later(last)
+        else:
+            found = self._looked_up(last)
+        self._found_last, self._found = last, found
+        return found
+
+    def _later(self, last: int) -> npt.NDArray[np.intp]:
+        """Of the witnesses found before and the events since then."""
+        since = self._found_last + 1 + np.flatnonzero(self._again[self._found_last + 1 : last + 1] > last)
+        found = np.concatenate((self._found[self._again[self._found] > last], since))[-USERS_MAX:]
+        not_forgotten = self._record[found] > self._record[last] - FORGOTTEN_AFTER_RECORDS
+        return np.asarray(found[not_forgotten], np.intp)
+
+    def _looked_up(self, last: int) -> npt.NDArray[np.intp]:
         rows = _LOOK_BACK_ROWS
         oldest = int(self._record[last]) - FORGOTTEN_AFTER_RECORDS if last >= 0 else 0
         while True:
