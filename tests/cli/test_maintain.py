@@ -5,6 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from sessionize.cli.declared import for_typer
 from sessionize.cli.maintain import maintain
 from sessionize.cli.output import print_table
 from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
@@ -12,7 +13,7 @@ from sessionize.errors import ConfigError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 
 app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(maintain)
+app.command()(for_typer(maintain))
 
 
 @pytest.fixture

@@ -124,7 +124,8 @@ def events_of(kept: KeptEpochs, table: str) -> list[Row]:
 def expected_of(kept: KeptEpochs, policy: Policy) -> list[Row]:
     """The sessions of the reference."""
     events = accepted(kept)
-    return expected_sessions(events, policy, RULES, end_ms=max((row["time"] for row in events), default=0))
+    end_ms = max((row["time"] for row in events), default=0)
+    return [dict(row) for row in expected_sessions(events, policy, RULES, end_ms=end_ms)]
 
 
 def check_store(

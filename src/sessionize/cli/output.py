@@ -76,8 +76,8 @@ def print_table(
     cells = [[shown(value) for value in row] for row in rows]
     words = [max((len(w) for t in (name, *texts) for w in t.split()), default=0)
              for name, *texts in zip(columns, *cells, strict=True)]  # fmt: skip
-    needed = sum(min(longest, _FOLDED_FROM) for longest in words)
-    if cells and needed + 3 * len(words) + 1 > console().width:
+    between = 3 * len(words) + 1 if lines else 2 * (len(words) - 1)
+    if cells and sum(min(longest, _FOLDED_FROM) for longest in words) + between > console().width:
         print_records(title, columns, list(zip(*cells, strict=True)))
         return
     table = Table(title=title or None, title_justify="left", header_style="bold")

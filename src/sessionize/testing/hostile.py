@@ -80,6 +80,7 @@ _NAMES = (
         "filename",
         "file",
         "__filename",
+        "__batch_index",
         "rowid",
     ),
     *("ID", "Page", "ß", "ss", "İ", "K", "k", "-", "%", "$", "shortened_fields", "__index_level_0__"),

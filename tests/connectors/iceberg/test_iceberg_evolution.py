@@ -267,6 +267,11 @@ def test_nobody_else_fills_the_columns_that_readers_find_rows_by(catalog: Catalo
     assert [row[3] for row in rows[2:]] == ['{"event_date":"x","user_hash_bucket":77}', None]
 
 
+def test_a_field_called_like_a_column_of_arrows_own_leaves_the_table_readable(catalog: Catalog) -> None:
+    write(catalog, {"user": ["ann"], "event_time_ms": [1], "__filename": ["x"], "__batch_index": [1]})
+    assert stored(catalog, "user", "properties") == [("ann", '{"__filename":"x","__batch_index":1}')]
+
+
 def test_names_without_end_do_not_become_columns_without_end(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     write(catalog, {"user": ["ann"], "event_time_ms": [1]})
     there = len(load_table(catalog, "sessions", "events").schema().fields)

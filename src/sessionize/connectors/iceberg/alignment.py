@@ -21,6 +21,8 @@ from sessionize.session.columns import USER
 
 # Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
 COLUMNS_MAX = 1_000
+# Arrow, by which most read these tables, has columns of these names beside those of a file: a scan fails over two.
+_ARROWS_OWN = ("__filename", "__fragment_index", "__batch_index", "__last_in_fragment")
 
 
 def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
@@ -83,11 +85,13 @@ def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> di
 
 
 def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
-    """Events without fields that are called like a column which the table works out itself, such as the user's bucket.
+    """Events without fields that are called like a column which is worked out: by the table, such as the user's bucket,
+    or by whoever reads it.
 
     Their values become JSON text in `properties`: readers find rows by these columns, so nobody else may fill them.
     """
-    claimed = [derived.name for derived in layout.derived if derived.name in rows.column_names]
+    taken = (*(derived.name for derived in layout.derived), *_ARROWS_OWN)
+    claimed = [name for name in taken if name in rows.column_names]
     return set_aside(rows, claimed) if claimed else rows
 
 
