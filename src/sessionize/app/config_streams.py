@@ -328,7 +328,7 @@ class StreamSection(Section):
 
     maintain: kinds.PositiveLengthOrNone = key(
         "1h",
-        'How often the tables are looked after while running, as by `sessionize maintain`; "none": never. Not with '
+        'How often the tables are maintained while running, as by `sessionize maintain`; "none": never. Not with '
         "run.once.",
         example="6h",
     )
@@ -360,7 +360,7 @@ class StreamSection(Section):
 
     @property
     def maintain_s(self) -> float | None:
-        """How often the tables are looked after; None for never."""
+        """How often the tables are maintained; None for never."""
         return None if self.maintain == "none" else _seconds(self.maintain)
 
     @property

@@ -1,4 +1,4 @@
-"""Upkeep of the project's tables: which there are, and each in turn."""
+"""Maintenance of the project's tables: which there are, and each in turn."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Upkeep of the tables beside a running stream, as stream.maintain says: small files packed, others removed.
+"""Maintenance of the tables beside a running stream, as stream.maintain says: small files packed, others removed.
 
 On a thread of its own, and never in the way: one process of a home does it while the others pass it over, an error is a
 line in the log, and it ends between two pieces of work when the run does.
@@ -27,7 +27,7 @@ _FIRST_S = 300.0
 
 
 class StreamMaintainer:
-    """Looks after the tables of a stream.
+    """Maintains the tables of a stream.
 
     every_s: from one time to the next. stopping: set when the run is to end. log: hears what was done and what went
     wrong. settings: what may be done; None: the defaults of `maintain`.
@@ -55,7 +55,7 @@ class StreamMaintainer:
         )
 
     def around(self, run: Callable[[], Totals]) -> Totals:
-        """The stream's run, with upkeep beside it. Errors: those of the run."""
+        """The stream's run, with maintenance beside it. Errors: those of the run."""
         with self._beside():
             return run()
 
@@ -137,14 +137,14 @@ def stream_maintainer(
     log: "StreamLog | None" = None,
     clock: Clock | None = None,
 ) -> StreamMaintainer | None:
-    """What looks after the tables beside this process's stream; None when nothing does, when the run ends by itself, or
+    """What maintains the tables beside this process's stream; None when nothing does, when the run ends by itself, or
     when another process of the same topic does. clock: None for the machine's.
     """
     every_s = config.stream.maintain_s
     if every_s is None or config.run.once or config.output.kind != "iceberg":
         return None
     share = instance_of(config)
-    # tables in a shared catalog are one process's to look after; those in a home belong to who writes there
+    # tables in a shared catalog are one process's to maintain; those in a home belong to who writes there
     if share is not None and share[0] > 0 and not has_local_catalog(config):
         return None
     return StreamMaintainer(config, every_s=every_s, stopping=stopping, log=log, clock=clock)

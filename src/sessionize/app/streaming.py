@@ -49,7 +49,7 @@ class StreamRun:
 
     def run(self) -> Totals:
         """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says and
-        the tables looked after as stream.maintain says.
+        the tables maintained as stream.maintain says.
 
         Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
         """

@@ -17,7 +17,7 @@ _MIB = 1 << 20
 
 def maintain(
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables to look after; all when none is named.")
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables to maintain; all when none is named.")
     ] = None,
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,
@@ -46,7 +46,7 @@ def maintain(
     from dataclasses import asdict
 
     from sessionize.app.maintaining import UpkeepSettings
-    from sessionize.app.maintaining import maintain as look_after
+    from sessionize.app.maintaining import maintain as maintain_tables
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 
@@ -60,7 +60,7 @@ def maintain(
     )
     place = opt.place_of(pipeline, home, database)
     with _shown() as progress:
-        done = look_after(
+        done = maintain_tables(
             place.home,
             settings,
             database=place.database,

@@ -1,4 +1,4 @@
-"""Iceberg tables: catalogs, sinks that commit once, upkeep, a check of the layout."""
+"""Iceberg tables: catalogs, sinks that commit once, maintenance, a check of the layout."""
 
 from sessionize.connectors.iceberg.belonging import Owner, pipeline_of, spec_of, user_column_of
 from sessionize.connectors.iceberg.catalog import (

@@ -8,19 +8,25 @@ from dataclasses import dataclass
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.types import IntegerType
+from pyiceberg.types import DateType, IntegerType, NestedField, PrimitiveType
 
-from sessionize.session.columns import USER_HASH_BUCKET
+from sessionize.session.columns import SESSION_DATE, USER_HASH_BUCKET
+
+_MEASURED: tuple[tuple[str, type[PrimitiveType]], ...] = ((USER_HASH_BUCKET, IntegerType), (SESSION_DATE, DateType))
 
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """file: without its statistics. buckets: the least and the greatest bucket of users in it, None if not known."""
+    """file: without its statistics. buckets: the least and the greatest bucket of users in it, None if not known.
+    dates: the first and the last date of its sessions, in days since 1970-01-01, None if not known.
+    """
 
     file: DataFile
     buckets: tuple[int, int] | None
+    dates: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +45,14 @@ def manifests_of(table: Table, snapshot: Snapshot | None) -> list[ManifestFile]:
 
 def listed_files(table: Table) -> Iterator[ListedFile]:
     """The data files of the current snapshot."""
-    schema = table.schema()
-    known = USER_HASH_BUCKET in schema.column_names
-    bucket = schema.find_field(USER_HASH_BUCKET).field_id if known else -1
+    bucket, date = (_find(table.schema(), name, kind) for name, kind in _MEASURED)
     for manifest in manifests_of(table, table.current_snapshot()):
         if manifest.content != ManifestContent.DATA:
             continue
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
             if entry.data_file.content == DataFileContent.DATA:
-                yield ListedFile(_slim(entry.data_file), _range(entry.data_file, bucket))
+                file = entry.data_file
+                yield ListedFile(_slim(file), _range(file, bucket), _range(file, date))
 
 
 def totals(table: Table) -> Totals:
@@ -79,9 +84,18 @@ def _slim(file: DataFile) -> DataFile:
     return slim
 
 
-def _range(file: DataFile, field_id: int) -> tuple[int, int] | None:
-    low, high = ((bounds or {}).get(field_id) for bounds in (file.lower_bounds, file.upper_bounds))
+def _find(schema: Schema, name: str, kind: type[PrimitiveType]) -> NestedField | None:
+    found = schema.find_field(name) if name in schema.column_names else None
+    return found if found is not None and isinstance(found.field_type, kind) else None
+
+
+def _range(file: DataFile, column: NestedField | None) -> tuple[int, int] | None:
+    """The least and the greatest number in a column of the file."""
+    if column is None:
+        return None
+    low, high = ((bounds or {}).get(column.field_id) for bounds in (file.lower_bounds, file.upper_bounds))
     if low is None or high is None:
         return None
-    values: tuple[int, int] = from_bytes(IntegerType(), low), from_bytes(IntegerType(), high)  # type: ignore[assignment]
+    kind = column.field_type
+    values: tuple[int, int] = from_bytes(kind, low), from_bytes(kind, high)  # type: ignore[arg-type, assignment]
     return values

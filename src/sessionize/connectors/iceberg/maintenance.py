@@ -1,4 +1,4 @@
-"""Upkeep of a table that is written in many small commits: pack files, expire snapshots, remove what nobody needs.
+"""Maintenance of a table that is written in many small commits: pack files, expire snapshots, remove what nobody needs.
 
 All of it is safe beside running writers and readers, and may be interrupted at any moment: what is left over is removed
 by a later run. A reader needs the snapshot that was current when it began; so a snapshot expires when it has not been
@@ -37,7 +37,7 @@ UpkeepProgress = Callable[[str, str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpkeepSettings:
-    """What upkeep may do.
+    """What maintenance may do.
 
     target_bytes: size to pack toward; None: the table's own. files_min: fewest small files of a partition worth
     packing. keep_s, keep_snapshots: a snapshot expires when it was not current for so long and is not among so many of
@@ -110,7 +110,7 @@ def maintain_table(
     stop: Callable[[], bool] = lambda: False,
     apart: Set[str] = frozenset(),
 ) -> TableUpkeep:
-    """Look after one table. stop: asked from time to time whether to leave the rest for the next time. apart: paths of
+    """Maintain one table. stop: asked from time to time whether to leave the rest for the next time. apart: paths of
     data files that are not packed.
 
     Errors: ConfigError for one that is not there, UnavailableError, OutputError.
@@ -141,7 +141,7 @@ def maintain_table(
         after = before if settings.dry_run else totals(table)
         current = named_by(table, [each for each in [table.current_snapshot()] if each is not None])
     except STORAGE_ERRORS as error:
-        raise storage_failure("a table cannot be looked after", f"{database}.{name}", error) from error
+        raise storage_failure("maintenance of a table failed", f"{database}.{name}", error) from error
     waiting = [size for path, size in needed.data.items() if path not in current.data]
     return TableUpkeep(
         table=name,
@@ -206,7 +206,7 @@ def _expire(table: Table, settings: UpkeepSettings) -> list[Snapshot]:
                 ExpireSnapshots(transaction).by_ids([s.snapshot_id for s in old]).commit()
                 transaction.commit_transaction()
                 table.refresh()
-            except (CommitFailedException, ValueError) as error:  # another writer, or another upkeep, was faster
+            except (CommitFailedException, ValueError) as error:  # another writer, or another maintain, was faster
                 lost = error
                 continue
         return old

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
@@ -23,10 +24,10 @@ from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failu
 from sessionize.connectors.iceberg.layouts import specs_to_choose
 from sessionize.connectors.iceberg.listing import ListedFile, listed_files, paths_with_deletes
 from sessionize.connectors.iceberg.reading import batches
-from sessionize.connectors.iceberg.sorting import SortedRows
+from sessionize.connectors.iceberg.sorting import SortedRows, leading_columns
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.errors import OutputError, UnavailableError
-from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE
+from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE, USER_HASH_BUCKET
 
 PACKED = "sessionize.packed-files"
 
@@ -80,10 +81,30 @@ class Group:
         return -(-self.size_bytes // target_bytes)
 
 
+@dataclass(slots=True)
+class _Planned:
+    """For which files a plan is.
+
+    snapshot_id: of the snapshot that has them; it follows our own commits, and nobody else's. may_be_there: whether a
+    snapshot may name the files that were written last, so that they must stay.
+    """
+
+    snapshot_id: int | None
+    may_be_there: bool = False
+
+    def follow(self, table: Table, commit_id: str) -> None:
+        """Go on to the snapshot of our commit, if it came directly after the one that is known."""
+        for snapshot in table.metadata.snapshots:
+            is_ours = snapshot.summary is not None and snapshot.summary[COMMIT_ID] == commit_id
+            if is_ours and snapshot.parent_snapshot_id == self.snapshot_id:
+                self.snapshot_id = snapshot.snapshot_id
+                return
+
+
 def plan(table: Table, *, target_bytes: int | None, files_min: int, apart: Set[str] = frozenset()) -> list[Group]:
     """The files worth packing: of an earlier layout; small ones of a partition, where there are at least files_min that
-    would become fewer; all of a partition of sessions whose files have grown to hold many buckets each. apart: paths of
-    files that stay as they are.
+    would become fewer; all of a partition of sessions whose files have grown to hold many dates or buckets each. apart:
+    paths of files that stay as they are.
     """
     target = target_of(table, target_bytes)
     present = {spec.spec_id for spec in specs_to_choose(table.metadata)}
@@ -96,7 +117,7 @@ def plan(table: Table, *, target_bytes: int | None, files_min: int, apart: Set[s
         is_present = file.spec_id in present
         together = (file.spec_id, repr(file.partition)) if is_present else _date_of(table, file)
         groups.setdefault((is_present, *together), Group()).files.append(listed)
-    sorts = SESSION_DATE in table.schema().column_names
+    sorts = leading_columns(table.metadata, table.schema()) == [SESSION_DATE, USER_HASH_BUCKET]
     found = []
     for key, group in sorted(groups.items(), key=lambda item: repr(item[0])):
         if key[0] and not (sorts and _is_scattered(group)):
@@ -119,16 +140,28 @@ def _date_of(table: Table, file: DataFile) -> tuple[object, ...]:
 
 
 def _is_scattered(group: Group) -> bool:
-    """Whether at least half of the bytes are in files that hold more than twice their share of the buckets.
+    """Whether at least half of the bytes are in files that hold more than twice their share of the dates or, where all
+    rows are of one date, of the buckets.
 
-    Who replaces the rows of a few users has to write every such file anew.
+    Whoever replaces the rows of a few users, or looks for a date, has to open every such file. Rows are sorted by date
+    and then by bucket, so sorted files of many dates hold all buckets, but few dates each. Sorted files are never
+    scattered: they follow one another in each piece of the group that is packed by itself, so wide files with half of
+    the bytes would hold more dates or buckets than there are.
     """
+    ranges = [listed.dates for listed in group.files]
+    known = [dates for dates in ranges if dates is not None]
+    if len(known) < len(ranges):
+        return False
+    all_of_them = max(high for _, high in known) - min(low for low, _ in known)
+    if all_of_them == 0:
+        ranges, all_of_them = [listed.buckets for listed in group.files], BUCKET_COUNT
     total, wide = group.size_bytes, 0
-    for listed in group.files:
-        if listed.buckets is None:
+    pieces = sum(1 for _ in _units([group]))
+    for listed, held in zip(group.files, ranges, strict=True):
+        if held is None:
             return False
-        share = BUCKET_COUNT * listed.file.file_size_in_bytes / max(1, total)
-        if listed.buckets[1] - listed.buckets[0] > 2 * share + 2:
+        share = pieces * all_of_them * listed.file.file_size_in_bytes / max(1, total)
+        if held[1] - held[0] > 2 * share + 2:
             wide += listed.file.file_size_in_bytes
     return wide > 0 and 2 * wide >= total
 
@@ -150,13 +183,14 @@ def pack(
     done = Packed()
     for _ in range(_PLANS_MAX):
         groups = plan(table, target_bytes=target_bytes, files_min=files_min, apart=apart)
+        planned = _Planned(table.metadata.current_snapshot_id)
         total = done.files + sum(len(group.files) for group in groups)
         progress(0, total)
         overtaken = False
         for unit in _units(groups):
             if stop():
                 return done
-            packed = _pack_unit(table, unit, target_bytes, stop)
+            packed = _pack_unit(table, unit, target_bytes, stop, planned)
             overtaken = overtaken or packed is None
             done += packed or Packed()
             progress(packed.files if packed else 0, total)
@@ -176,6 +210,9 @@ def _units(groups: list[Group]) -> Iterator[list[Group]]:
     unit: list[Group] = []
     files = size = 0
     for group in groups:
+        if files and (size + group.size_bytes > _UNIT_BYTES_MAX or files + len(group.files) > _UNIT_FILES_MAX):
+            yield unit
+            unit, files, size = [], 0, 0
         part = Group()
         unit.append(part)
         for listed in group.files:
@@ -192,18 +229,19 @@ def _units(groups: list[Group]) -> Iterator[list[Group]]:
         yield unit
 
 
-def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None, stop: Callable[[], bool]) -> Packed | None:
+def _pack_unit(
+    table: Table, unit: list[Group], target_bytes: int | None, stop: Callable[[], bool], planned: _Planned
+) -> Packed | None:
     """Rewrite and replace these files; None when another writer replaced some of them first, or when it is to stop."""
     target = {**table.metadata.properties, _TARGET: str(target_of(table, target_bytes))}
     staging = Staging(table.io, table.metadata.model_copy(update={"properties": target}), table.schema())
-    planned_for = table.metadata.current_snapshot_id
+    planned.may_be_there = False
     files = [listed.file for group in unit for listed in group.files]
     try:
         old, new = Checksum(), Checksum()
         for group in unit:
             old += _stage(table, group, staging, stop)
             if stop():
-                _discard(staging)
                 return None
         made = list(staging.finish())
         for rows in staging.read_back():
@@ -215,27 +253,23 @@ def _pack_unit(table: Table, unit: list[Group], target_bytes: int | None, stop: 
                 detail=f"{'.'.join(table.name())}: {recorded} rows recorded, {old} read, {new} written",
                 hint="nothing was changed; report this with the table's metadata",
             )
-        if _replace(table, files, made, planned_for):
-            return Packed(len(files), len(made), new.rows)
-    except UnavailableError:
-        raise  # the commit may have happened: the files must stay
+        is_done = _replace(table, files, made, planned)
+        return Packed(len(files), len(made), new.rows) if is_done else None
     except (*STORAGE_ERRORS, pa.ArrowException) as error:
-        _discard(staging)
         if isinstance(error, FileNotFoundError):
             return None  # expired and removed while it was read
         raise storage_failure("small files cannot be packed", ".".join(table.name()), error) from error
-    except BaseException:
-        _discard(staging)
-        raise
-    _discard(staging)
-    return None
+    finally:
+        if not planned.may_be_there:
+            _discard(staging)
 
 
 def _stage(table: Table, group: Group, staging: Staging, stop: Callable[[], bool]) -> Checksum:
     """Give the rows of a group to the staging, or some when it is to stop; their checksum."""
     total = Checksum()
-    with SortedRows(staging, group.rows) as in_order:
-        for rows in _pieces(batches(table, [listed.file for listed in group.files])):
+    files = [listed.file for listed in group.files]
+    with SortedRows(staging, lambda names: batches(table, files, only=names)) as in_order:
+        for rows in _pieces(batches(table, files)):
             rows = aligned(rows, staging.schema)
             total += checksum(rows)
             in_order.add(rows)
@@ -260,10 +294,10 @@ def _pieces(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], planned_for: int | None) -> bool:
-    """Whether the new files stand for the old ones now. planned_for: the snapshot that had these.
+def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], planned: _Planned) -> bool:
+    """Whether the new files stand for the old ones now; not when these are no longer there as they were planned for.
 
-    Errors: UnavailableError when that is not known.
+    Errors: UnavailableError when other writers were always faster, or when it is not known.
     """
     commit_id = uuid.uuid4().hex
     spec, schema = table.metadata.default_spec_id, table.schema()
@@ -271,16 +305,23 @@ def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], pla
     def attempt() -> bool:
         table.refresh()
         if made_by(table, commit_id):
+            planned.follow(table, commit_id)
             return True
         same_layout = spec == table.metadata.default_spec_id and schema == table.schema()
-        same_files = table.metadata.current_snapshot_id == planned_for or _unchanged(table, old)
+        same_files = table.metadata.current_snapshot_id == planned.snapshot_id or _unchanged(table, old)
         if not same_layout or not same_files:
             return False
         transaction = one_try(table)
         properties = {COMMIT_ID: commit_id, PACKED: str(len(old))}
         replace_files(transaction, old, new, properties)
-        transaction.commit_transaction()
+        before, planned.may_be_there = planned.may_be_there, True
+        try:
+            transaction.commit_transaction()
+        except (CommitFailedException, ValidationException):
+            planned.may_be_there = before  # refused; whatever else fails here may have come after the commit
+            raise
         table.refresh()
+        planned.follow(table, commit_id)
         return True
 
     return until_committed(

@@ -60,18 +60,25 @@ def readable(table: Table) -> ReadableTable:
     return ReadableTable(_dataset(table, table.io, files), names)
 
 
-def batches(table: Table, files: Sequence[DataFile]) -> Iterator[pa.Table]:
-    """The rows of some files in the table's columns as they are now, in pieces; memory is for a few files at a time."""
+def batches(table: Table, files: Sequence[DataFile], *, only: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of some files in the table's columns as they are now, in pieces; memory is for a few files at a time.
+
+    only: of these columns, in this order; None: all.
+    """
     if not names_are_enough(table) or not isinstance(table.io, PyArrowFileIO):
-        scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+        schema = table.schema() if only is None else table.schema().select(*only)
+        scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
         for batch in scan.to_record_batches([FileScanTask(file) for file in files]):
-            yield pa.Table.from_batches([batch])
+            rows = pa.Table.from_batches([batch])
+            yield rows if only is None else rows.select(list(only))
         return
-    in_table = list(file_names(table.schema()).values())
+    in_file = {in_table: in_file for in_file, in_table in file_names(table.schema()).items()}
+    in_table = list(in_file) if only is None else list(only)
+    columns = [in_file[name] for name in in_table]
     for start in range(0, len(files), _FILES_AT_ONCE):
         # a fragment keeps the footer that it has read, so there are never many of them
         data = _dataset(table, table.io, files[start : start + _FILES_AT_ONCE])
-        for batch in data.to_batches(batch_size=_BATCH_ROWS, batch_readahead=4, fragment_readahead=4):
+        for batch in data.to_batches(columns, batch_size=_BATCH_ROWS, batch_readahead=4, fragment_readahead=4):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch]).rename_columns(in_table)
 

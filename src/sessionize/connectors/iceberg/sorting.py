@@ -1,11 +1,13 @@
 """Rows of one partition in the table's order, however many: what does not fit into memory is divided on disk first.
 
 Each part has a narrow range of the first two columns of the order (a date and a bucket), so the files that are made of
-them have narrow ranges too, and whoever looks for a bucket, or replaces rows of one, opens few.
+them have narrow ranges too, and whoever looks for a bucket, or replaces rows of one, opens few. The ranges follow from
+those two columns of all rows, read ahead: the first rows say nothing about the others, as files are sorted already.
 """
 
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,12 +28,14 @@ _BUCKETS_MAX = 1 << 20
 class SortedRows:
     """Takes the rows of one partition and gives them to a staging, in order; a context manager.
 
-    rows_expected: about how many there will be. Errors: OSError.
+    ahead: given the names of columns, these of all rows that will come, in pieces; called when the rows do not fit into
+    memory. Errors: OSError.
     """
 
-    def __init__(self, staging: Staging, rows_expected: int) -> None:
-        self._staging, self._rows_expected = staging, rows_expected
-        self._columns = _leading(staging.metadata, staging.schema)
+    def __init__(self, staging: Staging, ahead: Callable[[Sequence[str]], Iterable[pa.Table]]) -> None:
+        self._staging, self._ahead = staging, ahead
+        names = [field.name for field in staging.schema.fields]
+        self._columns = [names.index(name) for name in leading_columns(staging.metadata, staging.schema)]
         self._waiting: list[pa.Table] = []
         self._folder: Path | None = None
         self._bounds: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -77,10 +81,9 @@ class SortedRows:
     def _divide(self) -> None:
         rows = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting = []
-        keys = self._keys(rows)
+        keys = _keys([rows.column(at) for at in self._columns])
         if self._folder is None:
-            count = max(2, -(-self._rows_expected // rows.num_rows) + 1)
-            self._bounds = np.unique(np.quantile(keys, np.arange(1, count) / count, method="nearest"))
+            self._bounds = self._bounds_for(rows.num_rows)
             self._folder = Path(tempfile.mkdtemp(prefix="sessionize-sort-"))
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._parts = [
@@ -93,16 +96,30 @@ class SortedRows:
         for writer, start, end in zip(self._parts, [0, *ends[:-1]], ends, strict=True):
             writer.write_table(rows.slice(start, end - start))
 
-    def _keys(self, rows: pa.Table) -> npt.NDArray[np.int64]:
-        keys = np.zeros(rows.num_rows, np.int64)
-        for at in self._columns:
-            values = rows.column(at).cast(pa.int32()).fill_null(0).to_numpy().astype(np.int64)
-            keys = keys * _BUCKETS_MAX + values
-        return keys
+    def _bounds_for(self, part_rows: int) -> npt.NDArray[np.int64]:
+        """The first key of each part but the first, so that parts have no more than about so many rows."""
+        names = [self._staging.schema.fields[at].name for at in self._columns]
+        found = np.empty(0, np.int64)
+        counts = np.empty(0, np.int64)
+        for rows in self._ahead(names):
+            keys, times = np.unique(_keys([rows.column(name) for name in names]), return_counts=True)
+            found, at = np.unique(np.concatenate([found, keys]), return_inverse=True)
+            counts = np.bincount(at, np.concatenate([counts, times]), len(found)).astype(np.int64)
+        ends = np.cumsum(counts)
+        parts = max(2, -(-int(counts.sum()) // part_rows) + 1)
+        return np.unique(found[np.searchsorted(ends, ends[-1] * np.arange(1, parts) // parts, side="right")])
 
 
-def _leading(metadata: TableMetadata, schema: Schema) -> list[int]:
-    """Where the dates and buckets are by which the table is sorted first."""
+def _keys(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64]:
+    """Numbers in the order of the columns."""
+    keys = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        keys = keys * _BUCKETS_MAX + column.cast(pa.int32()).fill_null(0).to_numpy().astype(np.int64)
+    return keys
+
+
+def leading_columns(metadata: TableMetadata, schema: Schema) -> list[str]:
+    """The dates and buckets by which the table is sorted first, at most two columns."""
     order = metadata.sort_order_by_id(metadata.default_sort_order_id)
     found = []
     for sort in order.fields[:2] if order is not None else ():
@@ -111,5 +128,5 @@ def _leading(metadata: TableMetadata, schema: Schema) -> list[int]:
             column.field_type, (DateType, IntegerType)
         ):
             break
-        found.append(schema.fields.index(column))
+        found.append(column.name)
     return found
