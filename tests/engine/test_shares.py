@@ -160,6 +160,29 @@ def test_a_topic_made_anew_is_another_one() -> None:
         tables.start(process("y", WHOLE, topic_id=None))  # servers that give no ids
 
 
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+@pytest.mark.parametrize("now", [1, 2, 3, 4])
+def test_a_recreated_topic_takes_any_number_of_processes(before: int, now: int) -> None:
+    """Those of the topic before it have the same names, and their generation is the first as well."""
+    tables = Tables()
+    for number in range(before):
+        who = process(f"w-{number}", of(number, before))
+        tables.epoch(who, tables.start(who))
+    new = [process(f"w-{number}", of(number, now), topic_id="another") for number in range(now)]
+    places = [tables.start(each) for each in new]
+    assert [(each.generation, each.begin) for each in places] == [(1, {})] * now
+    assert [tables.start(each).changes for each in new] == [{}] * now
+    with pytest.raises(StateError, match="split otherwise"):
+        tables.start(process("more", of(0, now), topic_id="another"))
+    for number, (each, place) in enumerate(zip(new, places, strict=True)):
+        tables.end(each, place, {f"web[{number}]": number})
+    # the earlier readers never ended, and nobody waits for them
+    with pytest.raises(StateError, match="split otherwise"):
+        tables.start(process("w-0", of(0, now + 1), topic_id="another"))
+    place = tables.start(process("w-0", of(0, now + 1), topic_id="another", take_over=True))
+    assert (place.generation, place.begin) == (2, {f"web[{number}]": number for number in range(now)})
+
+
 def test_other_topics_do_not_matter() -> None:
     tables = Tables()
     tables.start(process("w", WHOLE))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
-from sessionize.session.spec import SessionSpec, named, policy_differences, told
+from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference, policy_differences
 
 TYPES = st.frozensets(st.text(max_size=8), max_size=3)
 POLICIES = st.builds(
@@ -60,12 +60,12 @@ def test_what_differs_is_said_by_key_with_both_values() -> None:
     there = SessionSpec.of(Policy(gap_ms=30_000), rules, pipeline="web", user_column="u")
     here = SessionSpec.of(Policy(max_duration_ms=None), Rules(), pipeline="shop", user_column="u")
     differences = there.differences(here)
-    assert told(differences) == (
+    assert describe_differences(differences) == (
         "name: web there, shop here; rules.gap: 30s there, 30m here; rules.max_duration: 2h there, none here; "
         "rules.end_events: logout there, none here"
     )
-    assert named(differences) == "another policy"
-    assert named(differences[3:]) == "other rules"
+    assert kind_of_difference(differences) == "another policy"
+    assert kind_of_difference(differences[3:]) == "other rules"
 
 
 def test_types_are_compared_as_they_are_but_for_conversions() -> None:
@@ -112,4 +112,4 @@ def test_a_state_is_compared_in_the_same_words() -> None:
     stored = {"gap_ms": 30_000, "gap_boundary": "exclusive", "max_duration_ms": 7_200_000,
               "max_duration_mode": "anchored", "session_ids": "start"}  # fmt: skip
     found = policy_differences(stored, rules, Policy(), {**rules, "boundary": "f"})
-    assert told(found) == "rules.gap: 30s there, 30m here; rules.boundary: none there, f here"
+    assert describe_differences(found) == "rules.gap: 30s there, 30m here; rules.boundary: none there, f here"

@@ -14,7 +14,7 @@ from sessionize.app.files import BATCH, LABEL
 from sessionize.app.missing import needing
 from sessionize.app.presets import preset_names
 from sessionize.errors import ConfigError
-from sessionize.session.spec import SessionSpec, named, told
+from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Catalog, Owner
@@ -57,7 +57,9 @@ def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = Non
         return config
     differences = spec.differences(config.spec())
     if differences:
-        warn(f"the tables were made with {named(differences)}, and those of the tables are used: {told(differences)}")
+        warn(
+            f"the tables were made with {kind_of_difference(differences)}, and those of the tables are used: {describe_differences(differences)}"
+        )
     return config.as_made(spec)
 
 

@@ -134,7 +134,7 @@ def _from_tables(
     from sessionize.cli import output as out
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
-    from sessionize.session.spec import SessionSpec, told
+    from sessionize.session.spec import SessionSpec, describe_differences
 
     place, config = opt.place_of(pipeline, home, database), _loaded(pipeline)
     table = "user_sessions" if config is None else config.output.table
@@ -153,9 +153,11 @@ def _from_tables(
         return SessionSpec.of(*rules, pipeline="", user_column="", boundary=rules[1].boundary_name or None)
 
     if differences := spec(theirs).differences(spec(here)):
-        out.print_warning(f"the sessions of the table were made by other rules: {told(differences)}")
+        out.print_warning(f"the sessions of the table were made by other rules: {describe_differences(differences)}")
     elif config is not None and (differences := spec(theirs).differences(spec(own))):
-        out.print_warning(f"the pipeline has other rules than the tables, and theirs are used: {told(differences)}")
+        out.print_warning(
+            f"the pipeline has other rules than the tables, and theirs are used: {describe_differences(differences)}"
+        )
     return explain_from_tables(place, who, *here, table=table), here == theirs
 
 

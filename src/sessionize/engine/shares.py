@@ -91,9 +91,13 @@ class _Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """A writer's share. drained: the epoch with which it ended all sessions, and its positions then; None before."""
+    """A writer's share. drained: the epoch with which it ended all sessions, and its positions then; None before.
+
+    topic_id: of the topic that it read, as one of the same name may have been recreated since; None as in Process.
+    """
 
     topic: str
+    topic_id: str | None
     generation: int
     share: Share
     drained: tuple[int, dict[str, int]] | None = None
@@ -130,7 +134,7 @@ def take_place(process: Process, properties: Mapping[str, str], epochs: Mapping[
                 "the topic is split otherwise in these tables", detail=f"{process.topic}: {clash}", hint=_HOW
             )
         split = _next(process, split, present, epochs)
-    member = _Member(topic=process.topic, generation=split.generation, share=process.share)
+    member = _member(process, split.generation)
     return Place(
         split.generation, split.begin, {_split_name(process.topic): _split_text(split), **_member_text(process, member)}
     )
@@ -149,8 +153,7 @@ def check_place(process: Process, generation: int, properties: Mapping[str, str]
 
 def drained(process: Process, generation: int, epoch: int, positions: Positions) -> Mapping[str, str]:
     """The properties that say how far a process has come that ended with all its sessions."""
-    member = _Member(topic=process.topic, generation=generation, share=process.share, drained=(epoch, dict(positions)))
-    return _member_text(process, member)
+    return _member_text(process, _member(process, generation, (epoch, dict(positions))))
 
 
 def _clash(process: Process, split: _Split, present: Mapping[str, _Member]) -> str | None:
@@ -185,8 +188,14 @@ def _next(process: Process, split: _Split, present: Mapping[str, _Member], epoch
     )
 
 
+def _member(process: Process, generation: int, ended: tuple[int, dict[str, int]] | None = None) -> _Member:
+    return _Member(
+        topic=process.topic, topic_id=process.topic_id, generation=generation, share=process.share, drained=ended
+    )
+
+
 def _is_another(known: str | None, topic_id: str | None) -> bool:
-    """Whether the topic was deleted and made anew, so that nothing that is known of it counts."""
+    """Whether the topic was deleted and recreated, so that nothing that is known of it counts."""
     return known is not None and topic_id is not None and known != topic_id
 
 
@@ -207,6 +216,7 @@ def _split_of(process: Process, properties: Mapping[str, str]) -> _Split | None:
 def _member_text(process: Process, member: _Member) -> dict[str, str]:
     value = {
         "topic": member.topic,
+        "topic_id": member.topic_id,
         "generation": member.generation,
         "share": member.share.as_json(),
         "drained": None if member.drained is None else {"epoch": member.drained[0], "positions": member.drained[1]},
@@ -215,12 +225,14 @@ def _member_text(process: Process, member: _Member) -> dict[str, str]:
 
 
 def _members_of(process: Process, properties: Mapping[str, str]) -> dict[str, _Member]:
-    """By writer: who reads this topic."""
+    """By writer: who reads this topic. Readers of an earlier topic of the same name do not count."""
     found = {}
     for name in properties:
         if name.startswith(f"{SHARE}."):
             member = _read(properties, name, _member_of)
-            if member is not None and member.topic == process.topic:
+            if member is None or member.topic != process.topic:
+                continue
+            if not _is_another(member.topic_id, process.topic_id):
                 found[name.removeprefix(f"{SHARE}.")] = member
     return found
 
@@ -229,6 +241,7 @@ def _member_of(value: Mapping[str, Any]) -> _Member:
     ended = value["drained"]
     return _Member(
         topic=value["topic"],
+        topic_id=value.get("topic_id"),  # earlier versions did not note it
         generation=value["generation"],
         share=Share.of_json(value["share"]),
         drained=None if ended is None else (ended["epoch"], dict(ended["positions"])),

@@ -25,7 +25,7 @@ from sessionize.kernel.pending import Rows
 from sessionize.kernel.tally import Codes
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
-from sessionize.session.spec import named, policy_differences, told
+from sessionize.session.spec import describe_differences, kind_of_difference, policy_differences
 from sessionize.session.state import STATE_TYPES
 
 VERSION = 1
@@ -179,7 +179,9 @@ def check_belongs(header: Mapping[str, Any], policy: Policy, rules: Rules) -> No
     """Errors: StateError when the state was made with another policy or other rules."""
     differ = policy_differences(header["policy"], header["rules"], policy, _describe(rules))
     if differ:
-        raise StateError(f"the state was made with {named(differ)}", detail=told(differ), hint=_THE_SAME)
+        raise StateError(
+            f"the state was made with {kind_of_difference(differ)}", detail=describe_differences(differ), hint=_THE_SAME
+        )
 
 
 def _describe(rules: Rules) -> dict[str, Any]:

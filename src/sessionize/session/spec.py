@@ -144,14 +144,14 @@ class SessionSpec:
         return {**{name: getattr(self, name) for name in _LISTS}, "boundary": self.boundary or ""}
 
 
-def named(differences: Iterable[Difference]) -> str:
-    """What differences amount to, for the message of an error: "another policy" or "other rules"."""
+def kind_of_difference(differences: Iterable[Difference]) -> str:
+    """The kind of what differs, for the message of an error: "another policy" or "other rules"."""
     policy = {f"rules.{field}" for field in ("gap", "gap_boundary", "max_duration", "max_duration_mode", "session_ids")}
     return "another policy" if any(each.key in policy for each in differences) else "other rules"
 
 
-def told(differences: Iterable[Difference]) -> str:
-    """Differences in one line, for an error or a warning."""
+def describe_differences(differences: Iterable[Difference]) -> str:
+    """All differences in one line, for an error or a warning."""
     return "; ".join(str(each) for each in differences)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sessionize.errors import MissingExtraError, StateError
-from sessionize.session.spec import Difference, SessionSpec, named, told
+from sessionize.session.spec import Difference, SessionSpec, describe_differences, kind_of_difference
 
 try:
     from pyiceberg.table import Table
@@ -51,7 +51,7 @@ class Owner:
         if not differences:
             return
         others = differences[0].key == "name"
-        made = "by another pipeline" if others else f"with {named(differences)}"
+        made = "by another pipeline" if others else f"with {kind_of_difference(differences)}"
         if differences[0].key == "user column":
             made = "with another user column"
         hint = f"write to other tables: {self.elsewhere}"
@@ -59,7 +59,9 @@ class Owner:
             hint += f"; or replace what these hold: {self.replacing}"
         if others:
             hint = f"two pipelines in the same tables would mix their sessions: {hint}"
-        raise StateError(f"the tables were made {made}", detail=f"{_name(table)}: {told(differences)}", hint=hint)
+        raise StateError(
+            f"the tables were made {made}", detail=f"{_name(table)}: {describe_differences(differences)}", hint=hint
+        )
 
     def differences(self, table: Table) -> list[Difference]:
         """What the table says otherwise; what it says nothing about does not count."""
