@@ -86,6 +86,17 @@ class Turn:
 
 
 @contextlib.contextmanager
+def in_turn(home: Path, name: str) -> Iterator[None]:
+    """Wait for the turn, and have it for this block. Errors: those of Turn.take."""
+    turn = Turn(home, name)
+    turn.take()
+    try:
+        yield
+    finally:
+        turn.give_back()
+
+
+@contextlib.contextmanager
 def no_engine(home: Path, what: str) -> Iterator[None]:
     """Hold the state of every writer of this home, so that no engine runs on it, and none goes on meanwhile.
 

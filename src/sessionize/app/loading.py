@@ -55,7 +55,7 @@ class Load:
     source: FileSource
     known: KnownFiles
     prints: dict[str, str | None]
-    seen: frozenset[str] = frozenset()  # loads that were known when this one began
+    seen: frozenset[str] = frozenset()  # loads that were in when this one began
     _records: int | None = None
     _written: int = 0
     _noted: bool = False
@@ -85,7 +85,9 @@ class Load:
     def note(self) -> None:
         """Note the load, unless it is noted; from here on no other load of this home is committed until the end.
 
-        Errors: StateError when one of the files has come into the tables meanwhile; those of the sink.
+        Loads that were cut off are replaced, and so is one of another home that is under way: it ends with an error.
+        Errors: StateError when one of the files has come into the tables meanwhile, or when another home's load has
+        replaced this one; those of the sink.
         """
         if self._noted:
             return
@@ -93,10 +95,7 @@ class Load:
 
         self._turn.take()
         if not self.to.replaces:
-            there = _known(self.to)
-            if self.known != "again":
-                _refuse_known(self, [each for each in there if each.load_id not in self.seen])
-            self.mark.instead_of = _cut_off(there, self.prints.values())
+            self._refuse_new()
         rows = load_rows(
             load_id=self.mark.id,
             loaded_at=dt.datetime.now(dt.UTC),
@@ -114,6 +113,27 @@ class Load:
             loads.abort()
             raise
         self._noted = True
+        if not self.to.replaces:
+            self._replace_open()
+
+    def _refuse_new(self) -> "list[KnownFile]":
+        """The files that are known now. Errors: StateError when one of these came in since this load began."""
+        there = _known(self.to)
+        if self.known != "again":
+            _refuse_known(self, [each for each in there if each.load_id not in self.seen])
+        return there
+
+    def _replace_open(self) -> None:
+        """Of two loads of the same files that are not in, one at least sees the other here, as each is noted first."""
+        from sessionize.connectors.iceberg import load_table, replace_loads
+
+        while True:
+            self.mark.instead_of = _cut_off(self._refuse_new(), self.prints.values()) - {self.mark.id}
+            if not self.mark.instead_of:
+                return
+            sessions = load_table(self.to.catalog, self.to.database, self.to.table)
+            if replace_loads(sessions, self.mark.instead_of, by=self.mark):
+                return
 
     def wrote(self, rows: int) -> None:
         """So many rows more came into the table of the sessions."""
@@ -183,7 +203,7 @@ def begin_load(
     if to.replaces:
         return load
     there = _known(to)
-    load.seen = frozenset(each.load_id for each in there)
+    load.seen = frozenset(each.load_id for each in there if each.is_in)
     if known == "refuse":
         _refuse_known(load, there)
     elif known == "skip" and (files := _are_in(load, there)):

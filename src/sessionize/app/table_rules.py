@@ -57,9 +57,8 @@ def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = Non
         return config
     differences = spec.differences(config.spec())
     if differences:
-        warn(
-            f"the tables were made with {kind_of_difference(differences)}, and those of the tables are used: {describe_differences(differences)}"
-        )
+        kind, found = kind_of_difference(differences), describe_differences(differences)
+        warn(f"the tables were made with {kind}, and those of the tables are used: {found}")
     return config.as_made(spec)
 
 

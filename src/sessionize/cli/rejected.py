@@ -11,6 +11,7 @@ from sessionize.errors import ConfigError
 
 app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
 _RAW_SHOWN = 200
+_FILES_SHOWN = 5
 
 Pipeline = Annotated[
     str | None,
@@ -111,8 +112,16 @@ def retry(
     if done.finished:
         rows.append(("finished", f"{done.finished:,}", "of a retry that was interrupted"))
     rows.append(("usable now", f"{done.usable:,}", "would join late_events" if dry_run else "joined late_events"))
+    if done.cut_off:
+        rows.append(("not tried", f"{sum(done.cut_off.values()):,}", "of files whose load was cut off or is under way"))
     rows += [(f"still {why}", f"{count:,}", "") for why, count in sorted(done.unusable.items())]
     out.print_table("what would change" if dry_run else "tried again", ["", "records", ""], rows, right=(1,))
+    if done.cut_off:
+        names = sorted(done.cut_off)
+        more = f" and {len(names) - _FILES_SHOWN:,} more" if len(names) > _FILES_SHOWN else ""
+        out.print_warning(
+            f"run these files again, which replaces their records: {', '.join(names[:_FILES_SHOWN])}{more}"
+        )
 
 
 def _cut(raw: bytes | None) -> str:

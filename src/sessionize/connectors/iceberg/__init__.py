@@ -16,6 +16,7 @@ from sessionize.connectors.iceberg.loads import (
     LOADS,
     KnownFile,
     LoadMark,
+    OpenLoad,
     files_of_open_load,
     known_files,
     load_rows,
@@ -23,6 +24,8 @@ from sessionize.connectors.iceberg.loads import (
     loads_layout,
     loads_with_state,
     note_loads,
+    open_loads,
+    replace_loads,
 )
 from sessionize.connectors.iceberg.maintenance import TableUpkeep, UpkeepSettings, maintain_table
 from sessionize.connectors.iceberg.pruning import (
@@ -66,6 +69,7 @@ __all__ = [
     "IcebergSink",
     "KnownFile",
     "LoadMark",
+    "OpenLoad",
     "Owner",
     "PruningRow",
     "SqlCatalog",
@@ -87,6 +91,7 @@ __all__ = [
     "maintain_table",
     "note_loads",
     "open_catalog",
+    "open_loads",
     "open_table",
     "pipeline_of",
     "planned",
@@ -94,6 +99,7 @@ __all__ = [
     "pruning_report",
     "readable",
     "rejected_events",
+    "replace_loads",
     "spec_of",
     "table_names",
     "user_column_of",

@@ -29,6 +29,10 @@ BEGUN = "sessionize.begun"
 FURTHER = ("sessionize.split", "sessionize.share")
 # The ids of the loads of files that the table has, with spaces between (loads.py).
 LOADED = "sessionize.loads"
+# The ids of loads that a later load of the same files has replaced: they never come in (loads.py).
+REPLACED_LOADS = "sessionize.replaced-loads"
+# In a snapshot's summary: it has no rows, and only notes something about loads.
+NOTE = "sessionize.note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +103,7 @@ class Owner:
         """Whether a table that does not fit is of no use to anybody yet: it never had rows, nor another's epochs. A run
         that failed leaves such tables.
         """
-        if table.metadata.snapshots:
+        if not all(snapshot.summary is not None and snapshot.summary[NOTE] for snapshot in table.metadata.snapshots):
             return False
         return table.properties.get(PIPELINE, self.spec.pipeline) == self.spec.pipeline or not any(
             _writers(table.properties)
@@ -139,8 +143,9 @@ def user_column_of(table: Table) -> str | None:
 
 def record_of(table: Table) -> dict[str, str]:
     """The properties that say which epochs and loads the table has, and who writes it."""
+    loads = (LOADED, REPLACED_LOADS)
     kinds = tuple(f"{kind}." for kind in (EPOCH, WATERMARK, BEGUN, *FURTHER))
-    return {name: value for name, value in table.properties.items() if name.startswith(kinds) or name == LOADED}
+    return {name: value for name, value in table.properties.items() if name.startswith(kinds) or name in loads}
 
 
 def _writers(properties: Mapping[str, str]) -> Iterable[str]:

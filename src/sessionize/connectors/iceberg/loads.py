@@ -3,11 +3,13 @@
 The rows of `loads` are committed before those of the load itself, and each table's commit puts the load's id into a
 property of the table, in the same transaction as the rows. So a load is in exactly when the table that is committed
 last, that of the sessions, has its id. A load that was cut off between left rows in other tables: the commits of the
-next load of the same files take them out as they put theirs in. docs/adr/0013.
+next load of the same files take them out as they put theirs in. Nothing tells a load that was cut off from one that is
+under way elsewhere. So the next load replaces it first: it puts its id into a property of the table of the sessions,
+which every commit of a load looks at. docs/adr/0013.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,11 +19,11 @@ from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
-from sessionize.connectors.iceberg.belonging import LOADED
+from sessionize.connectors.iceberg.belonging import LOADED, NOTE, REPLACED_LOADS
 from sessionize.connectors.iceberg.catalog import Catalog, load_table, table_names
-from sessionize.connectors.iceberg.commits import one_try, refreshed, until_committed
+from sessionize.connectors.iceberg.commits import append_files, one_try, refreshed, until_committed
 from sessionize.connectors.iceberg.failures import storage_failure
-from sessionize.connectors.iceberg.reading import readable
+from sessionize.connectors.iceberg.reading import is_plain, readable
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import StateError
 
@@ -57,7 +59,23 @@ class KnownFile:
     path: str
     fingerprint: str
     records: int | None
+    rows_written: int | None
     is_in: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLoad:
+    """A load that has rows in a table and is not in.
+
+    files: the paths of its data files there, None when they cannot be told from others any more. sources: the paths of
+    the files that it read. all_rejected: none of its records was an event, so it left rows in no other table; otherwise
+    it was cut off, or is under way.
+    """
+
+    id: str
+    files: frozenset[str] | None
+    sources: frozenset[str]
+    all_rejected: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,12 +93,25 @@ class LoadMark:
 
     def concerns(self, table: Table) -> bool:
         """Whether there is something to commit though no row was written."""
-        return table.name()[-1] == self.last or bool(self.instead_of & loads_in(table).keys())
+        return table.name()[-1] == self.last or not self.instead_of <= replaced_loads(table).keys()
+
+    def check(self, table: Table) -> None:
+        """Errors: StateError when another load of the same files has replaced this one."""
+        if self.id in replaced_loads(table):
+            raise StateError(
+                "another load of the same files has replaced this one",
+                detail=f"table {'.'.join(table.name())}, load {self.id}: the other one began elsewhere meanwhile",
+                hint="the other one removes what this one wrote; when it is done, run the files again: those that it "
+                "brought in are refused",
+            )
 
     def properties(self, table: Table, staged: TableMetadata, files: int) -> Mapping[str, str]:
         """What the table says of loads with this commit. staged: the metadata with it; files: how many it brings."""
         before = () if self.replaces else (each for each in loads_in(table) if each not in self.instead_of)
-        return {LOADED: " ".join([*before, self.id]), LAST: f"{self.id} {staged.current_snapshot_id} {files}"}
+        found = {LOADED: " ".join([*before, self.id]), LAST: f"{self.id} {staged.current_snapshot_id} {files}"}
+        if self.instead_of:
+            found[REPLACED_LOADS] = _joined(replaced_loads(table), self.instead_of)
+        return found
 
     def old_files(self, table: Table) -> list[DataFile]:
         """The files that loads which were cut off have left in the table.
@@ -101,6 +132,11 @@ def loads_in(table: Table) -> dict[str, None]:
     return dict.fromkeys(table.properties.get(LOADED, "").split())
 
 
+def replaced_loads(table: Table) -> dict[str, None]:
+    """The ids of the loads that others have replaced, as far as the table says."""
+    return dict.fromkeys(table.properties.get(REPLACED_LOADS, "").split())
+
+
 def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
     """The files of all loads into a table that can be recognised, the newest load first."""
     names = table_names(catalog, database)
@@ -116,6 +152,7 @@ def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
             path=row["path"],
             fingerprint=row["fingerprint"],
             records=row["records"],
+            rows_written=row["rows_written"],
             is_in=row["load_id"] in there,
         )
         for row in mine.sort_by([("loaded_at", "descending")]).to_pylist()
@@ -123,18 +160,92 @@ def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
 
 
 def note_loads(table: Table, ids: Set[str]) -> None:
-    """Say that a table has these loads, where their rows came into it on another way. Errors: those of a commit."""
+    """Say that the table of the sessions has these loads, where their rows come into it on another way.
+
+    Errors: StateError when another load replaces one of them; those of a commit.
+    """
+
+    def wanted(now: Table) -> Mapping[str, str]:
+        replaced = ids & replaced_loads(now).keys()
+        if replaced:
+            raise StateError(
+                "files are loaded again meanwhile",
+                detail=f"table {'.'.join(now.name())}, load {', '.join(sorted(replaced))}",
+                hint="wait until that run is done, then run this again",
+            )
+        there = loads_in(now)
+        return {} if ids <= there.keys() else {LOADED: _joined(there, ids)}
+
+    _note(table, wanted)
+
+
+def replace_loads(table: Table, ids: Set[str], *, by: LoadMark) -> bool:
+    """Say in the table of the sessions that these loads never come in; False when one of them is in by now.
+
+    It is a snapshot without rows, so that it and the last commit of a load exclude each other. Errors: StateError when
+    the load itself was replaced; those of a commit.
+    """
+    came_in = False
+
+    def wanted(now: Table) -> Mapping[str, str]:
+        nonlocal came_in
+        by.check(now)
+        came_in = bool(ids & loads_in(now).keys())
+        there = replaced_loads(now)
+        return {} if came_in or ids <= there.keys() else {REPLACED_LOADS: _joined(there, ids)}
+
+    _note(table, wanted)
+    return not came_in
+
+
+def _note(table: Table, wanted: Callable[[Table], Mapping[str, str]]) -> None:
+    """Set properties in a snapshot without rows: commits of properties alone exclude no other commit."""
 
     def attempt() -> None:
         now = refreshed(table)
-        there = loads_in(now)
-        if not ids <= there.keys():
+        properties = wanted(now)
+        if properties:
             transaction = one_try(now)
-            transaction.set_properties({LOADED: " ".join([*there, *sorted(ids - there.keys())])})
+            append_files(transaction, (), {NOTE: "loads"})
+            transaction.set_properties(dict(properties))
             transaction.commit_transaction()
 
     name = ".".join(table.name())
     until_committed(attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", name, error))
+
+
+def _joined(there: Iterable[str], more: Set[str]) -> str:
+    return " ".join([*there, *sorted(more - set(there))])
+
+
+def open_loads(catalog: Catalog, database: str, table: Table, *, last: str) -> list[OpenLoad]:
+    """The loads of files that left rows in a table of rejected records and are not in. last: the table of the sessions.
+
+    Pipes do not count, as no later load can replace theirs.
+    """
+    plain = is_plain(table)
+    sources: dict[str, list[KnownFile]] = {}
+    for known in known_files(catalog, database, last):
+        if not known.is_in and known.load_id in loads_in(table):
+            sources.setdefault(known.load_id, []).append(known)
+    found = []
+    for load, files in sources.items():
+        try:
+            left = _files_of(table, load) if plain else None
+        except StateError:
+            left = None
+        records, written = files[0].records, files[0].rows_written
+        # a record that is neither rejected nor in a session may be in the table of the events
+        whole = left is None or records is None or sum(file.record_count for file in left) == records
+        found.append(
+            OpenLoad(
+                id=load,
+                files=None if left is None else frozenset(file.file_path for file in left),
+                sources=frozenset(file.path for file in files),
+                all_rejected=written == 0 and whole,
+            )
+        )
+    return found
 
 
 def files_of_open_load(catalog: Catalog, database: str, name: str) -> frozenset[str]:

@@ -83,6 +83,25 @@ def batches(table: Table, files: Sequence[DataFile], *, only: Sequence[str] | No
                 yield pa.Table.from_batches([batch]).rename_columns(in_table)
 
 
+def by_files(table: Table, groups: Sequence[frozenset[str]]) -> Iterator[tuple[int | None, pa.Table]]:
+    """All rows in pieces, each with the index of the group that its file is in; None for files of no group.
+
+    groups: paths of data files. Only for a table that is_plain. Errors: those of reading files.
+    """
+    of = {path: index for index, group in enumerate(groups) for path in group}
+    files: dict[int | None, list[DataFile]] = {}
+    for listed in listed_files(table):
+        files.setdefault(of.get(listed.file.file_path), []).append(listed.file)
+    for index, its in files.items():
+        for rows in batches(table, its):
+            yield index, rows
+
+
+def is_plain(table: Table) -> bool:
+    """Whether the rows of a table are those of its data files, as no other program deleted rows or renamed columns."""
+    return _is_plain(table, [listed.file for listed in listed_files(table)])
+
+
 def _dataset(table: Table, io: PyArrowFileIO, files: Iterable[DataFile]) -> ds.FileSystemDataset:
     columns = schema_to_pyarrow(file_schema(table.schema()), include_field_ids=False)
     parquet = ds.ParquetFileFormat()

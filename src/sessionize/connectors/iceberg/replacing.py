@@ -63,14 +63,22 @@ class RowReplacer:
     """Replaces rows of one table by their key. Fits engine.reconcile.Replacer for sessions.
 
     table: the table, whose rows are found by the columns of `key`. layout: what its rows are made of. Partitions by
-    session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be gone already. Not for
-    several threads. Errors of its methods: UnavailableError when the same call may succeed later, OutputError when not.
+    session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be absent already. leave:
+    paths of files that stay as they are, whatever rows they hold. Not for several threads. Errors of its methods:
+    UnavailableError when the same call may succeed later, OutputError when not.
     """
 
     def __init__(
-        self, table: Table, layout: TableLayout, *, key: tuple[str, ...] | None = None, missing_ok: bool = False
+        self,
+        table: Table,
+        layout: TableLayout,
+        *,
+        key: tuple[str, ...] | None = None,
+        missing_ok: bool = False,
+        leave: frozenset[str] = frozenset(),
     ) -> None:
         self._missing_ok = missing_ok
+        self._leave = leave
         self._table = table
         self._layout = layout
         self._key = key or (str(layout.user_name), SESSION_ID)
@@ -235,7 +243,9 @@ class RowReplacer:
         if SESSION_DATE in self._table.schema().column_names and start_ms is not None:
             days = np.unique(np.floor_divide(start_ms.to_numpy(), _DAY_MS)).tolist()
             keep = And(keep, _one_of(SESSION_DATE, {_EPOCH + dt.timedelta(days=day) for day in days}))
-        tasks = self._table.scan(row_filter=keep).plan_files()
+        tasks = [
+            task for task in self._table.scan(row_filter=keep).plan_files() if task.file.file_path not in self._leave
+        ]
         return sorted((task for task in tasks if self._spans(task.file, start_ms)), key=self._first_bucket)
 
     def _of_buckets(self, removed: pa.Table) -> BooleanExpression:

@@ -260,6 +260,8 @@ class IcebergSink:
                 return False
             if self._owner is not None:
                 self._owner.check(self._table)
+            if self._load is not None:
+                self._load.check(self._table)
             files = self._rewritten_if_outdated(files)
             self._tried = True
             self._try_commit(files, properties, table_properties)
