@@ -1,0 +1,189 @@
+"""Loads that are not in: a retry leaves what is theirs, and of two homes one alone loads the same files."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionize.app.config import PipelineConfig
+from sessionize.app.maintaining import UpkeepSettings
+from sessionize.app.queries import run_query
+from sessionize.app.rejected import retry_rejected
+from sessionize.connectors.iceberg import IcebergSink, maintain_table, open_catalog
+from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.errors import InputError, StateError
+from tests.app.loads import NOW_MS, ONCE, KilledError, counts, killed_after, pipeline, records, run, two_files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As two_files."""
+    return two_files(tmp_path)
+
+
+LATER = {"input.mapping.time_format": "auto"}
+READABLE_LATER = '{"user_id": "cid", "timestamp": "2024-01-01T00:00:00Z"}'
+
+
+def strict(folder: Path, *inputs: str) -> PipelineConfig:
+    return pipeline(folder, *inputs, **{"input.mapping.time_format": "ms"})
+
+
+def killed_before_its_sessions(monkeypatch: pytest.MonkeyPatch, config: PipelineConfig) -> None:
+    with monkeypatch.context() as patched:
+        killed_after(patched, 4)
+        with pytest.raises(KilledError):
+            run(config)
+
+
+def test_a_retry_leaves_records_of_a_load_that_was_cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sessions of the load are missing: if it counted as in, no run would make them."""
+    (folder / "cid.ndjson").write_text(records("cid", 3).replace("broken", READABLE_LATER))
+    killed_before_its_sessions(monkeypatch, strict(folder, "cid.ndjson"))
+    now = pipeline(folder, "cid.ndjson", **LATER)
+    for dry_run in (True, False):
+        done = retry_rejected(folder / "home", now, now_ms=NOW_MS, dry_run=dry_run)
+        assert (done.usable, done.looked_at, done.cut_off) == (0, 0, {f"{folder}/cid.ndjson": 1})
+    assert not run_query(folder / "home", "FROM loads WHERE is_in").num_rows
+    run(now)
+    assert counts(folder) == (2, 4, 0)
+    assert retry_rejected(folder / "home", now, now_ms=NOW_MS).looked_at == 0
+
+
+def test_a_retry_tells_records_of_one_path_apart_by_their_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same record stands on the same line of another day's file, whose load was cut off."""
+    path = folder / "cid.ndjson"
+    path.write_text(records("cid", 3).replace("broken", READABLE_LATER))
+    run(strict(folder, "cid.ndjson"))
+    path.write_text(records("dora", 3).replace("broken", READABLE_LATER))
+    killed_before_its_sessions(monkeypatch, strict(folder, "cid.ndjson"))
+    now = pipeline(folder, "cid.ndjson", **LATER)
+    done = retry_rejected(folder / "home", now, now_ms=NOW_MS)
+    assert (done.usable, done.cut_off) == (1, {str(path): 1})
+    assert counts(folder) == (1, 6, 1)
+    run(now)
+    assert counts(folder) == (3, 7, 0)
+
+
+def test_a_retry_goes_by_the_path_where_loads_cannot_be_told_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(pipeline(folder, "in/ann.ndjson"))
+    (folder / "cid.ndjson").write_text(records("cid", 3).replace("broken", READABLE_LATER))
+    killed_before_its_sessions(monkeypatch, strict(folder, "cid.ndjson"))
+    maintain_table(open_catalog(folder / "home"), "sessions", "rejected_events", UpkeepSettings(keep_s=0))
+    done = retry_rejected(folder / "home", pipeline(folder, **LATER), now_ms=NOW_MS)
+    assert (done.usable, done.looked_at, done.cut_off) == (0, 1, {f"{folder}/cid.ndjson": 1})
+    assert counts(folder) == (1, 6, 2)
+
+
+def test_a_retry_brings_in_no_load_but_that_of_its_records(folder: Path) -> None:
+    """Two days of one path: of the first one every record was rejected, of the second one one."""
+    path = folder / "cid.ndjson"
+    first = records("cid", 3).replace("timestamp", "when")
+    path.write_text(first)
+    with pytest.raises(InputError):
+        run(strict(folder, "cid.ndjson"))
+    path.write_text(records("dora", 3).replace("broken", READABLE_LATER))
+    run(strict(folder, "cid.ndjson"))
+    done = retry_rejected(folder / "home", pipeline(folder, **LATER), reason="invalid_time", now_ms=NOW_MS)
+    assert (done.usable, done.cut_off) == (1, {})
+    path.write_text(first)
+    run(pipeline(folder, "cid.ndjson", **{"input.mapping.time": "when"}))
+    assert counts(folder) == (2, 6, 1)
+
+
+def test_a_killed_retry_leaves_nothing_that_another_run_would_double(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError):
+        run(pipeline(folder, **{"input.mapping.time": "when"}))
+    for commits in range(2):
+        with monkeypatch.context() as patched:
+            killed_after(patched, commits)
+            if not commits:
+                with pytest.raises(KilledError):
+                    retry_rejected(folder / "home", pipeline(folder), now_ms=NOW_MS)
+            else:
+                patched.setattr(RowReplacer, "replace", lambda *_, **__: (_ for _ in ()).throw(KilledError()))
+                with pytest.raises(KilledError):
+                    retry_rejected(folder / "home", pipeline(folder), now_ms=NOW_MS)
+        with pytest.raises(StateError, match="already"):
+            run(pipeline(folder))
+    assert retry_rejected(folder / "home", pipeline(folder), now_ms=NOW_MS).finished == 6
+    rows = run_query(folder / "home", "SELECT count(*) AS n FROM late_events").to_pylist()
+    assert (rows, counts(folder)) == ([{"n": 6}], (0, 0, 2))
+
+
+class Meeting:
+    """Stops one run at a point until the other one, begun then, is at its own; then the first one runs to its end.
+
+    A run's points: 2 * n before its n-th commit, 2 * n + 1 after it. The commits: loads, rejected, late, events and
+    sessions.
+    """
+
+    def __init__(self, first: int, second: int) -> None:
+        self._stops, self._passed = {"first": first, "second": second}, {"first": 0, "second": 0}
+        self._first_waits, self._second_waits, self._first_ended = (threading.Event() for _ in range(3))
+
+    def reached(self) -> None:
+        """A run is at its next point."""
+        name = threading.current_thread().name
+        if name not in self._stops:
+            return
+        here, self._passed[name] = self._passed[name], self._passed[name] + 1
+        if here != self._stops[name]:
+            return
+        if name == "first":
+            self._first_waits.set()
+            assert self._second_waits.wait(60)
+        else:
+            self._second_waits.set()
+            assert self._first_ended.wait(60)
+
+    def run(self, name: str, config: PipelineConfig, failed: dict[str, str]) -> None:
+        """One of the two."""
+        try:
+            if name == "second":
+                assert self._first_waits.wait(60)
+            run(config)
+        except StateError as error:
+            failed[name] = str(error)
+        finally:
+            (self._first_ended if name == "first" else self._second_waits).set()
+
+
+@pytest.mark.parametrize("second", [0, 1, 2, 6, 8])
+@pytest.mark.parametrize("first", [1, 2, 6, 8])
+def test_two_homes_with_one_catalog_load_the_same_files_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, first: int, second: int
+) -> None:
+    """Nothing tells a load that is under way in another home from one that was cut off."""
+    run(pipeline(folder, "in/ann.ndjson"))
+    (folder / "other").mkdir()
+    (folder / "other" / "catalog.db").symlink_to(folder / "home" / "catalog.db")
+    meeting, commit = Meeting(first, second), IcebergSink.commit
+    failed: dict[str, str] = {}
+
+    def watched(sink: IcebergSink, **more: Any) -> None:
+        meeting.reached()
+        commit(sink, **more)
+        meeting.reached()
+
+    monkeypatch.setattr(IcebergSink, "commit", watched)
+    homes = {"first": "home", "second": "other"}
+    configs = {name: pipeline(folder, "in/bob.ndjson", **{"run.home": str(folder / homes[name])}) for name in homes}
+    threads = [threading.Thread(target=meeting.run, name=name, args=(name, configs[name], failed)) for name in homes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    loser = "second" if second < 2 else "first"  # from point 2 on it has replaced the other one
+    assert list(failed) == [loser]
+    assert ("has replaced this one" if loser == "first" else "already") in failed[loser]
+    assert counts(folder) == ONCE
+    is_in = run_query(folder / "home", "SELECT count(*) AS n FROM loads WHERE is_in").to_pylist()
+    assert is_in == [{"n": 2}]
+    with pytest.raises(StateError, match="already"):
+        run(pipeline(folder))
