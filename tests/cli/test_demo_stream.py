@@ -23,7 +23,8 @@ def test_it_shows_the_whole_road_and_leaves_something_to_go_on_with(sessionize, 
     assert rows[0]["late"] == int(late[1].replace(",", ""))
     assert rows[0]["replaced"] > 0
     assert rows[0]["drained"] > 0
-    shown = [line.strip() for line in done.err.partition("now you")[2].splitlines()[1:] if line.strip()]
+    lines = [line.strip() for line in done.err.partition("now you")[2].splitlines()[1:]]
+    shown = [line for line in lines if line and not line.startswith("#")]
     assert len(shown) == 6
     assert all(line.split()[1] in ("run", "produce", "query", "rejected", "explain", "init") for line in shown)
 

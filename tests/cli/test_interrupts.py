@@ -222,6 +222,49 @@ def test_a_signal_that_meets_a_finalizer_is_not_lost(events: Path, tmp_path: Pat
     assert outputs_in(tmp_path) == []
 
 
+WHILE_GENERATING = """
+from sessionize.connectors.generator.stream import Tally
+def interrupting(add):
+    def added(self, *args):
+        add(self, *args)
+        os.kill(os.getpid(), signal.{name})
+    return added
+Tally.add = interrupting(Tally.add)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("file", ["sample.ndjson", "sample.ndjson.gz"])
+@pytest.mark.parametrize("there", [True, False], ids=["over an earlier file", "new"])
+def test_a_sample_that_is_cut_off_leaves_what_was_there(
+    tmp_path: Path, there: bool, file: str, name: str, code: int
+) -> None:
+    if there:
+        (tmp_path / file).write_text("earlier\n")
+    done = patched(WHILE_GENERATING, name, ["produce", "--events", "300000", "-o", file], tmp_path)
+    assert done.returncode == code, done
+    assert [path.name for path in tmp_path.iterdir()] == ([file] if there else [])
+    assert not there or (tmp_path / file).read_text() == "earlier\n"
+
+
+def test_a_demo_that_is_cut_off_leaves_the_records_of_the_one_before(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    home.mkdir()
+    (home / "clickstream.ndjson").write_text("earlier\n")
+    done = patched(WHILE_GENERATING, "SIGINT", ["demo", "--home", "demo"], tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted"])
+    assert [(path.name, path.read_text()) for path in home.iterdir()] == [("clickstream.ndjson", "earlier\n")]
+
+
+def test_a_signal_before_the_command_begins(tmp_path: Path) -> None:
+    patch = """
+from sessionize.cli import standard_streams
+standard_streams.install = lambda: os.kill(os.getpid(), signal.{name})
+"""
+    done = patched(patch, "SIGINT", ["--version"], tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_the_third_signal_is_for_good() -> None:
     """In a process of its own: it would end this one."""
     code = (

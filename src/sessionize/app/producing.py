@@ -85,7 +85,7 @@ def produce(
     progress: Callable[[int], None] | None = None,
     on_late: Callable[[str, int], None] | None = None,
 ) -> GeneratedTotals:
-    """Write the records to a file, to stdout or to Kafka.
+    """Write the records to a file, to stdout or to Kafka. Other than in real time a file appears when it is whole.
 
     realtime: each record when it is due. dated_now: in real time, the first one is dated by the moment it is written.
     on_late hears the user and how many ms behind a late event is. Errors: ConfigError, OutputError, UnavailableError,
@@ -108,7 +108,7 @@ def produce(
         raise ConfigError(
             "the generator writes JSON lines", detail=str(output), hint="end the name in .ndjson or .ndjson.gz"
         )
-    target = nullcontext(sys.stdout.buffer) if output is None else open_output(output)
+    target = nullcontext(sys.stdout.buffer) if output is None else open_output(output, whole=not realtime)
     with target as out:
         return write_lines(settings, out, realtime=realtime, progress=progress, on_late=heard, timer=timer)
 

@@ -207,4 +207,6 @@ def _what_next(home: Path, pipeline: Path) -> None:
         (f"explain user-17 --home {home}", ""),
         ("init kafka_stream > kafka.toml", "the same with a Kafka topic; `make kafka` starts a broker to try it with"),
     ):
-        say.print(f"[cyan]{command} {words}[/]" + (f"  [dim]# {remark}[/]" if remark else ""), soft_wrap=True)
+        if remark:
+            say.print(f"# {remark}", style="dim")
+        say.print(f"{command} {words}", style="cyan", soft_wrap=True)

@@ -17,6 +17,17 @@ _ENDED_BY_SIGNAL = {_INTERRUPTED: "interrupted", 128 + signal.SIGTERM: "terminat
 
 def main() -> None:
     """Run the command line of this process, and end it."""
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # before the command began, or after it ended
+        sys.stderr.write(f"{_ENDED_BY_SIGNAL[_INTERRUPTED]}\n")
+        code = _INTERRUPTED
+    sys.stderr.flush()
+    # Everything is committed and closed. Freeing a gigabyte piece by piece would only take a tenth of a second more.
+    os._exit(code)
+
+
+def _run() -> int:
     standard_streams.install()
     sys.unraisablehook = swallowed
     # Rows live in arrays, not in objects; the default would look through the same few objects hundreds of times.
@@ -32,9 +43,7 @@ def main() -> None:
         if not code:  # else it has been printed: what is left in the buffer fails again
             print_error(error)
         code = code or 1
-    sys.stderr.flush()
-    # Everything is committed and closed. Freeing a gigabyte piece by piece would only take a tenth of a second more.
-    os._exit(code)
+    return code
 
 
 def run_command_line() -> int:

@@ -25,6 +25,7 @@ from sessionize.connectors.generator.settings import (
 )
 from sessionize.connectors.generator.stream import Block, Stream, Tally
 from sessionize.connectors.generator.wire import user_name
+from sessionize.durable import replacing
 from sessionize.errors import OutputError
 
 # How long before the start the first records are being prepared.
@@ -53,8 +54,8 @@ def write_lines(
     """Write the records of a run as lines of JSON, and say what was written.
 
     progress is called with the number of events so far; on_late with each late event as it is written.
-    A reader that goes away (BrokenPipeError) or Ctrl-C ends the run; the totals then say complete=False and
-    count what was handed over. Errors: OutputError when the stream cannot take the bytes.
+    A reader that goes away (BrokenPipeError) ends the run, and so does Ctrl-C in real time; the totals then say
+    complete=False and count what was handed over. Errors: OutputError when the stream cannot take the bytes.
     """
     tally = Tally(settings)
     complete = False
@@ -70,8 +71,11 @@ def write_lines(
                 progress(tally.events)
         out.flush()
         complete = True
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         pass
+    except KeyboardInterrupt:
+        if not realtime:
+            raise
     except OSError as error:
         raise OutputError(
             "the generated records cannot be written",
@@ -143,25 +147,28 @@ def sample(profile: ProfileName, n: int = 5, *, seed: int = 0) -> list[dict[str,
 
 
 @contextmanager
-def open_output(path: Path | str) -> Iterator[BinaryIO]:
+def open_output(path: Path | str, *, whole: bool = False) -> Iterator[BinaryIO]:
     """A file to write to, gzipped when its name ends with .gz, or standard output for "-".
 
-    The same records give the same file, gzipped too: it holds neither time nor name.
-    Errors: OutputError when the file cannot be made.
+    whole: a file appears under its name when all of it is written, and an earlier one stays until then; what is no
+    regular file (a pipe, a device) is written to directly. The same records give the same file, gzipped too: it holds
+    neither time nor name. Errors: OutputError when the file cannot be made.
     """
     if str(path) == "-":
         yield sys.stdout.buffer
         return
+    path = Path(path)
     with ExitStack() as opened:
         try:
-            file = opened.enter_context(Path(path).open("wb"))
+            place = opened.enter_context(replacing(path)) if whole and (path.is_file() or not path.exists()) else path
+            file = opened.enter_context(place.open("wb"))
         except OSError as error:
             raise OutputError(
                 "the file for the generated records cannot be made",
                 detail=f"{path}: {error.strerror or error}",
                 hint="check that its folder is there and may be written to",
             ) from error
-        if Path(path).suffix != ".gz":
+        if path.suffix != ".gz":
             yield file
             return
         packed = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
