@@ -1,6 +1,7 @@
 """`explain` as a command: sessions first, a line each; events on demand, and no boundary is ever left out."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,15 @@ def test_a_boundary_function_is_looked_for_beside_the_pipeline(tmp_path: Path) -
     stream(config, ANN)
     with pytest.raises(ConfigError, match="--pipeline FILE: its functions"):
         told("ann", "--home", tmp_path / "home")
+    without = tmp_path / "without.toml"
+    without.write_text(text.replace('boundary = "own_rules:at_two"', ""))
+    assert "own_rules" not in sys.modules or sys.modules.pop("own_rules")
+    for command in (told, in_json):
+        with pytest.raises(ConfigError, match="that the pipeline does not name"):
+            command("ann", "--pipeline", without)
+    with pytest.raises(ConfigError, match="that the pipeline does not name"):
+        reconcile_tables(tmp_path / "home", load_pipeline(str(without), overrides={"input.dialect": "clickstream"}))
+    assert "own_rules" not in sys.modules  # tables choose no code
     found = in_json("ann", "--pipeline", tmp_path / "mine.toml")
     assert [s["start_reason"] for s in found["sessions"]].count("rule:at_two") == 2
     assert {s["stored"] for s in found["sessions"]} == {"yes"}

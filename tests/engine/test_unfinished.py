@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize.engine.unfinished import Unfinished
-from sessionize.errors import OutputError, UnavailableError
+from sessionize.errors import OutputError, StateError, UnavailableError
 
 TABLES = {"removed": pa.table({"user": ["a"]}), "added": pa.table({"user": ["b", "c"]})}
 
@@ -17,9 +17,34 @@ def test_what_is_written_down_is_found_by_whoever_comes_next_until_it_is_done(tm
     Unfinished(tmp_path / "pending").write("one", TABLES)
     found = Unfinished(tmp_path / "pending")
     assert found.tokens() == ["one"]
-    assert found.read("one") == TABLES
+    assert found.read("one", TABLES) == TABLES
     found.drop("one")
     assert Unfinished(tmp_path / "pending").tokens() == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "removed", "junk without a checksum"])
+def test_damage_is_an_error_that_says_where(tmp_path: Path, damage: str) -> None:
+    Unfinished(tmp_path).write("one", TABLES)
+    (path,) = (tmp_path / "one").glob("added.*")
+    data = path.read_bytes()
+    if damage == "flipped":
+        path.write_bytes(data[:300] + bytes([data[300] ^ 1]) + data[301:])
+    elif damage == "cut":
+        path.write_bytes(data[:-9])
+    else:
+        path.unlink()
+    if damage.startswith("junk"):
+        (tmp_path / "one" / "added.arrow").write_bytes(b"junk")
+    with pytest.raises(StateError, match=r"damaged[\s\S]*one.*added") as error:
+        Unfinished(tmp_path).read("one", TABLES)
+    assert error.value.hint
+
+
+def test_what_a_version_before_wrote_down_is_read(tmp_path: Path) -> None:
+    Unfinished(tmp_path).write("one", TABLES)
+    for path in (tmp_path / "one").glob("*.arrow"):
+        path.rename(path.with_name(f"{path.name.split('.')[0]}.arrow"))
+    assert Unfinished(tmp_path).read("one", TABLES) == TABLES
 
 
 def test_work_that_was_cut_off_while_it_was_written_down_does_not_count(tmp_path: Path) -> None:

@@ -185,10 +185,20 @@ class PipelineConfig(Section):
         )
 
     def event_rules(self) -> "Rules":
-        """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported."""
+        """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported, and where
+        the tables name one that the pipeline does not: whoever may write to tables does not choose the code that runs.
+        """
         spec = self.spec()
         named = spec.boundary
-        return spec.rules(None if named is None else load_boundary(named, folder=self._loaded.folder or Path()))
+        if named is None:
+            return spec.rules(None)
+        if named != self.rules.boundary:
+            raise ConfigError(
+                "the tables were made with a boundary function that the pipeline does not name",
+                detail=f"rules.boundary = {named!r} there, {self.rules.boundary or 'none'} here",
+                hint="if it is yours, name it in the pipeline file, [rules] boundary, and keep its module beside it",
+            )
+        return spec.rules(load_boundary(named, folder=self._loaded.folder or Path()))
 
     def _columns(self, event_columns: frozenset[str]) -> "SessionColumns":
         """Those of the tables where these decide, else the ones asked for, else all that the events can fill."""

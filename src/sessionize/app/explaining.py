@@ -99,13 +99,15 @@ def rules_of_tables(
     table: str = "user_sessions",
     pipeline: str | None,
     folder: Path | None,
+    boundary: str | None,
     otherwise: tuple[Policy, Rules],
     warn: Warn,
 ) -> tuple[Policy, Rules]:
     """By which rules the sessions of a table were made; `otherwise`, with a warning, where they do not say.
 
-    pipeline, folder: the name of the pipeline that is given, and where its own functions are; None where none is given.
-    Errors: ConfigError for another pipeline than theirs, and for a function that is not found.
+    pipeline, folder, boundary: the name of the pipeline that is given, where its own functions are, and which it names;
+    None where none is given. Errors: ConfigError for another pipeline than theirs, and for a function that is not found
+    or that the pipeline does not name: whoever may write to tables does not choose the code that runs here.
     """
     from sessionize.app.table_rules import stored_spec
     from sessionize.connectors import iceberg
@@ -119,12 +121,15 @@ def rules_of_tables(
         return otherwise
     if spec.boundary is None:
         return spec.policy, spec.rules()
-    try:
-        return spec.policy, spec.rules(load_boundary(spec.boundary, folder=folder or Path()))
-    except ConfigError as error:
-        if folder is None:
-            error.hint = "give the pipeline that made them, --pipeline FILE: its functions are looked for beside it"
-        raise
+    if spec.boundary != boundary or folder is None:
+        raise ConfigError(
+            "the sessions were made with a boundary function that the pipeline does not name"
+            if folder is not None
+            else "the sessions were made with a boundary function of a pipeline",
+            detail=f"rules.boundary = {spec.boundary!r}",
+            hint="give the pipeline that made them, --pipeline FILE: its functions are looked for beside it",
+        )
+    return spec.policy, spec.rules(load_boundary(spec.boundary, folder=folder))
 
 
 _CANONICAL = frozenset({col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE})

@@ -346,7 +346,7 @@ def _finish_interrupted(tables: _Tables) -> int:
                 each.summary is not None and each.summary[RETRY] == token for each in late.snapshots()
             )
         if landed:
-            begun = unfinished.read(token)
+            begun = unfinished.read(token, ("records",))
             records = begun["records"]
             _remove(tables, token, records)
             for store in tables.stores if "events" in begun else ():

@@ -144,6 +144,7 @@ def _from_tables(
         table=table,
         pipeline=None if config is None else config.name,
         folder=None if config is None else config.folder,
+        boundary=None if config is None else config.rules.boundary,
         otherwise=own,
         warn=out.print_warning,
     )

@@ -241,7 +241,7 @@ class Reconciliation:
         """Replacements that are in the archive and that the stores may not have heard of."""
         for token in self._unfinished.tokens() if self._stores else ():
             if self._archive.landed(token):
-                tables = self._unfinished.read(token)
+                tables = self._unfinished.read(token, ("removed", "added"))
                 self._tell_stores(token, tables["removed"], tables["added"])
             else:
                 self._unfinished.drop(token)
