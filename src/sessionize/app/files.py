@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sessionize.app.homes import home_of_table
 from sessionize.app.options import KnownFiles
+from sessionize.app.output_places import check_output_places
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
@@ -92,7 +93,6 @@ class FilePlan:
 
         Errors: ConfigError, InputError, OutputError; StateError for a table of other rules, or files that are in it.
         """
-        self._check_places()
         if self.rules.boundary is None:
             without_pandas()
         labels = self.what == "labels"
@@ -105,6 +105,9 @@ class FilePlan:
             now_ms=self.now_ms,
             plain_users=True,
         )
+        outputs = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
+        outputs += [] if self.rejects is None else [self.rejects]
+        check_output_places(self.inputs, source.files, outputs)
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
         if self.output.startswith(ICEBERG_PREFIX):
             sink, load = self._into_table(source, wanted, tell)
@@ -121,22 +124,6 @@ class FilePlan:
             abort_all([sink], error)
             raise
         return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), wanted, load)
-
-    def _check_places(self) -> None:
-        """No output may be another output or lie where the input is read from."""
-        outputs = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output).resolve()]
-        outputs += [] if self.rejects is None else [self.rejects.resolve()]
-        if len(set(outputs)) < len(outputs):
-            raise ConfigError("sessions and rejected records can't share a file", detail=str(self.rejects))
-        for name in self.inputs:
-            place = Path(name).resolve()
-            for output in outputs:
-                if output == place or place in output.parents or output.match(str(place)):
-                    raise ConfigError(
-                        "an output would lie among the input",
-                        detail=f"input {name}, output {output}",
-                        hint="write it somewhere else",
-                    )
 
     def _event_columns(self) -> frozenset[str]:
         """The event columns that the wanted session columns and the rules need; the others are not even read."""

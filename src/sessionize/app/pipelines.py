@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.catalogs import open_catalog_of
 from sessionize.app.config import PipelineConfig, explain_config
+from sessionize.app.output_places import check_output_places
 from sessionize.app.table_rules import owner_of
 from sessionize.engine.batch import Job, run_batch
 from sessionize.engine.bounded import run_stream
@@ -35,7 +36,7 @@ class PipelinePlan:
     def open(self, on_change: Callable[[str], None] = lambda change: None) -> "PipelineRun":
         """Open source and outputs. on_change: hears in words what changes in tables that are there.
 
-        Errors: ConfigError, InputError, OutputError.
+        Errors: ConfigError, also for a file output that lies among the input; InputError, OutputError.
         """
         config = self.config
         source = self._source()
@@ -44,7 +45,7 @@ class PipelinePlan:
             from sessionize.app.loading import warn_of_twins
 
             warn_of_twins(source, on_change)
-            return PipelineRun(config, source, self._file_outputs(job), job)
+            return PipelineRun(config, source, self._file_outputs(source, job), job)
         return self._into_tables(source, job, on_change)
 
     def _source(self) -> Source:
@@ -63,16 +64,20 @@ class PipelinePlan:
             now_ms=self.now_ms,
         )
 
-    def _file_outputs(self, job: Job) -> Outputs:
+    def _file_outputs(self, source: Source, job: Job) -> Outputs:
         from sessionize.connectors.files.sink import FileSink
+        from sessionize.connectors.files.source import FileSource
 
         output = self.config.output
         path = Path(output.path or "")
+        rejects = path.with_name(f"{path.stem}.rejected.ndjson")
+        if isinstance(source, FileSource):
+            check_output_places(self.config.input_paths(), source.files, [path, rejects] if output.rejected else [path])
         sessions = FileSink(path, job.columns.schema(job.user_name))
         if not output.rejected:
             return Outputs(sessions=sessions)
         try:
-            rejected = FileSink(path.with_name(f"{path.stem}.rejected.ndjson"), col.REJECTED_SCHEMA)
+            rejected = FileSink(rejects, col.REJECTED_SCHEMA)
         except BaseException:
             sessions.abort()
             raise

@@ -1,0 +1,54 @@
+"""Where a run may write files: never over what it reads, nor where the next run would read it as input."""
+
+import os
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from sessionize.connectors.files.source_paths import InputFile
+from sessionize.errors import ConfigError
+
+
+def check_output_places(inputs: Iterable[str], files: Iterable[InputFile], outputs: Sequence[Path]) -> None:
+    """Check this before an output is opened. inputs: as they were typed. files: what they stand for now.
+
+    An output that is a link to a file of the input, symbolic or hard, is that file. Errors: ConfigError for an output
+    that is a file of the input, lies in a folder of it or fits a pattern of it, and for two outputs that are one file.
+    """
+    places = [output.resolve() for output in outputs]
+    if len(set(places)) < len(places):
+        raise ConfigError("sessions and rejected records can't share a file", detail=str(outputs[-1]))
+    some = any(output.exists() for output in places)  # otherwise no file has to be asked which one it is
+    read = {file: each.path for each in files if some and (file := _file(Path(each.path))) is not None}
+    for output in places:
+        name = next((name for name in inputs if _has(Path(name).resolve(), output)), None)
+        if name is None and (same := _file(output)) is not None:
+            name = read.get(same)
+        if name is not None:
+            raise ConfigError(
+                "an output would lie among the input",
+                detail=f"input {name}, output {output}",
+                hint="write it somewhere else",
+            )
+
+
+def _has(place: Path, output: Path) -> bool:
+    """Whether an input (a file, a folder or a pattern) has this path."""
+    return place == output or place in output.parents or _fits(place.parts, output.parts)
+
+
+def _fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_fits(pattern[1:], path[n:]) for n in range(len(path) + 1))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _fits(pattern[1:], path[1:])
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to, whatever its name; None for what is not there or is no regular file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return (stat.st_dev, stat.st_ino) if path.is_file() else None
