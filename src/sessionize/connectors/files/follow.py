@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sessionize.connectors.files.follow_book import Book, Entry
 from sessionize.connectors.files.follow_folder import Folder, Seen
+from sessionize.connectors.files.follow_moved import settle_root
 from sessionize.connectors.files.follow_reading import Reading, changed, cut_elsewhere, not_in_the_book
 from sessionize.connectors.files.notices import LOG, Counted, empty
 from sessionize.connectors.files.source import FileSource
@@ -43,7 +44,7 @@ class DirectorySource:
     been left alone; broken_after_s: one that cannot be read. max_future_ms: events later than the moment their file was
     taken up plus this are rejected. until_now: read only files that are there now. batch_bytes, batch_records: of text,
     unpacked, and of records, about as much as makes a batch. Errors: InputError for a directory that does not exist, or
-    that lies in one of apart_from; those of Book.
+    that lies in one of apart_from; StateError for folders that may be those of the book or not; those of Book.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class DirectorySource:
         self._settle_s, self._broken_after_s = settle_s, broken_after_s
         self._batch_bytes, self._batch_records = batch_bytes, batch_records
         self._book = Book(book)
+        settle_root(self._book, self._folder)
         self._at = 0
         self._finished: dict[str, Entry] = {}
         self._doubtful: dict[str, Seen] = {}  # could not be read like this, and may still be about to be written

@@ -3,14 +3,17 @@
 A position is one number, so what a repetition needs beside it is kept here: the order of the files, how to tell whether
 a file is still the same, and the present its events were judged by. One line for each file, with a checksum, synced
 before the file's first record is handed out; a torn last line means that nothing of its file ever was.
+
+Places are paths below a root, which the book notes: with the first file, and in a line of its own when it changes.
 """
 
 import contextlib
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sessionize.durable import may_pass, sync_folder
 from sessionize.errors import OutputError, SessionizeError, StateError, UnavailableError
@@ -22,8 +25,9 @@ _CHECKSUM_DIGITS = 8
 class Entry:
     """A file as it was when it was taken up.
 
-    number: how many files come before it. batch_bytes, batch_records: how it is cut into batches. now_ms: what was the
-    present. unreadable: why the whole of it was set aside, None when it was not.
+    number: how many files come before it. place: its path below the root, with .. where it lies elsewhere. batch_bytes,
+    batch_records: how it is cut into batches. now_ms: what was the present. unreadable: why the whole of it was set
+    aside, None when it was not.
     """
 
     number: int
@@ -38,7 +42,7 @@ class Entry:
 
 class Book:
     """Entries in the order in which files were taken up; one with a number that is there takes its place, and what came
-    after that was never read for good.
+    after that was never read for good. root: what the places are relative to, None where no root is noted yet.
 
     Errors: StateError for a damaged book; UnavailableError when the disk is full or fails, OutputError when it refuses
     for a reason that stays.
@@ -47,6 +51,8 @@ class Book:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.entries: list[Entry] = []
+        self.root: str | None = None
+        self._present_root: str | None = None
         try:
             path.parent.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -56,8 +62,8 @@ class Book:
         whole = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
-                self._put(_entry(line))
-            except (ValueError, TypeError) as error:
+                self._hear(line)
+            except (KeyError, TypeError, ValueError) as error:
                 raise self._damaged(number, str(error)) from error
         if whole < len(data):
             if _is_whole(data[whole:-1]):  # its line feed alone is not what was written
@@ -69,11 +75,45 @@ class Book:
 
     def add(self, entry: Entry) -> None:
         """Take up a file, durably. After an error (those of the class) the book is as it was."""
+        noted = {} if self._present_root == self.root else {"root": self._present_root}
+        self._append(noted | asdict(entry))
+        self.root = self._present_root
+        self._put(entry)
+
+    def go_on_below(self, root: str, *, moved: bool = False) -> None:
+        """Places are relative to this root from here on; durably, as soon as there are any.
+
+        Those that are known go on to mean the same files; moved: the same places below the new root, to where the
+        files have been moved. A book that has noted no root yet adopts it. Errors: those of the class.
+        """
+        if self.entries and root != self.root:
+            self._append({"root": root, "moved": moved})
+            self._change_root(root, moved=moved)
+        self._present_root = root
+
+    def _change_root(self, root: str, *, moved: bool) -> None:
+        if self.root is not None and self.root != root and not moved:
+            before = self.root
+            self.entries = [
+                replace(each, place=os.path.relpath(os.path.join(before, each.place), root)) for each in self.entries
+            ]
+        self.root = self._present_root = root
+
+    def _hear(self, line: bytes) -> None:
+        said = _said(line)
+        if "number" not in said:
+            self._change_root(said["root"], moved=said["moved"])
+            return
+        if "root" in said:
+            self.root = self._present_root = said.pop("root")
+        self._put(Entry(**said))
+
+    def _append(self, said: dict[str, object]) -> None:
         size = None
         try:
             with open(self._path, "ab", buffering=0) as file:
                 size = file.tell()
-                line = _written(entry)
+                line = _written(said)
                 while line:
                     line = line[file.write(line) or 0 :]
                 os.fsync(file.fileno())
@@ -84,7 +124,6 @@ class Book:
                 with contextlib.suppress(OSError):
                     os.truncate(self._path, size)
             raise self._refused("written", error) from error
-        self._put(entry)
 
     def _put(self, entry: Entry) -> None:
         if entry.number > len(self.entries):
@@ -106,8 +145,8 @@ class Book:
         )
 
 
-def _written(entry: Entry) -> bytes:
-    text = json.dumps(asdict(entry)).encode()
+def _written(said: dict[str, object]) -> bytes:
+    text = json.dumps(said).encode()
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
@@ -115,7 +154,8 @@ def _is_whole(line: bytes) -> bool:
     return line[:_CHECKSUM_DIGITS] == b"%08x" % zlib.crc32(line[_CHECKSUM_DIGITS + 1 :])
 
 
-def _entry(line: bytes) -> Entry:
+def _said(line: bytes) -> dict[str, Any]:
     if not _is_whole(line) or line[_CHECKSUM_DIGITS : _CHECKSUM_DIGITS + 1] != b" ":
         raise ValueError("the checksum does not match")
-    return Entry(**json.loads(line[_CHECKSUM_DIGITS + 1 :]))
+    said: dict[str, Any] = json.loads(line[_CHECKSUM_DIGITS + 1 :])
+    return said

@@ -43,7 +43,7 @@ class Seen:
 
 
 class Folder:
-    """Files below directories, or that fit patterns; a place is a path below their common root.
+    """Files below directories, or that fit patterns; a place is a path relative to their common root.
 
     A file is there once: a link to one that is followed anyway is passed over.
     """
@@ -71,9 +71,9 @@ class Folder:
                     detail=f"directory {folder}",
                     hint="what it writes would come in again: follow another one, or write elsewhere",
                 )
-        self._root = os.path.commonpath(list(self._patterns.values()))
-        self._real_root = os.path.realpath(self._root)
-        self._below_root = len(os.path.join(self._root, ""))
+        self.root = os.path.commonpath(list(self._patterns.values()))
+        self._real_root = os.path.realpath(self.root)
+        self._below_root = len(os.path.join(self.root, ""))
         self._looks: dict[str, Seen] = {}
         self._links_out: set[str] = set()
         self._unlisted: set[str] = set()  # folders below that could not be listed at the last look
@@ -85,7 +85,11 @@ class Folder:
 
     def path(self, place: str) -> str:
         """Where it is."""
-        return os.path.join(self._root, place)
+        return os.path.normpath(os.path.join(self.root, place))
+
+    def follows(self, path: str) -> bool:
+        """Whether it lies in one of the folders, or below the fixed part of one of the patterns."""
+        return any(_is_below(path, folder) for folder in self._patterns.values())
 
     def look(self, finished: Mapping[str, Entry]) -> dict[str, Seen]:
         """The files that are data and not finished, as they are now. Errors: UnavailableError."""
@@ -190,7 +194,7 @@ class Folder:
         if self._is_apart(real):
             return True
         if _is_below(real, self._real_root):
-            own = os.path.join(self._root, os.path.relpath(real, self._real_root))
+            own = os.path.join(self.root, os.path.relpath(real, self._real_root))
             if (
                 own != path
                 and own in there
