@@ -130,8 +130,8 @@ class InputSection(Section):
     )
     known_files: KnownFiles = key(
         "refuse",
-        "What to do with files whose content is in the tables already: refuse the run, load them again, or skip them. "
-        "Only with kind = files.",
+        "What to do with files, or generated events, that are in the tables already: refuse the run, load them again, "
+        "or skip them. Only with kind = files or generator.",
         example="skip",
     )
     dialect: DialectName | None = Field(

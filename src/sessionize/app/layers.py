@@ -32,7 +32,7 @@ MODES: dict[KeyPath, dict[str, tuple[KeyPath, ...]]] = {
         "files": (("input", "paths"), ("input", "known_files")),
         "directory": (("input", "paths"),),
         "kafka": (("input", "kafka"),),
-        "generator": (("input", "generator"),),
+        "generator": (("input", "generator"), ("input", "known_files")),
     },
     ("output", "kind"): {
         "iceberg": tuple(("output", name) for name in _WITH_TABLES),

@@ -1,32 +1,47 @@
-"""Loading files into tables: the same content twice is noticed before anything is written, and what is loaded is noted.
+"""Loading files, or generated events, into tables: what is there already is noticed before anything is written.
 
-connectors/iceberg/loads.py says what is kept where, and why a process that is killed in between leaves nothing that
-blocks the next try or doubles rows. docs/adr/0013.
+What is loaded is noted: connectors/iceberg/loads.py says what is kept where, and why a process that is killed in
+between leaves nothing that blocks the next try or doubles rows. docs/adr/0013.
 """
 
 import datetime as dt
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from sessionize.app.alone import Turn
+from sessionize.app.generated import GeneratedInput
 from sessionize.app.options import KnownFiles
 from sessionize.connectors.files.fingerprint import fingerprint, twins
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.engine.totals import Progress, Totals
 from sessionize.errors import StateError
-from sessionize.ports import Sink
+from sessionize.ports import Sink, Source
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Catalog, KnownFile, LoadMark
 
 _NAMED_MAX = 5
+
+
+class LoadSource(Source, Protocol):
+    """What can be loaded: files, or a run of the generator as if it were one (app/generated.py)."""
+
+    @property
+    def files(self) -> Sequence[InputFile]:
+        """What is read, without what is left out."""
+
+    def has_records(self, file: InputFile) -> bool:
+        """Whether there is anything to load in a file."""
+
+    def leave_out(self, paths: Set[str]) -> None:
+        """Do not read these of the files; before anything is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +67,7 @@ class Load:
 
     to: Destination
     mark: "LoadMark"
-    source: FileSource
+    source: LoadSource
     known: KnownFiles
     prints: dict[str, str | None]
     seen: frozenset[str] = frozenset()  # loads that were in when this one began
@@ -68,6 +83,11 @@ class Load:
     def files(self) -> Sequence[InputFile]:
         """What is loaded."""
         return self.source.files
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether it is a run of the generator."""
+        return isinstance(self.source, GeneratedInput)
 
     def watching(self, progress: Progress) -> Progress:
         """The same Progress; what it hears of the records is noted with the load."""
@@ -188,7 +208,7 @@ def warn_of_twins(source: object, tell: Callable[[str], None]) -> None:
 
 
 def begin_load(
-    source: FileSource, to: Destination, *, known: KnownFiles, tell: Callable[[str], None] = lambda text: None
+    source: LoadSource, to: Destination, *, known: KnownFiles, tell: Callable[[str], None] = lambda text: None
 ) -> Load:
     """Look whether files of the source are in the tables already, or come twice, and refuse, skip or load them.
 
@@ -197,7 +217,7 @@ def begin_load(
     from sessionize.connectors.iceberg import LoadMark, load_table, table_names
 
     mark = LoadMark(id=uuid.uuid4().hex[:12], last=to.table, replaces=to.replaces)
-    prints = {file.path: fingerprint(file) for file in source.files}
+    prints = {file.path: _print_of(source, file) for file in source.files}
     load = Load(to=to, mark=mark, source=source, known=known, prints=prints)
     _settle_twins(load, tell)
     if to.replaces:
@@ -208,7 +228,8 @@ def begin_load(
         _refuse_known(load, there)
     elif known == "skip" and (files := _are_in(load, there)):
         source.leave_out({file.path for file in files})
-        tell(f"{_counted(files)} in the tables already and skipped: {_listed(files, load, there)}")
+        subject = "the generated events are" if load.is_generated else _counted(files)
+        tell(f"{subject} in the tables already and skipped: {_listed(files, load, there)}")
     mark.instead_of = _cut_off(there, (load.prints[file.path] for file in load.files))
     names = set(table_names(to.catalog, to.database)) if mark.instead_of else set()
     for name in names & {to.table, *to.others}:
@@ -270,12 +291,19 @@ def _refuse_known(load: Load, there: "list[KnownFile]") -> None:
     files = _are_in(load, there)
     if not files:
         return
+    listed, replaces = _listed(files, load, there), f"{load.to.replacing} replaces what the tables hold"
+    if load.is_generated:
+        raise StateError(
+            "the generated events are in the tables already",
+            detail=listed,
+            hint=f"another seed makes others (--set input.generator.seed=N), --again loads them once more, {replaces}",
+        )
     fresh = len(load.files) - len(files)
     only = f"--new-only loads the other {fresh:,}, " if fresh else ""
     raise StateError(
         "files are in the tables already",
-        detail=f"{len(files):,} of {len(load.files):,}: {_listed(files, load, there)}",
-        hint=f"{only}--again loads all of them once more, {load.to.replacing} replaces what the tables hold",
+        detail=f"{len(files):,} of {len(load.files):,}: {listed}",
+        hint=f"{only}--again loads all of them once more, {replaces}",
     )
 
 
@@ -285,6 +313,8 @@ def _listed(files: list[InputFile], load: Load, there: "list[KnownFile]") -> str
     def said(file: InputFile) -> str:
         known = at[load.prints[file.path]]
         name = "" if known.path == file.path else f" as {known.path}"
+        if load.is_generated and known.records is not None:  # a run may have been stopped early
+            name += f", {known.records:,} records"
         return f"{file.path} (loaded {known.loaded_at:%Y-%m-%d %H:%M:%S} UTC{name})"
 
     return ", ".join(said(file) for file in files[:_NAMED_MAX]) + _more(len(files))
@@ -296,6 +326,10 @@ def _more(count: int) -> str:
 
 def _counted(files: list[InputFile]) -> str:
     return "1 file is" if len(files) == 1 else f"{len(files):,} files are"
+
+
+def _print_of(source: LoadSource, file: InputFile) -> str | None:
+    return source.fingerprint if isinstance(source, GeneratedInput) else fingerprint(file)
 
 
 def _described(file: InputFile, mark: str | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
-    from sessionize.app.loading import Load
+    from sessionize.app.loading import Load, LoadSource
     from sessionize.connectors import iceberg
 
 
@@ -48,12 +48,12 @@ class PipelinePlan:
             return PipelineRun(config, source, self._file_outputs(source, job), job)
         return self._into_tables(source, job, on_change)
 
-    def _source(self) -> Source:
+    def _source(self) -> "LoadSource":
         config = self.config
         if config.input.kind == "generator":
-            from sessionize.connectors.generator.source import GeneratorSource
+            from sessionize.app.generated import GeneratedInput
 
-            return GeneratorSource(config.generator(), max_future_ms=config.rules.max_future_ms, now_ms=self.now_ms)
+            return GeneratedInput(config.generator(), max_future_ms=config.rules.max_future_ms, now_ms=self.now_ms)
         from sessionize.connectors.files.source import FileSource
 
         return FileSource(
@@ -83,7 +83,7 @@ class PipelinePlan:
             raise
         return Outputs(sessions=sessions, rejected=rejected)
 
-    def _into_tables(self, source: Source, job: Job, on_change: Callable[[str], None]) -> "PipelineRun":
+    def _into_tables(self, source: "LoadSource", job: Job, on_change: Callable[[str], None]) -> "PipelineRun":
         from sessionize.connectors import iceberg
 
         output = self.config.output
@@ -111,10 +111,10 @@ class PipelinePlan:
                 database=output.database,
                 overwrite=owner.overwrite,
                 owner=owner,
-                load=None if load is None else load.mark,
+                load=load.mark,
                 on_change=on_change,
             )
-            return made if load is None else load.sink(made, last=table == output.table)
+            return load.sink(made, last=table == output.table)
 
         written = sink(output.table)
         assert written is not None
@@ -129,17 +129,13 @@ class PipelinePlan:
 
     def _load(
         self,
-        source: Source,
+        source: "LoadSource",
         owner: "iceberg.Owner",
         catalog: "iceberg.Catalog",
         tables: tuple[str, ...],
         tell: Callable[[str], None],
-    ) -> "Load | None":
-        """What is loaded, where the input is files. Errors: those of begin_load."""
-        from sessionize.connectors.files.source import FileSource
-
-        if not isinstance(source, FileSource):
-            return None
+    ) -> "Load":
+        """What is loaded, files or generated events. Errors: those of begin_load."""
         from sessionize.app.loading import Destination, begin_load
 
         to = Destination(

@@ -112,12 +112,8 @@ ExcludeEvents = Annotated[
     option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
 ]
 
-Again = Annotated[
-    bool, option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
-]
-NewOnly = Annotated[
-    bool, option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")
-]
+Again = Annotated[bool, option("--again", help="Load once more what is in the tables already.", rich_help_panel="Run")]
+NewOnly = Annotated[bool, option("--new-only", help="Skip what is in the tables already.", rich_help_panel="Run")]
 
 
 def known_files_of(again: bool, new_only: bool) -> "KnownFiles | None":

@@ -23,7 +23,7 @@ class GeneratorSource:
     batch_rows: records in a batch, good and bad. columns: the canonical columns to build, None for all. extras: keep
     the other fields too. max_future_ms: an event later than the present by more than this is rejected, None accepts
     any time (then the broken records of the kind time_2099 are events). now_ms: the present; at least the end of the
-    run, which is also what counts when it is None.
+    run, which is also what counts when it is None. name: the source of rejected records.
     Errors: ConfigError for a run without an end.
     """
 
@@ -36,6 +36,7 @@ class GeneratorSource:
         extras: bool = True,
         max_future_ms: int | None = DAY_MS,
         now_ms: int | None = None,
+        name: str = _NAME,
     ) -> None:
         total, span_ms = settings.total_events, settings.span_ms
         if total is None or span_ms is None:
@@ -54,6 +55,7 @@ class GeneratorSource:
         self._columns = columns
         self._extras = extras
         self._total = total
+        self._name = name
         # A thin run may take longer than planned, never so much longer.
         end_ms = settings.start_ms + 4 * round(span_ms)
         present_ms = end_ms if now_ms is None else max(now_ms, end_ms)
@@ -90,7 +92,7 @@ class GeneratorSource:
             start = 0
             while start < len(block):
                 stop = min(len(block), start + self._batch_rows - rows)
-                lines.add(block.text(start, stop), source=_NAME, first_line=line_number)
+                lines.add(block.text(start, stop), source=self._name, first_line=line_number)
                 rows += stop - start
                 line_number += stop - start
                 events += block.event_count(start, stop)
