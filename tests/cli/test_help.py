@@ -6,6 +6,7 @@ import click
 import pytest
 import typer
 from rich.text import Text
+from typer.testing import CliRunner
 
 from sessionize.cli.app import app
 
@@ -26,3 +27,39 @@ TEXTS = list(described(typer.main.get_command(app), ""))
 def test_no_brackets_are_taken_for_markup(path: str) -> None:
     for where, text in TEXTS:
         assert where != path or Text.from_markup(text).plain == text
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command that does something itself."""
+    below = getattr(command, "commands", {})
+    if not below:
+        yield path
+    for name, each in below.items():
+        yield from commands(each, (*path, name))
+
+
+@pytest.mark.parametrize("path", sorted(commands(typer.main.get_command(app))), ids=" ".join)
+def test_arguments_are_in_capital_letters(path: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    (usage,) = (line for line in done.stdout.splitlines() if "Usage:" in line)
+    arguments = usage.partition("[OPTIONS]")[2].split()
+    assert arguments == USAGE.get(" ".join(path), [])
+
+
+def test_paragraphs_break_where_the_terminal_ends() -> None:
+    said = CliRunner().invoke(app, ["explain", "--help"], env={"COLUMNS": "200"}).stdout
+    assert "With --input, the events come from files, and the rules from --pipeline or the defaults." in said
+
+
+USAGE = {
+    "run": ["[PIPELINE]"],
+    "batch": ["FILES..."],
+    "label": ["FILES..."],
+    "query": ["SQL"],
+    "explain": ["USER"],
+    "reconcile": ["[PIPELINE]"],
+    "rejected retry": ["[PIPELINE]"],
+    "maintain": ["[TABLE]..."],
+    "init": ["[PRESET]"],
+}

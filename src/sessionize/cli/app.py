@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected, tables
 from sessionize.cli.declared import for_typer
+from sessionize.cli.usage import Command
 
 _WRONG_USE: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever typer keeps its click
 
@@ -34,18 +35,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(for_typer(pipelines.run))
-app.command("batch")(for_typer(files.batch))
-app.command("label")(for_typer(files.label))
-app.command("produce")(for_typer(produce.produce))
-app.command("query")(for_typer(tables.query))
-app.command("explain")(for_typer(explain.explain))
-app.command("pruning")(for_typer(tables.pruning))
-app.command("reconcile")(for_typer(reconcile.reconcile))
+app.command("run", cls=Command)(for_typer(pipelines.run))
+app.command("batch", cls=Command)(for_typer(files.batch))
+app.command("label", cls=Command)(for_typer(files.label))
+app.command("produce", cls=Command)(for_typer(produce.produce))
+app.command("query", cls=Command)(for_typer(tables.query))
+app.command("explain", cls=Command)(for_typer(explain.explain))
+app.command("pruning", cls=Command)(for_typer(tables.pruning))
+app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))
 app.add_typer(rejected.app, name="rejected")
-app.command("maintain")(for_typer(maintain.maintain))
-app.command("init")(for_typer(pipelines.init))
-app.command("demo")(for_typer(demo.demo))
+app.command("maintain", cls=Command)(for_typer(maintain.maintain))
+app.command("init", cls=Command)(for_typer(pipelines.init))
+app.command("demo", cls=Command)(for_typer(demo.demo))
 
 
 @app.callback(invoke_without_command=True)

@@ -33,6 +33,9 @@ def argument(**settings: Any) -> Declared:
 
 def for_typer(command: Command) -> Command:
     """The same command, with its parameters declared in typer's way."""
+    import inspect
+    import re
+
     import typer
 
     def declared(annotation: Any) -> Any:
@@ -46,6 +49,8 @@ def for_typer(command: Command) -> Command:
 
     assert isinstance(command, FunctionType)
     copy = FunctionType(command.__code__, command.__globals__, command.__name__, command.__defaults__)
-    copy.__doc__, copy.__module__ = command.__doc__, command.__module__
+    # a paragraph is one line: where it breaks is up to the terminal
+    copy.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.__doc__ or ""))
+    copy.__module__ = command.__module__
     copy.__annotations__ = {name: declared(annotation) for name, annotation in command.__annotations__.items()}
     return copy

@@ -56,8 +56,9 @@ def explain(
 ) -> None:
     """A user's sessions: when, how long, why each began and ended, and whether the table has it.
 
-    Late events count too. The rules are those of the tables; of files, those of --pipeline or of the options here. The
-    options put other rules in place of any of them.
+    Late events count too. Sessions of the tables are explained by the rules that made them. With --input, the events
+    come from files, and the rules from --pipeline or the defaults. An option of this command (--gap, for example)
+    replaces one of these rules.
     """
     from sessionize.cli import output as out
 

@@ -17,7 +17,10 @@ SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this 
 
 Inputs = Annotated[
     list[str],
-    argument(help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin."),
+    argument(
+        metavar="FILES",
+        help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin.",
+    ),
 ]
 Output = Annotated[str, option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE.")]
 Columns = Annotated[

@@ -17,7 +17,7 @@ _MIB = 1 << 20
 
 def maintain(
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables to maintain; all when none is named.")
+        list[str] | None, typer.Argument(metavar="TABLE", help="Tables to maintain; all when none is named.")
     ] = None,
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,

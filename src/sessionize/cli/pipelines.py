@@ -24,7 +24,7 @@ SHOWN_COLUMNS = """
 session_id, strftime(make_timestamp(session_start_time_ms * 1000), '%m-%d %H:%M:%S') AS start,
 round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason"""
 
-Pipeline = Annotated[str, typer.Argument(help="A preset's name, or a .toml file.")]
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A preset's name, or a .toml file.")]
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", help="Files to read in place of the pipeline's input; repeatable.")
 ]
@@ -148,7 +148,9 @@ def configured(pipeline: str | None, settings: list[str] | None, home: Path | No
 
 
 def init(
-    preset: Annotated[str | None, typer.Argument(help="The preset to copy; without one they are listed.")] = None,
+    preset: Annotated[
+        str | None, typer.Argument(metavar="PRESET", help="The preset to copy; without one they are listed.")
+    ] = None,
 ) -> None:
     """Print a preset as a pipeline file to edit: sessionize init NAME > my.toml."""
     from sessionize.app.presets import preset_names, preset_text

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 Pipeline = Annotated[
     str | None,
-    typer.Argument(help="The preset or .toml file that made the sessions; left out: the preset that the tables name."),
+    typer.Argument(
+        metavar="PIPELINE",
+        help="The preset or .toml file that made the sessions; left out: the preset that the tables name.",
+    ),
 ]
 Window = Annotated[str | None, typer.Option(help="How far back to look at late events: 1h, 24h; all when left out.")]
 Drained = Annotated[

@@ -7,6 +7,7 @@ import typer
 from sessionize.cli import options as opt
 from sessionize.cli.declared import for_typer
 from sessionize.cli.pipelines import HomeOverride, Set, configured
+from sessionize.cli.usage import Command
 from sessionize.errors import ConfigError
 
 app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
@@ -15,7 +16,10 @@ _FILES_SHOWN = 5
 
 Pipeline = Annotated[
     str | None,
-    typer.Argument(help="The preset or .toml file that reads them now; when left out the preset that the tables name."),
+    typer.Argument(
+        metavar="PIPELINE",
+        help="The preset or .toml file that reads them now; when left out the preset that the tables name.",
+    ),
 ]
 Reason = Annotated[str | None, typer.Option(help="Only records with this reason.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
@@ -43,7 +47,7 @@ def rejected(
         )
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 @for_typer
 def show(
     pipeline: opt.PipelineOrNone = None,
@@ -86,7 +90,7 @@ def show(
                 console.print(Padding(Text(out.shown(line), style=style, overflow="fold"), (0, 0, 0, 2)))
 
 
-@app.command("retry")
+@app.command("retry", cls=Command)
 @for_typer
 def retry(
     pipeline: Pipeline = None,

@@ -9,7 +9,9 @@ from sessionize.cli import options as opt
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="A SELECT over user_sessions, events, late_events, rejected_events.")],
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL", help="A SELECT over user_sessions, events, late_events, rejected_events.")
+    ],
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,
     database: opt.DatabaseOrNone = None,
