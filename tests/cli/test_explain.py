@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.reconciling import reconcile_tables
 from sessionize.app.table_rules import by_the_tables
 from sessionize.cli.declared import for_typer
@@ -253,3 +254,59 @@ def test_from_files(tmp_path: Path) -> None:
     assert "ann: 9 events, 1 session\n" in out
     assert "not in the table" not in out
     assert in_json("ann", "--input", tmp_path / "in.ndjson")["sessions"][0]["stored"] is None
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_no_line_is_longer_than_the_terminal(tmp_path: Path, columns: int) -> None:
+    stream(pipeline(tmp_path), [("n0", at) for at in (700, 710, 725)], late=[("n0", 705), ("n0", 735)])
+    done = CliRunner().invoke(commands, ["n0", "--home", str(tmp_path)], env={"COLUMNS": str(columns)})
+    lines = done.stdout.splitlines()[2:]
+    assert max(map(len, lines)) <= columns
+    words = " ".join(done.stdout.split())
+    assert "in the table: 3 events until 2026-08-02 00:05:00" in words
+    assert "max_duration" in words or "end_of_input" in words or "inactivity" in words
+
+
+def test_what_is_read_by_a_program_has_a_line_for_each_session(tmp_path: Path) -> None:
+    stream(pipeline(tmp_path), [("n0", at) for at in (700, 710, 725)], late=[("n0", 705), ("n0", 735)])
+    done = CliRunner().invoke(commands, ["n0", "--home", str(tmp_path)], env={"COLUMNS": None})
+    (line,) = done.stdout.splitlines()[4:]
+    assert line.endswith("in the table: 3 events until 2026-08-02 00:05:00")
+
+
+def test_events_that_count_in_no_session_are_counted_apart(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"u": "ann", "t": NOON + at * MINUTE, "id": str(at), "k": kind})
+        for at, kind in ((0, "view"), (1, "view"), (1, "view"), (2, "ping"))
+    ]
+    (tmp_path / "in.ndjson").write_text("\n".join(lines))
+    fields = ("--user", "u", "--time", "t", "--event-id", "id", "--event-type", "k", "--excluded-events", "ping")
+    arguments = ("ann", "--input", tmp_path / "in.ndjson", *fields)
+    out = told(*arguments)[0]
+    assert out.startswith("ann: 4 events (1 of them duplicates, 1 of them excluded), 1 session\n")
+    found = in_json(*arguments)
+    assert found["counts"] == {"events": 4, "late": 0, "duplicate": 1, "excluded": 1}
+    assert sum(each["event_count"] for each in found["sessions"]) == 2
+
+
+def test_a_session_that_is_stored_more_than_once_is_named(tmp_path: Path) -> None:
+    lines = [json.dumps({"uuid": "ann", "event_timestamp": NOON + at * MINUTE, "event_id": str(at)}) for at in (0, 9)]
+    (tmp_path / "in.ndjson").write_text("\n".join(lines))
+    files = {"input.kind": "files", "input.paths": [str(tmp_path / "in.ndjson")], "input.known_files": "again"}
+    seen = []
+    for _ in range(3):
+        plan_pipeline(pipeline(tmp_path / "home", **files), now_ms=NOON + 60 * MINUTE).open().run()
+        seen.append((*told("ann", "--home", tmp_path / "home"), in_json("ann", "--home", tmp_path / "home")))
+    (once, quiet, _), (twice, err, found), (thrice, _, _) = seen
+    assert "stored" not in once + quiet
+    assert "stored twice in the table" in twice
+    assert "the same events were loaded again (see table `loads`)\n" in err
+    assert "stored 3 times in the table" in thrice
+    assert [(each["stored"], each["times_stored"]) for each in found["sessions"]] == [("yes", 2)]
+    assert found["only_in_table"] == []
+    alone = in_json("ann", "--home", tmp_path / "home", "--session-ids", "sequential")
+    assert [row["times_stored"] for row in alone["only_in_table"]] == [3]
+    assert (
+        ", 2 events from 2026-08-01 12:00:00, stored 3 times\n"
+        in told("ann", "--home", tmp_path / "home", "--session-ids", "sequential")[0]
+    )

@@ -48,7 +48,8 @@ class ExplainedSession:
     """One session. row: of the session table, with the user as `user`.
 
     began, ended: the rules behind both ends, with the numbers that decided. stored: whether the table has it, None
-    where there is no table. in_table: what the table has under its id.
+    where there is no table. in_table: what the table has under its id. times_stored: how often it has that id, which is
+    more than once where the same events were loaded again; None where there is no table.
     """
 
     row: dict[str, Any]
@@ -56,6 +57,7 @@ class ExplainedSession:
     ended: str
     stored: StoredAs | None = None
     in_table: dict[str, Any] | None = None
+    times_stored: int | None = None
 
     @property
     def id(self) -> str:
@@ -65,13 +67,27 @@ class ExplainedSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A user's events in order, and the sessions they make. only_in_table: what the table has and these do not make."""
+    """A user's events in order, and the sessions they make.
+
+    only_in_table: what the table has and these do not make, a row for each id, with times_stored.
+    """
 
     user: str
     policy: Policy
     events: list[ExplainedEvent]
     sessions: list[ExplainedSession]
     only_in_table: list[dict[str, Any]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many events there are, and how many of them came late, are duplicates, or are excluded."""
+        notes = [event.note for event in self.events]
+        return {
+            "events": len(notes),
+            "late": sum(event.late for event in self.events),
+            "duplicate": notes.count("duplicate"),
+            "excluded": notes.count("excluded"),
+        }
 
     def events_of(self, session: ExplainedSession) -> list[ExplainedEvent]:
         """Its events, with those between that count nowhere."""
@@ -90,12 +106,13 @@ class Explanation:
             yield current, part
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON-able values; a session is its row with began, ended, stored and in_table."""
+        """All of it, as JSON-able values; a session is its row with what is beside it here."""
         return {
             "user": self.user,
             "rules": self.policy.describe(),
+            "counts": self.counts,
             "sessions": [
-                {**each.row, "began": each.began, "ended": each.ended, "stored": each.stored, "in_table": each.in_table}
+                {**each.row} | {name: getattr(each, name) for name in ExplainedSession.__slots__ if name != "row"}
                 for each in self.sessions
             ],
             "only_in_table": self.only_in_table,
@@ -131,12 +148,13 @@ def explain(
     made = sessionizer.flush(end_ms)
     rows = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
     explained = _events(mine, policy, rules, {row[col.SESSION_ID]: row for row in rows}, on_time)
-    there = None if stored is None else {str(row[col.SESSION_ID]): _plain(row) for row in stored}
+    there = None if stored is None else _by_id(stored)
     began = {event.session_id: event for event in explained if event.boundary is not None}
     sessions = []
     for number, row in enumerate(rows):
         after = rows[number + 1] if number + 1 < len(rows) else None
-        in_table = None if there is None else there.pop(row[col.SESSION_ID], None)
+        same_id = [] if there is None else there.pop(row[col.SESSION_ID], [])
+        in_table = next((each for each in same_id if _stored_as(row, each) == "yes"), same_id[0] if same_id else None)
         sessions.append(
             ExplainedSession(
                 row=_plain(row),
@@ -144,11 +162,18 @@ def explain(
                 ended=_why_ended(row, after, end_ms, policy),
                 stored=None if there is None else _stored_as(row, in_table),
                 in_table=in_table,
+                times_stored=None if there is None else len(same_id),
             )
         )
-    return Explanation(
-        user=user, policy=policy, events=explained, sessions=sessions, only_in_table=list((there or {}).values())
-    )
+    others = [{**same_id[0], "times_stored": len(same_id)} for same_id in (there or {}).values()]
+    return Explanation(user=user, policy=policy, events=explained, sessions=sessions, only_in_table=others)
+
+
+def _by_id(stored: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in stored:
+        found.setdefault(str(row[col.SESSION_ID]), []).append(_plain(row))
+    return found
 
 
 def instant(time_ms: int) -> str:

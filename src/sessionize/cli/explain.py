@@ -191,8 +191,10 @@ def print_sessions_of(found: "Explanation") -> None:
     """The sessions, a line each, however wide the terminal is."""
     from sessionize.cli import output as out
 
-    late = sum(event.late for event in found.events)
-    counted = f"{len(found.events):,} events" + (f" ({late:,} of them late)" if late else "")
+    counts = found.counts
+    words = (("late", "late"), ("duplicate", "duplicates"), ("excluded", "excluded"))
+    apart = ", ".join(f"{counts[name]:,} of them {word}" for name, word in words if counts[name])
+    counted = f"{counts['events']:,} events" + (f" ({apart})" if apart else "")
     made = "1 session" if len(found.sessions) == 1 else f"{len(found.sessions):,} sessions"
     sys.stdout.write(f"{out.shown(found.user)}: {counted}, {made}\n")
     sys.stdout.write(f"{found.policy.describe()}; times are UTC\n\n")
@@ -200,15 +202,19 @@ def print_sessions_of(found: "Explanation") -> None:
     rows = [_line(number, each) for number, each in enumerate(found.sessions, 1) if number > first]
     if rows:
         head = ("#", "start", "end", "lasts", "events", "pages", "began", "ended", "")
-        _print_aligned([head, *rows], right=(0, 3, 4, 5))
+        _print_within(head, rows, right=(0, 3, 4, 5))
     if first:
         note = f"the newest {_SESSIONS_MAX:,} of {len(found.sessions):,} sessions are shown; --json prints them all"
         out.console(stderr=True).print(note)
     for row in found.only_in_table:
         start = out.utc_text(row["session_start_time_ms"])
         sys.stdout.write(
-            f"only in the table: {out.shown(row['session_id'])}, {row['event_count']:,} events from {start}\n"
+            f"only in the table: {out.shown(row['session_id'])}, {row['event_count']:,} events from {start}"
+            f"{_often(row['times_stored'], ', stored {}')}\n"
         )
+    if any((each.times_stored or 0) > 1 for each in found.sessions):
+        note = "stored more than once: the same events were loaded again (see table `loads`)"
+        out.console(stderr=True).print(note, highlight=False)
 
 
 def _line(number: int, session: "ExplainedSession") -> tuple[str, ...]:
@@ -234,6 +240,17 @@ def _line(number: int, session: "ExplainedSession") -> tuple[str, ...]:
 
 def _note(session: "ExplainedSession") -> str:
     """What the table has of a session, where that is worth a word."""
+    return ", ".join(filter(None, (_difference(session), _often(session.times_stored, "stored {} in the table"))))
+
+
+def _often(times: int | None, text: str) -> str:
+    """The text with the number of times, where it is more than one."""
+    if times is None or times < 2:
+        return ""
+    return text.format("twice" if times == 2 else f"{times:,} times")
+
+
+def _difference(session: "ExplainedSession") -> str:
     from sessionize.cli import output as out
 
     there = session.in_table
@@ -245,6 +262,38 @@ def _note(session: "ExplainedSession") -> str:
     if session.stored == "otherwise":
         return f"in the table: {there['event_count']:,} events until {out.utc_text(there['session_end_time_ms'])}"
     return f"revision {revision:,}" if revision else ""
+
+
+def _print_within(head: Sequence[str], rows: list[tuple[str, ...]], *, right: Sequence[int]) -> None:
+    """A table of which every row fits into the terminal: its last columns go into a second line where they have to.
+
+    What is not read on a terminal has a line for each row, however long.
+    """
+    import textwrap
+
+    width = _terminal_width()
+    columns = len(head)
+    longest = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    while columns > 1 and sum(longest[:columns]) + columns - 1 > width:
+        columns -= 1
+    indent = " " * (longest[0] + 1)
+    lines: list[Sequence[str] | str] = [head[:columns]]
+    for row in rows:
+        lines.append(row[:columns])
+        apart = zip(head[columns:], row[columns:], strict=True)
+        text = ", ".join(f"{name} {cell}".strip() for name, cell in apart if cell)
+        lines += textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    _print_aligned(lines, right=right)
+
+
+def _terminal_width() -> int:
+    """The columns of the terminal; where stdout is none, those of COLUMNS, or as many as are wanted."""
+    import os
+    import shutil
+
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return max(shutil.get_terminal_size().columns, 20)
+    return 1_000_000
 
 
 def _print_aligned(rows: Sequence[Sequence[str] | str], *, right: Sequence[int]) -> None:
