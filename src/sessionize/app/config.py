@@ -182,6 +182,7 @@ class PipelineConfig(Section):
             columns=self._columns(event_columns),
             user_name=user_name,
             memory_bytes_max=self.run.memory_bytes,
+            dialect=self.dialect(),
         )
 
     def event_rules(self) -> "Rules":

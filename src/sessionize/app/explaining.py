@@ -14,7 +14,9 @@ from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.boundary import load_boundary
 from sessionize.app.catalogs import TablesPlace
 from sessionize.connectors.files.source import FileSource
+from sessionize.engine.totals import Totals
 from sessionize.errors import ConfigError, InputError
+from sessionize.formats.absent_fields import AbsentFields
 from sessionize.formats.dialects import Dialect
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
@@ -35,12 +37,14 @@ def explain_from_files(
     """Explain a user by the events in files. Errors: InputError, also when the user has none."""
     mine: list[pa.Table] = []
     latest: list[int] = []
+    totals = Totals()
     for batch in FileSource(paths, dialect=dialect).batches():
+        totals.take_in(batch, None)
         if batch.events.num_rows:
             latest.append(pc.max(batch.events[col.EVENT_TIME]).as_py())
             mine.append(_of_user(batch.events, user))
     if not any(table.num_rows for table in mine):
-        raise _nobody(user, ", ".join(paths))
+        raise _nobody(user, ", ".join(paths), totals.absent_fields(dialect))
     return explain(pa.concat_tables(mine), user, policy, rules=rules, end_ms=max(latest))
 
 
@@ -156,7 +160,9 @@ def _of_user(events: pa.Table, user: str) -> pa.Table:
     return rows.cast(pa.schema(plain))
 
 
-def _nobody(user: str, where: str) -> InputError:
+def _nobody(user: str, where: str, absent: AbsentFields | None = None) -> InputError:
     return InputError(
-        "there are no events of this user", detail=f"user {user!r} in {where}", hint="names are compared exactly"
+        "there are no events of this user",
+        detail=f"user {user!r} in {where}" + ("" if absent is None else f": {absent.detail}"),
+        hint="names are compared exactly" if absent is None else absent.hint,
     )

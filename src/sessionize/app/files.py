@@ -225,4 +225,5 @@ class FileRun:
             columns=self.columns,
             user_name=self.source.user_name,
             memory_bytes_max=MEMORY_BYTES_MAX if limit is None else limit,
+            dialect=self.plan.dialect,
         )

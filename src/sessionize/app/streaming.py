@@ -27,6 +27,7 @@ from sessionize.engine.status import EpochReport, Status
 from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
 from sessionize.engine.totals import Totals
 from sessionize.errors import StateError
+from sessionize.formats.dialects import Dialect
 from sessionize.ports import EpochSink
 from sessionize.session.columns import check_user_name
 
@@ -59,7 +60,7 @@ class StreamRun:
                 run = partial(beside.around, run)
         totals = run()
         if self.config.run.once:
-            self.read.refuse_if_nothing_is_usable(totals, kept=self.config.output.rejected)
+            self.read.refuse_if_nothing_is_usable(totals, self.config.dialect(), kept=self.config.output.rejected)
         return totals
 
     def _to_the_end(self) -> Totals:
@@ -85,11 +86,11 @@ class _RecordsRead:
         self.consumed += report.consumed
         self.reasons.update(report.reasons)
 
-    def refuse_if_nothing_is_usable(self, totals: Totals, *, kept: bool) -> None:
+    def refuse_if_nothing_is_usable(self, totals: Totals, dialect: Dialect, *, kept: bool) -> None:
         """Raise InputError when this run read records, and neither it nor a run before it could use any."""
         if self.consumed and totals.consumed == totals.rejected:
             then = f"{KEPT}; another run does not read them again" if kept else "another run does not read them again"
-            raise nothing_usable(self.reasons.total(), self.reasons, then)
+            raise nothing_usable(self.reasons.total(), self.reasons, then, totals.absent_fields(dialect))
 
 
 @contextmanager

@@ -218,6 +218,7 @@ def _run_plan(plan: "FilePlan", *, as_json: bool, started: float) -> None:
         out.print_totals(totals, seconds, plan.where(), rules=plan.policy.describe())
         if totals.rejected and run.outputs.rejected is None:
             sys.stderr.write("--rejects FILE keeps the rejected records, with what is wrong with each\n")
+    out.warn_of_absent_fields(totals, plan.dialect)
     if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
             "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are"

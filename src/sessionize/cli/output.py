@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sessionize.engine.totals import Totals
+    from sessionize.formats.dialects import Dialect
 
 ROWS_SHOWN_MAX = 200
 _FOLDED_FROM = 16  # a longer word may be folded within its column, a shorter one not
@@ -192,6 +193,14 @@ def print_totals(
     if watermark_ms is not None:
         rows.append(("final up to", utc_text(watermark_ms), "in the next run, older events are late"))
     _print_aligned(rows)
+
+
+def warn_of_absent_fields(totals: "Totals", dialect: "Dialect") -> None:
+    """Say that most of the records have no field of the name that the user or the time has in the mapping."""
+    absent = totals.absent_fields(dialect)
+    if absent is not None:
+        print_warning(f"most of the records have {absent.detail}")
+        sys.stderr.write(f"  hint: {_lines(absent.hint)}\n")
 
 
 def _print_aligned(rows: Sequence[tuple[str, str, str]]) -> None:

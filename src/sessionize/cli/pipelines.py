@@ -193,6 +193,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         else config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
     )
     rules = config.policy().describe()
+    out.warn_of_absent_fields(totals, config.dialect())
     if as_json:
         told = {**totals.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
         out.print_json({**told, "cut_short": True} if cut_short else told)

@@ -18,6 +18,8 @@ from sessionize.engine.shards import Shards, in_order
 from sessionize.engine.spill import Spill
 from sessionize.engine.totals import Progress, Totals, ignore
 from sessionize.errors import InputError
+from sessionize.formats.absent_fields import AbsentFields
+from sessionize.formats.dialects import Dialect
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Source
 from sessionize.session import columns as col
@@ -40,7 +42,7 @@ class Job:
     """What to make of events: policy, rules, which session columns, and what the user column is called.
 
     memory_bytes_max: events held in memory before they are spilled. spill_directory: where to, None for the system's
-    place for temporary files.
+    place for temporary files. dialect: where the fields of the records are, None where nothing is to be said of it.
     """
 
     policy: Policy
@@ -49,6 +51,7 @@ class Job:
     user_name: str = col.USER
     memory_bytes_max: int = MEMORY_BYTES_MAX
     spill_directory: Path | None = None
+    dialect: Dialect | None = None
 
 
 def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Totals:
@@ -62,12 +65,12 @@ def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress 
         for sessions, events in sessions_of(read(source, outputs, job, totals, progress), job, totals):
             outputs.sessions.write(sessions)
             progress("write", events, totals)
-        refuse_if_nothing_is_usable(totals, outputs)
+        refuse_if_nothing_is_usable(totals, outputs, job.dialect)
         progress("commit", 0, totals)
     return totals
 
 
-def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs) -> None:
+def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs, dialect: Dialect | None) -> None:
     """Raise InputError when every single record was rejected: a wrong field name or dialect, not a result.
 
     The rejected records are kept where they were to be kept, as they say what is wrong.
@@ -79,16 +82,21 @@ def refuse_if_nothing_is_usable(totals: Totals, outputs: Outputs) -> None:
             then = KEEP
         else:
             then = f"{KEPT}; or run it over the files again, which replaces them" if outputs.retried else TELL
-        raise nothing_usable(totals.rejected, totals.rejected_by_reason, then)
+        absent = None if dialect is None else totals.absent_fields(dialect)
+        raise nothing_usable(totals.rejected, totals.rejected_by_reason, then, absent)
 
 
-def nothing_usable(rejected: int, by_reason: Mapping[str, int], then: str) -> InputError:
-    """Records were there, and all of them were rejected. then: what to do about it."""
+def nothing_usable(
+    rejected: int, by_reason: Mapping[str, int], then: str, absent: AbsentFields | None = None
+) -> InputError:
+    """Records were there, and all of them were rejected. then: what to do about it. absent: fields none of them has."""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())
     return InputError(
         "none of the records could be used",
-        detail=f"{rejected:,} rejected: {reasons}",
-        hint=f"is it the right dialect, or are the fields named right? {then}",
+        detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}"),
+        hint="is it the right dialect, or are the fields named right? " + then
+        if absent is None
+        else f"{absent.hint}; {then}",
     )
 
 

@@ -22,7 +22,7 @@ def run_label(source: Source, outputs: Outputs, job: Job, *, progress: Progress 
         for group in grouped_by_user(read(source, outputs, job, totals, progress), job, totals):
             if len(group):
                 _label(list(group.tables()), outputs.sessions, job, totals, progress)
-        refuse_if_nothing_is_usable(totals, outputs)
+        refuse_if_nothing_is_usable(totals, outputs, job.dialect)
         progress("commit", 0, totals)
     return totals
 

@@ -10,7 +10,7 @@ the plan or in the checkpoint: offsets, watermark, the present.
 """
 
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -252,7 +252,7 @@ class LocalEngine:
         header = {
             "positions": dict(self._positions),
             "fronts": self._watermarks.state(),
-            "totals": asdict(self._totals),
+            "totals": self._totals.as_dict(),
         }
         report = EpochReport.of(
             EpochId(self._writer, plan.epoch, plan.digest),

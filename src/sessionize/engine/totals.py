@@ -5,8 +5,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.formats.absent_fields import AbsentFields, absent_fields
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.faults import MISSING_TIME, MISSING_USER
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EventBatch, Sink, StreamBatch
+
+_WITHOUT = (MISSING_USER, MISSING_TIME)
+_FIRST_MAX = 20
 
 
 @dataclass(slots=True)
@@ -14,7 +23,8 @@ class Totals:
     """Records by what became of them: consumed = settled + pending + late + duplicate + excluded + rejected.
 
     settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that went
-    over the disk on their way. latest_ms: the latest event time.
+    over the disk on their way. latest_ms: the latest event time. first_without: the bytes of the first records that had
+    no user or no time, by which a wrong field name is recognised.
     """
 
     consumed: int = 0
@@ -28,6 +38,7 @@ class Totals:
     spilled: int = 0
     latest_ms: int | None = None
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    first_without: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def balanced(self) -> bool:
@@ -46,8 +57,21 @@ class Totals:
         for reason, count in rejected_by_reason(batch).items():
             self.rejected += count
             self.rejected_by_reason[reason] = self.rejected_by_reason.get(reason, 0) + count
-        if batch.rejected.num_rows and rejects is not None:
-            rejects.write(batch.rejected)
+        if batch.rejected.num_rows:
+            self._keep_first(batch.rejected)
+            if rejects is not None:
+                rejects.write(batch.rejected)
+
+    def absent_fields(self, dialect: Dialect) -> AbsentFields | None:
+        """What is wrong with the mapping, where most records have no user or no time at all."""
+        without = sum(self.rejected_by_reason.get(reason, 0) for reason in _WITHOUT)
+        return absent_fields(dialect, self.first_without) if 2 * without > self.consumed else None
+
+    def _keep_first(self, rejected: pa.Table) -> None:
+        room = _FIRST_MAX - len(self.first_without)
+        if room > 0:
+            mine = rejected.filter(pc.is_in(rejected["reason"], pa.array(_WITHOUT))).slice(0, room)
+            self.first_without += [raw for raw in mine["raw"].to_pylist() if raw is not None]
 
     def take_over(self, sessionizer: Sessionizer) -> None:
         """What became of the events that one Sessionizer was given, all of them."""
@@ -57,7 +81,7 @@ class Totals:
 
     def as_dict(self) -> dict[str, Any]:
         """The totals by name."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "first_without"}
 
 
 def rejected_by_reason(batch: EventBatch | StreamBatch) -> Counter[str]:

@@ -4,12 +4,12 @@ A path is a field inside a struct column, or a column of that very name. What is
 are there and the nearest name.
 """
 
-import difflib
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from sessionize.errors import InputError
+from sessionize.formats.absent_fields import how_to_map, listed, near_name
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_limits import FIELDS_MAX
 from sessionize.formats.judging import EXTRA_COLUMNS_MAX
@@ -126,17 +126,9 @@ def _extras(schema: pa.Schema, mapped: set[str], user_name: str) -> tuple[tuple[
 def _missing(schema: pa.Schema, dialect: Dialect, column: str, source: str) -> InputError:
     names = field_names(schema)
     paths = dialect.paths(column)
-    near = difflib.get_close_matches(paths[0], names, n=1, cutoff=0.6)
-    if not near:
-        same = {name.casefold().rpartition(".")[2]: name for name in names}
-        near = [same[p.casefold()] for p in paths if p.casefold() in same]
-    there = ", ".join(names[:50]) + (f" and {len(names) - 50} more" if len(names) > 50 else "")
-    options = "--user FIELD --time FIELD --page FIELD (batch, label, explain)"
-    mapping = f"say where the fields are: {options}, or [input.mapping] in a pipeline"
-    if dialect.name != "mapping":
-        mapping += f" (now the dialect is {dialect.name!r})"
+    near, mapping = near_name(paths, names), how_to_map(dialect)
     return InputError(
         f"the input has no column for {'the time' if column == EVENT_TIME else f'the {column}'}",
-        detail=f"{source}: no column {' or '.join(repr(p) for p in paths)}; the columns are: {there or 'none'}",
-        hint=f"did you mean {near[0]!r}? Otherwise {mapping}" if near else mapping,
+        detail=f"{source}: no column {' or '.join(repr(p) for p in paths)}; the columns are: {listed(names)}",
+        hint=mapping if near is None else f"did you mean {near!r}? Otherwise {mapping}",
     )

@@ -1,0 +1,101 @@
+"""Fields that a mapping asks for and the records do not have: which they are, and which the records have instead.
+
+A table says by its header that a column is not there. Records of JSON say it one by one: each is rejected for its own
+missing user or time, so what all of them lack is found here, from the first that were rejected.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sessionize.formats.dialects import Dialect
+from sessionize.session.columns import EVENT_TIME, USER
+
+_NAMES_MAX = 50
+_DEPTH_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentFields:
+    """detail: what is absent and what is there. hint: the nearest name and how to say where the fields are."""
+
+    detail: str
+    hint: str
+
+
+def absent_fields(dialect: Dialect, raws: Iterable[bytes]) -> AbsentFields | None:
+    """What most of these records lack of user and time; None where it is neither, or where they are no JSON objects.
+
+    raws: the bytes of records that were rejected as they have no user or no time.
+    """
+    records = [record for record in map(_decoded, raws) if isinstance(record, dict)]
+    names = list(dict.fromkeys(name for record in records for name in _names_in(record)))
+    details, nearest = [], []
+    for column, what in ((USER, "the user"), (EVENT_TIME, "the time")):
+        paths = dialect.paths(column)
+        lacking = sum(not any(_has(record, path) for path in paths) for record in records)
+        if not lacking or 2 * lacking < len(records):
+            continue
+        details.append(f"no field {' or '.join(map(repr, paths))} for {what}")
+        near = near_name(paths, names)
+        nearest += [] if near is None else [repr(near)]
+    if not details:
+        return None
+    hint = how_to_map(dialect)
+    return AbsentFields(
+        detail=f"{', '.join(details)}; the fields are: {listed(names)}",
+        hint=f"did you mean {' and '.join(nearest)}? Otherwise {hint}" if nearest else hint,
+    )
+
+
+def near_name(paths: Sequence[str], names: Sequence[str]) -> str | None:
+    """The name most like the first of the paths, or with the last part of one of them, whatever its case."""
+    near = difflib.get_close_matches(paths[0], names, n=1, cutoff=0.6)
+    if near:
+        return near[0]
+    same = {name.casefold().rpartition(".")[2]: name for name in names}
+    return next((same[path.casefold()] for path in paths if path.casefold() in same), None)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
+    return (", ".join(names[:_NAMES_MAX]) + more) or "none"
+
+
+def how_to_map(dialect: Dialect) -> str:
+    """How to say where the fields are."""
+    options = "--user FIELD --time FIELD --page FIELD (batch, label, explain)"
+    other = "" if dialect.name == "mapping" else f" (now the dialect is {dialect.name!r})"
+    return f"say where the fields are: {options}, or [input.mapping] in a pipeline{other}"
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _names_in(record: dict[str, Any], before: str = "", depth: int = 1) -> Iterable[str]:
+    """The names of the fields, those of objects with dots."""
+    for name, value in record.items():
+        if isinstance(value, dict) and value and depth < _DEPTH_MAX:
+            yield from _names_in(value, f"{before}{name}.", depth + 1)
+        else:
+            yield before + name
+
+
+def _has(record: dict[str, Any], path: str) -> bool:
+    """Whether the field is there, null or not."""
+    if path in record:
+        return True
+    here: Any = record
+    for part in path.split("."):
+        if not isinstance(here, dict) or part not in here:
+            return False
+        here = here[part]
+    return True
