@@ -296,7 +296,7 @@ def _refuse_known(load: Load, there: "list[KnownFile]") -> None:
         raise StateError(
             "the generated events are in the tables already",
             detail=listed,
-            hint=f"another seed makes others (--set input.generator.seed=N), --again loads them once more, {replaces}",
+            hint=f"another input.generator.seed makes other events, --again loads them once more, {replaces}",
         )
     fresh = len(load.files) - len(files)
     only = f"--new-only loads the other {fresh:,}, " if fresh else ""
