@@ -64,7 +64,8 @@ def test_reconcile_in_json_dry_in_a_window_and_for_real(home: Path) -> None:
 
 def test_input_that_was_appended_twice_is_explained(tmp_path: Path) -> None:
     """Events count once, their sessions are there twice: nothing of these users is touched."""
-    config = load_pipeline("user_sessionization_pipeline", overrides={**SETTINGS, "run.home": str(tmp_path)})
+    again = {**SETTINGS, "run.home": str(tmp_path), "input.known_files": "again"}
+    config = load_pipeline("user_sessionization_pipeline", overrides=again)
     for _ in range(2):
         plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
     printed = run("reconcile", "--home", tmp_path)
