@@ -16,7 +16,7 @@ from sessionize.app.stream_parts import instance_of
 from sessionize.engine.clocks import Clock, SystemClock
 from sessionize.engine.periodic import Periodic, Tiers
 from sessionize.engine.totals import Totals
-from sessionize.errors import UnavailableError
+from sessionize.errors import OutputError, UnavailableError
 
 if TYPE_CHECKING:
     from sessionize.app.logs import StreamLog
@@ -100,6 +100,8 @@ class StreamMaintainer:
                     removed=table.freed + table.orphans,
                     removed_bytes=table.freed_bytes + table.orphan_bytes,
                 )
+                if (problem := table.warning()) is not None:
+                    self._log.failed("maintain kept files", OutputError(problem))
 
     def _failed(self, error: Exception) -> None:
         if self._log is not None:

@@ -68,6 +68,9 @@ def maintain(
             catalog=place.catalog,
             progress=progress,
         )
+    for warning in (table.warning() for table in done):
+        if warning is not None:
+            out.print_warning(warning)
     if as_json:
         out.print_json({"dry_run": dry_run, "tables": [asdict(table) for table in done]})
         return

@@ -2,7 +2,8 @@
 settings name a PostgreSQL database or a REST server.
 
 Its name is fixed, because the name is a key in the database: another engine that opens the same catalog under
-the same name sees the same tables. Table files are addressed by absolute paths, so a home can't be moved.
+the same name sees the same tables. Table files are addressed by absolute paths, so a home that was moved or copied is
+refused (home_note.py).
 """
 
 import re
@@ -25,6 +26,8 @@ try:
     from sqlalchemy.pool import NullPool
 
     from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+    from sessionize.connectors.iceberg.home_note import NOTE_TABLE, know_home
+    from sessionize.connectors.iceberg.neighbours import CATALOG_ID
     from sessionize.connectors.iceberg.storage import local_location
 except ModuleNotFoundError as missing:
     raise MissingExtraError(missing.name or "pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
@@ -61,8 +64,8 @@ def open_catalog(home: Path, *, settings: CatalogSettings | None = None, create:
     `<home>/warehouse`.
 
     create: make what is missing; otherwise a home without a catalog is an error.
-    Errors: ConfigError for a home or settings that can't be meant, OutputError for a place that can't be written or a
-    server that refuses, UnavailableError for one that is not there.
+    Errors: ConfigError for a home or settings that can't be meant and for a home that was copied or moved, OutputError
+    for a place that can't be written or a server that refuses, UnavailableError for one that is not there.
     """
     settings = settings or CatalogSettings()
     home = home.absolute()
@@ -77,8 +80,8 @@ def open_catalog(home: Path, *, settings: CatalogSettings | None = None, create:
     for _ in range(_OPEN_ATTEMPTS_MAX):
         try:
             (home / "warehouse").mkdir(parents=True, exist_ok=True)
-            _prepare_database(database)
-            return _connect(home, database, settings)
+            id_ = _prepare_database(database, settings)
+            return _connect(home, database, settings, id_)
         except (OSError, sqlite3.OperationalError, DBAPIError) as error:
             last = error
             if isinstance(error, OSError):
@@ -99,7 +102,7 @@ def load_table(catalog: Catalog, database: str, name: str) -> Table:
         raise ConfigError(
             "a table's files are not where the catalog says",
             detail=f"{database}.{name}: {error}",
-            hint="a home cannot be moved; put it back, or give the path it was made under",
+            hint="bring the files back to where they were",
         ) from error
     except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be read", f"{database}.{name}", error) from error
@@ -156,18 +159,23 @@ def _check_home(home: Path, *, create: bool) -> None:
         )
 
 
-def _prepare_database(path: Path) -> None:
-    """Write-ahead logging, so that readers and a writer do not shut each other out; it stays on."""
+def _prepare_database(path: Path, settings: CatalogSettings) -> str | None:
+    """The id of the catalog in this file (home_note.py), None where nothing can be written.
+
+    Write-ahead logging, so that readers and a writer do not shut each other out, stays on.
+    """
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
     try:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and "iceberg_tables" not in tables and "iceberg_namespace_properties" not in tables:
+        if tables and not tables & {"iceberg_tables", "iceberg_namespace_properties", NOTE_TABLE}:
             raise ConfigError(
                 "the catalog file belongs to something else",
                 detail=f"{path} is a SQLite database with the tables {', '.join(sorted(tables))}",
                 hint="choose another --home",
             )
         connection.execute("PRAGMA journal_mode=WAL")
+        warehouse = None if settings.warehouse is None else _warehouse(path.parent, settings)
+        return know_home(connection, path.parent, tables, warehouse=warehouse)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -180,10 +188,12 @@ def _prepare_database(path: Path) -> None:
         connection.close()
 
 
-def _connect(home: Path, database: Path, settings: CatalogSettings) -> SqlCatalog:
+def _connect(home: Path, database: Path, settings: CatalogSettings, id_: str | None) -> SqlCatalog:
     # an address is decoded: without this, the home `a%20b` would open the catalog of the home `a b`
     url = f"sqlite:///{quote(str(database))}?timeout={_BUSY_TIMEOUT_S}"
     properties = {**_FILES, **settings.revealed(), "uri": url, "warehouse": _warehouse(home, settings)}
+    if settings.warehouse is None and id_ is not None:
+        properties[CATALOG_ID] = id_  # the warehouse is this catalog's alone
     catalog = SqlCatalog(CATALOG_NAME, **properties)
     # A connection for each statement: nothing stays open between commits, and a fork inherits nothing.
     catalog.engine.dispose()

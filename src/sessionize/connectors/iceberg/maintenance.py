@@ -78,7 +78,8 @@ class TableUpkeep:
 
     rows: in the table. packed: files that were replaced, by packed_into. freed: files of expired snapshots that were
     removed. waiting: data files that were replaced and stay for readers of younger snapshots. orphans: files that no
-    snapshot named. Sizes in bytes.
+    snapshot named. shared_with: a metadata file of another table in the same folder, so nothing counts as an orphan
+    there. Sizes in bytes.
     """
 
     table: str
@@ -98,6 +99,16 @@ class TableUpkeep:
     waiting_bytes: int
     orphans: int
     orphan_bytes: int
+    shared_with: str | None = None
+
+    def warning(self) -> str | None:
+        """What people should hear about the table."""
+        if self.shared_with is None:
+            return None
+        return (
+            f"the folder of {self.table} also holds another table's files ({self.shared_with}), so files that no "
+            "snapshot names stay there: two catalogs share a warehouse, and an earlier version made the tables"
+        )
 
 
 def maintain_table(
@@ -134,6 +145,8 @@ def maintain_table(
         found = orphans.orphans(
             table, with_metadata, needed, freed, older_than_s=settings.orphan_age_h * 3600, now_s=time.time()
         )
+        shared_with = orphans.another_tables(table, with_metadata, found)
+        found = [] if shared_with is not None else found
         sizes = orphans.sizes(table, with_metadata, freed)
         if not settings.dry_run:
             orphans.remove(table, sizes)
@@ -161,6 +174,7 @@ def maintain_table(
         waiting_bytes=sum(waiting),
         orphans=len(found),
         orphan_bytes=sum(orphan.size_bytes for orphan in found),
+        shared_with=shared_with,
     )
 
 

@@ -15,11 +15,12 @@ from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.freeing import Named
+from sessionize.connectors.iceberg.neighbours import METADATA, stranger_among
 from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import OutputError
 
 # Whatever else lies there is not Iceberg's.
-_KINDS = (".parquet", ".orc", ".avro", ".metadata.json", ".puffin", ".stats")
+_KINDS = (".parquet", ".orc", ".avro", METADATA, ".puffin", ".stats")
 # Staging names its files <number>-<writer>.parquet.
 _STAGED = re.compile(r"\d+-([0-9a-f]{32})\.parquet")
 
@@ -59,6 +60,22 @@ def orphans(
         for info in listed
         if info.path not in known and youngest[_group(info)] < now_s - older_than_s
     ]
+
+
+def another_tables(table: Table, listed: list[fs.FileInfo], found: list[Orphan]) -> str | None:
+    """A metadata file of another table in the table's folder, None when there is none or nothing was found to remove.
+
+    Whatever has been found may belong to that table then. Errors: OutputError, UnavailableError.
+    """
+    if not found:
+        return None
+    system, _ = _place(table, table.location())
+    known = {_place(table, location)[1] for location in _of_the_table(table)}
+    paths = [info.path for info in listed if info.path.endswith(METADATA) and info.path not in known]
+    try:
+        return stranger_among(table, system, paths)
+    except STORAGE_ERRORS as error:
+        raise storage_failure("a table's files cannot be read", table.location(), error) from error
 
 
 def sizes(table: Table, listed: list[fs.FileInfo], named: Named) -> dict[str, int]:

@@ -30,6 +30,7 @@ from sessionize.connectors.iceberg.catalog import Catalog, check_name
 from sessionize.connectors.iceberg.commits import one_try, until_committed
 from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.layouts import LAYOUT, LayoutName, Partitions, differs, divide, evolve, layout_of
+from sessionize.connectors.iceberg.neighbours import new_location, noted, noted_earlier
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import (
@@ -200,7 +201,7 @@ def open_table(
         table = _existing(catalog, database, name)
         kept: dict[str, str] = {}
         if table is not None and owner is not None and owner.may_take(table) and not _fits(table, layout, owner):
-            kept = record_of(table)
+            kept = {**record_of(table), **noted_earlier(table)}
             with contextlib.suppress(NoSuchTableError):
                 catalog.drop_table((database, name))
             table = None
@@ -296,7 +297,7 @@ def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, fur
         SortField(schema.find_field(column).field_id, IdentityTransform(), null_order=NullOrder.NULLS_LAST)
         for column in layout.sort_by
     ]
-    properties = {**layout.properties, **further}
+    properties = {**layout.properties, **noted(catalog), **further}
     if layout.partitions is not None:
         properties[LAYOUT] = layout.partitions.layout
     if layout.user_name is not None:
@@ -307,6 +308,7 @@ def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, fur
         transaction = catalog.create_table_transaction(
             (database, name),
             schema,
+            location=new_location(catalog, database, name),
             sort_order=SortOrder(*order) if order else SortOrder(order_id=0),
             properties=properties,
         )
