@@ -6,7 +6,7 @@ What a part needs to be installed is said when it is asked for.
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,13 @@ from sessionize.app.same_topic import check_same_topic
 from sessionize.app.secrets import resolved
 from sessionize.app.table_rules import owner_of
 from sessionize.engine.batch import Job
+from sessionize.errors import OutputError, UnavailableError
 from sessionize.ports import EpochSink, StreamSource
 
 if TYPE_CHECKING:
     from sessionize.connectors.kafka.oversized import Unfit
     from sessionize.connectors.redis import RedisLiveView
-    from sessionize.connectors.store import StoreSink
+    from sessionize.connectors.store import StoreOwner, StoreSink
 
 TABLES = "iceberg"  # what the sink of the tables is called
 POLL_RECORDS_MAX = 50_000
@@ -113,7 +114,7 @@ def sinks_of(
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, job.user_name)
     if (postgres := output.postgres) is not None:
-        makers["postgres"] = lambda: _prepared(_postgres(job.user_name, postgres), job)
+        makers["postgres"] = lambda: _prepared(_postgres(config, job.user_name, postgres), job)
     # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
     makers[TABLES] = lambda: _iceberg(config, job, on_change)
     if (lake := output.lake) is not None:
@@ -127,12 +128,17 @@ def sinks_of(
 
 @contextmanager
 def open_stores(config: PipelineConfig) -> "Iterator[list[StoreSink]]":
-    """The stores that a stream writes its sessions to beside the tables, for replacing some of them."""
+    """The stores that a stream writes its sessions to beside the tables, for replacing some of them.
+
+    Errors: StateError for one with the sessions of another pipeline or of other rules, before anything is replaced.
+    """
     with ExitStack() as opened:
         stores = []
         for make in _stores(config, config.dialect().user_name).values():
             stores.append(make())
             opened.callback(stores[-1].close)
+            with suppress(UnavailableError, OutputError):  # whoever replaces anything is told then
+                stores[-1].check()
         yield stores
 
 
@@ -188,7 +194,7 @@ def _stores(config: PipelineConfig, user_name: str) -> "dict[str, Callable[[], S
     if (sqlite := config.output.sqlite) is not None:
         makers["sqlite"] = lambda: _sqlite(config, user_name, sqlite.path)
     if (postgres := config.output.postgres) is not None:
-        makers["postgres"] = lambda: _postgres(user_name, postgres)
+        makers["postgres"] = lambda: _postgres(config, user_name, postgres)
     return makers
 
 
@@ -196,16 +202,28 @@ def _sqlite(config: PipelineConfig, user_name: str, path: str) -> "StoreSink":
     from sessionize.connectors.store import StoreSink
     from sessionize.connectors.store.sqlite import SqliteDatabase
 
-    return StoreSink(SqliteDatabase(config.home / Path(path).expanduser()), user_name=user_name)
+    file = config.home / Path(path).expanduser()
+    owner = _store_owner(config, str(file), "give each pipeline an output.sqlite.path of its own, or a home")
+    return StoreSink(SqliteDatabase(file), user_name=user_name, owner=owner)
 
 
-def _postgres(user_name: str, section: PostgresSection) -> "StoreSink":
+def _postgres(config: PipelineConfig, user_name: str, section: PostgresSection) -> "StoreSink":
     with needing("postgres", "writing to PostgreSQL"):
         from sessionize.connectors.store import StoreSink
         from sessionize.connectors.store.postgres import Login, PostgresDatabase
 
     login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
-    return StoreSink(PostgresDatabase(login), user_name=user_name)
+    owner = _store_owner(
+        config, str(login), "give each pipeline a database or a schema of its own: output.postgres.dsn"
+    )
+    return StoreSink(PostgresDatabase(login), user_name=user_name, owner=owner)
+
+
+def _store_owner(config: PipelineConfig, where: str, elsewhere: str) -> "StoreOwner":
+    """The pipeline as a store knows it. elsewhere: what to do to write to another one."""
+    from sessionize.connectors.store import StoreOwner
+
+    return StoreOwner(spec=config.spec(), where=where, elsewhere=elsewhere)
 
 
 def _prepared(sink: "StoreSink", job: Job) -> EpochSink:

@@ -15,13 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Composed, Identifier
 
-from sessionize.connectors.store import StoreSink, original_text, stored_key, stored_text
+from sessionize.connectors.store import StoreOwner, StoreSink, original_text, stored_key, stored_text
 from sessionize.connectors.store.database import Database
 from sessionize.connectors.store.postgres import Login, PostgresDatabase
 from sessionize.connectors.store.rows import json_texts
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.connectors.store.text import KEY_BYTES_MAX, stored_keys, stored_texts
+from sessionize.errors import StateError
 from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+from sessionize.session.spec import SessionSpec
 from sessionize.testing.epoch_sinks import empty_rows, epoch_id, epoch_rows, events, keys, sessions
 from sessionize.testing.services.postgres import PostgresServer
 
@@ -232,3 +236,110 @@ def test_other_values_as_json() -> None:
 
 def _stored(text: str | None) -> str | None:
     return None if text is None else stored_text(text)
+
+
+# ---- whose the rows are ----
+
+
+def owner(name: str = "web", gap_ms: int = 1_800_000, user_column: str = "user") -> StoreOwner:
+    spec = SessionSpec.of(Policy(gap_ms=gap_ms), Rules(), pipeline=name, user_column=user_column)
+    return StoreOwner(spec=spec, where="the store", elsewhere="name another one")
+
+
+def all_rows(store: Store) -> list[list[tuple[Any, ...]]]:
+    tables = ("user_sessions", "late_events", "rejected_events", "sessionize_replacements", "sessionize_pipeline")
+    return [sorted(store.ask(f"SELECT * FROM {table}"), key=repr) for table in tables]
+
+
+def writes(sink: StoreSink) -> list[Callable[[], object]]:
+    """All that changes a store."""
+    rows = epoch_rows(2, ["a"])
+    revised = rows.sessions.append_column(col.REVISION, pa.array([1], pa.int32()))
+    return [
+        lambda: sink.last_epoch("other"),
+        lambda: sink.prepare(rows.sessions.schema),
+        lambda: sink.write_epoch(epoch_id(1, writer="other"), rows),
+        lambda: sink.replace(keys(rows.sessions), revised, token="t"),
+        lambda: sink.bring_back(rows.rejected, rows.late, token="t"),
+        sink.check,
+    ]
+
+
+@pytest.mark.parametrize("write", range(6))
+@pytest.mark.parametrize(
+    ("other", "says", "values"),
+    [
+        (owner(name="shop"), "another pipeline", "name: web there, shop here"),
+        (owner(gap_ms=60_000), "another policy", "rules.gap: 30m there, 1m here"),
+    ],
+    ids=["pipeline", "rules"],
+)
+def test_the_rows_of_another_pipeline_or_of_other_rules_stay(
+    store: Store, other: StoreOwner, says: str, values: str, write: int
+) -> None:
+    with closing(StoreSink(store.make(), owner=owner())) as sink:
+        sink.write_epoch(epoch_id(1), epoch_rows(1))
+    before = all_rows(store)
+
+    with closing(StoreSink(store.make(), owner=other)) as sink, pytest.raises(StateError, match=says) as caught:
+        writes(sink)[write]()
+
+    assert caught.value.detail == f"the store: {values}"
+    assert "name another one" in str(caught.value.hint)
+    assert all_rows(store) == before
+    with closing(StoreSink(store.make(), owner=owner())) as sink:
+        assert sink.last_epoch("writer") == 1
+        sink.write_epoch(epoch_id(2), epoch_rows(2))
+
+
+def test_a_pipeline_that_was_there_second_is_refused_though_it_looked_first(store: Store) -> None:
+    with closing(StoreSink(store.make(), owner=owner())) as one, closing(StoreSink(store.make())) as old:
+        old.last_epoch("writer")
+        other = StoreSink(store.make(), owner=owner(name="shop"))
+        assert (one.last_epoch("one"), other.last_epoch("other")) == (0, 0)
+        one.write_epoch(epoch_id(1, writer="one"), epoch_rows(1))
+        before = all_rows(store)
+        with closing(other), pytest.raises(StateError, match="another pipeline"):
+            other.write_epoch(epoch_id(1, writer="other"), epoch_rows(1))
+        assert all_rows(store) == before
+
+
+def test_a_store_of_an_earlier_version_takes_the_first_pipeline_that_writes(store: Store) -> None:
+    with closing(StoreSink(store.make())) as sink:
+        sink.write_epoch(epoch_id(1), epoch_rows(1))
+        sink.last_epoch("writer")
+    with closing(StoreSink(store.make(), owner=owner())) as sink:
+        assert sink.last_epoch("writer") == 1
+        sink.write_epoch(epoch_id(2), epoch_rows(2))
+    with closing(StoreSink(store.make(), owner=owner(name="shop"))) as sink, pytest.raises(StateError):
+        sink.last_epoch("writer")
+
+
+def test_a_store_without_rows_binds_nobody(store: Store) -> None:
+    with closing(StoreSink(store.make(), owner=owner())) as sink:
+        sink.write_epoch(epoch_id(1), empty_rows())
+    with closing(StoreSink(store.make(), owner=owner(name="shop"))) as sink:
+        sink.write_epoch(epoch_id(1, writer="shop"), epoch_rows(1))
+    with closing(StoreSink(store.make(), owner=owner())) as sink, pytest.raises(StateError, match="another pipeline"):
+        sink.write_epoch(epoch_id(2), epoch_rows(1))
+
+
+def test_looking_makes_nothing(tmp_path: Path, postgres: PostgresServer, schema: str, password_env: str) -> None:
+    path = tmp_path / "deep/store.db"
+    with closing(StoreSink(SqliteDatabase(path), owner=owner())) as sink:
+        sink.check()
+    assert not path.parent.exists()
+    login = Login(dsn=postgres.dsn, password_env=password_env)
+    with closing(StoreSink(PostgresDatabase(login, schema=schema), owner=owner())) as sink:
+        sink.check()
+    with postgres.connect() as connection:
+        assert connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None
+
+
+def test_a_record_that_cannot_be_read_is_an_error(store: Store) -> None:
+    with closing(StoreSink(store.make(), owner=owner())) as sink:
+        sink.write_epoch(epoch_id(1), epoch_rows(1))
+    with closing(store.make()) as database, database.transaction() as transaction:
+        transaction.record("{}")
+    with closing(StoreSink(store.make(), owner=owner())) as sink, pytest.raises(StateError, match="cannot be read"):
+        sink.last_epoch("writer")

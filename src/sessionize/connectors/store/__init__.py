@@ -1,5 +1,6 @@
 """The serving store: sessions in PostgreSQL or SQLite, upserted by epochs. Import a database from its own module."""
 
+from sessionize.connectors.store.belonging import StoreOwner
 from sessionize.connectors.store.sink import StoreSink
 from sessionize.connectors.store.tables import (
     EPOCHS,
@@ -16,6 +17,7 @@ __all__ = [
     "REJECTED_EVENTS",
     "REPLACEMENTS",
     "USER_SESSIONS",
+    "StoreOwner",
     "StoreSink",
     "original_text",
     "stored_key",

@@ -22,6 +22,18 @@ class Transaction(Protocol):
     def take_token(self, token: str) -> bool:
         """Whether the token was not taken before; now it is."""
 
+    def hold_record(self) -> None:
+        """Others who would change the record of whose the rows are wait from now on."""
+
+    def recorded(self) -> str | None:
+        """The record of whose the rows are; None where there is none."""
+
+    def record(self, text: str) -> None:
+        """This is the record now; hold_record was called before."""
+
+    def has_rows(self, tables: Sequence[TableShape]) -> bool:
+        """Whether any of these tables has a row; one that is not there has none."""
+
     def put(self, table: TableShape, rows: pa.Table) -> None:
         """Add rows; a row with the key of one that is there takes its place."""
 
@@ -37,6 +49,9 @@ class Database(Protocol):
 
     def prepare(self, tables: Sequence[TableShape]) -> None:
         """Make the tables, columns and indexes that are not there; others may do the same at this moment."""
+
+    def recorded(self) -> str | None:
+        """The record of whose the rows are; None where there is none, or no store. Nothing is made."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Commits at its end, durably, and undoes everything on any error."""

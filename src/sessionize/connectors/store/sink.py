@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from sessionize.connectors.store.belonging import StoreOwner
 from sessionize.connectors.store.database import Database, Transaction
 from sessionize.connectors.store.rows import further_fields_in_properties, plain_keys, plain_rows
 from sessionize.connectors.store.tables import (
@@ -22,17 +23,20 @@ class StoreSink:
     """Writes sessions, late events and rejected records to a database (ports.EpochSink); events are for archives.
 
     user_name: what the input calls the user column. The tables are made by the first call. A session column that is
-    not known becomes a column of the table.
-    Not for several threads at once. Errors: ConfigError for a user_name that cannot be a column; those of Database.
+    not known becomes a column of the table. owner: who writes; None asks nobody.
+    Not for several threads at once. Errors: ConfigError for a user_name that cannot be a column; StateError for a store
+    with the rows of another owner, before anything is written; those of Database.
     """
 
-    def __init__(self, database: Database, *, user_name: str = USER) -> None:
+    def __init__(self, database: Database, *, user_name: str = USER, owner: StoreOwner | None = None) -> None:
         check_names(user_name)
         self._database = database
         self._user_name = user_name
         self._sessions = user_sessions(user_name)
         self._late = late_events(user_name)
         self._rejected = rejected_events()
+        self._owner = owner
+        self._was_checked = False
 
     def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
         """Write an epoch's rows, all or none of them (ports.EpochSink)."""
@@ -41,6 +45,7 @@ class StoreSink:
         with self._database.transaction() as transaction:
             if not self._is_next(transaction, epoch):
                 return
+            self._claim(transaction, any(rows.num_rows for rows in (rows.sessions, rows.late, rows.rejected)))
             for table, new in ((self._rejected, rows.rejected), (self._late, late), (self._sessions, rows.sessions)):
                 for piece in plain_rows(new, table):
                     transaction.put(table, piece)
@@ -48,6 +53,7 @@ class StoreSink:
 
     def last_epoch(self, writer: str) -> int:
         """The writer's last epoch (ports.EpochSink); makes the tables that are not there."""
+        self._check_once()
         self._make_tables()
         with self._database.transaction() as transaction:
             number, _ = transaction.last_epoch(stored_text(writer))
@@ -63,6 +69,7 @@ class StoreSink:
         with self._database.transaction() as transaction:
             if not transaction.take_token(stored_text(token)):
                 return
+            self._claim(transaction, removed.num_rows or added.num_rows)
             if removed.num_rows:
                 transaction.remove(self._sessions, plain_keys(removed, self._sessions))
             for piece in plain_rows(added, self._sessions):
@@ -76,22 +83,49 @@ class StoreSink:
         those of write_epoch.
         """
         events = further_fields_in_properties(late, self._late)
+        self._check_once()
         self._make_tables()
         with self._database.transaction() as transaction:
             if transaction.take_token(stored_text(token)):
+                self._claim(transaction, rejected.num_rows or late.num_rows)
                 transaction.remove(self._rejected, plain_keys(rejected, self._rejected))
                 for piece in plain_rows(events, self._late):
                     transaction.put(self._late, piece)
+
+    def check(self) -> None:
+        """Look whose the rows are that are there; makes nothing.
+
+        Errors: StateError when they are another owner's; those of Database.
+        """
+        if self._owner is not None and self._database.recorded() is not None:
+            with self._database.transaction() as transaction:
+                self._owner.look(transaction, self._all_tables)
+        self._was_checked = True
 
     def close(self) -> None:
         """Disconnect."""
         self._database.close()
 
     def prepare(self, schema: pa.Schema) -> None:
-        """Connect, and make the tables that are not there; schema: of the sessions to come. Errors: as Database."""
+        """Connect, and make the tables that are not there; schema: of the sessions to come. Errors: as write_epoch."""
+        self._check_once()
         if not set(schema.names) <= set(self._sessions.column_names):
             self._sessions = self._widened(schema)
         self._make_tables()
+
+    @property
+    def _all_tables(self) -> tuple[TableShape, ...]:
+        return (self._sessions, self._late, self._rejected)
+
+    def _check_once(self) -> None:
+        """Before anything is made; every write looks again, in its own transaction."""
+        if not self._was_checked:
+            self.check()
+
+    def _claim(self, transaction: Transaction, rows: int) -> None:
+        """Note whose the rows are that are about to be written."""
+        if self._owner is not None and rows:
+            self._owner.claim(transaction, self._all_tables)
 
     def _make_tables(self) -> None:
         self._database.prepare((*books(), self._rejected, self._late, self._sessions))

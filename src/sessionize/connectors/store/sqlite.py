@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.connectors.store.tables import EPOCHS, REPLACEMENTS, Column, Index, TableShape
+from sessionize.connectors.store.tables import EPOCHS, PIPELINE, REPLACEMENTS, Column, Index, TableShape
 from sessionize.durable import may_pass
 from sessionize.errors import OutputError, SessionizeError, UnavailableError
 from sessionize.ports import EpochId
@@ -65,6 +65,15 @@ class SqliteDatabase:
                 for table in tables:
                     _make(connection, table)
             self._prepared = tuple(tables)
+
+    def recorded(self) -> str | None:
+        """The record of whose the rows are (database.Database)."""
+        if self._connection is None and not self._path.exists():
+            return None
+        with self._failures_told():
+            connection = self._connected()
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (PIPELINE,)).fetchone()
+            return SqliteTransaction(connection).recorded() if there is not None else None
 
     @contextmanager
     def transaction(self) -> Iterator["SqliteTransaction"]:
@@ -157,6 +166,24 @@ class SqliteTransaction:
             f"INSERT OR IGNORE INTO {REPLACEMENTS} (token, written_at_ms) VALUES (?, ?)", (token, _now_ms())
         )
         return done.rowcount == 1
+
+    def hold_record(self) -> None:
+        """Nothing to do: the whole database is locked already."""
+
+    def recorded(self) -> str | None:
+        """The record of whose the rows are."""
+        found = self._connection.execute(f"SELECT spec FROM {PIPELINE}").fetchone()
+        return None if found is None or found[0] is None else str(found[0])
+
+    def record(self, text: str) -> None:
+        """Keep the record."""
+        self._connection.execute(f"INSERT OR REPLACE INTO {PIPELINE} (one, spec) VALUES (1, ?)", (text,))
+
+    def has_rows(self, tables: Sequence[TableShape]) -> bool:
+        """Whether any of these tables has a row."""
+        there = {row[0] for row in self._connection.execute("SELECT name FROM sqlite_master")}
+        queries = (f"SELECT 1 FROM {quoted(table.name)} LIMIT 1" for table in tables if table.name in there)
+        return any(self._connection.execute(query).fetchone() is not None for query in queries)
 
     def put(self, table: TableShape, rows: pa.Table) -> None:
         """Add or update rows, one statement for all of them."""

@@ -5,6 +5,7 @@ late_events         events that came too late, as they came; fields without a co
 rejected_events     records that could not be used
 sessionize_epochs        the last epoch of each writer, written in the same transaction as its rows
 sessionize_replacements  the replacements that were made, by token
+sessionize_pipeline      whose the rows are: one row, whose `spec` is a record of session/spec.py
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ LATE_EVENTS = "late_events"
 REJECTED_EVENTS = "rejected_events"
 EPOCHS = "sessionize_epochs"
 REPLACEMENTS = "sessionize_replacements"
+PIPELINE = "sessionize_pipeline"
 NAME_BYTES_MAX = 63  # PostgreSQL cuts longer names without a word
 
 Kind = Literal["text", "bigint", "integer", "double", "boolean", "date", "json", "bytes"]
@@ -124,8 +126,8 @@ def rejected_events() -> TableShape:
     return TableShape(name=REJECTED_EVENTS, columns=columns, indexes=(by_line,), removed_by=removed_by)
 
 
-def books() -> tuple[TableShape, TableShape]:
-    """What was written: epochs and replacements."""
+def books() -> tuple[TableShape, TableShape, TableShape]:
+    """What was written, epochs and replacements, and by whom."""
     epochs = TableShape(
         name=EPOCHS,
         columns=(
@@ -144,7 +146,12 @@ def books() -> tuple[TableShape, TableShape]:
         ),
         key=("token",),
     )
-    return epochs, replacements
+    pipeline = TableShape(
+        name=PIPELINE,
+        columns=(Column(name="one", kind="integer", required=True), Column(name="spec", kind="text")),
+        key=("one",),
+    )
+    return epochs, replacements, pipeline
 
 
 def check_names(user_name: str) -> None:

@@ -27,6 +27,7 @@ from sessionize.connectors.store.postgres.login import Login
 from sessionize.connectors.store.tables import (
     EPOCHS,
     NAME_BYTES_MAX,
+    PIPELINE,
     REJECTED_EVENTS,
     REPLACEMENTS,
     USER_SESSIONS,
@@ -87,6 +88,13 @@ class PostgresDatabase:
                 if table.removed_by and (table.key or table.name == REJECTED_EVENTS):
                     _make_incoming(connection, table)
             self._prepared = tuple(tables)
+
+    def recorded(self) -> str | None:
+        """The record of whose the rows are (database.Database)."""
+        with self._failures_told():
+            connection = self._connected()
+            transaction = PostgresTransaction(connection, self._schema)
+            return transaction.recorded() if transaction.is_there(PIPELINE) else None
 
     @contextmanager
     def transaction(self) -> Iterator["PostgresTransaction"]:
@@ -220,6 +228,34 @@ class PostgresTransaction:
             (token, _now_ms()),
         )
         return done.rowcount == 1
+
+    def hold_record(self) -> None:
+        """Make and lock the row of the record."""
+        table = _named(self._schema, PIPELINE)
+        self._connection.execute(SQL("INSERT INTO {} (one) VALUES (1) ON CONFLICT DO NOTHING").format(table))
+        self._connection.execute(SQL("SELECT one FROM {} FOR UPDATE").format(table))
+
+    def recorded(self) -> str | None:
+        """The record of whose the rows are."""
+        query = SQL("SELECT spec FROM {}").format(_named(self._schema, PIPELINE))
+        found = self._connection.execute(query).fetchone()
+        return None if found is None or found[0] is None else str(found[0])
+
+    def record(self, text: str) -> None:
+        """Keep the record."""
+        statement = SQL("UPDATE {} SET spec = %s").format(_named(self._schema, PIPELINE))
+        self._connection.execute(statement, (text,))
+
+    def has_rows(self, tables: Sequence[TableShape]) -> bool:
+        """Whether any of these tables has a row."""
+        names = [_named(self._schema, table.name) for table in tables if self.is_there(table.name)]
+        queries = (SQL("SELECT 1 FROM {} LIMIT 1").format(name) for name in names)
+        return any(self._connection.execute(query).fetchone() is not None for query in queries)
+
+    def is_there(self, table: str) -> bool:
+        """Whether there is such a table."""
+        name = _named(self._schema, table).as_string(self._connection)
+        return self._connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() != (None,)
 
     def put(self, table: TableShape, rows: pa.Table) -> None:
         """Copy rows in; with a key, by way of the temporary table."""
