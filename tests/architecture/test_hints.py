@@ -25,6 +25,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/explaining.py": ("explain",),
     "app/files.py": ("batch", "label"),
     "app/homes.py": LOOKING,
+    "app/grown_files.py": ("run", "batch", "label"),
     "app/loading.py": ("run", "batch", "label"),
     "app/options.py": ("run", "reconcile", "rejected retry"),
     "app/producing.py": ("produce",),

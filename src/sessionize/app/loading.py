@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from sessionize.app.alone import Turn
 from sessionize.app.generated import GeneratedInput
+from sessionize.app.grown_files import grown_files, refuse_grown
 from sessionize.app.options import KnownFiles
 from sessionize.connectors.files.fingerprint import fingerprint, twins
 from sessionize.connectors.files.source import FileSource
@@ -71,6 +72,7 @@ class Load:
     known: KnownFiles
     prints: dict[str, str | None]
     seen: frozenset[str] = frozenset()  # loads that were in when this one began
+    earlier: frozenset[str] = frozenset()  # fingerprints that files had before they grew, of loads that are not in
     _records: int | None = None
     _written: int = 0
     _noted: bool = False
@@ -140,7 +142,9 @@ class Load:
         """The files that are known now. Errors: StateError when one of these came in since this load began."""
         there = _known(self.to)
         if self.known != "again":
-            _refuse_known(self, [each for each in there if each.load_id not in self.seen])
+            new = [each for each in there if each.load_id not in self.seen]
+            refuse_grown(grown_files(self.files, self.prints, new), replacing=self.to.replacing)
+            _refuse_known(self, new)
         return there
 
     def _replace_open(self) -> None:
@@ -148,7 +152,7 @@ class Load:
         from sessionize.connectors.iceberg import load_table, replace_loads
 
         while True:
-            self.mark.instead_of = _cut_off(self._refuse_new(), self.prints.values()) - {self.mark.id}
+            self.mark.instead_of = _cut_off(self._refuse_new(), {*self.prints.values(), *self.earlier}) - {self.mark.id}
             if not self.mark.instead_of:
                 return
             sessions = load_table(self.to.catalog, self.to.database, self.to.table)
@@ -212,7 +216,8 @@ def begin_load(
 ) -> Load:
     """Look whether files of the source are in the tables already, or come twice, and refuse, skip or load them.
 
-    tell: hears which were skipped. Errors: StateError for files that are refused; those of reading files and tables.
+    tell: hears which were skipped. Errors: StateError for files that are refused, or have grown since their load; those
+    of reading files and tables.
     """
     from sessionize.connectors.iceberg import LoadMark, load_table, table_names
 
@@ -224,13 +229,17 @@ def begin_load(
         return load
     there = _known(to)
     load.seen = frozenset(each.load_id for each in there if each.is_in)
+    grown = grown_files(load.files, prints, there)
+    if known != "again":
+        refuse_grown(grown, replacing=to.replacing)
+    load.earlier = frozenset(before.fingerprint for _, before in grown if not before.is_in)
     if known == "refuse":
         _refuse_known(load, there)
     elif known == "skip" and (files := _are_in(load, there)):
         source.leave_out({file.path for file in files})
         subject = "the generated events are" if load.is_generated else _counted(files)
         tell(f"{subject} in the tables already and skipped: {_listed(files, load, there)}")
-    mark.instead_of = _cut_off(there, (load.prints[file.path] for file in load.files))
+    mark.instead_of = _cut_off(there, {*load.earlier, *(prints[file.path] for file in load.files)})
     names = set(table_names(to.catalog, to.database)) if mark.instead_of else set()
     for name in names & {to.table, *to.others}:
         mark.old_files(load_table(to.catalog, to.database, name))  # that they can be told apart is known now

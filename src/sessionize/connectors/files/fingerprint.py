@@ -17,13 +17,17 @@ _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
 
 
-def fingerprint(file: InputFile) -> str | None:
-    """32 hexadecimal digits; None for a pipe, which can be read only once. Errors: InputError, UnavailableError."""
+def fingerprint(file: InputFile, *, size_bytes: int | None = None) -> str | None:
+    """32 hexadecimal digits; None for a pipe, which can be read only once.
+
+    size_bytes: of the first so many bytes alone, as if the file ended there: it has grown since it had a fingerprint
+    and a size where they give that fingerprint. Errors: InputError, UnavailableError.
+    """
     if file.pipe:
         return None
     try:
         with open(file.path, "rb", buffering=0) as opened:
-            size = os.fstat(opened.fileno()).st_size
+            size = os.fstat(opened.fileno()).st_size if size_bytes is None else size_bytes
             digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
             for start, length in _parts(size):
                 while length:  # a read may give less than it was asked for

@@ -57,6 +57,7 @@ class KnownFile:
     load_id: str
     loaded_at: dt.datetime
     path: str
+    size_bytes: int | None
     fingerprint: str
     records: int | None
     rows_written: int | None
@@ -150,6 +151,7 @@ def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
             load_id=row["load_id"],
             loaded_at=row["loaded_at"],
             path=row["path"],
+            size_bytes=row["size_bytes"],
             fingerprint=row["fingerprint"],
             records=row["records"],
             rows_written=row["rows_written"],
