@@ -204,16 +204,19 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
         following.poll(timeout_s=0, now_ms=NOW_MS)
 
 
-def test_a_finished_file_that_is_replaced_is_told_and_not_read(tmp_path: Path) -> None:
+def test_a_finished_file_that_grows_is_told_and_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path / "in" / "a.ndjson", lines("a", 3))
     following = source(tmp_path)
     assert users(list(everything(following))) == expected(("a", 3))
-    put(tmp_path / "in" / "a.ndjson", lines("other", 3), age=9)
+    with open(tmp_path / "in" / "a.ndjson", "ab") as file:
+        file.write(lines("other", 3))
     give_up_s = time.monotonic() + 60
     while not following.replaced:
         assert following.poll(timeout_s=0.1, now_ms=NOW_MS) == []
         assert time.monotonic() < give_up_s
     assert following.replaced == {"a.ndjson"}
+    unread = f"the {len(lines('other', 3)):,} bytes after its first {len(lines('a', 3)):,} are not read"
+    assert f"a.ndjson changed after it was read: {unread}; give each file a name of its own" in caplog.text
 
 
 def test_a_growing_file_waits_until_it_has_settled(tmp_path: Path) -> None:

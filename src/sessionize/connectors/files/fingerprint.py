@@ -23,10 +23,13 @@ def fingerprint(file: InputFile, *, size_bytes: int | None = None) -> str | None
     size_bytes: of the first so many bytes alone, as if the file ended there: it has grown since it had a fingerprint
     and a size where they give that fingerprint. Errors: InputError, UnavailableError.
     """
-    if file.pipe:
-        return None
+    return None if file.pipe else print_of(file.path, size_bytes=size_bytes)
+
+
+def print_of(path: str, *, size_bytes: int | None = None) -> str:
+    """As fingerprint, of any file."""
     try:
-        with open(file.path, "rb", buffering=0) as opened:
+        with open(path, "rb", buffering=0) as opened:
             size = os.fstat(opened.fileno()).st_size if size_bytes is None else size_bytes
             digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
             for start, length in _parts(size):
@@ -38,7 +41,7 @@ def fingerprint(file: InputFile, *, size_bytes: int | None = None) -> str | None
                     start += len(data)
                     length -= len(data)
     except OSError as error:
-        raise file_failure(file.path, error) from error
+        raise file_failure(path, error) from error
     return digest.hexdigest()
 
 

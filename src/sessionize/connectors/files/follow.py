@@ -1,9 +1,10 @@
 """A directory (or patterns) that is followed for new files, each read exactly once. Fits ports.StreamSource.
 
-A file has to be complete when it appears, best by renaming it into place; one that still grows is left to settle. Names
-have to be new: a finished file that grows or is replaced is not read again (`replaced` tells, and the log). A file
-that cannot be read as what its name says, such as Parquet without a footer, waits while others are read, and becomes
-one rejected record when nobody has touched it for broken_after_s. Damage inside a file is rejected where it is.
+A file has to be complete when it appears, best by renaming it into place; one that still grows is left to settle. A
+finished file that grows is not read again (`replaced` tells, and the log); under another name it is known, and another
+file under its name is read. A file that cannot be read as what its name says, such as Parquet without a footer, waits
+while others are read, and becomes one rejected record when nobody has touched it for broken_after_s. Damage inside a
+file is rejected where it is.
 
 There is one partition and one place, so that a position is one number however many files there were: the files are
 numbered as they are taken up (the book), file n has the offsets from n * STRIDE on, one for each of its records, and is
@@ -18,7 +19,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from sessionize.connectors.files.fingerprint import print_of
 from sessionize.connectors.files.follow_book import Book, Entry
+from sessionize.connectors.files.follow_finished import Finished
 from sessionize.connectors.files.follow_folder import Folder, Seen
 from sessionize.connectors.files.follow_moved import settle_root
 from sessionize.connectors.files.follow_reading import Reading, changed, cut_elsewhere, not_in_the_book
@@ -73,7 +76,7 @@ class DirectorySource:
         self._book = Book(book)
         settle_root(self._book, self._folder)
         self._at = 0
-        self._finished: dict[str, Entry] = {}
+        self._finished = Finished()
         self._doubtful: dict[str, Seen] = {}  # could not be read like this, and may still be about to be written
         self._denied: dict[str, Seen] = {}  # may not be opened
         self._waiting: deque[tuple[str, Seen]] = deque()
@@ -95,7 +98,7 @@ class DirectorySource:
     @property
     def replaced(self) -> frozenset[str]:
         """Finished files that were seen to have changed since."""
-        return self._folder.replaced
+        return self._folder.replaced | self._finished.grown
 
     def partitions(self) -> frozenset[str]:
         """Files are read one after the other, so there is one."""
@@ -173,7 +176,7 @@ class DirectorySource:
         if number + (begun > 0) > len(self._book.entries):
             raise not_in_the_book(f"number {number}")
         self._at, self._at_end = offset, False
-        self._finished = {entry.place: entry for entry in self._book.entries[:number]}
+        self._finished = Finished(self._book.entries[:number])
 
     def _resume(self) -> Reading | StreamBatch:
         """Open the file at which we stand, or give the one batch of it."""
@@ -204,7 +207,10 @@ class DirectorySource:
                 now_ms=now_ms,
                 batch_bytes=self._batch_bytes,
                 batch_records=self._batch_records,
+                inode=seen.inode,
             )
+            if self._finished.has(entry, self._folder.path(place)):
+                continue
             found = self._take_up(entry, seen)
             if found is not None:
                 return found
@@ -212,7 +218,8 @@ class DirectorySource:
 
     def _find(self) -> list[tuple[str, Seen]]:
         """New files that have settled, in order."""
-        there = self._folder.look(self._finished)
+        there = self._folder.look(self._finished.places)
+        self._finished.doubt(there)
         if self._only is not None:
             there = {place: seen for place, seen in there.items() if place in self._only}
         self._denied = {place: seen for place, seen in self._denied.items() if place in there}
@@ -231,6 +238,7 @@ class DirectorySource:
     def _take_up(self, entry: Entry, seen: Seen) -> Reading | StreamBatch | None:
         """Begin a file, or set it aside, and note it; None where it may still become readable."""
         try:
+            entry = replace(entry, fingerprint=self._print_of(entry))
             reading = self._open(entry, 0)
         except InputError as error:
             now = self._folder.seen(entry.place)
@@ -270,7 +278,7 @@ class DirectorySource:
     def _finish(self, entry: Entry) -> Ranges:
         """Stand behind the file; the offsets up to there."""
         first, self._at = self._at, (entry.number + 1) * STRIDE
-        self._finished[entry.place] = entry
+        self._finished.add(entry)
         self._at_end = False
         return {PARTITION: (first, self._at)}
 
@@ -291,6 +299,10 @@ class DirectorySource:
                 now_ms=entry.now_ms,
             )
             return Reading(entry, source, offset)
+
+    def _print_of(self, entry: Entry) -> str | None:
+        with self._unchanged(entry):
+            return print_of(self._folder.path(entry.place))
 
     def _next_batch(self, reading: Reading) -> StreamBatch | None:
         """None when what was read on held no record."""

@@ -27,7 +27,7 @@ class Entry:
 
     number: how many files come before it. place: its path below the root, with .. where it lies elsewhere. batch_bytes,
     batch_records: how it is cut into batches. now_ms: what was the present. unreadable: why the whole of it was set
-    aside, None when it was not.
+    aside, None when it was not. inode, fingerprint: which file it was and what it held, None in books of before.
     """
 
     number: int
@@ -38,6 +38,8 @@ class Entry:
     batch_bytes: int
     batch_records: int
     unreadable: str | None = None
+    inode: int | None = None
+    fingerprint: str | None = None
 
 
 class Book:

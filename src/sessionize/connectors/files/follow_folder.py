@@ -27,12 +27,19 @@ class Seen:
 
     size_bytes: int
     mtime_ns: int
+    inode: int
     since_s: float
     changed: bool = False
 
     def is_as(self, other: "Entry | Seen") -> bool:
         """Whether nobody has written to it."""
         return (self.size_bytes, self.mtime_ns) == (other.size_bytes, other.mtime_ns)
+
+    def may_be_other(self, finished: Entry) -> bool:
+        """Whether it is another file than the finished one of its name, or nothing was in that one."""
+        return (finished.inode is not None and self.inode != finished.inode) or (
+            finished.size_bytes == 0 and self.size_bytes > 0
+        )
 
     def has_settled(self, for_s: float) -> bool:
         """Whether it is old enough, or was watched for long enough: clocks of file servers may differ from ours, and
@@ -92,27 +99,29 @@ class Folder:
         return any(_is_below(path, folder) for folder in self._patterns.values())
 
     def look(self, finished: Mapping[str, Entry]) -> dict[str, Seen]:
-        """The files that are data and not finished, as they are now. Errors: UnavailableError."""
+        """The files that are data and not finished, as they are now, and now and then those that may be other files
+        than the finished ones of their names. Errors: UnavailableError.
+        """
         began_s = time.monotonic()
         due_s = max(_RECHECK_EVERY_S, _RECHECK_SHARE * self._recheck_took_s)
         rechecks = bool(finished) and began_s - self._rechecked_s >= due_s
         looks: dict[str, Seen] = {}
-        replaced: set[str] = set()
+        replaced: dict[str, Seen] = {}
         for place in self._places({} if rechecks else finished):
             seen, before = self.seen(place), self._looks.get(place)
             if seen is None:
                 continue
-            if place in finished:
+            if place in finished and (seen.is_as(finished[place]) or not seen.may_be_other(finished[place])):
                 if not seen.is_as(finished[place]):
-                    replaced.add(place)
+                    replaced[place] = seen
             elif before is None:
                 looks[place] = seen
             else:
                 looks[place] = before if before.is_as(seen) else replace(seen, changed=True)
         self._looks = looks
         if rechecks:
-            for place in replaced - self.replaced:
-                LOG.warning("%s changed after it was read, and is not read again: names have to be new", place)
+            for place in replaced.keys() - self.replaced:
+                LOG.warning("%s", changed_after(place, finished[place], replaced[place]))
             self.replaced = frozenset(replaced)
             self._rechecked_s, self._recheck_took_s = began_s, time.monotonic() - began_s
         return looks
@@ -125,7 +134,7 @@ class Folder:
             return None
         except OSError as error:
             raise UnavailableError("a file cannot be reached", detail=str(error)) from error
-        return Seen(stat.st_size, stat.st_mtime_ns, time.monotonic())
+        return Seen(stat.st_size, stat.st_mtime_ns, stat.st_ino, time.monotonic())
 
     def _places(self, finished: Mapping[str, Entry]) -> Iterator[str]:
         listed: list[tuple[str, str]] = []
@@ -214,6 +223,15 @@ class Folder:
 
     def _is_apart(self, real: str) -> bool:
         return any(_is_below(real, folder) for folder in self._apart)
+
+
+def changed_after(place: str, finished: Entry, now: Seen) -> str:
+    """That a finished file has changed, and how much of it is not read."""
+    more = now.size_bytes - finished.size_bytes
+    unread = (
+        f"the {more:,} bytes after its first {finished.size_bytes:,}" if more > 0 else f"its {now.size_bytes:,} bytes"
+    )
+    return f"{place} changed after it was read: {unread} are not read; give each file a name of its own"
 
 
 def _is_below(path: str, folder: str) -> bool:
