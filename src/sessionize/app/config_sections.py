@@ -29,6 +29,8 @@ from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, Sess
 
 DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
 # By the ending the file sink knows the format, so it has to agree with the kind.
+# connectors/iceberg names them: what a pipeline writes beside its sessions.
+_RESERVED_TABLES = ("events", "late_events", "rejected_events", "loads")
 _ENDINGS = {"parquet": (".parquet",), "csv": (".csv",), "ndjson": (".ndjson", ".jsonl")}
 LayoutName = Literal["auto", "date", "date_bucket", "month", "none"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -325,8 +327,11 @@ class OutputSection(Section):
     )
 
     @model_validator(mode="after")
-    def _has_a_path(self) -> Self:
+    def _has_a_place(self) -> Self:
         if self.kind == "iceberg":
+            if self.table in _RESERVED_TABLES:
+                why = "this table is kept beside the sessions, for something else"
+                refuse(why, 'give another name, for example "user_sessions"', key="output.table")
             return self
         hint = f'path = "sessions.{self.kind}"'
         if self.path is None:

@@ -12,6 +12,7 @@ from sessionize.app.options import parse_size_bytes
 from sessionize.app.suggest import did_you_mean, hint_of
 from sessionize.connectors.local_paths import hint_for, is_address
 from sessionize.errors import ConfigError
+from sessionize.formats.dialects import UNMAPPABLE_HINT, can_be_mapped
 from sessionize.session.columns import SESSION_COLUMNS
 from sessionize.session.durations import parse_duration_ms
 
@@ -103,6 +104,8 @@ def _local_path(value: str) -> str:
 def _field_path(value: str) -> str:
     if not all(value.split(".")):
         refuse("the path has an empty part", "write names joined by dots, for example event_details.event_type")
+    if not can_be_mapped(value):
+        refuse("a field with this name cannot be mapped", UNMAPPABLE_HINT)
     return value
 
 

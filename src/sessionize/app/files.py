@@ -188,6 +188,12 @@ class FilePlan:
                 detail=self.output,
                 hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
             )
+        if table == "loads":
+            raise ConfigError(
+                "the table loads lists what is loaded, and cannot be the output",
+                detail=self.output,
+                hint="give the table another name",
+            )
         return database, table
 
     def _home(self, database: str, table: str) -> Path:

@@ -18,6 +18,14 @@ EVENT_COLUMNS = ("user", "event_time_ms", "event_id", "event_type", "page", "pro
 _DEFAULT_CONVERSIONS = ("purchase", "PURCHASE", "booking", "order")
 
 
+UNMAPPABLE_HINT = "names with a quotation mark, a backslash or a control character cannot be mapped: rename the field"
+
+
+def can_be_mapped(path: str) -> bool:
+    """Whether decoders take the names in a path: msgspec takes none that JSON would have to escape."""
+    return not any(char in '"\\' or ord(char) < 0x20 for char in path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """How one producer names things.
@@ -63,6 +71,12 @@ class Dialect:
                         "a field path has an empty part",
                         detail=f"{column} = {path!r}",
                         hint="write names joined by dots, for example event_details.event_type",
+                    )
+                if not can_be_mapped(path):
+                    raise ConfigError(
+                        "a field with this name cannot be mapped",
+                        detail=f"{column} = {path!r}",
+                        hint=UNMAPPABLE_HINT,
                     )
 
     @classmethod
