@@ -10,7 +10,7 @@ import pytest
 from sessionize.app.config import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.queries import run_query
-from sessionize.connectors.iceberg import IcebergSink
+from sessionize.connectors.iceberg import CatalogSettings, IcebergSink
 
 NOW_MS = 1_900_000_000_000
 COUNTS = (
@@ -37,8 +37,8 @@ def run(config: PipelineConfig, tell: Callable[[str], None] = pytest.fail) -> An
     return plan_pipeline(config, now_ms=NOW_MS).open(tell).run()
 
 
-def counts(folder: Path) -> tuple[int, int, int]:
-    row = run_query(folder / "home", COUNTS).to_pylist()[0]
+def counts(folder: Path, catalog: CatalogSettings | None = None) -> tuple[int, int, int]:
+    row = run_query(folder / "home", COUNTS, catalog=catalog).to_pylist()[0]
     return row["sessions"], row["events"], row["rejected"]
 
 

@@ -1,11 +1,14 @@
 """Loads that are not in: a retry leaves what is theirs, and of two homes one alone loads the same files."""
 
 import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sessionize.app.catalogs import catalog_settings_of
 from sessionize.app.config import PipelineConfig
 from sessionize.app.maintaining import UpkeepSettings
 from sessionize.app.queries import run_query
@@ -13,6 +16,7 @@ from sessionize.app.rejected import retry_rejected
 from sessionize.connectors.iceberg import IcebergSink, maintain_table, open_catalog
 from sessionize.connectors.iceberg.replacing import RowReplacer
 from sessionize.errors import InputError, StateError
+from sessionize.testing.services.postgres import PostgresServer
 from tests.app.loads import NOW_MS, ONCE, KilledError, counts, killed_after, pipeline, records, run, two_files
 
 
@@ -35,6 +39,31 @@ def killed_before_its_sessions(monkeypatch: pytest.MonkeyPatch, config: Pipeline
         killed_after(patched, 4)
         with pytest.raises(KilledError):
             run(config)
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3, 4])
+def test_tables_that_were_half_replaced_take_another_replacement_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, commits: int
+) -> None:
+    """Sessions of the old files and events of the new ones: what was added to them was there for ever."""
+    run(pipeline(folder))
+    (folder / "cid.ndjson").write_text(records("cid", 3))
+    (folder / "dora.ndjson").write_text(records("dora", 3))
+    replacing = {"output.mode": "overwrite"}
+    with monkeypatch.context() as patched:
+        killed_after(patched, commits)
+        with pytest.raises(KilledError):
+            run(pipeline(folder, "cid.ndjson", **replacing))
+    for name in ("cid.ndjson", "dora.ndjson") if commits > 1 else ():
+        with pytest.raises(StateError, match=r"was cut off[\s\S]*events[\s\S]*overwrite"):
+            run(pipeline(folder, name))
+    if commits == 1:  # the load was noted, and nothing else
+        run(pipeline(folder, "dora.ndjson"))
+        assert counts(folder) == (3, 9, 3)
+    run(pipeline(folder, "cid.ndjson", **replacing))
+    assert counts(folder) == (1, 3, 1)
+    run(pipeline(folder, "dora.ndjson"))
+    assert counts(folder) == (2, 6, 2)
 
 
 def test_a_retry_leaves_records_of_a_load_that_was_cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +145,27 @@ def test_a_killed_retry_leaves_nothing_that_another_run_would_double(
     assert (rows, counts(folder)) == ([{"n": 6}], (0, 0, 2))
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server_catalog(folder: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A catalog of the test's own that any home can name."""
+    monkeypatch.setenv("CATALOG_PASSWORD", postgres.password)
+    database = f"t{uuid.uuid4().hex[:12]}"
+    with postgres.connect() as admin:
+        admin.execute(f"CREATE DATABASE {database}")
+    return {
+        "output.catalog.kind": "postgres",
+        "output.catalog.uri": f"postgresql://sessionize@127.0.0.1:{postgres.port}/{database}",
+        "output.catalog.settings": ["password=env:CATALOG_PASSWORD"],
+        "output.catalog.warehouse": str(folder / "warehouse"),
+    }
+
+
 class Meeting:
     """Stops one run at a point until the other one, begun then, is at its own; then the first one runs to its end.
 
@@ -157,12 +207,10 @@ class Meeting:
 @pytest.mark.parametrize("second", [0, 1, 2, 6, 8])
 @pytest.mark.parametrize("first", [1, 2, 6, 8])
 def test_two_homes_with_one_catalog_load_the_same_files_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, first: int, second: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch, server_catalog: dict[str, object], first: int, second: int
 ) -> None:
     """Nothing tells a load that is under way in another home from one that was cut off."""
-    run(pipeline(folder, "in/ann.ndjson"))
-    (folder / "other").mkdir()
-    (folder / "other" / "catalog.db").symlink_to(folder / "home" / "catalog.db")
+    run(pipeline(folder, "in/ann.ndjson", **server_catalog))
     meeting, commit = Meeting(first, second), IcebergSink.commit
     failed: dict[str, str] = {}
 
@@ -173,7 +221,10 @@ def test_two_homes_with_one_catalog_load_the_same_files_once(
 
     monkeypatch.setattr(IcebergSink, "commit", watched)
     homes = {"first": "home", "second": "other"}
-    configs = {name: pipeline(folder, "in/bob.ndjson", **{"run.home": str(folder / homes[name])}) for name in homes}
+    configs = {
+        name: pipeline(folder, "in/bob.ndjson", **server_catalog, **{"run.home": str(folder / homes[name])})
+        for name in homes
+    }
     threads = [threading.Thread(target=meeting.run, name=name, args=(name, configs[name], failed)) for name in homes]
     for thread in threads:
         thread.start()
@@ -182,8 +233,9 @@ def test_two_homes_with_one_catalog_load_the_same_files_once(
     loser = "second" if second < 2 else "first"  # from point 2 on it has replaced the other one
     assert list(failed) == [loser]
     assert ("has replaced this one" if loser == "first" else "already") in failed[loser]
-    assert counts(folder) == ONCE
-    is_in = run_query(folder / "home", "SELECT count(*) AS n FROM loads WHERE is_in").to_pylist()
+    catalog = catalog_settings_of(configs["first"])
+    assert counts(folder, catalog) == ONCE
+    is_in = run_query(folder / "home", "SELECT count(*) AS n FROM loads WHERE is_in", catalog=catalog).to_pylist()
     assert is_in == [{"n": 2}]
     with pytest.raises(StateError, match="already"):
-        run(pipeline(folder))
+        run(pipeline(folder, **server_catalog))

@@ -228,6 +228,7 @@ def begin_load(
     if to.replaces:
         return load
     there = _known(to)
+    _refuse_beside_half(to, there)
     load.seen = frozenset(each.load_id for each in there if each.is_in)
     grown = grown_files(load.files, prints, there)
     if known != "again":
@@ -244,6 +245,19 @@ def begin_load(
     for name in names & {to.table, *to.others}:
         mark.old_files(load_table(to.catalog, to.database, name))  # that they can be told apart is known now
     return load
+
+
+def _refuse_beside_half(to: Destination, there: "list[KnownFile]") -> None:
+    """Sessions of before and events of after belong to nobody: what is added to them could never be computed again."""
+    from sessionize.connectors.iceberg import half_replaced
+
+    half = half_replaced(to.catalog, to.database, to.others, there)
+    if half:
+        raise StateError(
+            "a run that was to replace these tables was cut off on the way",
+            detail=f"replaced: {', '.join(half)}; not replaced: {to.table}",
+            hint=f"{to.replacing} finishes it, with these files or others",
+        )
 
 
 def _known(to: Destination) -> "list[KnownFile]":

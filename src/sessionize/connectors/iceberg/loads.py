@@ -30,6 +30,8 @@ from sessionize.errors import StateError
 LOADS = "loads"
 # A table property: the last load, its snapshot and how many files it brought. The snapshot itself expires before long.
 LAST = "sessionize.last-load"
+# A table property: the last load that replaced all rows.
+REPLACED_BY = "sessionize.replaced-by"
 # In a snapshot's summary: the load that it is of.
 LOAD = "sessionize.load"
 
@@ -110,6 +112,8 @@ class LoadMark:
         """What the table says of loads with this commit. staged: the metadata with it; files: how many it brings."""
         before = () if self.replaces else (each for each in loads_in(table) if each not in self.instead_of)
         found = {LOADED: " ".join([*before, self.id]), LAST: f"{self.id} {staged.current_snapshot_id} {files}"}
+        if self.replaces:
+            found[REPLACED_BY] = self.id
         if self.instead_of:
             found[REPLACED_LOADS] = _joined(replaced_loads(table), self.instead_of)
         return found
@@ -159,6 +163,18 @@ def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
         )
         for row in mine.sort_by([("loaded_at", "descending")]).to_pylist()
     ]
+
+
+def half_replaced(catalog: Catalog, database: str, others: Iterable[str], known: Iterable[KnownFile]) -> list[str]:
+    """Which of the other tables hold rows of a load that was to replace all tables, and was cut off on the way.
+
+    known: known_files of the table of the sessions, whose load is then not in, and none after it is.
+    """
+    known = list(known)
+    newest = max((each.loaded_at for each in known if each.is_in), default=None)
+    not_in = {each.load_id for each in known if not each.is_in and (newest is None or each.loaded_at > newest)}
+    there = set(others) & set(table_names(catalog, database)) if not_in else ()
+    return sorted(name for name in there if load_table(catalog, database, name).properties.get(REPLACED_BY) in not_in)
 
 
 def note_loads(table: Table, ids: Set[str]) -> None:
