@@ -24,7 +24,7 @@ kafka: setup ## a Kafka broker of your own to try streams with, until Ctrl-C (Ma
 
 .PHONY: test
 test: setup ## run the tests (ARGS="-k gap -x" is passed on to pytest)
-	@$(BIN)/python -m pytest -n 2 -q $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 .PHONY: check
 check: lint types imports test ## everything that has to pass: ruff, mypy, import-linter, tests; the same as CI

@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from sessionize.app import maintaining
-from sessionize.app.alone import alone
+from sessionize.app.alone import BusyError, alone
 from sessionize.app.config import PipelineConfig
 from sessionize.app.logs import StreamLog
 from sessionize.app.stream_maintaining import stream_maintainer
@@ -77,7 +78,16 @@ def test_one_process_of_a_home_does_it_and_the_others_pass_it_over(tmp_path: Pat
         put(config, "1.ndjson", lines(rows_of(1)), age_s=1)
         running.wait_for_epochs(1)
         running.wait_for(lambda: told.of("maintained"), "maintenance")
-        with alone(config.home, "maintain", "maintenance"):
+        with ExitStack() as held:
+
+            def taken() -> bool:
+                try:
+                    held.enter_context(alone(config.home, "maintain", "maintenance"))
+                except BusyError:  # the stream's own maintenance, which takes a moment
+                    return False
+                return True
+
+            running.wait_for(taken, "the lock")
             before = len(told.of("maintained"))
             put(config, "2.ndjson", lines(rows_of(2)), age_s=2)
             running.wait_for_epochs(2)

@@ -117,6 +117,8 @@ def test_a_broker_bounced_again_and_again(tmp_path: Path, own_kafka: Callable[[]
             # at once after new records came, or after some of them were worked on
             running.wait_for_epochs(number % 3)
             broker.stop() if number % 2 else broker.kill()
+            if number == BOUNCES - 1:  # it may be back sooner than anybody notices, so once it is not
+                running.wait_for(lambda: running.away, "the outage")
             broker.start()
         wanted = sum(len(records) for piece in pieces for records in piece)
         running.wait_for(lambda: running.reports and running.reports[-1].totals.consumed == wanted, "every record")
