@@ -287,3 +287,13 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     seen = pa.concat_tables([pq.read_table(p, partitioning=None) for p in tmp_path.glob("event_date=*/*.parquet")])
     expected = pa.concat_tables([epoch_rows(n).events for n in range(1, number + 1)])
     assert sorted(seen["event_id"].to_pylist()) == sorted(expected["event_id"].to_pylist())
+
+
+def test_a_field_called_like_a_column_of_arrows_own_leaves_the_lake_readable(tmp_path: Path) -> None:
+    rows = epoch_rows(1, ["a"])
+    named = rows.events.append_column("__filename", pa.array(["x"] * rows.events.num_rows))
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), replace(rows, events=named))
+    found = ds.dataset(tmp_path, format="parquet", partitioning="hive", exclude_invalid_files=True)
+    texts = found.to_table(columns=["properties"])["properties"].to_pylist()
+    assert texts
+    assert all('"__filename":"x"' in text for text in texts)

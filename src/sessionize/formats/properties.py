@@ -12,6 +12,9 @@ from sessionize.session.columns import PROPERTIES
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder(enc_hook=str).encode
 
+# Arrow, by which most read these files, has columns of these names beside those of a file: a scan fails over two.
+ARROWS_OWN = ("__filename", "__fragment_index", "__batch_index", "__last_in_fragment")
+
 
 def with_fields(texts: Sequence[str | None], fields: pa.Table) -> pa.StringArray:
     """The JSON object of each text with the fields of its row that are not null.

@@ -16,13 +16,11 @@ from pyiceberg.types import IcebergType
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
 from sessionize.errors import OutputError
-from sessionize.formats.properties import set_aside
+from sessionize.formats.properties import ARROWS_OWN, set_aside
 from sessionize.session.columns import USER
 
 # Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
 COLUMNS_MAX = 1_000
-# Arrow, by which most read these tables, has columns of these names beside those of a file: a scan fails over two.
-_ARROWS_OWN = ("__filename", "__fragment_index", "__batch_index", "__last_in_fragment")
 
 
 def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
@@ -90,7 +88,7 @@ def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
 
     Their values become JSON text in `properties`: readers find rows by these columns, so nobody else may fill them.
     """
-    taken = (*(derived.name for derived in layout.derived), *_ARROWS_OWN)
+    taken = (*(derived.name for derived in layout.derived), *ARROWS_OWN)
     claimed = [name for name in taken if name in rows.column_names]
     return set_aside(rows, claimed) if claimed else rows
 

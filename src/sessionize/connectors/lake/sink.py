@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from sessionize.connectors.lake.records import Records
 from sessionize.durable import may_pass, replacing, sync_folder
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
-from sessionize.formats.properties import set_aside
+from sessionize.formats.properties import ARROWS_OWN, set_aside
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import EVENT_DATE, EVENT_TIME
 
@@ -115,8 +115,9 @@ def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """The events of each UTC date in the order they came. Errors: OutputError for a date without a name."""
     if not events.num_rows:
         return
-    if EVENT_DATE in events.column_names:  # readers take it from the folder
-        events = set_aside(events, [EVENT_DATE])
+    # Readers take the date from the folder.
+    if taken := [name for name in (EVENT_DATE, *ARROWS_OWN) if name in events.column_names]:
+        events = set_aside(events, taken)
     days = np.floor_divide(events.column(EVENT_TIME).to_numpy(), _DAY_MS)
     if days[0] != days[-1] or np.any(days != days[0]):
         order = np.argsort(days, kind="stable")
