@@ -11,9 +11,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-from sessionize.testing.services.fixtures import kafka, own_kafka, rest_catalog
+from sessionize.testing.services.fixtures import kafka, own_kafka, postgres, rest_catalog, valkey
 
-__all__ = ["kafka", "own_kafka", "rest_catalog"]
+__all__ = ["kafka", "own_kafka", "postgres", "rest_catalog", "valkey"]
 
 # A shell that starts the tests in the background has SIGINT ignored, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

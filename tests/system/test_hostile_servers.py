@@ -3,7 +3,6 @@
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,18 +30,6 @@ PASSWORD = "HOSTILE_TEST_PASSWORD"
 POLICY = Policy(gap_ms=10)
 few = settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 many_lines = st.lists(lines(), min_size=40, max_size=80)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
 
 
 def values_of(messages: list[Message]) -> list[dict[str, Any]]:

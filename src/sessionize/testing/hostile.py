@@ -25,66 +25,20 @@ HOSTILE = Dialect.mapping(
 
 _DAY_MS = 86_400_000
 _ODD = (
-    *(
-        "",
-        "\0",
-        "a\0b",
-        "\u202eabc",
-        "\u2028",
-        "\n",
-        "\r\n",
-        '"',
-        "\\",
-        "'",
-        "''",
-        "%",
-        "␀",
-        "␛",
-        "␛␀",
-        "\ufeff",
-        "\x7f",
-    ),
-    *(
-        "\U0010ffff",
-        "é" * 300,
-        "x" * 70_000,
-        "NULL",
-        "nan",
-        "{}",
-        "[1]",
-        "a,b;c\t",
-        "<b>",
-        "$1",
-        "\x1b[31m",
-        "ß",
-        "İ",
-        "K",
-    ),
-)
+    "", "\0", "a\0b", "\u202eabc", "\u2028", "\n", "\r\n", '"', "\\", "'", "''", "%", "␀", "␛", "␛␀", "\ufeff", "\x7f",
+    "\U0010ffff", "é" * 300, "x" * 70_000, "NULL", "nan", "{}", "[1]", "a,b;c\t", "<b>", "$1", "\x1b[31m", "ß", "İ",
+    "K",
+)  # fmt: skip
 _USERS = (
-    *("a", "b", "\0", "a\0", "\0" * USER_BYTES_MAX, "é" * (USER_BYTES_MAX // 2), "x" * USER_BYTES_MAX, " a", "\u202e"),
-    *("␀", "␛", "␛␀", "'", '"', "\\", "a/b", "../x", "%00", "NULL", "*", "?", "\u200b", "purchase"),
-)
+    "a", "b", "\0", "a\0", "\0" * USER_BYTES_MAX, "é" * (USER_BYTES_MAX // 2), "x" * USER_BYTES_MAX, " a", "\u202e",
+    "␀", "␛", "␛␀", "'", '"', "\\", "a/b", "../x", "%00", "NULL", "*", "?", "\u200b", "purchase",
+)  # fmt: skip
 _NAMES = (
-    *("x", "X", "session_id", "event_date", "user_hash_bucket", "revision", "processing_time", "user", "properties"),
-    *(
-        "event_time_ms",
-        "a.b",
-        "a b",
-        "",
-        "é",
-        "\0",
-        "1",
-        "select",
-        "x" * 300,
-        "filename",
-        "file",
-        "__filename",
-        "__batch_index",
-        "rowid",
-    ),
-    *("ID", "Page", "ß", "ss", "İ", "K", "k", "-", "%", "$", "shortened_fields", "__index_level_0__"),
-)
+    "x", "X", "session_id", "event_date", "user_hash_bucket", "revision", "processing_time", "user", "properties",
+    "event_time_ms", "a.b", "a b", "", "é", "\0", "1", "select", "x" * 300, "filename", "file", "__filename",
+    "__batch_index", "rowid", "ID", "Page", "ß", "ss", "İ", "K", "k", "-", "%", "$", "shortened_fields",
+    "__index_level_0__",
+)  # fmt: skip
 
 texts = st.one_of(st.sampled_from(_ODD), st.text(max_size=5))
 users = st.one_of(st.sampled_from(_USERS), st.text(min_size=1, max_size=3).filter(lambda text: not text.isspace()))
@@ -111,11 +65,11 @@ further = st.dictionaries(
 )
 types = st.one_of(st.sampled_from(["purchase", "PURCHASE", "view", None]), texts)
 _NOT_EVENTS = (
-    *(b"{", b"", b"\xff\xfe", b"\0", b"null", b"[]", b'{"u":null}', b'{"u":"a"}', b'{"u":"a","t":"\\u0000"}'),
-    *(b'{"u":"' + b"z" * 2_000 + b'","t":1}', b'{"u":"a","t":1,"value":"x"}', b'{"u":"a","t":1,"value":1e999}'),
-    *(b'{"u":"\\ud800","t":1}', b'{"u":" ","t":1}', b'{"u":"a","t":253402300800000}', b'{"u":"a","t":1,"page":{}}'),
+    b"{", b"", b"\xff\xfe", b"\0", b"null", b"[]", b'{"u":null}', b'{"u":"a"}', b'{"u":"a","t":"\\u0000"}',
+    b'{"u":"' + b"z" * 2_000 + b'","t":1}', b'{"u":"a","t":1,"value":"x"}', b'{"u":"a","t":1,"value":1e999}',
+    b'{"u":"\\ud800","t":1}', b'{"u":" ","t":1}', b'{"u":"a","t":253402300800000}', b'{"u":"a","t":1,"page":{}}',
     b'{"u":"a","t":1,"x":' + b"[" * 600 + b"]" * 600 + b"}",
-)
+)  # fmt: skip
 
 
 def records() -> st.SearchStrategy[dict[str, Any]]:

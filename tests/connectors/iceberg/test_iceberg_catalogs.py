@@ -40,12 +40,6 @@ def write_and_read(home: Path, settings: CatalogSettings) -> None:
 # ---- PostgreSQL ----
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
-
-
 def postgres_settings(server: PostgresServer, **options: str) -> CatalogSettings:
     return CatalogSettings(
         kind="postgres", uri=f"postgresql://sessionize@127.0.0.1:{server.port}/postgres", options=options

@@ -17,7 +17,6 @@ from sessionize.errors import ConfigError, MissingExtraError
 
 try:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.catalog.rest import RestCatalog
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
     from pyiceberg.table import Table
@@ -221,6 +220,8 @@ def _connect_server(home: Path, settings: CatalogSettings) -> Catalog:
     if settings.kind == "rest":
         if settings.warehouse is not None:
             options["warehouse"] = settings.warehouse
+        from pyiceberg.catalog.rest import RestCatalog  # takes 0.15 s to load, and most catalogs are files
+
         return RestCatalog(CATALOG_NAME, **{**_FILES, **options, "uri": settings.uri})
     warehouse = _warehouse(home, settings)
     url = make_url(settings.uri).set(drivername="postgresql+psycopg", password=options.pop("password", None))

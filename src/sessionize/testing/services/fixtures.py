@@ -16,7 +16,9 @@ from sessionize.testing.services.keeper import shared_broker
 
 if TYPE_CHECKING:
     from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
+    from sessionize.testing.services.postgres import PostgresServer
     from sessionize.testing.services.rest_catalog import RestCatalogServer
+    from sessionize.testing.services.valkey import ValkeyServer
 
 
 @pytest.fixture(scope="session")
@@ -61,4 +63,22 @@ def rest_catalog(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RestCata
     except ServiceMissing as missing:
         pytest.skip(str(missing))
     with server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> "Iterator[PostgresServer]":
+    """A PostgreSQL server for the tests of a module, which may stop and start it."""
+    from sessionize.testing.services.postgres import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def valkey() -> "Iterator[ValkeyServer]":
+    """A server of Redis's protocol for the tests of a module, which may stop and start it."""
+    from sessionize.testing.services.valkey import ValkeyServer
+
+    with ValkeyServer() as server:
         yield server
