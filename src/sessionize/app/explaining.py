@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 # What becomes of rules that lie with tables where others are asked for.
-Chosen = Callable[[Policy, Rules], tuple[Policy, Rules]]
 
 
 def explain_from_files(
