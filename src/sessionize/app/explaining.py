@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sessionize.connectors.iceberg.archive import IcebergTable
 
 Warn = Callable[[str], None]
-# What becomes of rules that lie with tables where others are asked for.
 
 
 def explain_from_files(
