@@ -1,0 +1,68 @@
+"""A run goes on from checkpoints of format 1, with its sessions exactly as if one program had made them all.
+
+format_1/<name>/state/ is the folder of a run that was killed behind a plan; sessions.json is what it had written until
+then. They were made by the program that wrote format 1, and are never made again.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from format_1_runs import LATENESS_MS, POLICIES, RULES, partitions
+from local_runs import engine, order, run, sessions_of
+
+from sessionize import Sessionizer, StateError
+from sessionize.engine.stream_options import Tempo
+from sessionize.testing.comparison import expected_sessions, sorted_rows
+from sessionize.testing.oracle import judged
+from sessionize.testing.streams import KeptEpochs, RecordedStream
+
+MADE = Path(__file__).parent / "format_1"
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_run_goes_on_from_a_state_of_format_1(name, tmp_path):
+    folder = tmp_path / "state"
+    shutil.copytree(MADE / name / "state", folder)
+    before = json.loads((MADE / name / "sessions.json").read_text())
+    policy, rules, rows = POLICIES[name], RULES[name], partitions(7)
+    sink = KeptEpochs()
+    made = run(
+        lambda: engine(
+            folder,
+            RecordedStream(rows, cut=3),
+            {"kept": sink},
+            policy=policy,
+            rule=rules,
+            lateness=LATENESS_MS,
+            tempo=Tempo(epoch_rows_max=60, poll_s=0, once=True),
+            on_warning=lambda what, which: None,
+        )
+    )
+    on_time = [row for part in rows for row in judged((r for r in part if "user" in r), LATENESS_MS)[0]]
+    end = max(row["time"] for row in on_time)
+    plain = [{**row, "events_by_type": dict(row["events_by_type"])} for row in sessions_of(sink)]
+    whole = sorted([*before, *json.loads(json.dumps(plain, default=str))], key=order)
+    expected = sorted(expected_sessions(on_time, policy, rules, end_ms=end), key=order)
+    assert len(before) > 20
+    assert len(whole) > len(before) + 20
+    assert whole == json.loads(json.dumps(expected, default=str))
+    assert made.totals.balanced
+    assert made.totals.consumed == sum(map(len, rows))
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_snapshot_of_format_1_is_restored(name):
+    data = (MADE / name / "snapshot.bin").read_bytes()
+    core = Sessionizer.restore(data, POLICIES[name], rules=RULES[name])
+    facts = json.loads((MADE / name / "snapshot.json").read_text())
+    assert core.counts.as_dict() == facts["counts"]
+    assert json.loads(json.dumps(sorted_rows(core.flush()), default=str)) == facts["rest"]
+
+
+def test_a_damaged_snapshot_of_format_1_is_noticed():
+    data = bytearray((MADE / "rules" / "snapshot.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    with pytest.raises(StateError, match="damaged"):
+        Sessionizer.restore(bytes(data), POLICIES["rules"], rules=RULES["rules"])
