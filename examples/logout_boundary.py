@@ -1,4 +1,4 @@
-"""A boundary of your own: the page "logout" opens a session, besides the usual silence.
+"""A custom boundary: the page "logout" opens a session, as the usual gap does.
 
 python examples/logout_boundary.py
 sessionize run my.toml --set rules.boundary=logout_boundary:opens_at_logout     # my.toml beside this file
@@ -16,7 +16,7 @@ def opens_at_logout(events: pa.Table) -> pa.Array:
 
 
 def main() -> None:
-    """Five events: the silence is never long enough, so only the logout cuts."""
+    """Five events without a gap, so only the logout cuts."""
     events = pa.table(
         {
             "user": ["ann"] * 5,

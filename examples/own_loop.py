@@ -1,4 +1,4 @@
-"""Your own streaming loop: batches of events in, final sessions out, the state saved and restored on the way.
+"""A streaming loop of your own: events in, final sessions out, state saved and restored after each batch.
 
 python examples/own_loop.py
 """
@@ -12,7 +12,7 @@ MINUTE = 60_000
 
 
 def batches() -> list[pa.Table]:
-    """Three small deliveries, the second one a little out of order."""
+    """Three small batches, the second one out of order."""
     rows = [
         [("ann", 0 * MINUTE, "home"), ("bob", 1 * MINUTE, "home")],
         [("ann", 9 * MINUTE, "search"), ("ann", 8 * MINUTE, "offers")],
@@ -23,7 +23,7 @@ def batches() -> list[pa.Table]:
 
 
 def main() -> None:
-    """Push, advance, save; at the end flush."""
+    """Push, advance and save each batch; flush at the end."""
     policy = Policy.of(gap="30m", max_duration="2h")
     core = Sessionizer(policy)
     latest = 0
