@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize import Policy, Sessionizer
-from sessionize.engine.checkpoint import Checkpoints, Plan
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 
 POLICY = Policy.of(gap="30m")
 EPOCH_MS = 10_000
@@ -74,7 +74,7 @@ def measure(folder: Path, users: int, per_epoch: int, epochs: int) -> tuple[dict
             with timed(figures, "live_many of 2 000 users"):
                 core.live_many(table["user"].slice(0, 2000), open_only=True)
             with timed(figures, "plan"):
-                store.begin_plan(Plan(epoch=epoch, ranges={"t": (0, 1)}, watermark_ms=at - LATENESS_MS, now_ms=0))
+                store.write_plan(Plan(epoch=epoch, ranges={"t": (0, 1)}, watermark_ms=at - LATENESS_MS, now_ms=0))
             with timed(figures, "advance"):
                 core.advance(at - LATENESS_MS)
             with timed(figures, "changes"):

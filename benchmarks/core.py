@@ -97,7 +97,7 @@ class Tables:
         )
 
 
-class Seen:
+class FileStat:
     """What the core gave back, as far as it is needed to judge it."""
 
     def __init__(self, shape: Shape, events: int) -> None:
@@ -106,7 +106,7 @@ class Seen:
         self._parts: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         self.sessions = self.events = self.checksum = 0
 
-    def take_in(self, events: Events) -> None:
+    def count_batch(self, events: Events) -> None:
         if self._checked:
             self._parts.append((events.user, events.time_ms))
 
@@ -134,7 +134,7 @@ def measure(events: int, batch_events: int = BATCH_EVENTS, shape: Shape = SHAPE)
     from sessionize.kernel.sessionizer import Sessionizer
     from sessionize.session.policy import Policy
 
-    tables, seen, steady, last = Tables(shape), Seen(shape, events), Timer(), Timer()
+    tables, seen, steady, last = Tables(shape), FileStat(shape, events), Timer(), Timer()
     sessionizer = Sessionizer(Policy.of())
     late, latest_ms = 0, 0
     for batch in batches(shape, events, batch_events):
@@ -144,7 +144,7 @@ def measure(events: int, batch_events: int = BATCH_EVENTS, shape: Shape = SHAPE)
             refused = sessionizer.push(table)
             sessions = sessionizer.advance(latest_ms - DELAY_MS_MAX)
         late += len(refused)
-        seen.take_in(batch)
+        seen.count_batch(batch)
         seen.take_out(sessions)
     with last:
         sessions = sessionizer.flush()

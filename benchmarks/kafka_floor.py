@@ -15,9 +15,9 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from sessionize.connectors.generator import GeneratorSettings
-from sessionize.connectors.kafka.fetched import fetched
+from sessionize.connectors.kafka.fetch import fetched
 from sessionize.connectors.kafka.producer import produce_events
-from sessionize.connectors.kafka.source import KafkaSource
+from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.formats.dialects import DIALECTS
 from sessionize.formats.records import JsonRecords
 from sessionize.testing.services.kafka import KafkaBroker
@@ -43,7 +43,7 @@ def consume(servers: str, records: int, look: Callable[[list], None]) -> int:
 def through_source(servers: str) -> int:
     source = KafkaSource(servers, TOPIC, DIALECTS[PROFILE])
     count = 0
-    while source.read_to_end() != source.partitions():
+    while source.caught_up() != source.partitions():
         count += sum(batch.consumed for batch in source.poll(timeout_s=1.0, now_ms=0))
     source.close()
     return count

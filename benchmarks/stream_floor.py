@@ -9,7 +9,7 @@ import time
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from sessionize.connectors.kafka.source import KafkaSource
+from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.formats.dialects import DIALECTS
 
 BATCH_MESSAGES = 50_000
@@ -35,7 +35,7 @@ def consumed(servers: str, topic: str) -> int:
 def decoded(servers: str, topic: str) -> int:
     source = KafkaSource(servers, topic, DIALECTS["clickstream"], extras=False)
     count = 0
-    while source.read_to_end() != source.partitions():
+    while source.caught_up() != source.partitions():
         batches = source.poll(timeout_s=0.2, now_ms=time.time_ns() // 1_000_000)
         count += sum(batch.consumed for batch in batches)
     source.close()

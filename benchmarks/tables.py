@@ -24,18 +24,18 @@ import pyarrow.compute as pc
 import report
 from measure import Limits, Run, run
 
-from sessionize.app.queries import run_query
+from sessionize.app.tables.query import run_query
 from sessionize.connectors.iceberg import (
     IcebergEpochSink,
     IcebergSink,
-    UpkeepSettings,
+    MaintenanceSettings,
     load_table,
     maintain_table,
     open_catalog,
     user_sessions,
 )
 from sessionize.connectors.iceberg.layouts import LAYOUTS
-from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
@@ -212,8 +212,8 @@ def day(results: Results, epochs: int, each: int) -> None:
         results.add("day", header, epochs, each, "written", *_files(home), time.perf_counter() - began, "")
         maintain = _NOTE_PEAK + (
             "import sys, pathlib\n"
-            "from sessionize.app.maintaining import UpkeepSettings, maintain\n"
-            "maintain(pathlib.Path(sys.argv[1]), UpkeepSettings(keep_s=0), database='sessions')\n"
+            "from sessionize.app.tables.maintain import MaintenanceSettings, maintain\n"
+            "maintain(pathlib.Path(sys.argv[1]), MaintenanceSettings(keep_s=0), database='sessions')\n"
         )
         done, peak_mb = process([sys.executable, "-c", maintain, str(home)], home)
         if done.failure is not None:
@@ -248,7 +248,7 @@ def reconcile(results: Results, count: int) -> None:
             for start in range(0, count, max(1, count // 4)):
                 sink.write(rows.slice(start, max(1, count // 4)))
                 sink.commit()
-            maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings(keep_s=0))
+            maintain_table(catalog, "sessions", "user_sessions", MaintenanceSettings(keep_s=0))
             for what, picked in picks.items():
                 table = load_table(catalog, "sessions", "user_sessions")
                 before = {task.file.file_path for task in table.scan().plan_files()}

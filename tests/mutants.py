@@ -25,9 +25,9 @@ TARGETS = {
     "kernel/sessionizer.py": {"push", "flush"},
     "kernel/reference.py": {"reference_sessions"},
     "kernel/sums.py": {"sums", "revenue"},
-    "session/policy.py": {"longest_silence_ms", "remembers_users"},
-    "session/state.py": {"silent_slots"},
-    "engine/lateness.py": {"late"},
+    "session/policy.py": {"longest_silence_ms", "numbers_sessions"},
+    "kernel/open_sessions.py": {"silent_slots"},
+    "engine/stream/lateness.py": {"late"},
 }
 SECONDS_MAX = 240
 OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {

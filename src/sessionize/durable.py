@@ -14,7 +14,7 @@ _CANNOT = {errno.EINVAL, errno.ENOTSUP}
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
 
 
-def may_pass(error: OSError) -> bool:
+def is_transient(error: OSError) -> bool:
     """Whether the same may succeed when somebody makes room or mends the disk.
 
     Everything else (permissions, limits) needs another set-up.

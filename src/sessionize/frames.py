@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from narwhals.typing import IntoFrame
 
-from sessionize.engine.batch import Job, sessions_of
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import Job, sessions_of
 from sessionize.errors import InputError
-from sessionize.kernel.intake import accepted, amounts
 from sessionize.kernel.labels import label_events
+from sessionize.kernel.validation import accepted, amounts
 from sessionize.session import columns as col
 from sessionize.session.durations import Duration
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
@@ -77,7 +77,7 @@ def sessions(
     if value is not None and col.REVENUE in made:  # here, where rows have their own numbers
         amounts(events, job.rules.converts(events), called=value)
     schema = made.schema(user)
-    tables = [t.cast(schema) for t, _ in sessions_of(_pieces(events), job, Totals())]
+    tables = [t.cast(schema) for t, _ in sessions_of(_pieces(events), job, Accounting())]
     table = pa.concat_tables(tables or [schema.empty_table()])
     order = [(user, "ascending"), (col.SESSION_START, "ascending")]
     table = table.take(pc.sort_indices(table, sort_keys=order)).drop_columns(list(extra))

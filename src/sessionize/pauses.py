@@ -21,7 +21,7 @@ class Pauses:
         self._stopping = stopping
         self._given_up = threading.Event()
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """The run ends by an error: nobody waits for results any more."""
         self._given_up.set()
 

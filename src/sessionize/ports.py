@@ -124,10 +124,10 @@ class StreamSource(Protocol):
         Errors: InputError when some of them are gone, unless the source was told to go on without such.
         """
 
-    def read_to_end(self) -> frozenset[str]:
+    def caught_up(self) -> frozenset[str]:
         """Partitions of which the last poll had read everything that was there."""
 
-    def behind(self) -> int | None:
+    def lag(self) -> int | None:
         """Records that are there and not yet read; None when unknown."""
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class LiveView(Protocol):
     def clear(self) -> None:
         """Forget everything shown by this writer: the engine starts over."""
 
-    def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+    def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
         """Open sessions as they stand now, at most one for a user; and the users who have none any more."""
 
     def close(self) -> None:

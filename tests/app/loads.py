@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
+from sessionize.app.tables.query import run_query
 from sessionize.connectors.iceberg import CatalogSettings, IcebergSink
 
 NOW_MS = 1_900_000_000_000

@@ -8,8 +8,8 @@ from typing import get_args
 import pyarrow as pa
 import pytest
 
-from sessionize.app.config import PipelineConfig, explain_config, load_pipeline
-from sessionize.app.config_sections import DialectName
+from sessionize.app.config.pipeline import PipelineConfig, explain_config, load_pipeline
+from sessionize.app.config.sections import DialectName
 from sessionize.connectors.generator.settings import PROFILE_NAMES
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import DIALECTS

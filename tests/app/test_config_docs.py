@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, json_schema, known_keys, load_pipeline, schema_text
-from sessionize.app.config_errors import section_of
-from sessionize.app.options import format_value
+from sessionize.app.config.errors import section_of
+from sessionize.app.config.pipeline import PipelineConfig, json_schema, known_keys, load_pipeline, schema_text
+from sessionize.app.config.values import format_value
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_committed_schema_is_the_models() -> None:
     assert (DOCS / "pipeline.schema.json").read_text("utf-8") == schema_text(), (
-        "write sessionize.app.config.schema_text() to docs/pipeline.schema.json"
+        "write sessionize.app.config.pipeline.schema_text() to docs/pipeline.schema.json"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.errors import ConfigError
 from sessionize.session.columns import SESSION_COLUMNS
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.app.config import load_pipeline
-from sessionize.app.options import format_value
+from sessionize.app.config.pipeline import load_pipeline
+from sessionize.app.config.values import format_value
 from sessionize.formats.dialects import DIALECTS
 from sessionize.session.columns import SESSION_COLUMNS
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.generated import fingerprint_of
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
+from sessionize.app.tables.generated_loads import fingerprint_of
+from sessionize.app.tables.query import run_query
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.stream import Stream
 from sessionize.errors import StateError

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.catalogs import tables_place
-from sessionize.app.config import explain_config, load_pipeline
-from sessionize.app.homes import home_of_table, homes_in, only_home
-from sessionize.app.table_rules import pipeline_of_home
+from sessionize.app.config.pipeline import explain_config, load_pipeline
+from sessionize.app.tables.catalogs import tables_place
+from sessionize.app.tables.homes import home_of_table, homes_in, only_home
+from sessionize.app.tables.rules import pipeline_of_home
 from sessionize.connectors.iceberg import IcebergSink, Owner, open_catalog, user_sessions
 from sessionize.errors import ConfigError
 from sessionize.session.policy import Policy

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sessionize.app.files import FilePlan
-from sessionize.app.maintaining import UpkeepSettings, maintain
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.rejected import retry_rejected
+from sessionize.app.tables.maintain import MaintenanceSettings, maintain
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.connectors.iceberg import load_table, maintain_table, open_catalog
 from sessionize.errors import InputError, StateError
 from sessionize.formats.dialects import dialect_named
@@ -60,8 +60,8 @@ def test_new_files_beside_old_ones(folder: Path) -> None:
     with pytest.raises(StateError, match=r"2 of 3: [^$]*--new-only loads the other 1, "):
         run(pipeline(folder))
     told: list[str] = []
-    totals = run(pipeline(folder, **{"input.known_files": "skip"}), told.append)
-    assert totals.consumed == 2
+    accounting = run(pipeline(folder, **{"input.known_files": "skip"}), told.append)
+    assert accounting.consumed == 2
     assert counts(folder) == (3, 7, 3)
     assert len(told) == 1
     assert told[0].startswith(f"2 files are in the tables already and skipped: {folder}/in/ann.ndjson (loaded ")
@@ -97,7 +97,7 @@ def test_what_was_loaded_can_be_asked(folder: Path) -> None:
 def test_the_record_outlives_maintenance(folder: Path) -> None:
     for name in ("in/ann.ndjson", "in/bob.ndjson"):
         run(pipeline(folder, name))
-    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    settings = MaintenanceSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
     done = maintain(folder / "home", settings, database="sessions")
     assert {table.table: table.files_after for table in done}["loads"] == 1
     for name in ("in/ann.ndjson", "in/bob.ndjson"):
@@ -153,7 +153,7 @@ def test_what_was_cut_off_is_known_when_its_snapshot_is_not(folder: Path, monkey
         table = load_table(open_catalog(folder / "home"), "sessions", name)
         with table.transaction() as change:  # a further snapshot, so that the load's own may go
             change.update_snapshot().merge_append().commit()
-    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    settings = MaintenanceSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
     maintain(folder / "home", settings, database="sessions", tables=["events", "rejected_events"])
     table = load_table(open_catalog(folder / "home"), "sessions", "events")
     assert all("sessionize.load" not in (each.summary or {}).additional_properties for each in table.snapshots())
@@ -169,7 +169,7 @@ def test_maintenance_leaves_what_was_cut_off_as_it_is(folder: Path, monkeypatch:
         killed_after(patched, 4)
         with pytest.raises(KilledError):
             run(pipeline(folder, "in/bob.ndjson"))
-    settings = UpkeepSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
+    settings = MaintenanceSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
     files = {each.table: each.files_after for each in maintain(folder / "home", settings, database="sessions")}
     assert (files["events"], files["rejected_events"], files["user_sessions"]) == (2, 2, 1)
     run(pipeline(folder, "in/bob.ndjson"))
@@ -186,7 +186,7 @@ def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
         killed_after(patched, 4)
         with pytest.raises(KilledError):
             run(pipeline(folder, "in/bob.ndjson"))
-    maintain_table(open_catalog(folder / "home"), "sessions", "events", UpkeepSettings(keep_s=0))
+    maintain_table(open_catalog(folder / "home"), "sessions", "events", MaintenanceSettings(keep_s=0))
     before = counts(folder)
     with pytest.raises(StateError, match="cut off, and its rows cannot be told from others"):
         run(pipeline(folder, "in/bob.ndjson"))

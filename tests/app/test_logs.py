@@ -4,9 +4,9 @@ import io
 import json
 import logging
 
-from sessionize.app.logs import StreamLog
-from sessionize.engine.status import EpochReport
-from sessionize.engine.totals import Totals
+from sessionize.app.streams.logs import StreamLog
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ def test_for_people_a_warning_is_a_sentence() -> None:
     log.warning("damaged", "checkpoint 7\x1b[31m")
     error = ConfigError("it cannot be", detail="here", hint="do that")
     log.failed("reconcile", error)
-    log.away({"kafka": "gone"})
+    log.unavailable({"kafka": "gone"})
     lines = [line.partition(" ") for line in written.getvalue().splitlines()]
     assert all(len(time) == 8 and time.count(":") == 2 for time, _, _ in lines)
     assert [words for _, _, words in lines] == [
@@ -49,7 +49,7 @@ def test_an_epoch_of_bad_records_says_why_and_what_to_do() -> None:
     log, written = words_of()
     report = EpochReport(
         epoch=3, plan="", consumed=20, sessions=0, late=0, rejected=20, seconds=1.0, write_s=0.0, watermark_ms=None,
-        open_sessions=0, behind=None, totals=Totals(), reasons={"missing_user": 15, "missing_time": 5},
+        open_sessions=0, lag=None, accounting=Accounting(), reasons={"missing_user": 15, "missing_time": 5},
     )  # fmt: skip
     log.epoch(report)
     (line,) = written.getvalue().splitlines()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.catalogs import catalog_settings_of
-from sessionize.app.config import PipelineConfig
-from sessionize.app.maintaining import UpkeepSettings
-from sessionize.app.queries import run_query
-from sessionize.app.rejected import retry_rejected
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.tables.catalogs import catalog_settings_of
+from sessionize.app.tables.maintain import MaintenanceSettings
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.connectors.iceberg import IcebergSink, maintain_table, open_catalog
-from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.errors import InputError, StateError
 from sessionize.testing.services.postgres import PostgresServer
 from tests.app.loads import NOW_MS, ONCE, KilledError, counts, killed_after, pipeline, records, run, two_files
@@ -100,7 +100,7 @@ def test_a_retry_goes_by_the_path_where_loads_cannot_be_told_apart(
     run(pipeline(folder, "in/ann.ndjson"))
     (folder / "cid.ndjson").write_text(records("cid", 3).replace("broken", READABLE_LATER))
     killed_before_its_sessions(monkeypatch, strict(folder, "cid.ndjson"))
-    maintain_table(open_catalog(folder / "home"), "sessions", "rejected_events", UpkeepSettings(keep_s=0))
+    maintain_table(open_catalog(folder / "home"), "sessions", "rejected_events", MaintenanceSettings(keep_s=0))
     done = retry_rejected(folder / "home", pipeline(folder, **LATER), now_ms=NOW_MS)
     assert (done.usable, done.looked_at, done.cut_off) == (0, 1, {f"{folder}/cid.ndjson": 1})
     assert counts(folder) == (1, 6, 2)

@@ -4,19 +4,23 @@ import threading
 
 import pytest
 
-from sessionize.app.opening import Opening, Outages
-from sessionize.engine.delivery import Patience
-from sessionize.engine.status import Status
+from sessionize.app.streams.startup import AvailabilityTracker, Opener
+from sessionize.engine.retry import Retrier
+from sessionize.engine.stream.status import Status
 from sessionize.errors import UnavailableError
 
 
 def test_silence_does_not_hide_what_is_known() -> None:
     heard: list[dict[str, str]] = []
-    outages = Outages(source="kafka", on_status=lambda status: heard.append(status.away), on_away=lambda away: None)
+    outages = AvailabilityTracker(
+        source="kafka",
+        on_status=lambda status: heard.append(status.unavailable),
+        on_unavailable=lambda unavailable: None,
+    )
     outages.note("postgres", UnavailableError("the store cannot be reached now", detail="refused"))
     outages.note_silence("postgres")
     outages.note_silence("iceberg")
-    outages.status(Status(away={"source": "gone"}))
+    outages.status(Status(unavailable={"source": "gone"}))
     known = {"postgres": "the store cannot be reached now (refused)", "iceberg": "no answer yet"}
     assert heard[-2:] == [known, {"kafka": "gone", **known}]
     outages.note("postgres", None)
@@ -25,9 +29,11 @@ def test_silence_does_not_hide_what_is_known() -> None:
 
 def test_a_server_that_stays_away_is_not_told_to_be_back() -> None:
     told: list[set[str]] = []
-    outages = Outages(source="kafka", on_status=lambda _: None, on_away=lambda away: told.append(set(away)))
-    patience = Patience(0.3, stopping=threading.Event(), on_outage=outages.note)
-    opening = Opening(patience, outages, stopping=threading.Event())
+    outages = AvailabilityTracker(
+        source="kafka", on_status=lambda _: None, on_unavailable=lambda unavailable: told.append(set(unavailable))
+    )
+    retrier = Retrier(0.3, stopping=threading.Event(), on_unavailable=outages.note)
+    opening = Opener(retrier, outages, stopping=threading.Event())
     tries: list[int] = []
 
     def refuses() -> None:
@@ -42,7 +48,7 @@ def test_a_server_that_stays_away_is_not_told_to_be_back() -> None:
     with pytest.raises(UnavailableError, match="refused"):
         opening.call("postgres", refuses)
     assert told
-    assert all(away == {"postgres"} for away in told)
+    assert all(unavailable == {"postgres"} for unavailable in told)
     assert opening.call("iceberg", refuses_once) == "opened"
     assert told[-1] == {"postgres"}
     assert {"postgres", "iceberg"} in told
@@ -50,7 +56,7 @@ def test_a_server_that_stays_away_is_not_told_to_be_back() -> None:
 
 def test_rows_that_were_too_large_add_up_in_the_status() -> None:
     heard = list[Status]()
-    outages = Outages(source="kafka", on_status=heard.append, on_away=lambda away: None)
+    outages = AvailabilityTracker(source="kafka", on_status=heard.append, on_unavailable=lambda unavailable: None)
     outages.note_unfit(shortened=2)
     outages.note_unfit(skipped=1)
     outages.note_unfit(shortened=3)
@@ -60,9 +66,11 @@ def test_rows_that_were_too_large_add_up_in_the_status() -> None:
 
 def test_the_lag_is_not_known_while_the_source_is_away() -> None:
     heard: list[int | None] = []
-    outages = Outages(source="kafka", on_status=lambda status: heard.append(status.behind), on_away=lambda away: None)
-    outages.status(Status(behind=7))
-    outages.status(Status(behind=7, away={"source": "gone"}))
-    outages.status(Status(behind=8, away={"postgres": "gone"}))
+    outages = AvailabilityTracker(
+        source="kafka", on_status=lambda status: heard.append(status.lag), on_unavailable=lambda unavailable: None
+    )
+    outages.status(Status(lag=7))
+    outages.status(Status(lag=7, unavailable={"source": "gone"}))
+    outages.status(Status(lag=8, unavailable={"postgres": "gone"}))
     outages.note("kafka", UnavailableError("gone"))
     assert heard == [7, None, 8, None]

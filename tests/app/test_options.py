@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.app.options import (
+from sessionize.app.config.suggest import closest, did_you_mean
+from sessionize.app.config.values import (
     format_value,
     hours_or_duration,
     minutes_or_duration,
@@ -13,7 +14,6 @@ from sessionize.app.options import (
     parse_value,
     without_secrets,
 )
-from sessionize.app.suggest import closest, did_you_mean
 from sessionize.errors import ConfigError
 
 

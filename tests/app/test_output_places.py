@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config import load_pipeline
+from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.files import FilePlan
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.errors import ConfigError

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config import known_keys, load_pipeline
-from sessionize.app.presets import preset_names, preset_text
+from sessionize.app.config.pipeline import known_keys, load_pipeline
+from sessionize.app.config.presets import preset_names, preset_text
 from sessionize.errors import ConfigError
 from sessionize.session.policy import Policy
 

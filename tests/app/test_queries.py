@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sessionize.app.queries import run_query
+from sessionize.app.tables.query import run_query
 from sessionize.connectors.iceberg import (
     IcebergSink,
     events,

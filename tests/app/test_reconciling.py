@@ -10,24 +10,24 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.connectors.iceberg import (
     EVENTS,
     LATE_EVENTS,
     USER_SESSIONS,
     IcebergEpochSink,
-    archive,
     load_table,
     open_catalog,
     user_sessions,
 )
-from sessionize.connectors.iceberg.archive import NOTHING_FINAL
-from sessionize.connectors.iceberg.replacing import RowReplacer
-from sessionize.engine.batch import Job
-from sessionize.engine.reconciliation import Reconciled
+from sessionize.connectors.iceberg import reconcile_source as archive
+from sessionize.connectors.iceberg.reconcile_source import NOTHING_FINAL
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.reconcile.job import Reconciled
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows
@@ -85,8 +85,8 @@ def test_tables_of_a_run_equal_a_batch_afterwards(tmp_path: Path, settings: dict
     generated = {"events": 1_500, "users": 30, "duration": "30h", "late_fraction": 0.05}
     made = {f"input.generator.{name}": value for name, value in generated.items()}
     config = pipeline(tmp_path, **{"input.kind": "generator", "rules.watermark": "maximum", **made, **settings})
-    totals = plan_pipeline(config, now_ms=NOW_MS).open().run()
-    assert totals.late > 30
+    accounting = plan_pipeline(config, now_ms=NOW_MS).open().run()
+    assert accounting.late > 30
     assert rows_in(config, stored(config)) != batch_of(config)
     would = reconcile_tables(tmp_path, config, dry_run=True)
     done = reconcile_tables(tmp_path, config, users_max=15, rows_max=400)
@@ -98,12 +98,12 @@ def test_tables_of_a_run_equal_a_batch_afterwards(tmp_path: Path, settings: dict
         done.unchanged,
     )
     assert rows_in(config, stored(config)) == batch_of(config)
-    assert done.late_events == totals.late
+    assert done.late_events == accounting.late
     assert (done.waiting, done.incomplete_users) == (0, 0)
     assert done.commits > 2
     again = reconcile_tables(tmp_path, config)
     assert (again.replaced, again.added, again.commits) == (0, 0, 0)
-    assert again.late_events == (totals.late if "rules.session_ids" in settings else 0)
+    assert again.late_events == (accounting.late if "rules.session_ids" in settings else 0)
 
 
 class Engine:
@@ -268,7 +268,7 @@ def test_other_stores_get_the_same_replacements_once_they_are_there(engine: Engi
     assert removed == [{user_name: "a", "session_id": f"a_{NOON}"}]
     assert counts == [2]
     table = load_table(open_catalog(engine.config.home), "sessions", USER_SESSIONS)
-    assert RowReplacer(table, user_sessions(user_name)).landed(token)
+    assert RowReplacer(table, user_sessions(user_name)).was_committed(token)
     summary = table.current_snapshot().summary
     assert summary is not None
     assert summary["sessionize.operation"] == "reconcile"
@@ -327,13 +327,13 @@ def test_storage_that_is_away_may_be_back_later(engine: Engine, monkeypatch: pyt
     def no_answer() -> None:
         raise OSError(errno.ETIMEDOUT, "no answer in time")
 
-    def away(data: Any) -> Any:
+    def unavailable(data: Any) -> Any:
         scanner = SimpleNamespace(to_batches=no_answer, projected_schema=None)
         return SimpleNamespace(schema=real(data).schema, scanner=lambda **_: scanner)
 
     real = archive._dataset
     with monkeypatch.context() as broken:
-        broken.setattr(archive, "_dataset", away)
+        broken.setattr(archive, "_dataset", unavailable)
         with pytest.raises(UnavailableError, match="no answer in time"):
             reconciled(engine)
     assert reconciled(engine).replaced == 1

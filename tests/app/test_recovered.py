@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config import load_pipeline
-from sessionize.app.logs import StreamLog
-from sessionize.app.queries import run_query
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import load_pipeline
+from sessionize.app.streams.logs import StreamLog
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.query import run_query
 
 PIPELINE = """
 name = "recovered"

@@ -10,18 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.app import rejected as module
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.maintaining import UpkeepSettings, maintain
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.rejected import rejected_reasons, retry_rejected
+from sessionize.app.tables import retry_rejected as module
+from sessionize.app.tables.maintain import MaintenanceSettings, maintain
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.retry_rejected import rejected_reasons, retry_rejected
 from sessionize.connectors.iceberg import IcebergSink, events, load_table, open_catalog, rejected_events
-from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
-from sessionize.engine.unfinished import Unfinished
+from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
@@ -52,8 +52,8 @@ def config(tmp_path: Path) -> PipelineConfig:
     lines = [json.dumps(record) for record in RECORDS] + ['{"uuid": "ann",']
     (tmp_path / "in.ndjson").write_text("\n".join(lines) + "\n")
     made = pipeline(tmp_path)
-    totals = plan_pipeline(made, now_ms=NOON).open().run()
-    assert (totals.settled, totals.rejected) == (1, 6)
+    accounting = plan_pipeline(made, now_ms=NOON).open().run()
+    assert (accounting.settled, accounting.rejected) == (1, 6)
     more = IcebergSink(open_catalog(made.home), rejected_events(), table="rejected_events")
     pretty = json.dumps({**GOOD, "event_id": "5"}, indent=1).encode()
     rows = [(pretty, "topic-0", 7, "some_reason", "…"), (None, "topic-0", 8, "corrupt_gzip", "…")]
@@ -133,7 +133,7 @@ def test_a_kill_neither_loses_nor_doubles(
     deadly: dict[str, tuple[type, str]] = {
         "before the first commit": (IcebergSink, "commit"),
         "between the commits": (RowReplacer, "replace"),
-        "after the second commit": (Unfinished, "drop"),
+        "after the second commit": (IntentLog, "drop"),
     }
     with monkeypatch.context() as patched:
         patched.setattr(*deadly[killed_at], killed)
@@ -170,7 +170,7 @@ def test_a_killed_retry_is_known_after_its_snapshot_has_expired(
     another = IcebergSink(open_catalog(changed.home), events("uuid"), table="late_events")
     another.write(pa.table({"uuid": ["zoe"], "event_time_ms": [NOON]}))
     another.commit()
-    maintain(changed.home, UpkeepSettings(keep_s=0, keep_snapshots=1), database="sessions")
+    maintain(changed.home, MaintenanceSettings(keep_s=0, keep_snapshots=1), database="sessions")
     assert counts(changed) == (4, 8)
     done = retry_rejected(changed.home, changed, now_ms=NOON)
     assert (done.usable, done.finished) == (0, 3)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config_sections import _RESERVED_TABLES
+from sessionize.app.config.sections import _RESERVED_TABLES
 from sessionize.app.files import FilePlan
 from sessionize.connectors.iceberg import EVENTS, LATE_EVENTS, LOADS, REJECTED_EVENTS
 from sessionize.errors import ConfigError

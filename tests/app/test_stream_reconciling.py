@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from sessionize.app import stream_reconciling
-from sessionize.app.alone import BusyError, Turn
-from sessionize.app.config import load_pipeline
-from sessionize.app.logs import StreamLog
-from sessionize.app.opening import Outages
-from sessionize.app.stream_reconciling import StreamReconciler
-from sessionize.engine.reconciliation import Reconciled
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import load_pipeline
+from sessionize.app.locks import BusyError, Turn
+from sessionize.app.streams import reconcile as stream_reconciling
+from sessionize.app.streams.logs import StreamLog
+from sessionize.app.streams.reconcile import StreamReconciler
+from sessionize.app.streams.startup import AvailabilityTracker
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.reconcile.job import Reconciled
 
 GUARD_S = 60.0
 
@@ -32,15 +32,17 @@ class Process:
             name,
             every_s=0.01,
             stopping=threading.Event(),
-            outages=Outages(source="kafka", on_status=lambda status: None, on_away=lambda away: None),
+            outages=AvailabilityTracker(
+                source="kafka", on_status=lambda status: None, on_unavailable=lambda unavailable: None
+            ),
             log=StreamLog(name, to=self.log),
         )
         self._running = threading.Thread(target=lambda: self._reconciler.around(self._stream))
         self._running.start()
 
-    def _stream(self) -> Totals:
+    def _stream(self) -> Accounting:
         assert self.end.wait(GUARD_S)
-        return Totals()
+        return Accounting()
 
     def close(self) -> None:
         self.end.set()

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.files import FilePlan
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.rejected import retry_rejected
-from sessionize.app.table_rules import by_the_tables
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.retry_rejected import retry_rejected
+from sessionize.app.tables.rules import by_the_tables
 from sessionize.connectors.iceberg import USER_SESSIONS, load_table, open_catalog, spec_of, table_names
 from sessionize.errors import ConfigError, InputError, StateError
 from sessionize.formats.dialects import dialect_named
@@ -163,8 +163,8 @@ def test_a_first_try_with_a_wrong_user_column_binds_nobody(tmp_path: Path) -> No
     """It rejects every record; the mended pipeline runs into the same tables."""
     with pytest.raises(InputError, match="none of the records"):
         run(mapped(tmp_path, "whom"))
-    totals = run(mapped(tmp_path, "who"))
-    assert (totals.settled, totals.rejected) == (12, 0)
+    accounting = run(mapped(tmp_path, "who"))
+    assert (accounting.settled, accounting.rejected) == (12, 0)
     assert sum(row["event_count"] for row in sessions(tmp_path / "data", "who, session_id, event_count")) == 12
 
 
@@ -181,8 +181,8 @@ def test_a_first_try_that_was_killed_while_it_wrote_binds_nobody(tmp_path: Path)
     first = plan_pipeline(mapped(tmp_path, "where"), now_ms=NOW_MS).open()
     assert first.outputs.events is not None
     first.outputs.events.write(pa.table({"where": ["/a"], "event_time_ms": [0]}))
-    totals = run(mapped(tmp_path, "who"))
-    assert totals.settled == 12
+    accounting = run(mapped(tmp_path, "who"))
+    assert accounting.settled == 12
 
 
 def test_a_retry_names_the_user_as_the_tables_do(tmp_path: Path) -> None:

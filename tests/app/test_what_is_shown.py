@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config import explain_config, load_pipeline
-from sessionize.connectors.harmless import address_shown, is_harmless, setting_shown
+from sessionize.app.config.pipeline import explain_config, load_pipeline
 from sessionize.connectors.iceberg import CatalogSettings
+from sessionize.connectors.shown_settings import address_shown, is_harmless, setting_shown
 from sessionize.errors import ConfigError
 
 SECRET = "hunter2xyz"

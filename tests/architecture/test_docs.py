@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from sessionize.app.presets import preset_names
+from sessionize.app.config.presets import preset_names
 from sessionize.cli.app import app
 from sessionize.formats.dialects import dialect_named
 from sessionize.session.columns import SESSION_COLUMNS, USER

@@ -20,19 +20,19 @@ LOOKING = ("query", "explain", "pruning", "maintain", "rejected show", "rejected
 TABLES = ("run", "batch", "label", *LOOKING, "demo")
 # Which commands can show the texts of a module that name an option without a command. testing/ is no command's.
 WHO_COMES_BY: dict[str, tuple[str, ...]] = {
-    "app/config.py": ("run",),
-    "app/config_errors.py": ("run", "reconcile", "rejected retry"),  # of a value that came by --set
-    "app/explaining.py": ("explain",),
+    "app/config/pipeline.py": ("run",),
+    "app/config/errors.py": ("run", "reconcile", "rejected retry"),  # of a value that came by --set
+    "app/tables/explain.py": ("explain",),
     "app/files.py": ("batch", "label"),
-    "app/homes.py": LOOKING,
-    "app/grown_files.py": ("run", "batch", "label"),
-    "app/loading.py": ("run", "batch", "label"),
-    "app/options.py": ("run", "reconcile", "rejected retry"),
-    "app/producing.py": ("produce",),
-    "app/rejected.py": ("rejected retry",),
-    "app/same_topic.py": ("run",),
-    "app/streaming.py": ("run",),
-    "app/table_rules.py": ("run",),
+    "app/tables/homes.py": LOOKING,
+    "app/tables/grown_files.py": ("run", "batch", "label"),
+    "app/tables/loading.py": ("run", "batch", "label"),
+    "app/config/values.py": ("run", "reconcile", "rejected retry"),
+    "app/produce.py": ("produce",),
+    "app/tables/retry_rejected.py": ("rejected retry",),
+    "app/streams/same_topic.py": ("run",),
+    "app/streams/run.py": ("run",),
+    "app/tables/rules.py": ("run",),
     "cli/demo.py": ("demo",),
     "cli/demo_stream.py": ("demo",),
     "cli/explain.py": ("explain",),
@@ -43,17 +43,17 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "cli/produce.py": ("produce",),
     "cli/reconcile.py": ("reconcile",),
     "cli/rejected.py": ("rejected retry",),
-    "cli/tables.py": ("query",),
+    "cli/query.py": ("query",),
     "connectors/iceberg/catalog.py": TABLES,
-    "connectors/iceberg/failures.py": TABLES,
+    "connectors/iceberg/errors.py": TABLES,
     "connectors/iceberg/tables.py": ("run", "batch", "label", "rejected retry"),
     "connectors/kafka/partitions.py": ("run",),
-    "engine/shares.py": ("run",),
+    "engine/stream/shares.py": ("run",),
     "kernel/snapshot.py": ("run",),
 }
 # Texts that are shown by other commands than the rest of their module.
 EXCEPTIONS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("app/table_rules.py", "give the pipeline that made them, or the --home of this one"): (
+    ("app/tables/rules.py", "give the pipeline that made them, or the --home of this one"): (
         "explain",
         "reconcile",
         "rejected retry",

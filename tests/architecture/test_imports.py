@@ -20,7 +20,7 @@ SRC = ROOT / "src"
 # Library -> the only modules (with what is inside them) that may import it, anywhere in their code.
 DOORS = {
     "confluent_kafka": ["sessionize.connectors.kafka", "sessionize.testing.services"],
-    "duckdb": ["sessionize.app.queries"],
+    "duckdb": ["sessionize.app.tables.query"],
     "fastavro": ["sessionize.formats.avro"],
     "msgspec": ["sessionize.formats"],
     "narwhals": ["sessionize.frames"],
@@ -31,7 +31,7 @@ DOORS = {
     "redis": ["sessionize.connectors.redis", "sessionize.testing.services"],
     "rich": ["sessionize.cli"],
     "sqlalchemy": ["sessionize.connectors.iceberg"],
-    "structlog": ["sessionize.app.logs"],
+    "structlog": ["sessionize.app.streams.logs"],
     "tenacity": ["sessionize.engine"],
     "typer": ["sessionize.cli"],
 }

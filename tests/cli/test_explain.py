@@ -10,13 +10,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.table_rules import by_the_tables
+from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.rules import by_the_tables
 from sessionize.cli.declared import for_typer
 from sessionize.cli.explain import explain
-from sessionize.connectors.iceberg import IcebergEpochSink, archive, load_table, open_catalog
+from sessionize.connectors.iceberg import IcebergEpochSink, load_table, open_catalog
+from sessionize.connectors.iceberg import reconcile_source as archive
 from sessionize.errors import ConfigError, InputError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows
@@ -67,7 +68,7 @@ def stream(
     config: PipelineConfig, on_time: list[tuple[str, float]], late: list[tuple[str, float]] | None = None
 ) -> None:
     """The tables as an engine leaves them after a drain."""
-    from sessionize.app.table_rules import owner_of
+    from sessionize.app.tables.rules import owner_of
 
     job = config.job(config.dialect().columns, config.dialect().user_name)
     core = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
@@ -304,8 +305,8 @@ def test_a_session_that_is_stored_more_than_once_is_named(tmp_path: Path) -> Non
     assert "stored 3 times in the table" in thrice
     assert [(each["stored"], each["times_stored"]) for each in found["sessions"]] == [("yes", 2)]
     assert found["only_in_table"] == []
-    alone = in_json("ann", "--home", tmp_path / "home", "--session-ids", "sequential")
-    assert [row["times_stored"] for row in alone["only_in_table"]] == [3]
+    exclusive = in_json("ann", "--home", tmp_path / "home", "--session-ids", "sequential")
+    assert [row["times_stored"] for row in exclusive["only_in_table"]] == [3]
     assert (
         ", 2 events from 2026-08-01 12:00:00, stored 3 times\n"
         in told("ann", "--home", tmp_path / "home", "--session-ids", "sequential")[0]

@@ -12,8 +12,8 @@ from termios import FIONREAD
 
 import pytest
 
-from sessionize.cli.stopping import Abortable, aborted_by_signals
-from sessionize.engine.totals import Totals, ignore
+from sessionize.cli.signals import Abortable, aborted_by_signals
+from sessionize.engine.accounting import Accounting, ignore
 
 COMMAND = Path(sys.executable).with_name("sessionize")
 EVENTS = 400_000
@@ -21,7 +21,8 @@ EVENTS = 400_000
 RUN = """
 import os, signal, sys
 from sessionize.cli import main
-from sessionize.engine import batch, outputs
+from sessionize.engine.batch.sessions import sessions as batch
+from sessionize.engine.batch.sessions import outputs
 {patch}
 sys.argv = ["sessionize", *sys.argv[1:]]
 main()
@@ -268,7 +269,7 @@ standard_streams.install = lambda: os.kill(os.getpid(), signal.{name})
 def test_the_third_signal_is_for_good() -> None:
     """In a process of its own: it would end this one."""
     code = (
-        "import signal\nfrom sessionize.cli.stopping import aborted_by_signals\n"
+        "import signal\nfrom sessionize.cli.signals import aborted_by_signals\n"
         "with aborted_by_signals():\n"
         " try:\n  signal.raise_signal(signal.SIGINT)\n"
         " except KeyboardInterrupt:\n"
@@ -283,7 +284,7 @@ def test_signals_are_handled_as_before_after_the_run(capsys: pytest.CaptureFixtu
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with aborted_by_signals() as run:
         assert isinstance(run, Abortable)
-        run.watching(ignore)("commit", 0, Totals())
+        run.watching(ignore)("commit", 0, Accounting())
         signal.raise_signal(signal.SIGTERM)
         assert run.interrupted
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

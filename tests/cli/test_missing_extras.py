@@ -144,7 +144,7 @@ def test_one_extra_that_is_missing_stops_only_what_needs_it(folder: Path, extra:
 
 
 def test_a_package_that_no_part_of_ours_has_named_is_found_among_the_extras() -> None:
-    from sessionize.app.missing import missing_extra
+    from sessionize.app.extras import missing_extra
 
     found = missing_extra(ModuleNotFoundError("No module named 'fastavro.schema'", name="fastavro.schema"))
     assert found is not None

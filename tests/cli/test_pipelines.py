@@ -272,9 +272,9 @@ def test_ctrl_c_finishes_what_was_read(tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    totals = json.loads(out)
-    assert 0 < totals["consumed"] < 3_000_000
-    assert totals["cut_short"] is True
+    accounting = json.loads(out)
+    assert 0 < accounting["consumed"] < 3_000_000
+    assert accounting["cut_short"] is True
     assert b"stopping" in err
 
 

@@ -10,7 +10,7 @@ import typer.main
 
 from sessionize.cli import files
 from sessionize.cli.app import app
-from sessionize.cli.quick import _parameters, arguments_of, quick_command
+from sessionize.cli.fast_batch import _parameters, arguments_of, quick_command
 
 TYPER = vars(typer.main.get_command(app))["commands"]
 ORDINARY = [

@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sessionize.app.config import load_pipeline
+from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.queries import run_query
+from sessionize.app.tables.query import run_query
 from sessionize.cli import rejected
 from sessionize.cli.declared import for_typer
 from sessionize.cli.reconcile import reconcile
@@ -40,9 +40,9 @@ def run(*arguments: str | Path) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("home")
     config = load_pipeline("user_sessionization_pipeline", overrides={**SETTINGS, "run.home": str(made)})
-    totals = plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
-    assert totals.late > 10
-    assert totals.rejected > 5
+    accounting = plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
+    assert accounting.late > 10
+    assert accounting.rejected > 5
     return made
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.queries import run_query
+from sessionize.app.tables.query import run_query
 from sessionize.cli.standard_streams import Reports
 from sessionize.errors import SessionizeError
 
@@ -105,9 +105,9 @@ def test_a_stream_goes_on_when_its_log_has_no_reader_any_more(folder: Path) -> N
         running.stderr.close()
         (folder / "in" / "b.ndjson").write_text(EVENTS)
         wait_for_events(folder, running, 200)
-        totals = ended(running)
-    assert totals["consumed"] == 200
-    assert totals["log_lines_dropped"] > 0
+        accounting = ended(running)
+    assert accounting["consumed"] == 200
+    assert accounting["log_lines_dropped"] > 0
 
 
 def test_a_stream_goes_on_when_the_reader_of_its_log_stops_reading(folder: Path) -> None:
@@ -119,10 +119,10 @@ def test_a_stream_goes_on_when_the_reader_of_its_log_stops_reading(folder: Path)
         wait_for_events(folder, running, 100)
         (folder / "in" / "b.ndjson").write_text(EVENTS)
         wait_for_events(folder, running, 200)
-        totals = ended(running)
+        accounting = ended(running)
     os.close(read_end)
-    assert totals["consumed"] == 200
-    assert totals["log_lines_dropped"] > 0
+    assert accounting["consumed"] == 200
+    assert accounting["log_lines_dropped"] > 0
 
 
 def fill(descriptor: int) -> None:

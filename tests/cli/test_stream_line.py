@@ -5,14 +5,14 @@ import io
 from rich.console import Console
 
 from sessionize.cli.status_line import StatusLine, lasted, short
-from sessionize.engine.status import EpochReport, Status
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.status import EpochReport, Status
 
 NOON_MS = 1_704_110_400_000  # 2024-01-01 12:00 UTC
 BUSY = Status(
     consumed=12_345_678,
     rate=98_765.4,
-    behind=1_234,
+    lag=1_234,
     pending=654_321,
     watermark_ms=NOON_MS - 1000,
     open_sessions=40_000,
@@ -48,7 +48,7 @@ def shown(line: StatusLine, width: int = 80) -> list[str]:
 def committed(epoch: int) -> EpochReport:
     return EpochReport(
         epoch=epoch, plan="", consumed=0, sessions=0, late=0, rejected=0, seconds=1, write_s=0, watermark_ms=None,
-        open_sessions=0, behind=0, totals=Totals(),
+        open_sessions=0, lag=0, accounting=Accounting(),
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_a_lag_that_is_not_known_is_not_shown_as_one() -> None:
     line = line_of(BUSY, clock=clock)
     assert "behind 1,234" in shown(line)[0]
     clock.s += 20
-    line.show(Status(behind=None, away={"kafka": "Kafka cannot be reached"}))
+    line.show(Status(lag=None, unavailable={"kafka": "Kafka cannot be reached"}))
     clock.s += 2
     lines = shown(line)
     assert "lag unknown (1,234 22s ago)" in lines[0]
@@ -103,15 +103,15 @@ def test_a_source_that_never_knows_its_lag_shows_none() -> None:
     lines = " ".join(shown(line_of(Status())))
     assert "lag" not in lines
     assert "behind" not in lines
-    assert "lag unknown" in " ".join(shown(line_of(Status(away={"kafka": "no answer yet"}))))
+    assert "lag unknown" in " ".join(shown(line_of(Status(unavailable={"kafka": "no answer yet"}))))
 
 
 def test_a_server_that_is_unavailable_is_named_with_the_reason() -> None:
     clock = Clock()
-    away = Status(watermark_ms=0, away={"kafka": "Kafka cannot be reached [why]"})
-    line = line_of(away, clock=clock)
+    unavailable = Status(watermark_ms=0, unavailable={"kafka": "Kafka cannot be reached [why]"})
+    line = line_of(unavailable, clock=clock)
     clock.s += 75
-    line.show(away)
+    line.show(unavailable)
     lines = shown(line)
     assert "watermark 1970-01-01 00:00:00" in " ".join(lines)
     assert lines[-1] == "kafka is unavailable, retrying for 1m15s: Kafka cannot be reached [why]"
@@ -119,8 +119,8 @@ def test_a_server_that_is_unavailable_is_named_with_the_reason() -> None:
 
 def test_what_is_done_after_the_stream_is_said() -> None:
     text = "reconciling late events, 5 of 10 users"
-    assert shown(line_of(Status(doing=text)))[-1] == text
-    waiting = Status(doing="reconciling late events", away={"reconcile": "another one is running"})
+    assert shown(line_of(Status(phase=text)))[-1] == text
+    waiting = Status(phase="reconciling late events", unavailable={"reconcile": "another one is running"})
     assert shown(line_of(waiting))[-2:] == [
         "reconciling late events",
         "reconcile is waiting, retrying for 0s: another one is running",

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import DELTAS_MAX, Checkpoints
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.stream.checkpoints import DELTAS_MAX, Checkpoints
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import events
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 
 BROKEN: dict[str, Any] = {"broken": True}
 
@@ -46,7 +46,7 @@ def engine(
     policy: Policy | None = None,
     rule: Rules | None = None,
     lateness: int = 0,
-    tempo: Tempo | None = None,
+    options: StreamOptions | None = None,
     deltas_max: int = DELTAS_MAX,
     **more: Any,
 ) -> LocalEngine:
@@ -58,9 +58,9 @@ def engine(
         Job(policy=policy or Policy(), rules=rule or Rules()),
         Checkpoints(folder, writer="w", deltas_max=deltas_max),
         lateness_ms=lateness,
-        tempo=tempo or Tempo(epoch_rows_max=15, poll_s=0, once=True),
+        options=options or StreamOptions(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
-        listeners=Listeners(**{name.removeprefix("on_"): hear for name, hear in hears.items()}),
+        listeners=Callbacks(**{name.removeprefix("on_"): hear for name, hear in hears.items()}),
         **more,
     )
 
@@ -83,7 +83,7 @@ def dealt(rows: list[dict[str, Any]], partitions: int) -> list[list[dict[str, An
     return [[r for r in rows if crc32(str(r.get("user")).encode()) % partitions == p] for p in range(partitions)]
 
 
-def sessions_of(sink: KeptEpochs) -> list[dict[str, Any]]:
+def sessions_of(sink: InMemoryEpochSink) -> list[dict[str, Any]]:
     rows = [dict(row) for table in sink.rows("sessions") for row in sorted_rows(table)]
     return sorted(rows, key=order)
 
@@ -93,7 +93,7 @@ def order(row: Any) -> tuple[Any, ...]:
 
 
 def check(
-    sink: KeptEpochs,
+    sink: InMemoryEpochSink,
     made: LocalEngine,
     partitions: Any,
     policy: Policy,
@@ -109,10 +109,10 @@ def check(
     assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end), key=order)
     assert (sink.count("events"), sink.count("late")) == (len(kept), late)
     assert sink.count("rejected") == sum("user" not in row for rows in partitions for row in rows)
-    assert made.totals.balanced
-    assert made.totals.consumed == sum(map(len, partitions))
-    assert (made.totals.pending, made.totals.late) == (0, late)
-    assert made.totals.sessions == sink.count("sessions")
+    assert made.accounting.balanced
+    assert made.accounting.consumed == sum(map(len, partitions))
+    assert (made.accounting.pending, made.accounting.late) == (0, late)
+    assert made.accounting.sessions == sink.count("sessions")
 
 
 def with_broken(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ some_events = st.builds(
 VISITS = [{"user": f"u{i % 7}", "time": i * 1000, "id": str(i)} for i in range(200)]
 
 
-def half_way(folder: Path, sink: KeptEpochs, crash_at: str) -> None:
+def half_way(folder: Path, sink: InMemoryEpochSink, crash_at: str) -> None:
     """Three epochs, and a crash in the fourth before a step."""
     seen = list[str]()
 
@@ -147,7 +147,7 @@ def half_way(folder: Path, sink: KeptEpochs, crash_at: str) -> None:
         if name == crash_at and seen.count("plan") == 4:
             raise Crash(name)
 
-    made = engine(folder, RecordedStream([VISITS]), {"kept": sink}, on_step=step)
+    made = engine(folder, InMemoryStreamSource([VISITS]), {"kept": sink}, on_step=step)
     with pytest.raises(Crash):
         made.run()
     made.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.engine.alignment import Columns
+from sessionize.engine.schema_union import Columns
 
 
 def aligned(*columns: pa.Array) -> list[list[Any]]:

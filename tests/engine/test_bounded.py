@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch import Job
-from sessionize.engine.bounded import run_stream
-from sessionize.engine.outputs import Outputs
+from sessionize.engine.batch.generated import run_generated
+from sessionize.engine.batch.outputs import Outputs
+from sessionize.engine.batch.sessions import Job
 from sessionize.ports import EventBatch
 from sessionize.session import columns as col
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -60,7 +60,7 @@ def test_sessions_of_the_on_time_events(
 ):
     sessions, archive, late = Kept(), Kept(), Kept()
     outputs = Outputs(sessions=sessions, events=archive, late=late)
-    totals = run_stream(Batches(rows, size), outputs, Job(policy=policy, rules=rule), lateness_ms=lateness)
+    accounting = run_generated(Batches(rows, size), outputs, Job(policy=policy, rules=rule), lateness_ms=lateness)
     kept, _ = judged(rows, lateness)
     end = max((row["time"] for row in rows), default=0)
     made = [row for table in sessions.tables for row in sorted_rows(table)]
@@ -68,9 +68,9 @@ def test_sessions_of_the_on_time_events(
     expected = expected_sessions(kept, policy, rule, end_ms=end)
     assert sorted(made, key=lambda r: [r[k] for k in order]) == sorted(expected, key=lambda r: [r[k] for k in order])
     assert (archive.count, late.count) == (len(kept), len(rows) - len(kept))
-    assert totals.balanced
-    assert totals.late == late.count
-    assert totals.pending == 0
+    assert accounting.balanced
+    assert accounting.late == late.count
+    assert accounting.pending == 0
 
 
 def test_a_failing_commit_aborts_what_has_not_been_committed():
@@ -81,6 +81,6 @@ def test_a_failing_commit_aborts_what_has_not_been_committed():
     sessions, archive = Kept(), Failing()
     outputs = Outputs(sessions=sessions, events=archive)
     with pytest.raises(OSError, match="the disk is gone"):
-        run_stream(Batches([{"user": "a", "time": 1}], 1), outputs, Job(policy=Policy()), lateness_ms=0)
+        run_generated(Batches([{"user": "a", "time": 1}], 1), outputs, Job(policy=Policy()), lateness_ms=0)
     assert sessions.tables == []
     assert sessions._waiting == []

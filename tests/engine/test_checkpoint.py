@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize import Policy, Sessionizer, StateError
-from sessionize.engine.checkpoint import Checkpoints, Plan
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.kernel.snapshot import dump_tables
 
 POLICY = Policy(gap_ms=3000, session_ids="start")
@@ -75,7 +75,7 @@ def resumed(found):
 
 def run(store, stream, epochs):
     for _ in range(epochs):
-        store.begin_plan(stream.plan())
+        store.write_plan(stream.plan())
         changes = stream.step()
         store.commit(stream.epoch, stream.header, changes)
 
@@ -142,8 +142,8 @@ def test_deltas_that_outweigh_the_base_are_merged(tmp_path):
         run(store, Stream(), 30)
     newest, before = names(tmp_path, "base")[1], names(tmp_path, "base")[0]
     assert 1 < before < newest
-    behind = sum((tmp_path / f"delta-{e}.ckpt").stat().st_size for e in range(newest + 1, 31))
-    assert behind <= (tmp_path / f"base-{newest}.ckpt").stat().st_size
+    lag = sum((tmp_path / f"delta-{e}.ckpt").stat().st_size for e in range(newest + 1, 31))
+    assert lag <= (tmp_path / f"base-{newest}.ckpt").stat().st_size
 
 
 def test_commits_go_on_while_a_base_is_merged(tmp_path):
@@ -179,20 +179,20 @@ def test_a_planned_epoch_is_repeated_as_planned(tmp_path):
     extra = {"partitions": ["0", "é"], "idle": None}
     with Checkpoints(tmp_path, writer="w") as store:
         first = Plan(epoch=1, ranges={"t-0": (0, 60), "t-1": (7, 7)}, watermark_ms=None, now_ms=5, extra=extra)
-        store.begin_plan(first)
+        store.write_plan(first)
     with Checkpoints(tmp_path, writer="w") as store:  # begun, and nothing was ever committed
         found = store.recover()
         assert (found.epoch, found.state, found.plans, found.damaged) == (0, None, (first,), ())
         assert found.plans[0].digest == first.digest
-        store.begin_plan(found.plans[0])
+        store.write_plan(found.plans[0])
         other = Plan(epoch=1, ranges={"t-0": (0, 61)}, watermark_ms=None, now_ms=5)
         assert other.digest != first.digest
         with pytest.raises(StateError, match="another plan"):
-            store.begin_plan(other)
+            store.write_plan(other)
         store.commit(1, {}, stream.step())
         with pytest.raises(StateError, match="out of turn"):
-            store.begin_plan(first)
-        store.begin_plan(stream.plan())
+            store.write_plan(first)
+        store.write_plan(stream.plan())
     with Checkpoints(tmp_path, writer="w") as store:
         found = store.recover()
         assert (found.epoch, found.plans) == (1, (stream.plan(),))
@@ -236,7 +236,7 @@ def test_a_course_of_events_that_was_given_up_never_joins_the_chain(tmp_path):
         found = store.recover()
         assert (found.epoch, [plan.epoch for plan in found.plans]) == (2, [3, 4])
         stream = resumed(found)
-        store.begin_plan(found.plans[0])
+        store.write_plan(found.plans[0])
         changes = stream.step()
         store.commit(3, {"again": True}, changes)
     with Checkpoints(tmp_path, writer="w") as store:

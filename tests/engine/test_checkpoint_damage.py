@@ -8,8 +8,8 @@ import zlib
 import pytest
 
 from sessionize import Policy, Sessionizer, StateError
-from sessionize.engine.checkpoint import Checkpoints, Plan
-from sessionize.engine.checkpoint_format import DamagedError, read_checkpoint, read_plan
+from sessionize.engine.stream.checkpoint_format import DamagedError, read_checkpoint, read_plan
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.testing.comparison import events_table
 
 POLICY = Policy(gap_ms=10)
@@ -37,10 +37,10 @@ def whole(tmp_path_factory):
     counts = {0: None}
     with Checkpoints(folder, writer="w", deltas_max=2, merge_in_background=False) as store:
         for epoch, changes in steps(Sessionizer(POLICY, track_changes=True), 6):
-            store.begin_plan(plan(epoch))
+            store.write_plan(plan(epoch))
             store.commit(epoch, {"epoch": epoch}, changes)
             counts[epoch] = changes.header["counts"]
-        store.begin_plan(plan(7))
+        store.write_plan(plan(7))
     assert sorted(p.name for p in folder.glob("base-*")) == ["base-1.ckpt", "base-4.ckpt"]
     return folder, counts
 
@@ -111,7 +111,7 @@ def test_one_damaged_file_is_always_survived(whole, tmp_path, name):
             assert [line.split(":")[0] for line in found.damaged] == ([name] if seen else [])
             core = Sessionizer.restore_tables(found.state.header, found.state.tables, POLICY, track_changes=True)
             for epoch, changes in steps(core, 7 - found.epoch, found.epoch + 1):
-                store.begin_plan(plan(epoch))
+                store.write_plan(plan(epoch))
                 store.commit(epoch, {"epoch": epoch}, changes)
                 assert epoch == 7 or changes.header["counts"] == counts[epoch]
         with Checkpoints(copy, writer="w") as store:
@@ -128,7 +128,7 @@ def flip(path):
 def test_a_first_base_that_is_damaged_is_made_again_from_its_plan(tmp_path):
     with Checkpoints(tmp_path, writer="w") as store:
         for epoch, changes in steps(Sessionizer(POLICY, track_changes=True), 1):
-            store.begin_plan(plan(epoch))
+            store.write_plan(plan(epoch))
             store.commit(epoch, {}, changes)
     flip(tmp_path / "base-1.ckpt")
     with Checkpoints(tmp_path, writer="w") as store:

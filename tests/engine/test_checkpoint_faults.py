@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from sessionize import OutputError, Policy, SessionizeError, Sessionizer
-from sessionize.engine.checkpoint import Checkpoints, Plan
-from sessionize.engine.checkpoint_files import FileOperations
-from sessionize.engine.checkpoint_format import INSTEAD_OF
+from sessionize.engine.stream.checkpoint_files import FileOperations
+from sessionize.engine.stream.checkpoint_format import INSTEAD_OF
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.errors import StateError, UnavailableError
 from sessionize.testing.comparison import events_table
 
@@ -71,7 +71,7 @@ def run(folder, files, *, retry):
     store = Checkpoints(folder, writer="w", files=files, deltas_max=1, merge_in_background=False)
     try:
         for epoch in range(1, EPOCHS + 1):
-            for action in (lambda e=epoch: store.begin_plan(plan(e)),
+            for action in (lambda e=epoch: store.write_plan(plan(e)),
                            lambda e=epoch: store.commit(e, {"epoch": e}, CHANGES[e - 1])):  # fmt: skip
                 try:
                     action()
@@ -200,12 +200,12 @@ def test_a_plan_takes_the_place_of_another_whatever_step_stops_it(tmp_path, at):
     first = plan(1)
     anew = replace(first, extra={INSTEAD_OF: first.digest})
     with Checkpoints(tmp_path, writer="w") as store:
-        store.begin_plan(first)
+        store.write_plan(first)
     files = Faulty(at, Stopped())
     store = Checkpoints(tmp_path, writer="w", files=files)
     stopped = True
     try:
-        store.begin_plan(anew)
+        store.write_plan(anew)
         stopped = False
     except Stopped:
         pass
@@ -214,7 +214,7 @@ def test_a_plan_takes_the_place_of_another_whatever_step_stops_it(tmp_path, at):
     with Checkpoints(tmp_path, writer="w") as store:
         (found,) = store.recover().plans
         assert found in ((first, anew) if stopped else (anew,))
-        store.begin_plan(found)
-        store.begin_plan(replace(found, extra={INSTEAD_OF: found.digest, "again": True}))
+        store.write_plan(found)
+        store.write_plan(replace(found, extra={INSTEAD_OF: found.digest, "again": True}))
         with pytest.raises(StateError, match="another plan"):
-            store.begin_plan(first)
+            store.write_plan(first)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sessionize import Policy, Sessionizer
-from sessionize.engine import checkpoint, checkpoint_plans
-from sessionize.engine.checkpoint import Checkpoints, Plan
-from sessionize.engine.checkpoint_files import FileOperations
+from sessionize.engine.stream import checkpoint_plans
+from sessionize.engine.stream import checkpoints as checkpoint
+from sessionize.engine.stream.checkpoint_files import FileOperations
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.kernel.snapshot import dump_tables
 from sessionize.testing.comparison import events_table
 
@@ -80,7 +81,7 @@ def go_on(folder: Path, epochs: int, files: FileOperations | None = None, **how)
         for begun in found.plans if found is not None else ():
             assert begun == plan(begun.epoch)
         for at in range(epoch + 1, epochs + 1):
-            store.begin_plan(plan(at))
+            store.write_plan(plan(at))
             store.commit(at, {"epoch": at}, step(core, at))
             assert store.merge_error is None
     return core
@@ -117,7 +118,7 @@ def test_the_number_of_files_is_bounded_whatever_the_number_of_epochs(tmp_path: 
     for first in range(1, 451, restarts_every):
         with Checkpoints(tmp_path, writer="w", files=StopsAt(0), merge_in_background=False) as store:
             for epoch in range(first, min(first + restarts_every, 451)):
-                store.begin_plan(plan(epoch))
+                store.write_plan(plan(epoch))
                 store.commit(epoch, {}, step(core, epoch))
                 newest = newest_base(tmp_path)
                 chain = {f"delta-{at}.ckpt" for at in range(newest + 1, epoch + 1)}

@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from format_1_runs import LATENESS_MS, POLICIES, RULES, partitions
-from local_runs import engine, order, run, sessions_of
 
 from sessionize import Sessionizer, StateError
-from sessionize.engine.stream_options import Tempo
+from sessionize.engine.stream.options import StreamOptions
 from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.oracle import judged
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
+from tests.engine.format_1_runs import LATENESS_MS, POLICIES, RULES, partitions
+from tests.engine.local_runs import engine, order, run, sessions_of
 
 MADE = Path(__file__).parent / "format_1"
 
@@ -27,16 +27,16 @@ def test_a_run_goes_on_from_a_state_of_format_1(name, tmp_path):
     shutil.copytree(MADE / name / "state", folder)
     before = json.loads((MADE / name / "sessions.json").read_text())
     policy, rules, rows = POLICIES[name], RULES[name], partitions(7)
-    sink = KeptEpochs()
+    sink = InMemoryEpochSink()
     made = run(
         lambda: engine(
             folder,
-            RecordedStream(rows, cut=3),
+            InMemoryStreamSource(rows, cut=3),
             {"kept": sink},
             policy=policy,
             rule=rules,
             lateness=LATENESS_MS,
-            tempo=Tempo(epoch_rows_max=60, poll_s=0, once=True),
+            options=StreamOptions(epoch_rows_max=60, poll_s=0, once=True),
             on_warning=lambda what, which: None,
         )
     )
@@ -48,8 +48,8 @@ def test_a_run_goes_on_from_a_state_of_format_1(name, tmp_path):
     assert len(before) > 20
     assert len(whole) > len(before) + 20
     assert whole == json.loads(json.dumps(expected, default=str))
-    assert made.totals.balanced
-    assert made.totals.consumed == sum(map(len, rows))
+    assert made.accounting.balanced
+    assert made.accounting.consumed == sum(map(len, rows))
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sessionize import Policy, Sessionizer
-from sessionize.engine.checkpoint import Checkpoints, Plan
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.kernel.snapshot import dump_tables
 from sessionize.testing.comparison import events_table
 
@@ -58,7 +58,7 @@ def commit_for_ever(folder, out):
         print(json.dumps({"from": epoch, "digest": digest(core), "plans": planned, "damaged": damaged}), file=out)
         while True:
             epoch += 1
-            store.begin_plan(plan(epoch))
+            store.write_plan(plan(epoch))
             store.commit(epoch, {"epoch": epoch}, epoch_of(core, epoch))
             print(json.dumps({"done": epoch, "error": str(store.merge_error or "")}), file=out)
 

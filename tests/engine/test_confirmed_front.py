@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine.lateness import RECORDS_ALONE, ConfirmedFront, MaximumFront, restored_front
-from sessionize.engine.witnesses import FORGOTTEN_AFTER_RECORDS, USERS_MAX
+from sessionize.engine.stream.lateness import RECORDS_ALONE, ConfirmedFront, MaximumFront, restored_front
+from sessionize.engine.stream.witnesses import FORGOTTEN_AFTER_RECORDS, USERS_MAX
 from sessionize.testing.oracle import judged
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -164,11 +164,11 @@ def test_two_users_are_enough_where_there_are_no_others() -> None:
 def test_users_who_went_away_hold_nobody_for_ever() -> None:
     front = ConfirmedFront(LATENESS_MS)
     feed(front, steady(1_000))
-    alone = steady(FORGOTTEN_AFTER_RECORDS + 10, users=1, start_ms=50 * HOUR_MS)
-    feed(front, alone[: FORGOTTEN_AFTER_RECORDS - 100])
+    exclusive = steady(FORGOTTEN_AFTER_RECORDS + 10, users=1, start_ms=50 * HOUR_MS)
+    feed(front, exclusive[: FORGOTTEN_AFTER_RECORDS - 100])
     assert front.latest_ms == 999_000
-    feed(front, alone[FORGOTTEN_AFTER_RECORDS - 100 :])
-    assert front.latest_ms == alone[-1]["time"]
+    feed(front, exclusive[FORGOTTEN_AFTER_RECORDS - 100 :])
+    assert front.latest_ms == exclusive[-1]["time"]
 
 
 def test_where_a_partition_is_read_to_its_end_the_clock_confirms_too() -> None:

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from sessionize.engine import delivery
-from sessionize.engine.delivery import Patience
+from sessionize.engine import retry as delivery
+from sessionize.engine.retry import Retrier
 from sessionize.errors import OutputError, UnavailableError
 
 
@@ -20,25 +20,25 @@ class Flaky:
         return "done"
 
 
-def patience(outage_s_max: float = 30, stopping: threading.Event | None = None) -> tuple[Patience, list[str]]:
+def retrier(retry_timeout_s: float = 30, stopping: threading.Event | None = None) -> tuple[Retrier, list[str]]:
     heard: list[str] = []
-    told = Patience(
-        outage_s_max,
+    told = Retrier(
+        retry_timeout_s,
         stopping=stopping or threading.Event(),
-        on_outage=lambda who, error: heard.append(f"{who} {'back' if error is None else error.message}"),
+        on_unavailable=lambda who, error: heard.append(f"{who} {'back' if error is None else error.message}"),
     )
     return told, heard
 
 
 def test_an_outage_is_waited_for_and_told() -> None:
-    patient, heard = patience()
+    patient, heard = retrier()
     call = Flaky(UnavailableError("away"), UnavailableError("away"))
     assert patient.call("store", call) == "done"
     assert (call.calls, heard) == (3, ["store away", "store away", "store back"])
 
 
 def test_another_error_is_told_at_once() -> None:
-    patient, heard = patience()
+    patient, heard = retrier()
     call = Flaky(OutputError("wrong password"))
     with pytest.raises(OutputError, match="wrong password"):
         patient.call("store", call)
@@ -46,21 +46,21 @@ def test_another_error_is_told_at_once() -> None:
 
 
 def test_an_outage_may_not_last_for_ever() -> None:
-    patient, _ = patience(outage_s_max=0)
+    patient, _ = retrier(retry_timeout_s=0)
     with pytest.raises(UnavailableError, match="away"):
         patient.call("store", Flaky(*[UnavailableError("away")] * 5))
 
 
 def test_the_end_of_the_run_ends_the_wait() -> None:
     stopping = threading.Event()
-    patient, _ = patience(stopping=stopping)
+    patient, _ = retrier(stopping=stopping)
 
-    def away() -> None:
+    def unavailable() -> None:
         stopping.set()
         raise UnavailableError("away")
 
     with pytest.raises(UnavailableError, match="away"):
-        patient.call("store", away)
+        patient.call("store", unavailable)
 
 
 @pytest.mark.parametrize("by", ["stop", "give_up"])
@@ -68,7 +68,7 @@ def test_a_pause_ends_at_once_and_nothing_is_tried_after_it(monkeypatch: pytest.
     monkeypatch.setattr(delivery, "_WAIT_MIN_S", 3600.0)
     monkeypatch.setattr(delivery, "_WAIT_MAX_S", 3600.0)
     stopping, pausing = threading.Event(), threading.Event()
-    patient = Patience(7200, stopping=stopping, on_outage=lambda who, error: pausing.set())
+    patient = Retrier(7200, stopping=stopping, on_unavailable=lambda who, error: pausing.set())
     call, errors = Flaky(*[UnavailableError("away")] * 5), list[str]()
 
     def work() -> None:
@@ -80,13 +80,13 @@ def test_a_pause_ends_at_once_and_nothing_is_tried_after_it(monkeypatch: pytest.
     working = threading.Thread(target=work, daemon=True)
     working.start()
     assert pausing.wait(60)
-    stopping.set() if by == "stop" else patient.give_up()
+    stopping.set() if by == "stop" else patient.cancel()
     working.join(60)
     assert (errors, call.calls) == (["away"], 1)
 
 
 def test_after_the_end_nothing_is_called() -> None:
-    patient, _ = patience()
+    patient, _ = retrier()
     patient.close()
     call = Flaky()
     with pytest.raises(UnavailableError, match="the run has ended"):

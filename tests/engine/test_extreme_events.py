@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch import Job, sessions_of
-from sessionize.engine.stream_options import Tempo
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import Job, sessions_of
+from sessionize.engine.stream.options import StreamOptions
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import Steps, check, engine, run
 
 DAY = Policy(gap_ms=86_400_000, max_duration_ms=None)
@@ -26,23 +26,23 @@ def with_a_whale() -> list[dict[str, Any]]:
 def test_a_batch_with_more_revenue_than_64_bits_hold(spilled: bool) -> None:
     rows = with_a_whale()
     job = Job(policy=DAY, memory_bytes_max=0 if spilled else 1 << 30)
-    made = [row for table, _ in sessions_of([events_table(rows)], job, Totals()) for row in sorted_rows(table)]
+    made = [row for table, _ in sessions_of([events_table(rows)], job, Accounting()) for row in sorted_rows(table)]
     assert sorted(made, key=lambda row: row["user"]) == expected_sessions(rows, DAY, Rules())
     assert {row["user"]: row["revenue"] for row in made} == {"anna": 0.3, "whale": 9.4e12}
 
 
 def test_a_stream_with_more_revenue_than_64_bits_hold(tmp_path: Path) -> None:
     """Killed before each kind of step in turn: the sum is in the checkpoints, too."""
-    rows, sink = with_a_whale(), KeptEpochs()
-    tempo = Tempo(epoch_rows_max=1_500, poll_s=0, once=True)
+    rows, sink = with_a_whale(), InMemoryEpochSink()
+    options = StreamOptions(epoch_rows_max=1_500, poll_s=0, once=True)
     crashes = iter((4, 9, 13))
     made = run(
         lambda: engine(
             tmp_path,
-            RecordedStream([rows], piece_max=1_000),
+            InMemoryStreamSource([rows], piece_max=1_000),
             {"kept": sink},
             policy=DAY,
-            tempo=tempo,
+            options=options,
             on_step=Steps(next(crashes, None)),
         ),
         crashes=True,

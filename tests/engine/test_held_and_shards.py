@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine.held import Held
-from sessionize.engine.shards import Shards
+from sessionize.engine.batch.event_buffer import EventBuffer
+from sessionize.engine.batch.shards import Shards
 
 Users = list[str]
 FORMS = ("plain", "dictionary", "null in dictionary", "chunks")
@@ -43,8 +43,8 @@ same_length = st.lists(st.sampled_from(["aa", "bb", "cc", "dd"]), min_size=1, ma
 batches = st.lists(st.tuples(same_length | some_users, st.sampled_from(FORMS)), max_size=5)
 
 
-def held_of(tables: list[pa.Table]) -> Held:
-    held = Held()
+def held_of(tables: list[pa.Table]) -> EventBuffer:
+    held = EventBuffer()
     for table in tables:
         held.add(table)
     return held

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.status import EpochReport
-from sessionize.engine.stream_options import Tempo
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import StreamOptions
+from sessionize.engine.stream.status import EpochReport
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import Crash, engine
 
 NOW_MS = 10**12
-TEMPO = Tempo(epoch_rows_max=3, epoch_s=1, poll_s=0, idle_after_s=0.5)
+TEMPO = StreamOptions(epoch_rows_max=3, epoch_s=1, poll_s=0, idle_after_s=0.5)
 ADDED_AFTER, LAST = 20, 24  # epochs
 
 
@@ -31,14 +31,14 @@ class Ticking:
         return NOW_MS + int(self.now_s * 1000)
 
 
-class Runs:
+class Chains:
     """One busy partition, and one with a single user who is silent for a while and then brings an old event."""
 
     def __init__(self, folder: Path) -> None:
         busy = [{"user": f"u{n % 5}", "time": NOW_MS - 3_600_000 + n * 10, "id": f"a{n}"} for n in range(400)]
         self.quiet: list[dict[str, Any]] = [{"user": "x", "time": NOW_MS - 1_000, "id": "b0"}]
-        self.source = RecordedStream([busy, self.quiet], piece_min=1, piece_max=1)
-        self.kept, self.folder = KeptEpochs(), folder
+        self.source = InMemoryStreamSource([busy, self.quiet], piece_min=1, piece_max=1)
+        self.kept, self.folder = InMemoryEpochSink(), folder
         self._clock, self._stopping = Ticking(), threading.Event()
 
     def run(self, *, until: int, crash_at: tuple[int, str] | None = None) -> LocalEngine:
@@ -63,7 +63,7 @@ class Runs:
             self.source,
             {"kept": self.kept},
             lateness=10_000,
-            tempo=TEMPO,
+            options=TEMPO,
             clock=self._clock,
             stopping=self._stopping,
             on_epoch=committed,
@@ -77,15 +77,18 @@ class Runs:
 
     def check(self, made: LocalEngine) -> None:
         """The tables have what the accounting says, and the old event is late as it would be without any fault."""
-        totals = made.totals
-        assert totals.balanced
-        assert (self.kept.count("late"), self.kept.count("events")) == (totals.late, totals.settled + totals.pending)
+        accounting = made.accounting
+        assert accounting.balanced
+        assert (self.kept.count("late"), self.kept.count("events")) == (
+            accounting.late,
+            accounting.settled + accounting.pending,
+        )
         assert [row["event_id"] for table in self.kept.rows("late") for row in table.to_pylist()] == ["b1"]
 
 
 @pytest.mark.parametrize("damaged", range(2, LAST, 3))
 def test_epochs_that_are_repeated_in_a_row_judge_as_they_did(tmp_path: Path, damaged: int) -> None:
-    runs = Runs(tmp_path)
+    runs = Chains(tmp_path)
     runs.check(runs.run(until=LAST))
     file = tmp_path / f"delta-{damaged}.ckpt"
     data = bytearray(file.read_bytes())
@@ -97,7 +100,7 @@ def test_epochs_that_are_repeated_in_a_row_judge_as_they_did(tmp_path: Path, dam
 @pytest.mark.parametrize("epoch", range(1, LAST, 2))
 @pytest.mark.parametrize("step", ["plan", "planned", "commit"])
 def test_a_crash_at_any_step_of_an_epoch(tmp_path: Path, epoch: int, step: str) -> None:
-    runs = Runs(tmp_path)
+    runs = Chains(tmp_path)
     with pytest.raises(Crash):
         runs.run(until=LAST, crash_at=(epoch, step))
     runs.check(runs.run(until=LAST + 3))

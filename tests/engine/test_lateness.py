@@ -1,11 +1,11 @@
-"""Watermarks: the minimum of what the active partitions allow, the clock when all are idle, and never backwards."""
+"""WatermarkTracker: the minimum of what active partitions allow, the clock when all are idle, and never backwards."""
 
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from sessionize.engine.watermarks import Watermarks
+from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.session import columns as col
 
 ALL = frozenset({"0", "1"})
@@ -13,24 +13,26 @@ NONE: frozenset[str] = frozenset()
 LONG_AGO_MS = 1_700_000_000_000  # the present of these tests, long after their events
 
 
-def marks(floor_ms: int | None = None, **more: Any) -> Watermarks:
-    return Watermarks(10, idle_after_s=60, floor_ms=floor_ms, **{"rule": "maximum", **more})
+def marks(floor_ms: int | None = None, **more: Any) -> WatermarkTracker:
+    return WatermarkTracker(10, idle_after_s=60, floor_ms=floor_ms, **{"rule": "maximum", **more})
 
 
-def feed(w: Watermarks, partition: str, *times: int, now_ms: int = LONG_AGO_MS) -> list[bool]:
+def feed(w: WatermarkTracker, partition: str, *times: int, now_ms: int = LONG_AGO_MS) -> list[bool]:
     events = pa.table({col.USER: ["a"] * len(times), col.EVENT_TIME: pa.array(times, pa.int64())})
     late: list[bool] = w.late(partition, events, now_ms=now_ms).tolist()
     return late
 
 
-def target(w: Watermarks, at_end: frozenset[str], *, ended: bool = False, now_ms: int = LONG_AGO_MS) -> int | None:
+def target(
+    w: WatermarkTracker, at_end: frozenset[str], *, ended: bool = False, now_ms: int = LONG_AGO_MS
+) -> int | None:
     return w.target_ms(ALL, at_end, now_ms=now_ms, ended=ended)
 
 
 class Polls:
     """Polls of half a second each."""
 
-    def __init__(self, w: Watermarks) -> None:
+    def __init__(self, w: WatermarkTracker) -> None:
         self._w, self._at_s = w, 0.0
         w.polled(NONE, at_s=0.0, wait_s=0.5)
 

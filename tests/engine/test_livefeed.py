@@ -8,17 +8,17 @@ import pyarrow as pa
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.engine import livefeed
-from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.livefeed import LiveFeed
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.stream_options import StreamOutputs, Tempo
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.stream import live_feed as livefeed
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.live_feed import LiveFeed
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
 from sessionize.testing.comparison import events_table
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 
 MINUTE = 60_000
 TIMEOUT_S = 60
@@ -29,7 +29,7 @@ class Shown:
 
     def __init__(self) -> None:
         self.there: dict[str, int] = {}
-        self.away = False
+        self.unavailable = False
         self.calls = 0
 
     def wait(self) -> None:
@@ -42,7 +42,7 @@ class Shown:
         self._answer()
         self.there = {}
 
-    def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+    def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
         self._answer()
         for user in gone.to_pylist():
             self.there.pop(user, None)
@@ -53,11 +53,11 @@ class Shown:
 
     def _answer(self) -> None:
         self.calls += 1
-        if self.away:
+        if self.unavailable:
             raise UnavailableError("the view is away")
 
 
-class Counted(RecordedStream):
+class Counted(InMemoryStreamSource):
     """Counts how often it is asked for records."""
 
     polls = 0
@@ -74,12 +74,12 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
     ]
     view = Shown()
     engine = LocalEngine(
-        RecordedStream([rows], piece_max=1),
-        StreamOutputs(sinks={"kept": KeptEpochs()}, live=LiveFeed(view, every_s=0)),
+        InMemoryStreamSource([rows], piece_max=1),
+        StreamOutputs(sinks={"kept": InMemoryEpochSink()}, live=LiveFeed(view, every_s=0)),
         Job(policy=Policy(session_ids=session_ids), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
-        tempo=Tempo(epoch_rows_max=1, poll_s=0, once=True, drain=False, watermark="maximum"),
+        options=StreamOptions(epoch_rows_max=1, poll_s=0, once=True, drain=False, watermark="maximum"),
         writer="w",
     )
     try:
@@ -91,7 +91,7 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
 
 def test_an_outage_is_told_once_and_the_view_is_filled_anew_after_a_pause() -> None:
     view, told = Shown(), list[UnavailableError | None]()
-    feed = LiveFeed(view, every_s=1, on_outage=told.append)
+    feed = LiveFeed(view, every_s=1, on_unavailable=told.append)
     core = Sessionizer(Policy())
 
     def come(user: str, at_s: float) -> None:
@@ -106,11 +106,11 @@ def test_an_outage_is_told_once_and_the_view_is_filled_anew_after_a_pause() -> N
     come("a", 10)
     come("b", 10.5)  # too early for another look
     assert view.there == {"a": 1}
-    view.away = True
+    view.unavailable = True
     come("c", 11)
     come("d", 12)
     assert isinstance(told[0], UnavailableError)
-    view.away, view.there = False, {}
+    view.unavailable, view.there = False, {}
     come("e", 16.5)  # still in the pause
     assert (view.there, told[1:]) == ({}, [])
     come("f", 17)
@@ -176,16 +176,16 @@ def test_users_are_shown_in_pieces_and_a_failure_between_shows_all_anew(monkeypa
     feed.refresh(core, at_s=0, now_ms=0)  # the rest of a round waits for no interval
     view.wait()
     assert len(view.there) == 6
-    view.away = True
+    view.unavailable = True
     feed.finish(core, now_ms=0)
-    view.away, view.there = False, {"of another time": 1}
+    view.unavailable, view.there = False, {"of another time": 1}
     feed.finish(core, now_ms=0)
     assert view.there == dict.fromkeys(users, 1)
 
 
 def test_a_view_that_refuses_us_ends_the_run() -> None:
     class Refusing(Shown):
-        def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+        def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
             raise OutputError("no")
 
     feed, core = LiveFeed(Refusing()), Sessionizer(Policy())
@@ -198,13 +198,13 @@ def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
     class Refusing(Shown):
         refuses = False
 
-        def show(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+        def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
             if self.refuses:
                 raise OutputError("no right any more", detail="NOPERM", hint="give it back")
-            super().show(sessions, gone, now_ms=now_ms)
+            super().update(sessions, gone, now_ms=now_ms)
 
     told, view = list[str | None](), Refusing()
-    feed = LiveFeed(view, every_s=0, on_outage=lambda error: told.append(error and error.message))
+    feed = LiveFeed(view, every_s=0, on_unavailable=lambda error: told.append(error and error.message))
     core = Sessionizer(Policy())
     core.push(events_table([{"user": "a", "time": 0}]))
     feed.restart(core, now_ms=0)
@@ -228,23 +228,23 @@ def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
 def test_a_run_comes_to_its_end_beside_a_view_that_never_answers(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(livefeed, "END_S", 0.0)
     rows = [{"user": f"u{number % 50}", "time": number * MINUTE} for number in range(300)]
-    view, kept, source = Hanging(), KeptEpochs(), Counted([rows], piece_max=5)
+    view, kept, source = Hanging(), InMemoryEpochSink(), Counted([rows], piece_max=5)
     engine = LocalEngine(
         source,
         StreamOutputs(sinks={"kept": kept}, live=LiveFeed(view, every_s=0)),
         Job(policy=Policy(), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
-        tempo=Tempo(epoch_rows_max=20, poll_s=0, once=True),
+        options=StreamOptions(epoch_rows_max=20, poll_s=0, once=True),
         writer="w",
     )
     try:
-        totals = engine.run()
+        accounting = engine.run()
     finally:
         engine.close()
         assert view.begun.is_set()
         assert view.calls == 0  # it still hangs
         view.released.set()
-    assert totals.consumed == len(rows)
+    assert accounting.consumed == len(rows)
     assert source.polls > 60
     assert len(kept.epochs) >= 15

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.status import EpochReport
-from sessionize.engine.stream_options import Tempo
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import StreamOptions
+from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.session import columns as col
 from sessionize.testing.strategies import policies, rules
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import BROKEN, VISITS, Crash, check, dealt, engine, run, sessions_of, some_events
 
 
@@ -41,17 +41,17 @@ def test_the_sessions_of_the_on_time_events(
     watermark: Any,
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
-    parts, sink = dealt(rows, partitions), KeptEpochs()
-    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, watermark=watermark)
+    parts, sink = dealt(rows, partitions), InMemoryEpochSink()
+    options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, watermark=watermark)
     made = run(
         lambda: engine(
             folder,
-            RecordedStream(parts, cut=cut),
+            InMemoryStreamSource(parts, cut=cut),
             {"kept": sink},
             policy=policy,
             rule=rule,
             lateness=lateness,
-            tempo=tempo,
+            options=options,
         )
     )
     check(sink, made, parts, policy, rule, lateness, watermark)
@@ -59,29 +59,31 @@ def test_the_sessions_of_the_on_time_events(
 
 
 def test_nothing_new_makes_no_epoch(tmp_path: Path) -> None:
-    sink, reports = KeptEpochs(), list[EpochReport]()
+    sink, reports = InMemoryEpochSink(), list[EpochReport]()
     for _ in range(2):
-        run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_epoch=reports.append))
+        run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, on_epoch=reports.append))
     assert len(reports) == len(sink.epochs)
     assert sum(report.consumed for report in reports) == 200
 
 
 def test_after_draining_whatever_could_have_changed_a_session_is_late(tmp_path: Path) -> None:
-    sink = KeptEpochs()
-    run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}))
+    sink = InMemoryEpochSink()
+    run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}))
     last = VISITS[-1]["time"]
     more = [{"user": "u0", "time": last + Policy().gap_ms}, {"user": "u0", "time": last + Policy().gap_ms + 1}]
-    run(lambda: engine(tmp_path, RecordedStream([VISITS + more]), {"kept": sink}))
+    run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS + more]), {"kept": sink}))
     assert [row["event_time_ms"] for table in sink.rows("late") for row in table.to_pylist()] == [more[0]["time"]]
     new = [row for row in sessions_of(sink) if row["session_start_time_ms"] > last]
     assert [(row["user"], row["event_count"]) for row in new] == [("u0", 1)]
 
 
 def test_an_outage_of_a_sink_delays_and_nothing_else(tmp_path: Path) -> None:
-    sink = KeptEpochs(fail=[UnavailableError("the store is away")] * 3)
+    sink = InMemoryEpochSink(fail=[UnavailableError("the store is away")] * 3)
     told = list[dict[str, str]]()
     made = run(
-        lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_status=lambda s: told.append(s.away))
+        lambda: engine(
+            tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, on_status=lambda s: told.append(s.unavailable)
+        )
     )
     check(sink, made, [VISITS], Policy(), Rules(), 0)
     assert {"kept": "the store is away"} in told
@@ -89,38 +91,38 @@ def test_an_outage_of_a_sink_delays_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_permanent_error_ends_the_run_and_the_next_one_repeats_the_epoch(tmp_path: Path) -> None:
-    other, sink = KeptEpochs(), KeptEpochs(fail=[OutputError("the table is of another kind")])
+    other, sink = InMemoryEpochSink(), InMemoryEpochSink(fail=[OutputError("the table is of another kind")])
     with pytest.raises(OutputError, match="another kind"):
-        run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"other": other, "kept": sink}))
-    made = run(lambda: engine(tmp_path, RecordedStream([VISITS], cut=5), {"other": other, "kept": sink}))
+        run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"other": other, "kept": sink}))
+    made = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS], cut=5), {"other": other, "kept": sink}))
     for one in (other, sink):
         check(one, made, [VISITS], Policy(), Rules(), 0)
     assert other.repeated == 1
 
 
 def test_a_long_outage_ends_the_run_and_says_what_becomes_of_the_epoch(tmp_path: Path) -> None:
-    sink = KeptEpochs(fail=[UnavailableError("away")] * 50)
-    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, outage_s_max=0)
+    sink = InMemoryEpochSink(fail=[UnavailableError("away")] * 50)
+    options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, retry_timeout_s=0)
     with pytest.raises(UnavailableError) as caught:
-        run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo))
+        run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, options=options))
     assert any("repeats it" in note for note in caught.value.__notes__)
 
 
 def test_stopping_commits_what_was_read(tmp_path: Path) -> None:
-    sink, stopping = KeptEpochs(), threading.Event()
-    tempo = Tempo(epoch_rows_max=15, poll_s=0)
+    sink, stopping = InMemoryEpochSink(), threading.Event()
+    options = StreamOptions(epoch_rows_max=15, poll_s=0)
     made = run(
         lambda: engine(
             tmp_path,
-            RecordedStream([VISITS]),
+            InMemoryStreamSource([VISITS]),
             {"kept": sink},
-            tempo=tempo,
+            options=options,
             stopping=stopping,
             on_epoch=lambda report: stopping.set() if report.epoch == 3 else None,
         )
     )
-    assert sink.count("events") == made.totals.consumed < 200
-    again = run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}))
+    assert sink.count("events") == made.accounting.consumed < 200
+    again = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}))
     check(sink, again, [VISITS], Policy(), Rules(), 0)
 
 
@@ -136,25 +138,25 @@ def test_silence_ends_sessions_by_the_clock(tmp_path: Path) -> None:
             self.s += 1.0
             return self.s
 
-    sink, stopping = KeptEpochs(), threading.Event()
+    sink, stopping = InMemoryEpochSink(), threading.Event()
     made = run(
         lambda: engine(
             tmp_path,
-            RecordedStream([VISITS]),
+            InMemoryStreamSource([VISITS]),
             {"kept": sink},
-            tempo=Tempo(epoch_s=100, poll_s=1, idle_after_s=50),
+            options=StreamOptions(epoch_s=100, poll_s=1, idle_after_s=50),
             stopping=stopping,
             clock=Clock(),
             on_epoch=lambda report: stopping.set() if report.sessions else None,
         )
     )
     assert sink.count("sessions") == 7
-    assert made.totals.pending == 0
+    assert made.accounting.pending == 0
     ended = {row["end_reason"] for row in sessions_of(sink)}
     assert ended == {"inactivity"}
 
 
-class Away(RecordedStream):
+class Away(InMemoryStreamSource):
     """Away at first, while time goes by; told: what each poll takes for the present, by a clock of a minute a look."""
 
     def __init__(self) -> None:
@@ -178,11 +180,11 @@ class Away(RecordedStream):
 
 def test_what_comes_after_an_outage_is_judged_by_the_present(tmp_path: Path) -> None:
     source = Away()
-    run(lambda: engine(tmp_path, source, {"kept": KeptEpochs()}, clock=source))
+    run(lambda: engine(tmp_path, source, {"kept": InMemoryEpochSink()}, clock=source))
     assert source.told[:4] == sorted(set(source.told[:4]))
 
 
-class Gone(RecordedStream):
+class Gone(InMemoryStreamSource):
     """What comes after the first records is gone for good."""
 
     has_read = False
@@ -199,8 +201,8 @@ def test_an_error_ends_the_run_at_once_though_a_server_is_away(tmp_path: Path) -
     made = engine(
         tmp_path,
         Gone([VISITS]),
-        {"away": KeptEpochs(fail=[UnavailableError("the store is away")] * 10_000)},
-        tempo=Tempo(epoch_rows_max=1, poll_s=0, outage_s_max=3_600),
+        {"away": InMemoryEpochSink(fail=[UnavailableError("the store is away")] * 10_000)},
+        options=StreamOptions(epoch_rows_max=1, poll_s=0, retry_timeout_s=3_600),
     )
     with pytest.raises(InputError, match="records are gone") as caught:
         made.run()
@@ -210,17 +212,17 @@ def test_an_error_ends_the_run_at_once_though_a_server_is_away(tmp_path: Path) -
 
 def test_the_books_hold_in_every_epoch(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [*VISITS[:50], BROKEN, VISITS[49], *VISITS[50:], VISITS[0], BROKEN]
-    reports, sink = list[EpochReport](), KeptEpochs()
-    run(lambda: engine(tmp_path, RecordedStream([rows]), {"kept": sink}, on_epoch=reports.append))
+    reports, sink = list[EpochReport](), InMemoryEpochSink()
+    run(lambda: engine(tmp_path, InMemoryStreamSource([rows]), {"kept": sink}, on_epoch=reports.append))
     assert all(report.as_log()["balanced"] for report in reports)
-    last = reports[-1].totals
+    last = reports[-1].accounting
     assert (last.consumed, last.rejected, last.duplicate, last.late) == (204, 2, 1, 1)
     assert reports[-1].as_log()["totals"]["settled"] == 200
 
 
 def test_empty_epoch_tables_have_their_columns(tmp_path: Path) -> None:
-    sink = KeptEpochs()
-    run(lambda: engine(tmp_path, RecordedStream([[BROKEN]]), {"kept": sink}))
+    sink = InMemoryEpochSink()
+    run(lambda: engine(tmp_path, InMemoryStreamSource([[BROKEN]]), {"kept": sink}))
     (_, rows), *_ = sink.epochs
     assert rows.sessions.schema == col.SessionColumns().schema()
     assert rows.events.column_names[:2] == [col.USER, col.EVENT_TIME]
@@ -236,32 +238,42 @@ def test_one_wrong_clock_costs_its_own_event_only(tmp_path: Path) -> None:
     ahead_ms = 23 * 3_600_000
     one, other = visits_of(range(5), 1_000), visits_of(range(5, 10), 1_000)
     one.insert(10, {"user": "fast", "time": ahead_ms})
-    sink = KeptEpochs()
-    run(lambda: engine(tmp_path, RecordedStream([one, other]), {"kept": sink}, lateness=600_000))
+    sink = InMemoryEpochSink()
+    run(lambda: engine(tmp_path, InMemoryStreamSource([one, other]), {"kept": sink}, lateness=600_000))
     late = {row["user"] for table in sink.rows("late") for row in table.to_pylist()}
     assert late == set()
     further = visits_of(range(10), 100, start_ms=1_000_000 + Policy().gap_ms)
     made = run(
-        lambda: engine(tmp_path, RecordedStream([one + further, other + further]), {"kept": sink}, lateness=600_000)
+        lambda: engine(
+            tmp_path, InMemoryStreamSource([one + further, other + further]), {"kept": sink}, lateness=600_000
+        )
     )
-    assert (made.totals.late, made.totals.settled) == (0, 2_201)
+    assert (made.accounting.late, made.accounting.settled) == (0, 2_201)
 
 
 def test_the_maximum_can_be_chosen_and_follows_the_wrong_clock(tmp_path: Path) -> None:
     one = visits_of(range(5), 100)
     one.insert(10, {"user": "fast", "time": 23 * 3_600_000})
-    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, watermark="maximum")
-    made = run(lambda: engine(tmp_path, RecordedStream([one]), {"kept": KeptEpochs()}, lateness=600_000, tempo=tempo))
-    assert made.totals.late == 90
+    options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, watermark="maximum")
+    made = run(
+        lambda: engine(
+            tmp_path, InMemoryStreamSource([one]), {"kept": InMemoryEpochSink()}, lateness=600_000, options=options
+        )
+    )
+    assert made.accounting.late == 90
 
 
 def test_an_epoch_that_is_mostly_late_is_reported_as_such(tmp_path: Path) -> None:
     reports = list[EpochReport]()
     rows = visits_of(range(5), 15, start_ms=10_000_000) + visits_of(range(5), 200)
-    tempo = Tempo(epoch_rows_max=40, poll_s=0, once=True)
+    options = StreamOptions(epoch_rows_max=40, poll_s=0, once=True)
     run(
         lambda: engine(
-            tmp_path, RecordedStream([rows], cut=1), {"kept": KeptEpochs()}, tempo=tempo, on_epoch=reports.append
+            tmp_path,
+            InMemoryStreamSource([rows], cut=1),
+            {"kept": InMemoryEpochSink()},
+            options=options,
+            on_epoch=reports.append,
         )
     )
     assert [report.mostly_late for report in reports] == [2 * report.late > report.consumed for report in reports]
@@ -271,7 +283,7 @@ def test_an_epoch_that_is_mostly_late_is_reported_as_such(tmp_path: Path) -> Non
 def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path: Path) -> None:
     """Each visit is far ahead of those before it, and only the time spent waiting for it confirms it."""
 
-    class Waiting(RecordedStream):
+    class Waiting(InMemoryStreamSource):
         """A visit each time that somebody has waited for long."""
 
         def poll(self, *, timeout_s: float, now_ms: int) -> Any:
@@ -281,7 +293,7 @@ def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path:
 
         waited = 0
 
-        def read_to_end(self) -> frozenset[str]:
+        def caught_up(self) -> frozenset[str]:
             return self.partitions()
 
     class Clock:
@@ -296,8 +308,8 @@ def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path:
     clock = Clock()
     rows = [{"user": f"u{i}", "time": i * 900_000} for i in range(40)]
     rows[20] = {"user": "u20", "time": 90_000_000}
-    sinks = {"kept": KeptEpochs()}
-    tempo = Tempo(epoch_rows_max=1, poll_s=1, epoch_s=1e9, idle_after_s=1e9)
+    sinks = {"kept": InMemoryEpochSink()}
+    options = StreamOptions(epoch_rows_max=1, poll_s=1, epoch_s=1e9, idle_after_s=1e9)
 
     def made(crash_at: str | None, reports: list[EpochReport]) -> LocalEngine:
         stopping = threading.Event()
@@ -316,7 +328,7 @@ def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path:
             Waiting([rows], piece_min=1, piece_max=1),
             sinks,
             lateness=60_000,
-            tempo=tempo,
+            options=options,
             clock=clock,
             stopping=stopping,
             on_step=step,
@@ -325,7 +337,7 @@ def test_a_repeated_epoch_is_judged_by_the_silence_it_was_planned_with(tmp_path:
 
     whole, parts = list[EpochReport](), list[EpochReport]()
     run(lambda: made(None, whole))
-    sinks["kept"] = KeptEpochs()
+    sinks["kept"] = InMemoryEpochSink()
     crashing = made("planned", parts)
     with pytest.raises(Crash):
         crashing.run()

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.engine import beside, delivery
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.status import Status
-from sessionize.engine.stream_options import Tempo
+from sessionize.engine import retry as delivery
+from sessionize.engine.stream import epoch_writer as beside
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import StreamOptions
+from sessionize.engine.stream.status import Status
 from sessionize.errors import InputError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, StreamBatch
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import VISITS, check, engine, run
 
 GUARD_S = 60.0  # against a test that never ends; what is waited for comes at once
-GOES_ON = Tempo(epoch_rows_max=1, poll_s=0)
+GOES_ON = StreamOptions(epoch_rows_max=1, poll_s=0)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def ended(made: LocalEngine) -> BaseException:
     return errors[0]
 
 
-class Tried(KeptEpochs):
+class Tried(InMemoryEpochSink):
     """A sink that does what it is told to with each epoch."""
 
     def __init__(self, act: Callable[[], None]) -> None:
@@ -58,7 +59,7 @@ class Tried(KeptEpochs):
         super().write_epoch(epoch, rows)
 
 
-class Polled(RecordedStream):
+class Polled(InMemoryStreamSource):
     """A stream that does what it is told to before each poll but the first."""
 
     def __init__(self, act: Callable[[], None]) -> None:
@@ -88,7 +89,7 @@ def test_a_fatal_error_does_not_wait_for_an_output_that_is_retried(tmp_path: Pat
     pausing = threading.Event()
 
     def status(now: Status) -> None:
-        if "kept" in now.away:
+        if "kept" in now.unavailable:
             pausing.set()
 
     def fails_while_the_writer_pauses() -> None:
@@ -97,7 +98,7 @@ def test_a_fatal_error_does_not_wait_for_an_output_that_is_retried(tmp_path: Pat
 
     sink = Tried(raises(UnavailableError("no server")))
     source = Polled(fails_while_the_writer_pauses)
-    error = ended(engine(tmp_path, source, {"kept": sink}, tempo=GOES_ON, on_status=status))
+    error = ended(engine(tmp_path, source, {"kept": sink}, options=GOES_ON, on_status=status))
     assert str(error) == "the topic is gone"
     assert error.__notes__ == ["and the epoch before was not written: no server"]
 
@@ -107,7 +108,7 @@ def test_an_output_that_refuses_does_not_wait_for_a_source_that_is_retried(tmp_p
     pausing = threading.Event()
 
     def status(now: Status) -> None:
-        if "source" in now.away:
+        if "source" in now.unavailable:
             pausing.set()
 
     def fails_while_the_source_pauses() -> None:
@@ -116,7 +117,7 @@ def test_an_output_that_refuses_does_not_wait_for_a_source_that_is_retried(tmp_p
 
     sink = Tried(fails_while_the_source_pauses)
     source = Polled(raises(UnavailableError("no broker")))
-    error = ended(engine(tmp_path, source, {"kept": sink}, tempo=GOES_ON, on_status=status))
+    error = ended(engine(tmp_path, source, {"kept": sink}, options=GOES_ON, on_status=status))
     assert str(error) == "wrong password"
 
 
@@ -129,14 +130,16 @@ def test_an_output_that_never_answers_is_reported_and_ends_the_run(
     hangs, stop, told = threading.Event(), threading.Event(), list[dict[str, str]]()
 
     def hear(now: Status) -> None:
-        if now.away:
-            told.append(now.away)
+        if now.unavailable:
+            told.append(now.unavailable)
             if stopping:
                 stop.set()
 
     sink = Tried(lambda: assert_set(hangs))
-    tempo = Tempo(epoch_rows_max=1, poll_s=0, outage_s_max=GUARD_S if stopping else 0.5)
-    made = engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo, on_status=hear, stopping=stop)
+    options = StreamOptions(epoch_rows_max=1, poll_s=0, retry_timeout_s=GUARD_S if stopping else 0.5)
+    made = engine(
+        tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, options=options, on_status=hear, stopping=stop
+    )
     error = ended(made)
     assert (type(error), str(error).splitlines()[0]) == (UnavailableError, "kept does not answer")
     assert error.__notes__ == ["and the epoch before is still being written: the next run repeats it"]
@@ -152,11 +155,11 @@ def test_what_was_left_behind_writes_nothing_any_more(tmp_path: Path) -> None:
         assert hangs.wait(GUARD_S)
         came_back.set()
 
-    slow, later = Tried(act), KeptEpochs()
-    made = engine(tmp_path, Polled(raises(KeyboardInterrupt())), {"slow": slow, "later": later}, tempo=GOES_ON)
+    slow, later = Tried(act), InMemoryEpochSink()
+    made = engine(tmp_path, Polled(raises(KeyboardInterrupt())), {"slow": slow, "later": later}, options=GOES_ON)
     assert isinstance(ended(made), KeyboardInterrupt)
-    sink = KeptEpochs()
-    made = run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"slow": sink, "later": sink}))
+    sink = InMemoryEpochSink()
+    made = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"slow": sink, "later": sink}))
     files = sorted(tmp_path.iterdir())
     before = [path.read_bytes() for path in files]
     hangs.set()
@@ -170,7 +173,7 @@ def test_what_was_left_behind_writes_nothing_any_more(tmp_path: Path) -> None:
 
 
 def test_a_closed_folder_takes_no_files(tmp_path: Path) -> None:
-    from sessionize.engine.checkpoint_files import DurableFolder, FileOperations
+    from sessionize.engine.stream.checkpoint_files import DurableFolder, FileOperations
 
     folder = DurableFolder(tmp_path / "state", FileOperations())
     folder.close()
@@ -180,7 +183,7 @@ def test_a_closed_folder_takes_no_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_let_go_when_the_last_file_is_written(tmp_path: Path) -> None:
-    from sessionize.engine.checkpoint_files import DurableFolder, FileOperations
+    from sessionize.engine.stream.checkpoint_files import DurableFolder, FileOperations
 
     begun, goes_on = threading.Event(), threading.Event()
 

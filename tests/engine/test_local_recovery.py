@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.app.logs import StreamLog
-from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
+from sessionize.app.streams.logs import StreamLog
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.errors import StateError
 from sessionize.testing.comparison import expected_sessions
 from sessionize.testing.strategies import policies, rules
-from sessionize.testing.streams import KeptEpochs, RecordedStream
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import (
     VISITS,
     Crash,
@@ -57,17 +57,17 @@ def test_crashes_at_any_step_change_nothing(
     watermark: Any,
 ) -> None:
     folder, chance = tmp_path_factory.mktemp("state"), random.Random(seed)
-    parts, first, second = dealt(rows, partitions), KeptEpochs(), KeptEpochs()
+    parts, first, second = dealt(rows, partitions), InMemoryEpochSink(), InMemoryEpochSink()
 
     def make() -> LocalEngine:
         return engine(
             folder,
-            RecordedStream(parts, cut=chance.randint(0, 9)),
+            InMemoryStreamSource(parts, cut=chance.randint(0, 9)),
             {"first": first, "second": second},
             policy=policy,
             rule=rule,
             lateness=lateness,
-            tempo=Tempo(epoch_rows_max=15, poll_s=0, once=True, watermark=watermark),
+            options=StreamOptions(epoch_rows_max=15, poll_s=0, once=True, watermark=watermark),
             on_step=Steps(chance.randint(1, 25)),
         )
 
@@ -78,14 +78,16 @@ def test_crashes_at_any_step_change_nothing(
 
 def test_every_named_step_can_be_the_last_one(tmp_path: Path) -> None:
     steps = Steps()
-    run(lambda: engine(tmp_path / "whole", RecordedStream([VISITS]), {"kept": KeptEpochs()}, on_step=steps))
+    run(
+        lambda: engine(tmp_path / "whole", InMemoryStreamSource([VISITS]), {"kept": InMemoryEpochSink()}, on_step=steps)
+    )
     assert set(steps.seen) == {"recover", "plan", "planned", "write kept", "commit", "committed"}
     for at in range(1, len(steps.seen) + 1):
-        sink, todo = KeptEpochs(), [at]
+        sink, todo = InMemoryEpochSink(), [at]
 
-        def make(at: int = at, sink: KeptEpochs = sink, todo: list[int] = todo) -> LocalEngine:
+        def make(at: int = at, sink: InMemoryEpochSink = sink, todo: list[int] = todo) -> LocalEngine:
             crash = Steps(todo.pop() if todo else None)
-            return engine(tmp_path / str(at), RecordedStream([VISITS]), {"kept": sink}, on_step=crash)
+            return engine(tmp_path / str(at), InMemoryStreamSource([VISITS]), {"kept": sink}, on_step=crash)
 
         made = run(make, crashes=True)
         check(sink, made, [VISITS], Policy(), Rules(), 0)
@@ -102,7 +104,7 @@ def damage(path: Path) -> bytes:
 
 @pytest.mark.parametrize("copy", ["a", "b"])
 def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeated(tmp_path: Path, copy: str) -> None:
-    sink, told = KeptEpochs(), list[tuple[str, str]]()
+    sink, told = InMemoryEpochSink(), list[tuple[str, str]]()
     half_way(tmp_path, sink, "write kept")
     path = tmp_path / f"plan-4.{copy}"
     whole = damage(path)
@@ -113,7 +115,7 @@ def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeate
 
     made = engine(
         tmp_path,
-        RecordedStream([VISITS]),
+        InMemoryStreamSource([VISITS]),
         {"kept": sink},
         on_step=step,
         on_warning=lambda what, which: told.append((what, which)),
@@ -125,21 +127,23 @@ def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeate
     ((what, which),) = told
     assert (what, which.split(":")[0]) == ("damaged", path.name)
     made = run(
-        lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, on_warning=lambda *more: told.append(more))
+        lambda: engine(
+            tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, on_warning=lambda *more: told.append(more)
+        )
     )
     check(sink, made, [VISITS], Policy(), Rules(), 0)
     assert len(told) == 1
 
 
 def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_used(tmp_path: Path) -> None:
-    sink, told = KeptEpochs(), list[tuple[str, str]]()
+    sink, told = InMemoryEpochSink(), list[tuple[str, str]]()
     half_way(tmp_path, sink, "write kept")
     damage(tmp_path / "delta-3.ckpt")
     steps = Steps()
     made = run(
         lambda: engine(
             tmp_path,
-            RecordedStream([VISITS], cut=3),
+            InMemoryStreamSource([VISITS], cut=3),
             {"kept": sink},
             on_step=steps,
             on_warning=lambda what, which: told.append((what, which)),
@@ -153,16 +157,16 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_used(tmp_path
 
 def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "base-3.ckpt").mkdir()  # nothing can be renamed to it
-    sink, log = KeptEpochs(), io.StringIO()
+    sink, log = InMemoryEpochSink(), io.StringIO()
     made = LocalEngine(
-        RecordedStream([VISITS]),
+        InMemoryStreamSource([VISITS]),
         StreamOutputs(sinks={"kept": sink}),
         Job(policy=Policy(), rules=Rules()),
         Checkpoints(tmp_path, writer="w", deltas_max=1, merge_in_background=False),
         lateness_ms=0,
-        tempo=Tempo(epoch_rows_max=15, poll_s=0, once=True),
+        options=StreamOptions(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
-        listeners=Listeners(warning=StreamLog("visits", to=log).warning),
+        listeners=Callbacks(warning=StreamLog("visits", to=log).warning),
     )
     made.run()
     made.close()
@@ -175,7 +179,7 @@ def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> No
 def test_a_merge_that_ends_as_nobody_foresaw_ends_the_run_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink, ended = KeptEpochs(), threading.Event()
+    sink, ended = InMemoryEpochSink(), threading.Event()
 
     def merging(checkpoints: Checkpoints, *_: object) -> None:
         try:
@@ -187,17 +191,19 @@ def test_a_merge_that_ends_as_nobody_foresaw_ends_the_run_and_loses_nothing(
         if name == "commit" and len(sink.epochs) == 3:  # the merge of epochs 1 and 2 is under way
             assert ended.wait(60)
 
-    tempo = Tempo(epoch_rows_max=5, poll_s=0, once=True)
+    options = StreamOptions(epoch_rows_max=5, poll_s=0, once=True)
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "_merge", merging)
-        made = engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo, on_step=step, deltas_max=0)
+        made = engine(
+            tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, options=options, on_step=step, deltas_max=0
+        )
         with pytest.raises(StateError, match="RuntimeError: no such thing") as caught:
             made.run()
         made.close()
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "nothing was lost" in str(caught.value.hint)
     assert len(sink.epochs) in (3, 4)
-    again = run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}, tempo=tempo))
+    again = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, options=options))
     check(sink, again, [VISITS], Policy(), Rules(), 0)
     assert sink.repeated == 1
 
@@ -208,9 +214,13 @@ def test_an_unforeseen_end_of_the_last_merge_is_told(tmp_path: Path, monkeypatch
         raise RuntimeError("no such thing")
 
     monkeypatch.setattr(Checkpoints, "_merge", merging)
-    sink, told, in_the_end = KeptEpochs(), list[tuple[str, str]](), threading.Event()
+    sink, told, in_the_end = InMemoryEpochSink(), list[tuple[str, str]](), threading.Event()
     made = engine(
-        tmp_path, RecordedStream([VISITS]), {"kept": sink}, deltas_max=0, on_warning=lambda *what: told.append(what)
+        tmp_path,
+        InMemoryStreamSource([VISITS]),
+        {"kept": sink},
+        deltas_max=0,
+        on_warning=lambda *what: told.append(what),
     )
     last = made._checkpoints.wait
 
@@ -227,9 +237,9 @@ def test_an_unforeseen_end_of_the_last_merge_is_told(tmp_path: Path, monkeypatch
 
 
 def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:
-    rows, sink = VISITS[:100], KeptEpochs()
-    tempo = Tempo(epoch_rows_max=15, poll_s=0, once=True, drain=False)
-    run(lambda: engine(tmp_path, RecordedStream([rows]), {"kept": sink}, tempo=tempo))
+    rows, sink = VISITS[:100], InMemoryEpochSink()
+    options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, drain=False)
+    run(lambda: engine(tmp_path, InMemoryStreamSource([rows]), {"kept": sink}, options=options))
     assert sink.count("sessions") == 0  # all still open
-    run(lambda: engine(tmp_path, RecordedStream([VISITS]), {"kept": sink}))
+    run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}))
     assert sessions_of(sink) == sorted(expected_sessions(VISITS, Policy(), Rules()), key=order)

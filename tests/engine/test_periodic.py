@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sessionize.engine.clocks import SystemClock
-from sessionize.engine.periodic import Periodic, Tiers
+from sessionize.engine.schedule import LookbackTiers, Scheduler
+from sessionize.engine.stream.clocks import SystemClock
 from sessionize.pauses import given_up, pause
 
 HOUR_S, HOUR, DAY = 3_600, 3_600_000, 86_400_000
@@ -29,10 +29,10 @@ class Bench:
         self.errors: list[str] = []
         self.takes_s = 0.0
         self.problem: Exception | None = None
-        self.periodic = Periodic(
+        self.periodic = Scheduler(
             self._work,
             every_s=HOUR_S,
-            tiers=Tiers(windows_ms),
+            tiers=LookbackTiers(windows_ms),
             clock=self.clock,
             stopping=self.stopping,
             on_error=lambda error: self.errors.append(str(error)),
@@ -97,10 +97,10 @@ def test_work_under_way_hears_that_it_is_to_end(ends: Callable[[Bench], None]) -
             threading.Event().wait(0.01)
 
     # an interval that is over at once
-    bench.periodic = Periodic(
+    bench.periodic = Scheduler(
         works,
         every_s=0.0,
-        tiers=Tiers([HOUR]),
+        tiers=LookbackTiers([HOUR]),
         clock=bench.clock,
         stopping=bench.stopping,
         on_error=lambda error: bench.errors.append(str(error)),
@@ -121,8 +121,13 @@ def test_work_that_does_not_end_is_left() -> None:
         began.set()
         go_on.wait(60)
 
-    periodic = Periodic(
-        works, every_s=0.0, tiers=Tiers([HOUR]), clock=bench.clock, stopping=bench.stopping, on_error=lambda error: None
+    periodic = Scheduler(
+        works,
+        every_s=0.0,
+        tiers=LookbackTiers([HOUR]),
+        clock=bench.clock,
+        stopping=bench.stopping,
+        on_error=lambda error: None,
     )
     periodic.start()
     assert began.wait(60)
@@ -140,16 +145,16 @@ def test_a_run_that_fails_ends_the_pauses_of_what_is_under_way() -> None:
         done.append(pause(3600))
         done.append(given_up())
 
-    periodic = Periodic(
+    periodic = Scheduler(
         work,
         every_s=0.01,
-        tiers=Tiers([HOUR]),
+        tiers=LookbackTiers([HOUR]),
         clock=SystemClock(),
         stopping=threading.Event(),
         on_error=lambda error: None,
     )
     periodic.start()
     assert pausing.wait(60)
-    periodic.give_up()
+    periodic.cancel()
     assert periodic.close(wait_s=60)
     assert done == [False, True]

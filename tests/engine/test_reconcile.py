@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch import Job
-from sessionize.engine.lateness import MaximumFront
-from sessionize.engine.reconcile import Replacement, reconcile, taking_part
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.reconcile.diff import Replacement, reconcile, without_excluded
+from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
@@ -80,7 +80,7 @@ class Stream:
         )
         ends = pa.table({col.USER: outdated[col.USER], col.EVENT_TIME: outdated[col.SESSION_END]})
         causes = pa.concat_tables([self.late.select(ends.column_names), ends])
-        archive = taking_part(self.everything, self.job)
+        archive = without_excluded(self.everything, self.job)
         done = reconcile(archive, self.stored, causes, self.job, horizon_ms=horizon_ms, end_ms=end_ms)
         gone = set(zip(*(done.removed[name].to_pylist() for name in (col.USER, col.SESSION_ID)), strict=True))
         keys = zip(*(self.stored[name].to_pylist() for name in (col.USER, col.SESSION_ID)), strict=True)
@@ -97,7 +97,7 @@ class Stream:
         self.stored = pa.concat_tables([self.stored, rows.append_column(col.REVISION, revision)])
 
 
-def plain_rows(sessions: pa.Table) -> list[Any]:
+def to_storable(sessions: pa.Table) -> list[Any]:
     return sorted_rows(sessions.drop_columns([col.REVISION]))
 
 
@@ -110,7 +110,7 @@ def test_the_end_is_a_batch_over_everything(
     parts: list[list[dict[str, Any]]], policy: Policy, rule: Rules, lateness: int, drains_between: bool
 ) -> None:
     stream = Stream(Job(policy=policy, rules=rule), lateness)
-    drains_between &= not policy.remembers_users
+    drains_between &= not policy.numbers_sessions
     for part in parts:
         stream.take(part)
         if drains_between:
@@ -123,7 +123,7 @@ def test_the_end_is_a_batch_over_everything(
     assert not done.waiting.any()
     assert done.incomplete == 0
     rows = [row for part in parts for row in part]
-    assert in_order(plain_rows(stream.stored)) == in_order(expected_sessions(rows, policy, rule))
+    assert in_order(to_storable(stream.stored)) == in_order(expected_sessions(rows, policy, rule))
     assert stream.reconcile(None).empty
 
 

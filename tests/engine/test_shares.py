@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine.shares import Place, Process, Share, check_place, drained, take_place
+from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, take_place
 from sessionize.errors import StateError
 
 WHOLE = Share()

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize.errors import InputError
-from sessionize.formats.csv_lines import CsvLines
-from sessionize.formats.csv_rows import CsvPiece, CsvRows
+from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_parser import CsvPiece, CsvRows
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import LineIndex, Lines, pieces
+from sessionize.formats.validation import Decoded
 
 OWN = Dialect.mapping(user="u", time="t", page="p")
 HEADER = b"u,t,p,x"

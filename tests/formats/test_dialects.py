@@ -7,7 +7,7 @@ import pytest
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import DIALECTS, EVENT_COLUMNS, Dialect, dialect_named
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.judging import DECODED_TYPES
+from sessionize.formats.validation import DECODED_TYPES
 from sessionize.session import columns
 
 EXAMPLES = {

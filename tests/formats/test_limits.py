@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from sessionize import InputError, Sessionizer
-from sessionize.formats.csv_lines import CsvLines
+from sessionize.formats.csv_decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.judging import Decoded
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
+from sessionize.formats.validation import Decoded
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN, USER_BYTES_MAX
 from sessionize.testing.comparison import sorted_rows
 

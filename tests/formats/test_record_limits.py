@@ -11,12 +11,12 @@ import pytest
 
 from sessionize import ConfigError, InputError
 from sessionize.formats.avro import AvroRecords
-from sessionize.formats.csv_lines import CsvLines
+from sessionize.formats.csv_decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_limits import FIELDS_MAX, NESTING_MAX
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.judging import EXTRA_COLUMNS_MAX, Decoded
 from sessionize.formats.tabular_layout import Layout
+from sessionize.formats.validation import EXTRA_COLUMNS_MAX, Decoded
 
 OWN = Dialect.mapping(user="u", time="t", time_format="ms")
 GOOD = b'{"u":"a","t":1,"x":{"deep":[1]}}'

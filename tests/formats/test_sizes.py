@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.formats.sizes import in_pieces, unfolded_bytes, unfolded_sizes
+from sessionize.formats.sizes import decoded_bytes, in_pieces, unfolded_sizes
 
 TEXTS = ["a", "bb", None, "é" * 10, "", "x" * 100]
 
@@ -57,6 +57,6 @@ def test_pieces_are_no_larger_than_asked_unless_a_row_is():
     assert pa.concat_tables(pieces).equals(rows)
     assert all(piece.num_rows == 1 or unfolded_sizes(piece).sum() <= 4_000 + 5_000 for piece in pieces)
     assert max(piece.num_rows for piece in pieces) <= 100
-    assert unfolded_bytes(rows) > 500_000
+    assert decoded_bytes(rows) > 500_000
     assert [piece.num_rows for piece in in_pieces(rows)] == [500]
     assert list(in_pieces(rows.slice(0, 0))) == []

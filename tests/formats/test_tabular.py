@@ -9,9 +9,9 @@ import pytest
 
 from sessionize.errors import InputError
 from sessionize.formats.dialects import DIALECTS, Dialect
-from sessionize.formats.judging import DECODED_TYPES, Decoded
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
+from sessionize.formats.validation import DECODED_TYPES, Decoded
 
 OWN = Dialect.mapping(user="u", time="t", page="p", value="v", event_id="id", event_type="d.type")
 MINIMAL = Dialect.mapping(user="u", time="t")

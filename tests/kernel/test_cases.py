@@ -7,8 +7,8 @@ import pytest
 
 import sessionize
 from sessionize import Sessionizer
-from sessionize.engine.batch import Job, sessions_of
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import Job, sessions_of
 from sessionize.session import columns as col
 from sessionize.testing.cases import Case, read_cases
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -46,7 +46,7 @@ def test_event_by_event_with_the_watermark_close_behind(case: Case):
 @each_case
 def test_batch_engine(case: Case):
     tables = [events_table([event]) for event in case.events]
-    made = list(sessions_of(tables, Job(policy=case.policy, rules=case.rules), Totals()))
+    made = list(sessions_of(tables, Job(policy=case.policy, rules=case.rules), Accounting()))
     case.check(sorted_rows(pa.concat_tables([t.cast(col.SessionColumns().schema()) for t, _ in made])))
 
 

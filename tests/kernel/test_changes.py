@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer, StateError
-from sessionize.kernel import holdings
+from sessionize.kernel import sessionizer_state as holdings
 from sessionize.kernel.changes import Changes, merge_changes
 from sessionize.kernel.snapshot import dump_tables
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows

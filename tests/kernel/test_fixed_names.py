@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.kernel import fixed_names
-from sessionize.kernel.fixed_names import WORDS_MAX, FixedNames, words_of
+from sessionize.kernel import fixed_width_strings as fixed_names
+from sessionize.kernel.fixed_width_strings import WORDS_MAX, FixedWidthStrings, words_of
 
 # few different characters, so that strings come again; of one and of two bytes, and zero, which is also the padding
 LETTERS = "ab\0é"
 COLLIDING = np.zeros(WORDS_MAX, np.uint64)  # every string begins its search in the same field
 
 
-def placed(names: FixedNames, columns: list[list[str]]) -> list[list[int]]:
+def placed(names: FixedWidthStrings, columns: list[list[str]]) -> list[list[int]]:
     return [names.encode(pa.array(column, pa.string())).tolist() for column in columns]
 
 
-def held(names: FixedNames) -> list[str]:
+def held(names: FixedWidthStrings) -> list[str]:
     found: list[str] = names.strings(np.arange(len(names), dtype=np.int32)).to_pylist()
     return found
 
@@ -43,7 +43,7 @@ def cases(draw: st.DrawFn) -> tuple[int, list[list[str]]]:
 @given(case=cases())
 def test_places_are_given_in_the_order_of_arrival(keys: np.ndarray | None, case: tuple[int, list[list[str]]]) -> None:
     words, parts = case
-    names = FixedNames(words) if keys is None else FixedNames(words, keys)
+    names = FixedWidthStrings(words) if keys is None else FixedWidthStrings(words, keys)
     known: dict[str, int] = {}
     expected = [[known.setdefault(text, len(known)) for text in part] for part in parts]
     assert placed(names, parts) == expected
@@ -57,7 +57,7 @@ def test_only_what_is_kept_is_found(
     keys: np.ndarray | None, case: tuple[int, list[list[str]]], kept: list[int]
 ) -> None:
     words, parts = case
-    names = FixedNames(words) if keys is None else FixedNames(words, keys)
+    names = FixedWidthStrings(words) if keys is None else FixedWidthStrings(words, keys)
     placed(names, parts)
     before = held(names)
     chosen = [place for place in kept if place < len(before)]
@@ -72,7 +72,7 @@ def test_only_what_is_kept_is_found(
 def test_many_strings_over_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed_names, "BLOCK_ROWS", 1000)
     texts = [f"{n * 7919 % 30_011:09d}" for n in range(50_000)]
-    names = FixedNames(2)
+    names = FixedWidthStrings(2)
     places = names.encode(pa.array(texts))
     assert len(names) == 30_011
     assert names.strings(places).to_pylist() == texts
@@ -81,7 +81,7 @@ def test_many_strings_over_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
 def test_some_rows_of_a_slice_of_a_column(kind: pa.DataType) -> None:
-    names = FixedNames(1)
+    names = FixedWidthStrings(1)
     whole = pa.array(["abc", "defg", "abc", "", "ghi", "a string of more words", "x"], kind).slice(1)
     assert names.encode(whole, np.array([0, 1, 2, 3, 5])).tolist() == [0, 1, 2, 3, 4]
     assert held(names) == ["defg", "abc", "", "ghi", "x"]
@@ -91,7 +91,7 @@ def test_some_rows_of_a_slice_of_a_column(kind: pa.DataType) -> None:
 def test_strings_that_are_no_text() -> None:
     """What looks like the end of a shorter string is not taken for it."""
     binary = pa.array([b"a", b"a\x80", b"a\x80\0", b"a\0", b"\x80" * 7, b"\x80" * 6, b""])
-    names = FixedNames(1)
+    names = FixedWidthStrings(1)
     assert names.encode(binary.view(pa.string())).tolist() == list(range(7))
     assert names.strings(np.arange(7, dtype=np.int32)).view(pa.large_binary()).to_pylist() == binary.to_pylist()
 

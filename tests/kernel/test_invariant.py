@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer
-from sessionize.engine.batch import Job, sessions_of
-from sessionize.engine.lateness import MaximumFront
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import Job, sessions_of
+from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -71,12 +71,12 @@ def test_any_shards_and_spilling(rows: Events, policy: Policy, rule: Rules, tabl
     """The batch engine over shuffled input, in several tables, in memory or over the disk."""
     shuffled = random.sample(rows, len(rows))
     parts = [events_table(shuffled[i::tables]) for i in range(tables)]
-    totals = Totals()
+    accounting = Accounting()
     job = Job(policy=policy, rules=rule, memory_bytes_max=0 if spill else 1 << 30)
-    made = [row for t, _ in sessions_of([p for p in parts if p.num_rows], job, totals) for row in sorted_rows(t)]
+    made = [row for t, _ in sessions_of([p for p in parts if p.num_rows], job, accounting) for row in sorted_rows(t)]
     assert by_user_and_time(made) == by_user_and_time(expected_sessions(rows, policy, rule))
-    assert totals.settled + totals.duplicate + totals.excluded == len(rows)
-    assert totals.spilled == (len(rows) if spill else 0)
+    assert accounting.settled + accounting.duplicate + accounting.excluded == len(rows)
+    assert accounting.spilled == (len(rows) if spill else 0)
 
 
 @given(events(), policies(), rules(), st.data())

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.kernel import tally
-from sessionize.kernel.tally import Codes, Tally, stable_order
+from sessionize.kernel import distinct_counts as tally
+from sessionize.kernel.distinct_counts import Codes, DistinctCounts, stable_order
 
 SLOTS = 6
 RUN = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1, 1, 2, 65_535, 65_536, 200_000])), max_size=8)
@@ -24,7 +24,7 @@ def test_against_dictionaries(steps: list[tuple[dict[int, list[tuple[int, int]]]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("RUNS_MAX", 2), ("GARBAGE_ROWS_MIN", 3), ("MERGED_ROWS_MIN", 2), ("NARROW_ROWS_MAX", 9)):
             patch.setattr(tally, name, value)
-        held = Tally()
+        held = DistinctCounts()
         expected: list[dict[int, int]] = [{} for _ in range(SLOTS)]
         held.reserve(SLOTS)
         for runs, dropped in steps:
@@ -47,7 +47,7 @@ def test_against_dictionaries(steps: list[tuple[dict[int, list[tuple[int, int]]]
 
 
 def test_a_session_that_never_ends_stays_small() -> None:
-    held = Tally()
+    held = DistinctCounts()
     held.reserve(1)
     slot = np.zeros(1, np.int32)
     for _ in range(200):

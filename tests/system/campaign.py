@@ -19,10 +19,10 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.stream_parts import open_stores
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.build import open_stores
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.connectors.store import StoreSink
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
@@ -188,8 +188,8 @@ def run_once(config: PipelineConfig, kill: Killer | None) -> tuple[int, str]:
 
     def run(step: Callable[[str], None]) -> int:
         with open_stream(config, stopping=threading.Event(), on_step=step) as opened:
-            totals = opened.run()
-        return 0 if totals.balanced and totals.pending == 0 else 3
+            accounting = opened.run()
+        return 0 if accounting.balanced and accounting.pending == 0 else 3
 
     return start(run, kill).wait()
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.run import open_stream
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers

@@ -19,19 +19,19 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sessionize.app.config import PipelineConfig
-from sessionize.app.maintaining import UpkeepSettings, maintain
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.maintain import MaintenanceSettings, maintain
+from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import event_differences, session_differences
 from tests.system.campaign import EPOCH_ROWS, USER, Campaign, Stream
 from tests.system.kills import ANY_MOMENT, Killer, Running, start
 
 Work = Callable[[Callable[[str], None]], None]
-_KEEP = UpkeepSettings(keep_s=0.0, keep_snapshots=1)
+_KEEP = MaintenanceSettings(keep_s=0.0, keep_snapshots=1)
 # Nothing else runs, so files without an owner are those that a killed process has left.
-_CLEAN = UpkeepSettings(keep_s=0.0, keep_snapshots=1, orphan_age_h=0.0, force=True)
+_CLEAN = MaintenanceSettings(keep_s=0.0, keep_snapshots=1, orphan_age_h=0.0, force=True)
 
 
 def stream(config: PipelineConfig, step: Callable[[str], None]) -> None:

@@ -10,16 +10,16 @@ import numpy as np
 
 from sessionize import Policy, Rules
 from sessionize.connectors.store.text import original_text, stored_key
-from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.formats.records import JsonRecords
 from sessionize.ports import EpochSink, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
 from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions
 from sessionize.testing.hostile import HOSTILE
-from sessionize.testing.streams import KeptEpochs
+from sessionize.testing.streams import InMemoryEpochSink
 from sessionize.testing.tables import COMPARED, session_row
 from tests.engine.local_runs import Crash, Steps
 
@@ -53,10 +53,10 @@ class Lines:
             for at in range(start, end, self._size):
                 yield self._batch(name, at, min(at + self._size, end))
 
-    def read_to_end(self) -> frozenset[str]:
+    def caught_up(self) -> frozenset[str]:
         return frozenset(name for name, part in self._parts.items() if self._at[name] >= len(part))
 
-    def behind(self) -> int | None:
+    def lag(self) -> int | None:
         return sum(len(part) - self._at[name] for name, part in self._parts.items())
 
     def close(self) -> None:
@@ -90,9 +90,9 @@ def run(
             Job(policy=policy, rules=RULES, columns=COLUMNS, user_name="u"),
             Checkpoints(folder / "state", writer=writer),
             lateness_ms=20,
-            tempo=Tempo(epoch_rows_max=epoch_rows, poll_s=0, once=True),
+            options=StreamOptions(epoch_rows_max=epoch_rows, poll_s=0, once=True),
             writer=writer,
-            listeners=Listeners(step=Steps(next(crashes))),
+            listeners=Callbacks(step=Steps(next(crashes))),
         )
         try:
             engine.run()
@@ -105,7 +105,7 @@ def run(
                 sink.close()
 
 
-def accepted(kept: KeptEpochs) -> list[Row]:
+def accepted(kept: InMemoryEpochSink) -> list[Row]:
     """The events that were in time, as the reference knows them."""
     return [
         {
@@ -117,11 +117,11 @@ def accepted(kept: KeptEpochs) -> list[Row]:
     ]
 
 
-def events_of(kept: KeptEpochs, table: str) -> list[Row]:
+def events_of(kept: InMemoryEpochSink, table: str) -> list[Row]:
     return [row for rows in kept.rows(table) if rows.num_rows for row in rows.to_pylist()]
 
 
-def expected_of(kept: KeptEpochs, policy: Policy) -> list[Row]:
+def expected_of(kept: InMemoryEpochSink, policy: Policy) -> list[Row]:
     """The sessions of the reference."""
     events = accepted(kept)
     end_ms = max((row["time"] for row in events), default=0)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.checkpoint_files import FileOperations
+from sessionize.engine.stream.checkpoint_files import FileOperations
+from sessionize.engine.stream.checkpoints import Checkpoints
 
 ANY_MOMENT = "any moment"
 GIVEN_UP = "committed, for want of the point"

@@ -11,10 +11,10 @@ from typing import Any
 import fastavro
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.rejected import retry_rejected
-from sessionize.engine.status import Status
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.retry_rejected import retry_rejected
+from sessionize.engine.stream.status import Status
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroWriter
 from sessionize.testing.oracle import Oracle
@@ -111,7 +111,7 @@ def test_what_produce_writes_gives_the_rows_of_the_reference(
             settings = ["schema.registry.basic.auth.user.info=env:REGISTRY_LOGIN"]
             where = {"schema_registry": registry.url, "settings": settings}
         config = pipeline(tmp_path, kafka.servers, topic, dialect="clickstream", **where)
-        totals = run(config)
+        accounting = run(config)
     parts = parts_as_json(kafka, topic, schema, head_bytes=0 if place == "file" else 5, partitions=3)
     oracle = Oracle.of_json(
         parts,
@@ -120,8 +120,8 @@ def test_what_produce_writes_gives_the_rows_of_the_reference(
         watermark=config.rules.watermark,
         latest_ms=FAR_OFF_MS,
     )
-    assert totals.consumed == sum(map(len, parts)) > 2_000
-    assert (totals.late, totals.rejected) == (len(oracle.late), oracle.rejected)
+    assert accounting.consumed == sum(map(len, parts)) > 2_000
+    assert (accounting.late, accounting.rejected) == (len(oracle.late), oracle.rejected)
     assert oracle.late
     assert oracle.rejected
     found = rows(config, f"SELECT uuid AS user, session_id, {COLUMNS} FROM user_sessions")
@@ -150,8 +150,8 @@ def test_poison_is_rejected_with_bytes_offset_and_reason(tmp_path: Path, kafka: 
         values = [good(click(0)), *poison, good(click(1))]
         kafka.send(topic, values)
         config = pipeline(tmp_path, kafka.servers, topic, schema_registry=registry.url)
-        totals = run(config)
-        assert (totals.consumed, totals.rejected) == (len(values), len(poison))
+        accounting = run(config)
+        assert (accounting.consumed, accounting.rejected) == (len(values), len(poison))
         assert registry.calls.count("/schemas/ids/2") == 1
         found = rows(config, "SELECT raw, source, line_number, reason FROM rejected_events ORDER BY line_number")
         assert [row["line_number"] for row in found] == list(range(1, 10))
@@ -181,17 +181,17 @@ def test_a_registry_that_is_away_is_waited_for_and_nothing_is_rejected(tmp_path:
     heard: list[str] = []
 
     def told(status: Status) -> None:
-        heard.extend(status.away.values())
-        if status.away and len(heard) == 2:
+        heard.extend(status.unavailable.values())
+        if status.unavailable and len(heard) == 2:
             registry.start()
 
     config = pipeline(tmp_path, kafka.servers, topic, schema_registry=registry.url)
     try:
-        totals = run(config, on_status=told)
+        accounting = run(config, on_status=told)
     finally:
         registry.stop()
     assert "the schema registry cannot be reached" in heard
-    assert (totals.consumed, totals.rejected) == (100, 0)
+    assert (accounting.consumed, accounting.rejected) == (100, 0)
 
 
 def test_a_registry_that_refuses_is_an_error_at_once(

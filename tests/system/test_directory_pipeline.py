@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.app import streaming
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
-from sessionize.connectors.files.follow_book import Book
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams import run as streaming
+from sessionize.app.streams.run import open_stream
+from sessionize.connectors.files.file_log import FileLog
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.errors import InputError
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.runs import BackgroundRun
@@ -109,9 +109,9 @@ def put(config: PipelineConfig, name: str, data: bytes, *, age_s: float | None =
     return hidden.rename(path)
 
 
-def check(config: PipelineConfig, files: dict[str, list[Row]], totals: Totals, *, rejected: int = 0) -> None:
+def check(config: PipelineConfig, files: dict[str, list[Row]], accounting: Accounting, *, rejected: int = 0) -> None:
     """Against the oracle, which reads the files in the order in which the pipeline took them up."""
-    order = [entry.place for entry in Book(config.home / "state" / "p" / "files.book").entries]
+    order = [entry.place for entry in FileLog(config.home / "state" / "p" / "files.book").entries]
     records = [line for name in order if name in files for line in lines(files[name]).splitlines()]
     oracle = Oracle.of_json(
         [records], config.dialect(), lateness_ms=config.rules.lateness_ms, watermark=config.rules.watermark
@@ -119,7 +119,7 @@ def check(config: PipelineConfig, files: dict[str, list[Row]], totals: Totals, *
     assert oracle.late
     assert set(files) <= set(order)
     oracle = replace(oracle, rejected=oracle.rejected + rejected)
-    check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user=config.dialect().user_name)
+    check_run(config.home, oracle, config.policy(), config.event_rules(), accounting, user=config.dialect().user_name)
 
 
 class Process:
@@ -204,9 +204,9 @@ def test_broken_files_are_set_aside_once(tmp_path: Path) -> None:
 
     with pytest.raises(Crash):  # everything is written, nothing is committed
         run_once(config, on_step=crash)
-    totals = run_once(config)
-    check(config, files, totals, rejected=5)
-    assert totals.rejected_by_reason == {"unreadable_file": 4, "truncated_gzip": 1}
+    accounting = run_once(config)
+    check(config, files, accounting, rejected=5)
+    assert accounting.rejected_by_reason == {"unreadable_file": 4, "truncated_gzip": 1}
     told = {Path(row["source"]).name: row["detail"] for row in iceberg_rows(config.home, "rejected_events")}
     assert "a Parquet file cannot be read" in told["nofooter.parquet"]
     assert "not gzipped" in told["nogzip.csv.gz"]
@@ -215,7 +215,7 @@ def test_broken_files_are_set_aside_once(tmp_path: Path) -> None:
     # put right, under another name, it is read
     files["mended.parquet"] = rows_of(8)
     put(config, "mended.parquet", encoded(files["mended.parquet"], "parquet"), age_s=9)
-    assert run_once(config).consumed == totals.consumed + len(files["mended.parquet"])
+    assert run_once(config).consumed == accounting.consumed + len(files["mended.parquet"])
 
 
 def test_a_file_that_grew_after_it_was_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,14 +238,14 @@ def test_a_file_that_grew_after_it_was_read_is_told(tmp_path: Path, caplog: pyte
 def test_an_empty_directory_and_one_with_nothing_usable(tmp_path: Path) -> None:
     config = pipeline(tmp_path)
     nothing = Oracle([], [], 0)
-    totals = run_once(config)
-    check_run(config.home, nothing, config.policy(), config.event_rules(), totals, user="user")
+    accounting = run_once(config)
+    check_run(config.home, nothing, config.policy(), config.event_rules(), accounting, user="user")
     put(config, "bad.ndjson", b"not json\n[1]\n{}\n", age_s=0)
     put(config, "empty.ndjson", b"", age_s=1)
     with pytest.raises(InputError, match="none of the records could be used"):
         run_once(config)
-    totals = run_once(config)  # told after all was written
-    check_run(config.home, replace(nothing, rejected=3), config.policy(), config.event_rules(), totals, user="user")
+    accounting = run_once(config)  # told after all was written
+    check_run(config.home, replace(nothing, rejected=3), config.policy(), config.event_rules(), accounting, user="user")
     started = time.monotonic()
     assert run_once(config).consumed == 3
     assert time.monotonic() - started < TIMEOUT_S
@@ -259,10 +259,10 @@ def test_an_epoch_ends_early_when_its_rows_are_large(tmp_path: Path, monkeypatch
             file.write(lines([{"user": "u", "ts": START_MS + n * 3_600_000, "id": str(n), "page": "p" * 100_000}]))
     put(config, "large.ndjson.gz", (tmp_path / "large.gz").read_bytes(), age_s=0)
     epochs: list[int] = []
-    tempo = replace(streaming.tempo_of(config), epoch_bytes_max=10 << 20, once=True)
-    monkeypatch.setattr(streaming, "tempo_of", lambda _: tempo)
-    totals = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
-    assert totals.consumed == totals.sessions == 400
+    options = replace(streaming.stream_options_of(config), epoch_bytes_max=10 << 20, once=True)
+    monkeypatch.setattr(streaming, "stream_options_of", lambda _: options)
+    accounting = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
+    assert accounting.consumed == accounting.sessions == 400
     assert 100 <= max(epochs) < 250
 
 
@@ -272,8 +272,8 @@ def test_a_million_rejects_of_two_bytes_do_not_come_at_once(tmp_path: Path) -> N
     put(config, "a.ndjson.gz", gzip.compress(b"x\n" * 200_000), age_s=0)
     put(config, "b.ndjson", encoded(files["b.ndjson"], "ndjson"), age_s=1)
     epochs: list[int] = []
-    totals = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
-    check(config, files, totals, rejected=200_000)
+    accounting = run_once(config, on_epoch=lambda report: epochs.append(report.consumed))
+    check(config, files, accounting, rejected=200_000)
     assert max(epochs) <= 160_000  # a batch too many, and lines before it that made the batch just not full
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.engine.accounting import Accounting
 from sessionize.errors import InputError, StateError
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import check_run, iceberg_rows
@@ -73,16 +73,16 @@ class Pipeline:
         )
         return load_pipeline(str(path), overrides={"stream.drain": drain}, environ={})
 
-    def run(self, *, on_expired: str = "earliest", drain: bool = False, **more: Any) -> Totals:
+    def run(self, *, on_expired: str = "earliest", drain: bool = False, **more: Any) -> Accounting:
         return run(self.config(on_expired=on_expired, drain=drain), **more)
 
-    def check(self, totals: Totals, *, gone: int = 0) -> None:
+    def check(self, accounting: Accounting, *, gone: int = 0) -> None:
         """gone: so many of partition 0, behind the first 20 of it, were never read for good."""
         config = self.config(on_expired="fail", drain=True)
         parts = [self.parts[0][:20] + self.parts[0][20 + gone :], self.parts[1]]
         oracle = oracle_of(config, parts)
         assert not oracle.late
-        check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+        check_run(config.home, oracle, config.policy(), config.event_rules(), accounting, user="uuid")
 
     def everything(self) -> list[list[str]]:
         names = ("user_sessions", "events", "late_events", "rejected_events")

@@ -20,7 +20,7 @@ from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
 from sessionize.connectors.lake import ParquetLakeSink
 from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
-from sessionize.engine.epoch import event_rows
+from sessionize.engine.stream.epoch import event_rows
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_rows import json_rejected, json_rows
 from sessionize.formats.tabular import Tabular

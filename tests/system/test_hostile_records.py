@@ -28,17 +28,17 @@ from sessionize.connectors.lake import ParquetLakeSink
 from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.formats.avro import AvroRecords
-from sessionize.formats.csv_lines import CsvLines
+from sessionize.formats.csv_decoder import CsvLines
 from sessionize.formats.json_rows import json_rejected, json_rows
-from sessionize.formats.judging import Decoded
 from sessionize.formats.records import JsonRecords
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
+from sessionize.formats.validation import Decoded
 from sessionize.kernel.changes import merge_changes
 from sessionize.ports import EpochId, EpochRows, EpochSink
 from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions, sorted_rows
 from sessionize.testing.hostile import HOSTILE, lines, records
-from sessionize.testing.streams import KeptEpochs
+from sessionize.testing.streams import InMemoryEpochSink
 from sessionize.testing.tables import iceberg_rows, session_row
 from tests.system.hostile_runs import COLUMNS, RULES, Row, check_store, events_of, expected_of, run
 
@@ -178,7 +178,7 @@ def counted(rows: Sequence[Row]) -> Counter[tuple[Any, ...]]:
 def test_a_stream_into_every_output(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[bytes]], policy: Policy, size: int, crash_at: int
 ):
-    folder, kept = tmp_path_factory.mktemp("hostile"), KeptEpochs()
+    folder, kept = tmp_path_factory.mktemp("hostile"), InMemoryEpochSink()
 
     def opened() -> dict[str, EpochSink]:
         return {
@@ -190,10 +190,10 @@ def test_a_stream_into_every_output(
             "console": ConsoleSink(io.StringIO()),
         }
 
-    totals = run(folder, parts, opened, policy, size=size, crash_at=crash_at).totals
-    assert totals.balanced
-    assert totals.consumed == sum(map(len, parts))
-    assert (kept.count("rejected"), kept.count("late"), totals.pending) == (totals.rejected, totals.late, 0)
+    accounting = run(folder, parts, opened, policy, size=size, crash_at=crash_at).accounting
+    assert accounting.balanced
+    assert accounting.consumed == sum(map(len, parts))
+    assert (kept.count("rejected"), kept.count("late"), accounting.pending) == (accounting.rejected, accounting.late, 0)
 
     events, late, expected = events_of(kept, "events"), events_of(kept, "late"), expected_of(kept, policy)
     made = [{"user": row["u"], **row} for table in kept.rows("sessions") for row in sorted_rows(table, "u")]
@@ -205,9 +205,9 @@ def test_a_stream_into_every_output(
     )
     assert counted(iceberg_rows(folder, "events")) == counted(events)
     assert counted(iceberg_rows(folder, "late_events")) == counted(late)
-    assert len(iceberg_rows(folder, "rejected_events")) == totals.rejected
+    assert len(iceberg_rows(folder, "rejected_events")) == accounting.rejected
     with closing(sqlite3.connect(folder / "store.sqlite")) as database:
-        check_store(lambda query: database.execute(query).fetchall(), expected, late, totals.rejected)
+        check_store(lambda query: database.execute(query).fetchall(), expected, late, accounting.rejected)
     lake = ds.dataset(str(folder / "lake"), format="parquet", partitioning="hive", exclude_invalid_files=True)
     if events:
         columns = ["u", "event_time_ms", "event_id", "page", "value"]

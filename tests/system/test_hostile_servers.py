@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from sessionize import Policy, Sessionizer
-from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
 from sessionize.connectors.redis import Login as RedisLogin
 from sessionize.connectors.redis import RedisLiveView
 from sessionize.connectors.store import StoreSink
@@ -23,7 +23,7 @@ from sessionize.testing.hostile import HOSTILE, lines
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
 from sessionize.testing.services.valkey import ValkeyServer
-from sessionize.testing.streams import KeptEpochs
+from sessionize.testing.streams import InMemoryEpochSink
 from tests.system.hostile_runs import COLUMNS, RULES, check_store, events_of, expected_of, run
 
 PASSWORD = "HOSTILE_TEST_PASSWORD"
@@ -47,7 +47,7 @@ def test_a_stream_into_postgres_and_topics(
     crash_at: int,
 ):
     monkeypatch.setenv(PASSWORD, postgres.password)
-    login, name, kept = Login(dsn=postgres.dsn, password_env=PASSWORD), f"h{uuid.uuid4().hex[:12]}", KeptEpochs()
+    login, name, kept = Login(dsn=postgres.dsn, password_env=PASSWORD), f"h{uuid.uuid4().hex[:12]}", InMemoryEpochSink()
     topics = OutputTopics(
         sessions=f"{name}-sessions", events=f"{name}-events", late=f"{name}-late", rejected=f"{name}-rejected"
     )
@@ -60,16 +60,16 @@ def test_a_stream_into_postgres_and_topics(
         }
 
     folder = tmp_path_factory.mktemp("hostile")
-    totals = run(folder, [part], opened, POLICY, size=6, crash_at=crash_at, writer=name, epoch_rows=24).totals
-    assert totals.balanced
-    assert totals.consumed == len(part)
+    accounting = run(folder, [part], opened, POLICY, size=6, crash_at=crash_at, writer=name, epoch_rows=24).accounting
+    assert accounting.balanced
+    assert accounting.consumed == len(part)
     events, late, expected = events_of(kept, "events"), events_of(kept, "late"), expected_of(kept, POLICY)
     with postgres.connect() as connection:
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(name)))
-        check_store(lambda query: connection.execute(query.encode()).fetchall(), expected, late, totals.rejected)
+        check_store(lambda query: connection.execute(query.encode()).fetchall(), expected, late, accounting.rejected)
 
     sent = {kind: kafka.records(f"{name}-{kind}") for kind in ("sessions", "events", "late", "rejected")}
-    assert len(sent["rejected"]) == totals.rejected
+    assert len(sent["rejected"]) == accounting.rejected
     assert Counter((row["u"], row["session_id"], row["event_count"]) for row in values_of(sent["sessions"])) == Counter(
         (row["user"], row["session_id"], row["event_count"]) for row in expected
     )
@@ -87,7 +87,7 @@ def test_open_sessions_in_redis(valkey: ValkeyServer, part: list[bytes]):
     users, prefix = core.users(), f"{uuid.uuid4().hex}:"
     view = RedisLiveView(RedisLogin(url=valkey.url), gap_ms=POLICY.gap_ms, prefix=prefix, user_name="user")
     live = core.live_many(users)
-    view.show(live, users.slice(0, 0), now_ms=0)
+    view.update(live, users.slice(0, 0), now_ms=0)
     with valkey.client() as client:
         shown = [json.loads(client.get(key)) for key in client.keys(f"{prefix}session:*")]
     newest = {row["user"]: row["session_id"] for row in live.to_pylist()}  # of a user's open sessions

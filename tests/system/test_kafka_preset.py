@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.query import run_query
 from sessionize.errors import InputError, StateError
 from sessionize.testing.services.kafka import KafkaServers
 from tests.system.whole_runs import run

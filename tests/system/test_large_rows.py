@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.logs import StreamLog
-from sessionize.app.queries import run_query
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.logs import StreamLog
+from sessionize.app.tables.query import run_query
 from sessionize.errors import OutputError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -78,12 +78,12 @@ def test_a_session_too_large_for_its_topic_is_named_and_written_once_the_limit_i
         assert "nothing of the epoch" in str(caught.value.hint)
     hint = str(caught.value.hint)
     kafka.configure_topic(out, {"max.message.bytes": hint.partition(f"{out}, to ")[2].split()[0]})
-    totals = run(config)
+    accounting = run(config)
     oracle = oracle_of(config, parts)
     sent = [json.loads(value) for value in kafka.committed(out)]
     sessions = {"topic": [(row["uuid"], *(row.get(name) for name in COMPARED)) for row in sent]}
     check_run(
-        config.home, oracle, config.policy(), config.event_rules(), totals, user=config.dialect().user_name,
+        config.home, oracle, config.policy(), config.event_rules(), accounting, user=config.dialect().user_name,
         sessions=sessions,
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_a_session_too_large_for_its_topic_goes_out_without_its_lists_and_stops_
     for crash in (crash_before("commit"), crash_before("commit", 3)):
         with pytest.raises(Crash):
             run(config, on_step=crash, log=StreamLog("large-rows", to=log))
-    totals = run(config, log=StreamLog("large-rows", to=log))
+    accounting = run(config, log=StreamLog("large-rows", to=log))
     oracle = oracle_of(config, parts)
     sent = [json.loads(value) for value in kafka.committed(out)]
     (short,) = (row for row in sent if "shortened_fields" in row)
@@ -120,7 +120,7 @@ def test_a_session_too_large_for_its_topic_goes_out_without_its_lists_and_stops_
         ]
     }
     check_run(
-        config.home, oracle, config.policy(), config.event_rules(), totals, user=config.dialect().user_name,
+        config.home, oracle, config.policy(), config.event_rules(), accounting, user=config.dialect().user_name,
         sessions=sessions,
     )  # fmt: skip
     told = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "rows shortened"]

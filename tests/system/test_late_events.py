@@ -21,19 +21,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sessionize.app import stream_reconciling
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.logs import StreamLog
-from sessionize.app.queries import run_query
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.rejected import retry_rejected
-from sessionize.app.stream_parts import open_stores
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams import reconcile as stream_reconciling
+from sessionize.app.streams.build import open_stores
+from sessionize.app.streams.logs import StreamLog
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.cli.app import app
 from sessionize.cli.status_line import StatusLine
-from sessionize.engine import periodic
-from sessionize.engine.status import Status
-from sessionize.engine.totals import Totals
+from sessionize.engine import schedule as periodic
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.status import Status
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -115,7 +115,7 @@ def test_records_tried_again_come_into_the_store_as_into_the_tables(tmp_path: Pa
     parts = generated(1_500, partitions=2, seed=9)
     for part in parts:
         for number in range(0, len(part), 7):
-            part[number] = re.sub(rb'"event_timestamp":"(\d+)"', in_words, part[number])
+            part[number] = re.sub(rb'"event_timestamp":"(\d+)"', decode_reasons, part[number])
     topic = filled_topic(kafka, parts)
     names = {"user": "uuid", "time": "event_timestamp", "event_id": "event_id", "page": "page_name"}
     mapping = {f"input__mapping__{name}": field for name, field in names.items()}
@@ -137,12 +137,12 @@ def test_records_tried_again_come_into_the_store_as_into_the_tables(tmp_path: Pa
     with open_stores(changed) as stores:
         assert reconcile_tables(home, changed, stores=stores, drained=True).waiting == 0
     assert in_tables(changed) == in_store(changed) == batch_of(changed, parts) != stored
-    totals = run(changed)
-    assert totals.balanced
+    accounting = run(changed)
+    assert accounting.balanced
     assert in_tables(changed) == in_store(changed) == batch_of(changed, parts)
 
 
-def in_words(found: re.Match[bytes]) -> bytes:
+def decode_reasons(found: re.Match[bytes]) -> bytes:
     at = datetime.fromtimestamp(int(found[1]) / 1000, UTC)
     return b'"event_timestamp":"%s"' % at.isoformat(timespec="milliseconds").encode()
 
@@ -238,7 +238,7 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
         return reconcile_tables(*arguments, **options)
 
     monkeypatch.setattr(stream_reconciling, "reconcile_tables", at_first_away)
-    stopping, written, ended = threading.Event(), io.StringIO(), list[Totals]()
+    stopping, written, ended = threading.Event(), io.StringIO(), list[Accounting]()
     log = StreamLog("web", level="INFO", to=written)
 
     def stream() -> None:
@@ -301,14 +301,14 @@ def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka
     for step, times in (("write kafka", 2), ("commit", 3)):
         with pytest.raises(Crash):
             run(config, on_step=crash_before(step, times))
-    totals = run(config)
-    assert totals.consumed == sum(map(len, parts))
+    accounting = run(config)
+    assert accounting.consumed == sum(map(len, parts))
     oracle = oracle_of(config, parts)
     late = sent_to(kafka, names["late"])
     seen = Counter((row["uuid"], row["event_time_ms"], row["event_id"]) for row in late)
     assert seen == Counter((row["user"], row["time"], row["id"]) for row in oracle.late)
     rejected = sent_to(kafka, names["rejected"])
-    assert len(rejected) == oracle.rejected == totals.rejected > 10
+    assert len(rejected) == oracle.rejected == accounting.rejected > 10
     assert len({(row["source"], row["line_number"]) for row in rejected}) == oracle.rejected
     in_table = run_query(config.home, "SELECT source, line_number, reason FROM rejected_events").to_pylist()
     assert Counter((row["source"], row["line_number"], row["reason"]) for row in rejected) == Counter(

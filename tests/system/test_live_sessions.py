@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.streaming import open_stream
-from sessionize.connectors.redis import login
-from sessionize.engine import livefeed
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.run import open_stream
+from sessionize.connectors.redis import settings as login
+from sessionize.engine.stream import live_feed as livefeed
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.runs import BackgroundRun
 from sessionize.testing.services.kafka import KafkaServers
@@ -116,14 +116,14 @@ def test_open_sessions_come_and_go(tmp_path: Path, kafka: KafkaServers, valkey: 
         assert shown(client) == {"b": 3, "c": 1, "d": 1}  # they are still open
         once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
         with open_stream(once, stopping=threading.Event()) as opened:
-            totals = opened.run()
+            accounting = opened.run()
         assert shown(client) == {}
         assert client.get("somebody else's") == b"stays"
     oracle = Oracle.of_json(
         [sent], config.dialect(), lateness_ms=config.rules.lateness_ms, watermark=config.rules.watermark
     )
     assert not oracle.late
-    check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+    check_run(config.home, oracle, config.policy(), config.event_rules(), accounting, user="uuid")
 
 
 def test_processes_that_split_the_partitions_show_beside_each_other(
@@ -163,11 +163,11 @@ def test_a_redis_that_never_answers_holds_nothing_up(
                 running.wait_for(partial(running.has_read, number + 1), "a record")
                 running.wait_for_epochs(1)
             running.end(stop=True)
-    assert not running.away
+    assert not running.unavailable
     once = config.model_copy(update={"run": config.run.model_copy(update={"once": True})})
     with open_stream(once, stopping=threading.Event()) as opened:
-        totals = opened.run()
+        accounting = opened.run()
     oracle = Oracle.of_json(
         [sent], config.dialect(), lateness_ms=config.rules.lateness_ms, watermark=config.rules.watermark
     )
-    check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+    check_run(config.home, oracle, config.policy(), config.event_rules(), accounting, user="uuid")

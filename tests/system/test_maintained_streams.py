@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from sessionize.app import maintaining
-from sessionize.app.alone import BusyError, alone
-from sessionize.app.config import PipelineConfig
-from sessionize.app.logs import StreamLog
-from sessionize.app.stream_maintaining import stream_maintainer
-from sessionize.app.streaming import open_stream
-from sessionize.connectors.iceberg import UpkeepSettings, load_table, open_catalog
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.locks import BusyError, exclusive
+from sessionize.app.streams.logs import StreamLog
+from sessionize.app.streams.maintain import stream_maintainer
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables import maintain as maintaining
+from sessionize.connectors.iceberg import MaintenanceSettings, load_table, open_catalog
 from sessionize.errors import UnavailableError
 from sessionize.testing.runs import BackgroundRun
 from tests.system.test_directory_pipeline import lines, pipeline, put, rows_of
@@ -47,7 +47,7 @@ def events_files(config: PipelineConfig) -> tuple[int, int]:
 
 def test_a_running_stream_keeps_few_files_and_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # nobody reads these tables, so what is replaced may go at once
-    monkeypatch.setattr(maintaining, "UpkeepSettings", lambda: UpkeepSettings(keep_s=0))
+    monkeypatch.setattr(maintaining, "MaintenanceSettings", lambda: MaintenanceSettings(keep_s=0))
     config, told = pipeline(tmp_path, stream__maintain="50ms", stream__epoch="20ms"), Told()
     with stream(config, told) as running:
         for number in range(12):
@@ -60,8 +60,8 @@ def test_a_running_stream_keeps_few_files_and_all_rows(tmp_path: Path, monkeypat
         running.wait_for(packed, "maintenance that packs events")
         # one for each of the two dates, and no other left on the disk
         running.wait_for(lambda: events_files(config) == (2, 2), "few files")
-        totals = running.end(stop=True)
-    assert totals.balanced
+        accounting = running.end(stop=True)
+    assert accounting.balanced
     rows = load_table(open_catalog(config.home), "sessions", "events").scan().to_arrow()
     late = load_table(open_catalog(config.home), "sessions", "late_events").scan().to_arrow()
     found = Counter(rows["event_id"].to_pylist()) + Counter(late["event_id"].to_pylist())
@@ -82,7 +82,7 @@ def test_one_process_of_a_home_does_it_and_the_others_pass_it_over(tmp_path: Pat
 
             def taken() -> bool:
                 try:
-                    held.enter_context(alone(config.home, "maintain", "maintenance"))
+                    held.enter_context(exclusive(config.home, "maintain", "maintenance"))
                 except BusyError:  # the stream's own maintenance, which takes a moment
                     return False
                 return True

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.engine.batch import Job
-from sessionize.engine.checkpoint import Checkpoints
-from sessionize.engine.local import LocalEngine
-from sessionize.engine.status import EpochReport
-from sessionize.engine.stream_options import Listeners, StreamOutputs, Tempo
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
@@ -57,9 +57,9 @@ def from_topic(folder: Path, kafka: KafkaServers, parts: list[list[bytes]], **ov
     return pipeline(folder, text, **{"output__sqlite__path": "store.sqlite", **overrides})
 
 
-def check(config: PipelineConfig, parts: list[list[bytes]], totals: Totals) -> Oracle:
+def check(config: PipelineConfig, parts: list[list[bytes]], accounting: Accounting) -> Oracle:
     oracle = oracle_of(config, parts)
-    check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+    check_run(config.home, oracle, config.policy(), config.event_rules(), accounting, user="uuid")
     return oracle
 
 
@@ -90,13 +90,13 @@ def test_a_wall_clock_that_jumps(tmp_path: Path, kafka: KafkaServers) -> None:
     for _ in range(4):
         with pytest.raises(Crash):
             run(config, clock=Jumping(), on_step=crash_before("commit", 2))
-    totals = run(config, clock=Jumping())
+    accounting = run(config, clock=Jumping())
     accepted = iceberg_rows(config.home, "events") + iceberg_rows(config.home, "late_events")
     rejected = iceberg_rows(config.home, "rejected_events")
     ids = Counter(row["event_id"] for row in accepted)
     ids.update(json.loads(row["raw"])["event_id"] for row in rejected)
     assert ids == Counter(json.loads(record)["event_id"] for record in records)
-    assert 0 < totals.rejected == len(rejected) < 400
+    assert 0 < accounting.rejected == len(rejected) < 400
     assert {row["reason"] for row in rejected} == {"future_timestamp"}
     kept = {row["event_id"] for row in accepted}
     oracle = Oracle.of_json(
@@ -106,7 +106,7 @@ def test_a_wall_clock_that_jumps(tmp_path: Path, kafka: KafkaServers) -> None:
         watermark=config.rules.watermark,
     )
     oracle = replace(oracle, rejected=len(rejected))
-    check_run(config.home, oracle, config.policy(), config.event_rules(), totals, user="uuid")
+    check_run(config.home, oracle, config.policy(), config.event_rules(), accounting, user="uuid")
 
 
 def test_an_empty_topic_then_only_rejected_then_only_late(tmp_path: Path, kafka: KafkaServers) -> None:
@@ -121,13 +121,13 @@ def test_an_empty_topic_then_only_rejected_then_only_late(tmp_path: Path, kafka:
     assert check(config, parts, run(config)).rejected == 4  # told after all was written
     on_time = [event(f"u{i}", START_MS + i * 1_000) for i in range(5)]
     kafka.send(topic, on_time)
-    totals = run(config)
-    assert (totals.settled, totals.late) == (5, 0)
+    accounting = run(config)
+    assert (accounting.settled, accounting.late) == (5, 0)
     late = [event(f"u{i}", START_MS - HOUR_MS) for i in range(7)]
     kafka.send(topic, late)
-    totals = run(config)
-    assert (totals.settled, totals.late, totals.rejected) == (5, 7, 4)
-    check(config, [parts[0] + on_time + late, parts[1]], totals)
+    accounting = run(config)
+    assert (accounting.settled, accounting.late, accounting.rejected) == (5, 7, 4)
+    check(config, [parts[0] + on_time + late, parts[1]], accounting)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5])
@@ -144,9 +144,9 @@ def test_one_user_with_a_million_events(tmp_path: Path) -> None:
     pq.write_table(rows, tmp_path / "in" / "bot.parquet", row_group_size=100_000)
     text = f'[input]\nkind = "directory"\npaths = ["{tmp_path / "in"}"]\n[input.mapping]\nuser = "user"\ntime = "ts"\n'
     config = pipeline(tmp_path, text, stream__epoch_rows=200_000)
-    totals = run(config)
-    assert totals.balanced
-    assert (totals.consumed, totals.settled, totals.late, totals.rejected) == (count, count, 0, 0)
+    accounting = run(config)
+    assert accounting.balanced
+    assert (accounting.consumed, accounting.settled, accounting.late, accounting.rejected) == (count, count, 0, 0)
     per_piece = 2 * HOUR_MS // step_ms
     sizes = sorted(row["event_count"] for row in iceberg_rows(config.home, "user_sessions"))
     assert sizes == sorted([*[per_piece] * (count // per_piece), count % per_piece])
@@ -180,10 +180,10 @@ class OneShotUsers:
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
         raise NotImplementedError
 
-    def read_to_end(self) -> frozenset[str]:
+    def caught_up(self) -> frozenset[str]:
         return frozenset({"0"}) if self._at == self._count else frozenset()
 
-    def behind(self) -> int | None:
+    def lag(self) -> int | None:
         return self._count - self._at
 
     def close(self) -> None:
@@ -231,15 +231,15 @@ def one_shot_users(tmp_path: Path) -> None:
         # merged often, so that what a merge takes for a while is in every third
         Checkpoints(tmp_path / "state", writer="w", deltas_max=5),
         lateness_ms=60_000,
-        tempo=Tempo(epoch_rows_max=20_000, poll_s=0, once=True),
+        options=StreamOptions(epoch_rows_max=20_000, poll_s=0, once=True),
         writer="w",
-        listeners=Listeners(epoch=measure),
+        listeners=Callbacks(epoch=measure),
     )
     try:
-        totals = engine.run()
+        accounting = engine.run()
     finally:
         engine.close()
-    assert sink.sessions == totals.sessions == totals.settled == totals.consumed == count
+    assert sink.sessions == accounting.sessions == accounting.settled == accounting.consumed == count
     assert most_open < 45_000  # those of the gap, the lateness and an epoch
     third = len(resident) // 3
     grown = max(resident[-third:]) - max(resident[: 2 * third])

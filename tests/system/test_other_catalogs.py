@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.services.object_store import ObjectStoreServer
@@ -28,7 +28,7 @@ RUN = "from sessionize.cli import main; main()"
 # Dies when the tables have an epoch and the checkpoint has not.
 DIES = """
 import os, signal
-from sessionize.engine.checkpoint import Checkpoints
+from sessionize.engine.stream.checkpoints import Checkpoints
 plain = Checkpoints.commit
 def commit(self, epoch, *rest):
     if epoch == {epoch}:

@@ -15,10 +15,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.logs import StreamLog
-from sessionize.app.streaming import open_stream
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.logs import StreamLog
+from sessionize.app.streams.run import open_stream
+from sessionize.engine.accounting import Accounting
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.runs import BackgroundRun
@@ -67,13 +67,16 @@ def with_postgres(dsn: str) -> dict[str, object]:
 
 
 def check(
-    config: PipelineConfig, parts: list[list[bytes]], totals: Totals, sessions: dict[str, list[Any]] | None = None
+    config: PipelineConfig,
+    parts: list[list[bytes]],
+    accounting: Accounting,
+    sessions: dict[str, list[Any]] | None = None,
 ) -> None:
     oracle = oracle_of(config, parts)
     assert oracle.late
     assert oracle.rejected
     check_run(
-        config.home, oracle, config.policy(), config.event_rules(), totals, user=config.dialect().user_name,
+        config.home, oracle, config.policy(), config.event_rules(), accounting, user=config.dialect().user_name,
         sessions=sessions,
     )  # fmt: skip
 
@@ -106,16 +109,16 @@ def test_a_broker_bounced_again_and_again(tmp_path: Path, own_kafka: Callable[[]
             running.wait_for_epochs(number % 3)
             broker.stop() if number % 2 else broker.kill()
             if number == BOUNCES - 1:  # it may be back sooner than anybody notices, so once it is not
-                running.wait_for(lambda: running.away, "the outage")
+                running.wait_for(lambda: running.unavailable, "the outage")
             broker.start()
         wanted = sum(len(records) for piece in pieces for records in piece)
-        running.wait_for(lambda: running.reports and running.reports[-1].totals.consumed == wanted, "every record")
+        running.wait_for(lambda: running.reports and running.reports[-1].accounting.consumed == wanted, "every record")
         running.end(stop=True)
-    assert running.away, "no outage was noticed"
-    totals = run_once(config)
+    assert running.unavailable, "no outage was noticed"
+    accounting = run_once(config)
     parts = [[record for piece in pieces for record in piece[partition]] for partition in range(3)]
     sent = [json.loads(value) for value in kafka.committed("sessions")]
-    check(config, parts, totals, {"topic": [(row["uuid"], *(row.get(name) for name in COMPARED)) for row in sent]})
+    check(config, parts, accounting, {"topic": [(row["uuid"], *(row.get(name) for name in COMPARED)) for row in sent]})
     oracle = oracle_of(config, parts)
     for name, rows in (("enriched", oracle.on_time), ("late", oracle.late)):
         found = [json.loads(value) for value in kafka.committed(name)]
@@ -137,11 +140,11 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
         running.wait_for(partial(running.has_read, 200), "the first half")
         assert not running.reports
         broker.kill()
-        running.wait_for(lambda: running.status.away, "news of the outage")
+        running.wait_for(lambda: running.status.unavailable, "news of the outage")
         until = time.monotonic() + 4
-        running.wait_for(lambda: not running.status.away or time.monotonic() > until, "a while")
-        assert running.status.away  # nothing else is told while it lasts
-        assert running.reports[-1].totals.consumed == 200  # what was read does not wait with it
+        running.wait_for(lambda: not running.status.unavailable or time.monotonic() > until, "a while")
+        assert running.status.unavailable  # nothing else is told while it lasts
+        assert running.reports[-1].accounting.consumed == 200  # what was read does not wait with it
         broker.start()
         kafka.send(topic, parts[0][200:], partition=0)
         running.wait_for(partial(running.has_read, 400), "the second half")
@@ -188,18 +191,18 @@ def test_databases_that_stop_and_come_back(
             running.wait_for_epochs(2)
             valkey.stop()
             send_more()
-            running.wait_for(lambda: "redis" in running.status.away, "news of the one outage")
+            running.wait_for(lambda: "redis" in running.status.unavailable, "news of the one outage")
             postgres.stop()
             send_more()
-            running.wait_for(lambda: {"postgres", "redis"} <= set(running.status.away), "news of both outages")
-            committed = running.reports[-1].totals.consumed
+            running.wait_for(lambda: {"postgres", "redis"} <= set(running.status.unavailable), "news of both outages")
+            committed = running.reports[-1].accounting.consumed
             running.wait_for(partial(running.has_read, committed + 300), "the next epoch to be full")
             # the epoch that cannot be written, the next one, and what a poll brings beyond each
             assert running.status.consumed <= committed + 4 * 200
             postgres.start()
             valkey.start()
-            running.wait_for(lambda: not running.status.away, "the end of the outage")
-        running.wait_for(lambda: running.reports[-1].totals.consumed == sum(map(len, parts)), "every record")
+            running.wait_for(lambda: not running.status.unavailable, "the end of the outage")
+        running.wait_for(lambda: running.reports[-1].accounting.consumed == sum(map(len, parts)), "every record")
         running.end(stop=True)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     told = Counter((line["event"], line["server"]) for line in lines if line["event"] in ("away", "back"))
@@ -221,10 +224,10 @@ def test_connections_cut_around_commit(
         def cut_at_the_next(_: object) -> None:
             proxy.armed = True
 
-        totals = run_once(config, on_epoch=cut_at_the_next)
+        accounting = run_once(config, on_epoch=cut_at_the_next)
         cuts = proxy.cuts
     assert cuts >= 5
-    check(config, parts, totals, {"postgres": served(dsn, postgres)})
+    check(config, parts, accounting, {"postgres": served(dsn, postgres)})
 
 
 def test_an_outage_longer_than_the_patience(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.rejected import retry_rejected
-from sessionize.app.stream_parts import open_stores
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.build import open_stores
+from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.errors import StateError
 from sessionize.testing.tables import iceberg_rows
 from tests.system.whole_runs import run

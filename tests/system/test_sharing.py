@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from sessionize.app.config import PipelineConfig
-from sessionize.app.queries import run_query
-from sessionize.app.reconciling import reconcile_tables
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.query import run_query
+from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.errors import StateError
 from sessionize.testing.services.kafka import KafkaServers
 from tests.system.test_stream_is_batch import pipeline, run

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.errors import StateError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -111,11 +111,11 @@ def test_outputs_without_their_state_are_refused_at_the_start(tmp_path: Path, ka
 
     shutil.rmtree(config.home / "state")
     shutil.copytree(backup, config.home / "state")
-    totals = run(config)
-    assert totals.consumed == sum(map(len, parts))
-    assert totals.balanced
+    accounting = run(config)
+    assert accounting.consumed == sum(map(len, parts))
+    assert accounting.balanced
     sessions = everything(config, kafka, out)
-    assert len(sessions[0]) == len(sessions[2]) == len(sessions[6]) == totals.sessions > len(before[0])
+    assert len(sessions[0]) == len(sessions[2]) == len(sessions[6]) == accounting.sessions > len(before[0])
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.queries import run_query
-from sessionize.app.streaming import open_stream
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams.run import open_stream
+from sessionize.app.tables.query import run_query
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
-from sessionize.engine.status import EpochReport
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.status import EpochReport
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user
 from sessionize.testing.services.kafka import KafkaServers
@@ -44,12 +44,12 @@ def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **ov
     return load_pipeline(str(path), overrides={**fixed, **keys}, environ={})
 
 
-def run(config: PipelineConfig) -> tuple[Totals, list[EpochReport]]:
+def run(config: PipelineConfig) -> tuple[Accounting, list[EpochReport]]:
     reports: list[EpochReport] = []
     with open_stream(config, stopping=threading.Event(), on_epoch=reports.append) as opened:
-        totals = opened.run()
-    assert all(report.totals.balanced for report in reports)
-    return totals, reports
+        accounting = opened.run()
+    assert all(report.accounting.balanced for report in reports)
+    return accounting, reports
 
 
 def generated(count: int, **settings: Any) -> list[bytes]:
@@ -91,7 +91,7 @@ def test_stream_batch_and_replay_are_the_same(
     parts = by_user(records, partitions)
     topic = filled_topic(kafka, parts)
     config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=epoch_rows)
-    totals, _ = run(config)
+    accounting, _ = run(config)
     oracle = Oracle.of_json(
         parts,
         config.dialect(),
@@ -102,8 +102,8 @@ def test_stream_batch_and_replay_are_the_same(
     assert oracle.late
     assert session_rows(config) == expected_rows(oracle, config)
     assert (count(config, "events"), count(config, "late_events")) == (len(oracle.on_time), len(oracle.late))
-    assert (count(config, "rejected_events"), totals.rejected) == (oracle.rejected, oracle.rejected)
-    assert totals.consumed == sum(map(len, parts))
+    assert (count(config, "rejected_events"), accounting.rejected) == (oracle.rejected, oracle.rejected)
+    assert accounting.consumed == sum(map(len, parts))
     # the same topic once more, into a new home: a replay
     again = pipeline(tmp_path, kafka, topic, stream__epoch_rows=777, run__home=str(tmp_path / "again"))
     run(again)
@@ -118,8 +118,8 @@ def test_the_next_run_reads_only_what_is_new(tmp_path: Path, kafka: KafkaServers
     assert run(config)[0].consumed == 100
     second = [event(f"u{i % 5}", start + 100_000 + i * 1_000) for i in range(50)]
     kafka.send(topic, second)
-    totals, reports = run(pipeline(tmp_path, kafka, topic))
-    assert (totals.consumed, sum(report.consumed for report in reports)) == (150, 50)
+    accounting, reports = run(pipeline(tmp_path, kafka, topic))
+    assert (accounting.consumed, sum(report.consumed for report in reports)) == (150, 50)
     oracle = Oracle.of_json(
         [first + second],
         config.dialect(),
@@ -135,7 +135,7 @@ def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, 
     records = generated(2_000, users=30, seed=3, broken_fraction=share)
     parts = by_user(records, 2)
     config = pipeline(tmp_path, kafka, filled_topic(kafka, parts), stream__epoch_rows=500)
-    totals, _ = run(config)
+    accounting, _ = run(config)
     oracle = Oracle.of_json(
         parts,
         config.dialect(),
@@ -143,7 +143,7 @@ def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, 
         watermark=config.rules.watermark,
         latest_ms=FAR_OFF_MS,
     )
-    assert totals.rejected == count(config, "rejected_events") == oracle.rejected > 0
+    assert accounting.rejected == count(config, "rejected_events") == oracle.rejected > 0
     assert session_rows(config) == expected_rows(oracle, config)
     raw = run_query(config.home, "SELECT raw, source, line_number FROM rejected_events").to_pylist()
     for row in raw:  # each can be found again where it came from
@@ -156,9 +156,9 @@ def test_the_year_2099_moves_no_watermark(tmp_path: Path, kafka: KafkaServers) -
     records = [event("a", start + i * 60_000) for i in range(20)]
     records.insert(5, event("b", 4_070_908_800_000))
     config = pipeline(tmp_path, kafka, filled_topic(kafka, [records]))
-    totals, _ = run(config)
-    assert (totals.rejected, totals.late) == (1, 0)
-    assert totals.rejected_by_reason == {"future_timestamp": 1}
+    accounting, _ = run(config)
+    assert (accounting.rejected, accounting.late) == (1, 0)
+    assert accounting.rejected_by_reason == {"future_timestamp": 1}
     (row,) = run_query(config.home, "SELECT uuid, event_count FROM user_sessions").to_pylist()
     assert row == {"uuid": "a", "event_count": 20}
 
@@ -179,7 +179,7 @@ def test_an_empty_partition_does_not_hold_the_others(tmp_path: Path, kafka: Kafk
 
     def told(report: EpochReport) -> None:
         seen.append(report)
-        if report.totals.sessions:
+        if report.accounting.sessions:
             stopping.set()
 
     guard = threading.Timer(60, stopping.set)
@@ -188,15 +188,15 @@ def test_an_empty_partition_does_not_hold_the_others(tmp_path: Path, kafka: Kafk
         opened.run()
     guard.cancel()
     assert count(config, "user_sessions") >= 1
-    assert seen[-1].totals.sessions >= 1
+    assert seen[-1].accounting.sessions >= 1
 
 
 def test_one_user_with_very_many_events(tmp_path: Path, kafka: KafkaServers) -> None:
     start = 1_700_000_000_000
     records = [event("bot", start + i * 100) for i in range(30_000)]
     config = pipeline(tmp_path, kafka, filled_topic(kafka, [records]), stream__epoch_rows=4_000)
-    totals, _ = run(config)
-    assert totals.settled == 30_000
+    accounting, _ = run(config)
+    assert accounting.settled == 30_000
     found = run_query(
         config.home, "SELECT sum(event_count) AS n, max(session_duration_seconds) AS s FROM user_sessions"
     )
@@ -217,8 +217,8 @@ def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServ
         part = opened.run()
     assert 0 < part.consumed < len(records)
     assert count(config, "events") + count(config, "late_events") == part.consumed - part.rejected
-    totals, _ = run(config)
-    assert totals.consumed == len(records)
+    accounting, _ = run(config)
+    assert accounting.consumed == len(records)
     oracle = Oracle.of_json(
         parts,
         config.dialect(),
@@ -279,11 +279,11 @@ def test_once_ends_under_steady_traffic_and_replays_exactly(tmp_path: Path, kafk
     # the next run: what was planned again, then what was there when it began
     there = len(kafka.records(topic))
     with open_stream(config, stopping=guard) as opened, steady_traffic(kafka, topic, 3) as written:
-        totals = opened.run()
+        accounting = opened.run()
         assert written[0]
     stop_hanging.cancel()
     assert not guard.is_set()
-    assert totals.consumed == there > 600
+    assert accounting.consumed == there > 600
     assert count(config, "events") + count(config, "late_events") == there
     final, _ = run(pipeline(tmp_path, kafka, topic))
     assert final.consumed == len(kafka.records(topic)) == there + written[0]

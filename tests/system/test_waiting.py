@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app import opening
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.opening import StoppedError
-from sessionize.app.streaming import open_stream
-from sessionize.engine.status import Status
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.streams import startup as opening
+from sessionize.app.streams.run import open_stream
+from sessionize.app.streams.startup import StoppedError
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.status import Status
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
@@ -57,9 +57,9 @@ class Ears:
         self.something = threading.Event()
 
     def __call__(self, status: Status) -> None:
-        self.now = status.away
-        self.heard |= status.away
-        if status.away:
+        self.now = status.unavailable
+        self.heard |= status.unavailable
+        if status.unavailable:
             self.something.set()
 
 
@@ -69,11 +69,11 @@ def opened(config: PipelineConfig, stopping: threading.Event, hears: Callable[[S
         pass
 
 
-def run_while(config: PipelineConfig, come: Callable[[], None]) -> tuple[Totals, Ears]:
+def run_while(config: PipelineConfig, come: Callable[[], None]) -> tuple[Accounting, Ears]:
     """Run it; come() is called when somebody was heard to be away."""
     ears, stopping = Ears(), threading.Event()
 
-    def run() -> Totals:
+    def run() -> Accounting:
         with open_stream(config, stopping=stopping, on_status=ears) as opened:
             return opened.run()
 
@@ -92,8 +92,8 @@ def test_kafka_that_starts_later(tmp_path: Path, own_kafka: Callable[[], KafkaBr
     topic = broker.create_topic("later")
     broker.servers.send(topic, EVENTS)
     broker.stop()
-    totals, ears = run_while(pipeline(tmp_path, kafka_text(broker.bootstrap_servers, topic)), broker.start)
-    assert totals.consumed == 100
+    accounting, ears = run_while(pipeline(tmp_path, kafka_text(broker.bootstrap_servers, topic)), broker.start)
+    assert accounting.consumed == 100
     assert "Kafka cannot be reached" in ears.heard["kafka"]
     assert broker.bootstrap_servers in ears.heard["kafka"]
     assert ears.now == {}
@@ -104,11 +104,11 @@ def test_postgres_that_starts_later(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     try:
         monkeypatch.setenv("DB_PASSWORD", server.password)
         options = {"output.postgres.dsn": server.dsn, "output.postgres.password_env": "DB_PASSWORD"}
-        totals, ears = run_while(pipeline(tmp_path, **options), server.start)
-        assert totals.sessions > 0
+        accounting, ears = run_while(pipeline(tmp_path, **options), server.start)
+        assert accounting.sessions > 0
         assert "cannot be reached" in ears.heard["postgres"]
         with server.connect() as connection:
-            assert connection.execute("SELECT count(*) FROM user_sessions").fetchone() == (totals.sessions,)
+            assert connection.execute("SELECT count(*) FROM user_sessions").fetchone() == (accounting.sessions,)
         monkeypatch.setenv("DB_PASSWORD", "wrong-and-secret")
         ears = Ears()
         wrong = pipeline(tmp_path, **options)
@@ -152,9 +152,9 @@ def test_a_disk_that_fails_when_the_run_begins_is_waited_for(
 
     monkeypatch.setattr(os, call, refused)
     (tmp_path / "in" / "b.ndjson").write_bytes(EVENTS[-1])
-    totals, ears = run_while(pipeline(tmp_path), mended.set)
+    accounting, ears = run_while(pipeline(tmp_path), mended.set)
     assert "state" in ears.heard
-    assert totals.consumed == len(EVENTS) + 1
+    assert accounting.consumed == len(EVENTS) + 1
     assert not ears.now
 
 
@@ -169,7 +169,7 @@ def test_a_catalog_that_is_away_is_waited_for_until_the_run_is_to_end(tmp_path: 
 
         def status(now: Status) -> None:
             ears(now)
-            if now.away:
+            if now.unavailable:
                 stopping.set()
 
         with pytest.raises(StoppedError, match="stopped while waiting for iceberg"):
@@ -188,7 +188,7 @@ def test_a_server_that_says_nothing_counts_as_away_and_cannot_hold_the_end_up(
         def status(now: Status) -> None:
             nonlocal told_s
             ears(now)
-            if "postgres" in now.away:
+            if "postgres" in now.unavailable:
                 told_s = time.monotonic()
                 stopping.set()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.config import PipelineConfig, load_pipeline
-from sessionize.app.reconciling import reconcile_tables
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import iceberg_rows
 from tests.system.whole_runs import event, filled_topic, run
@@ -61,7 +61,7 @@ def followed(folder: Path, **settings: object) -> PipelineConfig:
 
 def test_a_followed_folder_with_a_fast_clock_and_a_phone_that_was_offline(tmp_path: Path) -> None:
     config = followed(tmp_path)
-    totals = run(config)
+    accounting = run(config)
     assert Counter(row["user_id"] for row in iceberg_rows(config.home, "events")) == {
         "n0": 40,
         "n1": 40,
@@ -69,7 +69,7 @@ def test_a_followed_folder_with_a_fast_clock_and_a_phone_that_was_offline(tmp_pa
         "fastclock": 1,
     }
     assert [row["user_id"] for row in iceberg_rows(config.home, "late_events")] == ["phone"] * 5
-    assert (totals.late, totals.settled) == (5, 121)
+    assert (accounting.late, accounting.settled) == (5, 121)
     done = reconcile_tables(config.home, config, drained=True)
     assert done.added == 1
     counts = {row["user_id"]: row["event_count"] for row in iceberg_rows(config.home, "user_sessions")}
@@ -82,8 +82,8 @@ def test_a_later_run_is_not_late_either(tmp_path: Path) -> None:
     run(config)
     later = tmp_path / "in" / "stream-9.ndjson"
     later.write_text(lines(visits("d", 120 + 31, 60)))
-    totals = run(config)
-    assert (totals.late, totals.settled) == (5, 181)
+    accounting = run(config)
+    assert (accounting.late, accounting.settled) == (5, 181)
 
 
 @pytest.mark.parametrize("place", [0, 1_000])
@@ -104,8 +104,8 @@ def test_one_clock_a_day_ahead_in_a_topic_of_now(tmp_path: Path, kafka: KafkaSer
         f'[run]\nonce = true\nhome = "{tmp_path / "home"}"\n[stream]\nepoch_rows = 300\n[rules]\nlateness = "1m"\n'
     )
     config = load_pipeline(str(file), environ={})
-    totals = run(config)
-    assert (totals.late, totals.settled, totals.rejected) == (0, 3_001, 0)
+    accounting = run(config)
+    assert (accounting.late, accounting.settled, accounting.rejected) == (0, 3_001, 0)
     kafka.send(topic, [event(f"v{i % 40}", now_ms + 1_800_001 + i * 200) for i in range(500)], partition=1)
     assert run(config).late == 0
 

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sessionize.app.config import PipelineConfig
-from sessionize.app.streaming import open_stream
-from sessionize.engine.totals import Totals
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.streams.run import open_stream
+from sessionize.engine.accounting import Accounting
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
@@ -30,15 +30,15 @@ def crash_before(step: str, times: int = 1) -> Callable[[str], None]:
     return crash
 
 
-def run(config: PipelineConfig, **more: Any) -> Totals:
+def run(config: PipelineConfig, **more: Any) -> Accounting:
     """Run the pipeline as it is configured, to its end. more: handed to open_stream."""
     with open_stream(config, stopping=threading.Event(), **more) as opened:
-        totals = opened.run()
-    assert totals.balanced
-    return totals
+        accounting = opened.run()
+    assert accounting.balanced
+    return accounting
 
 
-def run_once(config: PipelineConfig, **more: Any) -> Totals:
+def run_once(config: PipelineConfig, **more: Any) -> Accounting:
     """The same, until everything that is there now is processed."""
     return run(config.model_copy(update={"run": config.run.model_copy(update={"once": True})}), **more)
 

@@ -16,7 +16,7 @@ from sessionize.testing.services.kafka import KafkaServers
 USER = """
 import sys
 from pathlib import Path
-from sessionize.testing.services.keeper import shared_broker
+from sessionize.testing.services.shared_broker import shared_broker
 with shared_broker(Path(sys.argv[1])) as servers:
     print(servers, flush=True)
     sys.stdin.readline()

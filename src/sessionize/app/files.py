@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sessionize.app.homes import home_of_table
-from sessionize.app.options import KnownFiles
-from sessionize.app.output_places import check_output_places
+from sessionize.app.config.values import KnownFiles
+from sessionize.app.output_paths import check_output_places
+from sessionize.app.tables.homes import home_of_table
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.local_paths import check_local
-from sessionize.engine.outputs import Outputs, abort_all
-from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.engine.accounting import Accounting, Progress, ignore
+from sessionize.engine.batch.outputs import Outputs, abort_all
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Sink
@@ -26,8 +26,8 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 if TYPE_CHECKING:
-    from sessionize.app.loading import Load
-    from sessionize.engine.batch import Job
+    from sessionize.app.tables.loading import Load
+    from sessionize.engine.batch.sessions import Job
 
 ICEBERG_PREFIX = "iceberg:"
 # Under which names `batch` and `label` write tables.
@@ -113,7 +113,7 @@ class FilePlan:
             sink, load = self._into_table(source, wanted, tell)
         else:
             if source.has_files_of_one_size:  # otherwise what looks closer is not even loaded
-                from sessionize.app.loading import warn_of_twins
+                from sessionize.app.tables.loading import warn_of_twins
 
                 warn_of_twins(source, tell)
             schema = wanted.schema(source.user_name) if self.what == "sessions" else None
@@ -139,7 +139,7 @@ class FilePlan:
     def _into_table(
         self, source: FileSource, columns: col.SessionColumns, tell: Callable[[str], None]
     ) -> "tuple[Sink, Load]":
-        from sessionize.app.loading import Destination, begin_load
+        from sessionize.app.tables.loading import Destination, begin_load
         from sessionize.connectors.iceberg import IcebergSink, Owner, check_tables, open_catalog, user_sessions
         from sessionize.connectors.iceberg import events as event_layout
         from sessionize.session.spec import SessionSpec
@@ -210,19 +210,19 @@ class FileRun:
     columns: col.SessionColumns
     load: "Load | None" = None
 
-    def run(self, progress: Progress = ignore) -> Totals:
+    def run(self, progress: Progress = ignore) -> Accounting:
         """Do it. On an error no output shows anything."""
         if self.load is not None:
             progress = self.load.watching(progress)
         with self.source.begun():
-            from sessionize.engine.batch import run_batch
-            from sessionize.engine.label import run_label
+            from sessionize.engine.batch.labels import run_label
+            from sessionize.engine.batch.sessions import run_batch
 
             engine = run_batch if self.plan.what == "sessions" else run_label
             return engine(self.source, self.outputs, self._job(), progress=progress)
 
     def _job(self) -> "Job":
-        from sessionize.engine.batch import MEMORY_BYTES_MAX, Job
+        from sessionize.engine.batch.sessions import MEMORY_BYTES_MAX, Job
 
         limit = self.plan.memory_bytes_max
         return Job(

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sessionize.app.catalogs import open_catalog_of
-from sessionize.app.config import PipelineConfig, explain_config
-from sessionize.app.output_places import check_output_places
-from sessionize.app.table_rules import owner_of
-from sessionize.engine.batch import Job, run_batch
-from sessionize.engine.bounded import run_stream
-from sessionize.engine.outputs import Outputs
-from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.app.config.pipeline import PipelineConfig, explain_config
+from sessionize.app.output_paths import check_output_places
+from sessionize.app.tables.catalogs import open_catalog_of
+from sessionize.app.tables.rules import owner_of
+from sessionize.engine.accounting import Accounting, Progress, ignore
+from sessionize.engine.batch.generated import run_generated
+from sessionize.engine.batch.outputs import Outputs
+from sessionize.engine.batch.sessions import Job, run_batch
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
-    from sessionize.app.loading import Load, LoadSource
+    from sessionize.app.tables.loading import Load, LoadSource
     from sessionize.connectors import iceberg
 
 
@@ -42,7 +42,7 @@ class PipelinePlan:
         source = self._source()
         job = config.job(source.event_columns, source.user_name)
         if config.output.kind != "iceberg":
-            from sessionize.app.loading import warn_of_twins
+            from sessionize.app.tables.loading import warn_of_twins
 
             warn_of_twins(source, on_change)
             return PipelineRun(config, source, self._file_outputs(source, job), job)
@@ -51,7 +51,7 @@ class PipelinePlan:
     def _source(self) -> "LoadSource":
         config = self.config
         if config.input.kind == "generator":
-            from sessionize.app.generated import GeneratedInput
+            from sessionize.app.tables.generated_loads import GeneratedInput
 
             return GeneratedInput(config.generator(), max_future_ms=config.rules.max_future_ms, now_ms=self.now_ms)
         from sessionize.connectors.files.source import FileSource
@@ -136,7 +136,7 @@ class PipelinePlan:
         tell: Callable[[str], None],
     ) -> "Load":
         """What is loaded, files or generated events. Errors: those of begin_load."""
-        from sessionize.app.loading import Destination, begin_load
+        from sessionize.app.tables.loading import Destination, begin_load
 
         to = Destination(
             catalog=catalog,
@@ -161,7 +161,7 @@ class PipelineRun:
     job: Job
     load: "Load | None" = None
 
-    def run(self, progress: Progress = ignore, stop: Callable[[], bool] = lambda: False) -> Totals:
+    def run(self, progress: Progress = ignore, stop: Callable[[], bool] = lambda: False) -> Accounting:
         """Do it. On an error no output shows anything of the run.
 
         Files are there as a whole, so they are run as a batch, in which nothing is late. Generated events come as from
@@ -172,7 +172,7 @@ class PipelineRun:
         if self.config.input.kind == "files":
             return run_batch(self.source, self.outputs, self.job, progress=progress)
         rules = self.config.rules
-        return run_stream(
+        return run_generated(
             self.source,
             self.outputs,
             self.job,

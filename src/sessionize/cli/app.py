@@ -6,7 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected, tables
+from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected
+from sessionize.cli import query as tables
 from sessionize.cli.declared import for_typer
 from sessionize.cli.usage import Command
 
@@ -21,7 +22,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except _WRONG_USE as error:
-            from sessionize.app.options import without_secrets
+            from sessionize.app.config.values import without_secrets
 
             error.message = without_secrets(error.message)
             raise

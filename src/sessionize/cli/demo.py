@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from sessionize.connectors.generator import GeneratedTotals
-    from sessionize.engine.totals import Totals
+    from sessionize.engine.accounting import Accounting
 
 PIPELINE = "user_sessionization_pipeline"
 QUERIES = {
@@ -48,7 +48,7 @@ def demo(
 
 
 def _demo(events: int, home: Path) -> None:
-    from sessionize.app import queries  # noqa: F401 - what is not installed is said before a million events are made
+    from sessionize.app.tables import query  # noqa: F401 - what is not installed is said before a million events are made
     from sessionize.cli import output as out
     from sessionize.cli.pipelines import print_sessions
     from sessionize.session.policy import Policy
@@ -63,9 +63,9 @@ def _demo(events: int, home: Path) -> None:
         f" of which {made.late:,} late; {made.duplicates:,} sent twice, and {made.broken:,} broken records"
     )
     say.rule("[bold]2  events → sessions → Iceberg", align="left")
-    totals, seconds = _run(home, file)
-    out.print_totals(totals, seconds, f"sessions.user_sessions in {home}", rules=Policy().describe())
-    _check(made, totals)
+    accounting, seconds = _run(home, file)
+    out.print_accounting(accounting, seconds, f"sessions.user_sessions in {home}", rules=Policy().describe())
+    _check(made, accounting)
     say.rule("[bold]3  the sessions", align="left")
     print_sessions(home, "sessions", "user_sessions")
     say.rule("[bold]4  ask them anything", align="left")
@@ -98,7 +98,7 @@ def command_name() -> str:
 def _generate(events: int, file: Path) -> "GeneratedTotals":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from sessionize.app.producing import produce, settings_of
+    from sessionize.app.produce import produce, settings_of
     from sessionize.cli.output import console
 
     settings = settings_of(
@@ -113,8 +113,8 @@ def _generate(events: int, file: Path) -> "GeneratedTotals":
         return produce(settings, file, progress=lambda done: display.update(task, completed=done))
 
 
-def _run(home: Path, file: Path) -> "tuple[Totals, float]":
-    from sessionize.app.config import load_pipeline
+def _run(home: Path, file: Path) -> "tuple[Accounting, float]":
+    from sessionize.app.config.pipeline import load_pipeline
     from sessionize.app.pipelines import plan_pipeline
     from sessionize.cli.progress import shown
 
@@ -128,11 +128,11 @@ def _run(home: Path, file: Path) -> "tuple[Totals, float]":
     opened = plan_pipeline(load_pipeline(PIPELINE, overrides=overrides)).open()
     started = time.perf_counter()
     with shown(opened.source.size_bytes) as progress:
-        totals = opened.run(progress)
-    return totals, time.perf_counter() - started
+        accounting = opened.run(progress)
+    return accounting, time.perf_counter() - started
 
 
-def _check(made: "GeneratedTotals", totals: "Totals") -> None:
+def _check(made: "GeneratedTotals", accounting: "Accounting") -> None:
     """The books must balance, and against what was made: nothing lost, nothing counted twice."""
     from sessionize.cli.output import console
     from sessionize.errors import SessionizeError
@@ -140,20 +140,22 @@ def _check(made: "GeneratedTotals", totals: "Totals") -> None:
     problems = [
         f"{what}: {there:,} made, {found:,} found"
         for what, there, found in (
-            ("records", made.records, totals.consumed),
-            ("broken", made.broken, totals.rejected),
+            ("records", made.records, accounting.consumed),
+            ("broken", made.broken, accounting.rejected),
         )
         if there != found
     ]
-    if problems or not totals.balanced:
-        raise SessionizeError("the demo's books do not balance", detail="; ".join(problems) or str(totals.as_dict()))
+    if problems or not accounting.balanced:
+        raise SessionizeError(
+            "the demo's books do not balance", detail="; ".join(problems) or str(accounting.as_dict())
+        )
     console(stderr=True).print(
         "every record is accounted for: read = in sessions + late + duplicate + rejected", style="green"
     )
 
 
 def _query(home: Path, title: str, sql: str) -> None:
-    from sessionize.app.queries import run_query
+    from sessionize.app.tables.query import run_query
     from sessionize.cli.output import print_rows
 
     print_rows(title, run_query(home, sql))
@@ -161,9 +163,9 @@ def _query(home: Path, title: str, sql: str) -> None:
 
 def _explain(home: Path) -> None:
     """The user with a session cut by the maximum duration and not too many events: the most there is to see."""
-    from sessionize.app.catalogs import DATABASE, TablesPlace
-    from sessionize.app.explaining import explain_from_tables
-    from sessionize.app.queries import run_query
+    from sessionize.app.tables.catalogs import DATABASE, TablesPlace
+    from sessionize.app.tables.explain import explain_from_tables
+    from sessionize.app.tables.query import run_query
     from sessionize.cli.explain import print_events_of, print_sessions_of
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from sessionize.errors import OutputError, SessionizeError
 
 if TYPE_CHECKING:
-    from sessionize.app.config import PipelineConfig
-    from sessionize.engine.status import EpochReport
-    from sessionize.engine.totals import Totals
+    from sessionize.app.config.pipeline import PipelineConfig
+    from sessionize.engine.accounting import Accounting
+    from sessionize.engine.stream.status import EpochReport
 
 EVENTS = 20_000
 FILES = 16
@@ -49,8 +49,8 @@ home = "{home}"
 
 def demo_stream(home: Path) -> None:
     """Show a followed folder. Errors: those of a stream; MissingExtraError before anything is made."""
-    from sessionize.app import queries, streaming  # noqa: F401 - what is not installed is said first
-    from sessionize.app.config import load_pipeline
+    from sessionize.app.config.pipeline import load_pipeline
+    from sessionize.app.streams import run  # noqa: F401 - what is not installed is said first
     from sessionize.cli import output as out
 
     say = out.console(stderr=True)
@@ -62,15 +62,15 @@ def demo_stream(home: Path) -> None:
 
     say.rule("[bold]2  the stream runs, files arrive", align="left")
     with _arriving(first, home / "inbox") as expected:
-        totals = _stream(config, until=expected)
+        accounting = _stream(config, until=expected)
     say.print("stopped, as by Ctrl-C; open sessions are kept for the next run", style="dim")
 
     say.rule("[bold]3  resumed with --once: reads the rest, ends what is open", align="left")
     for part in rest:
         _deliver(part, home / "inbox")
-    totals = _stream(load_pipeline(str(pipeline), overrides={"run.once": True}))
-    out.print_totals(totals, None, f"sessions.user_sessions in {home}", rules=config.policy().describe())
-    _check(totals)
+    accounting = _stream(load_pipeline(str(pipeline), overrides={"run.once": True}))
+    out.print_accounting(accounting, None, f"sessions.user_sessions in {home}", rules=config.policy().describe())
+    _check(accounting)
 
     say.rule("[bold]4  late events", align="left")
     _late_events(home, config)
@@ -80,8 +80,8 @@ def demo_stream(home: Path) -> None:
 
 def _begin(home: Path) -> tuple[Path, list[bytes]]:
     """An empty home with its pipeline file, and the records of each file to come."""
-    from sessionize.app.options import format_value
-    from sessionize.app.producing import produce, settings_of
+    from sessionize.app.config.values import format_value
+    from sessionize.app.produce import produce, settings_of
 
     if (home / _MARK).exists():
         shutil.rmtree(home)
@@ -134,9 +134,9 @@ def _deliver(part: bytes, inbox: Path) -> None:
     os.replace(hidden, inbox / name)
 
 
-def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Totals":
+def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accounting":
     """Run the stream, a line for each epoch; until so many records are committed, or with run.once all are."""
-    from sessionize.app.streaming import open_stream
+    from sessionize.app.streams.run import open_stream
     from sessionize.cli.status_line import status_line
 
     stopping = threading.Event()
@@ -148,18 +148,18 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Totals":
                     f"epoch {report.epoch:>2}  {report.consumed:>6,} records  {report.late:>4,} late"
                     f"  {report.sessions:>5,} sessions  {report.open_sessions:>5,} open\n"
                 )
-            if until is not None and report.totals.consumed >= until:
+            if until is not None and report.accounting.consumed >= until:
                 stopping.set()
 
         with open_stream(config, stopping=stopping, on_status=show, on_epoch=committed) as opened:
             return opened.run()
 
 
-def _check(totals: "Totals") -> None:
+def _check(accounting: "Accounting") -> None:
     from sessionize.cli.output import console
 
-    if not totals.balanced:
-        raise SessionizeError("the record accounting of the demo does not add up", detail=str(totals.as_dict()))
+    if not accounting.balanced:
+        raise SessionizeError("the record accounting of the demo does not add up", detail=str(accounting.as_dict()))
     console(stderr=True).print(
         "every record is accounted for: read = in sessions + late + duplicate + rejected", style="green"
     )
@@ -167,8 +167,8 @@ def _check(totals: "Totals") -> None:
 
 def _late_events(home: Path, config: "PipelineConfig") -> None:
     """Before and after `reconcile`: the few sessions of a user with late events."""
-    from sessionize.app.queries import run_query
-    from sessionize.app.reconciling import reconcile_tables
+    from sessionize.app.tables.query import run_query
+    from sessionize.app.tables.reconcile import reconcile_tables
     from sessionize.cli.output import console, print_rows
 
     say = console(stderr=True)

@@ -12,7 +12,7 @@ from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.analytics.explain import ExplainedEvent, ExplainedSession, Explanation
-    from sessionize.app.config import PipelineConfig
+    from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
 
@@ -112,7 +112,7 @@ def _from_files(
     asked: _Asked,
     records: tuple[str | None, str | None, str | None, str, dict[str, str | None]],
 ) -> "Explanation":
-    from sessionize.app.explaining import explain_from_files
+    from sessionize.app.tables.explain import explain_from_files
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
 
@@ -131,7 +131,7 @@ def _from_tables(
     who: str, pipeline: str | None, asked: _Asked, home: Path | None, database: str | None
 ) -> "tuple[Explanation, bool]":
     """By the tables, and whether by the rules that their sessions were made by."""
-    from sessionize.app.explaining import explain_from_tables, rules_of_tables
+    from sessionize.app.tables.explain import explain_from_tables, rules_of_tables
     from sessionize.cli import output as out
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
@@ -164,7 +164,7 @@ def _from_tables(
 
 
 def _loaded(pipeline: str | None) -> "PipelineConfig | None":
-    from sessionize.app.config import load_pipeline
+    from sessionize.app.config.pipeline import load_pipeline
 
     return None if pipeline is None else load_pipeline(pipeline)
 

@@ -9,8 +9,8 @@ from sessionize.cli import options as opt
 from sessionize.cli.declared import argument, option
 
 if TYPE_CHECKING:
+    from sessionize.app.config.values import KnownFiles
     from sessionize.app.files import FilePlan
-    from sessionize.app.options import KnownFiles
     from sessionize.formats.dialects import Dialect
 
 SECONDS_LOOK_LIKE_MS_MAX = 7_776_000_000  # 90 days after 1970: seconds of this century, taken for milliseconds
@@ -156,8 +156,8 @@ def _run(
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from sessionize.app.config.values import parse_size_bytes
     from sessionize.app.files import FilePlan
-    from sessionize.app.options import parse_size_bytes
     from sessionize.session.durations import parse_duration_ms
     from sessionize.session.rules import Rules
 
@@ -201,7 +201,7 @@ def _run(
 def _run_plan(plan: "FilePlan", *, as_json: bool, started: float) -> None:
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
-    from sessionize.cli.stopping import aborted_by_signals
+    from sessionize.cli.signals import aborted_by_signals
 
     run = plan.open(out.print_warning)
     with (
@@ -209,17 +209,17 @@ def _run_plan(plan: "FilePlan", *, as_json: bool, started: float) -> None:
         aborted_by_signals() as abortable,
         shown(run.source.size_bytes, enabled=not as_json) as progress,
     ):
-        totals = run.run(abortable.watching(progress))
+        accounting = run.run(abortable.watching(progress))
     seconds = time.perf_counter() - started
     if as_json:
         rules = plan.policy.describe()
-        out.print_json({**totals.as_dict(), "output": plan.where(), "rules": rules, "seconds": round(seconds, 3)})
+        out.print_json({**accounting.as_dict(), "output": plan.where(), "rules": rules, "seconds": round(seconds, 3)})
     else:
-        out.print_totals(totals, seconds, plan.where(), rules=plan.policy.describe())
-        if totals.rejected and run.outputs.rejected is None:
+        out.print_accounting(accounting, seconds, plan.where(), rules=plan.policy.describe())
+        if accounting.rejected and run.outputs.rejected is None:
             sys.stderr.write("--rejects FILE keeps the rejected records, with what is wrong with each\n")
-    out.warn_of_absent_fields(totals, plan.dialect)
-    if totals.latest_ms is not None and 0 <= totals.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
+    out.warn_of_absent_fields(accounting, plan.dialect)
+    if accounting.latest_ms is not None and 0 <= accounting.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
             "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are"
             " seconds, say --time-format s\n"

@@ -10,7 +10,7 @@ import typer
 from sessionize.cli import options as opt
 
 if TYPE_CHECKING:
-    from sessionize.app.maintaining import TableUpkeep, UpkeepProgress
+    from sessionize.app.tables.maintain import MaintenanceProgress, TableMaintenance
 
 _MIB = 1 << 20
 
@@ -45,12 +45,12 @@ def maintain(
     """
     from dataclasses import asdict
 
-    from sessionize.app.maintaining import UpkeepSettings
-    from sessionize.app.maintaining import maintain as maintain_tables
+    from sessionize.app.tables.maintain import MaintenanceSettings
+    from sessionize.app.tables.maintain import maintain as maintain_tables
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 
-    settings = UpkeepSettings(
+    settings = MaintenanceSettings(
         target_bytes=None if target_size is None else int(target_size * _MIB),
         keep_s=parse_duration_ms(keep, name="--keep") / 1000,
         keep_snapshots=keep_snapshots,
@@ -85,7 +85,7 @@ def maintain(
         )
 
 
-def _cells(table: "TableUpkeep") -> tuple[str, ...]:
+def _cells(table: "TableMaintenance") -> tuple[str, ...]:
     removed, size = table.freed + table.orphans, table.freed_bytes + table.orphan_bytes
     return (
         table.table,
@@ -99,7 +99,7 @@ def _cells(table: "TableUpkeep") -> tuple[str, ...]:
 
 
 @contextmanager
-def _shown() -> "Iterator[UpkeepProgress | None]":
+def _shown() -> "Iterator[MaintenanceProgress | None]":
     """A bar for each table on a terminal; nothing where nobody looks."""
     if not sys.stderr.isatty():
         yield None

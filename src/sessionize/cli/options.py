@@ -7,8 +7,8 @@ from sessionize.cli.declared import option
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sessionize.app.catalogs import TablesPlace
-    from sessionize.app.options import KnownFiles
+    from sessionize.app.config.values import KnownFiles
+    from sessionize.app.tables.catalogs import TablesPlace
     from sessionize.formats.dialects import Dialect
     from sessionize.session.policy import Policy
 
@@ -125,7 +125,7 @@ def known_files_of(again: bool, new_only: bool) -> "KnownFiles | None":
 
 def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "TablesPlace":
     """Where the tables are that a command is to look at. Errors: ConfigError."""
-    from sessionize.app.catalogs import tables_place
+    from sessionize.app.tables.catalogs import tables_place
     from sessionize.connectors.local_paths import check_local
 
     if home is not None:
@@ -135,14 +135,14 @@ def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "
 
 def gap_of(text: str) -> str:
     """The gap with its unit; a number alone is minutes. Errors: ConfigError."""
-    from sessionize.app.options import minutes_or_duration
+    from sessionize.app.config.values import minutes_or_duration
 
     return minutes_or_duration(text, name=GAP_NAMES[0])
 
 
 def max_of(text: str) -> str:
     """The maximum with its unit, or "none"; a number alone is hours, and a warning above a day. Errors: ConfigError."""
-    from sessionize.app.options import hours_or_duration
+    from sessionize.app.config.values import hours_or_duration
     from sessionize.cli.output import print_warning
 
     limit, warning = hours_or_duration(text, name=MAX_NAMES[0])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from sessionize.engine.totals import Totals
+    from sessionize.engine.accounting import Accounting
     from sessionize.formats.dialects import Dialect
 
 ROWS_SHOWN_MAX = 200
@@ -161,8 +161,8 @@ def shown(value: Any) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
-def print_totals(
-    totals: "Totals",
+def print_accounting(
+    accounting: "Accounting",
     seconds: float | None,
     output: str,
     *,
@@ -175,17 +175,21 @@ def print_totals(
     seconds: None where they are of several runs. rules: those of the sessions, in words. watermark_ms: of a stream that
     may go on.
     """
-    speed = "since the first run" if seconds is None else f"{totals.consumed / max(seconds, 1e-9):,.0f} a second"
-    rows = [("records read", f"{totals.consumed:,}", speed), ("  in sessions", f"{totals.settled:,}", "")]
-    if totals.pending:
-        rows.append(("  pending", f"{totals.pending:,}", "within the lateness; resumed by the next run"))
-    much = "most of them: wrong clocks, or rules.lateness too short?" if totals.mostly_late else ""
-    parts = (("late", totals.late, much), ("duplicate", totals.duplicate, ""), ("excluded", totals.excluded, ""))
+    speed = "since the first run" if seconds is None else f"{accounting.consumed / max(seconds, 1e-9):,.0f} a second"
+    rows = [("records read", f"{accounting.consumed:,}", speed), ("  in sessions", f"{accounting.settled:,}", "")]
+    if accounting.pending:
+        rows.append(("  pending", f"{accounting.pending:,}", "within the lateness; resumed by the next run"))
+    much = "most of them: wrong clocks, or rules.lateness too short?" if accounting.mostly_late else ""
+    parts = (
+        ("late", accounting.late, much),
+        ("duplicate", accounting.duplicate, ""),
+        ("excluded", accounting.excluded, ""),
+    )
     rows += [(f"  {name}", f"{count:,}", remark) for name, count, remark in parts if count]
-    if totals.rejected:
-        reasons = sorted(totals.rejected_by_reason.items(), key=lambda item: -item[1])
-        rows.append(("  rejected", f"{totals.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons)))
-    rows.append(("sessions", f"{totals.sessions:,}", f"→ {shown(output)}"))
+    if accounting.rejected:
+        reasons = sorted(accounting.rejected_by_reason.items(), key=lambda item: -item[1])
+        rows.append(("  rejected", f"{accounting.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons)))
+    rows.append(("sessions", f"{accounting.sessions:,}", f"→ {shown(output)}"))
     if rules is not None:
         rows.append(("", "", shown(rules)))
     if open_sessions:
@@ -195,9 +199,9 @@ def print_totals(
     _print_aligned(rows)
 
 
-def warn_of_absent_fields(totals: "Totals", dialect: "Dialect") -> None:
+def warn_of_absent_fields(accounting: "Accounting", dialect: "Dialect") -> None:
     """Say that most of the records have no field of the name that the user or the time has in the mapping."""
-    absent = totals.absent_fields(dialect)
+    absent = accounting.absent_fields(dialect)
     if absent is not None:
         print_warning(f"most of the records have {absent.detail}")
         sys.stderr.write(f"  hint: {_lines(absent.hint)}\n")

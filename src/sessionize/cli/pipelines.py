@@ -11,10 +11,10 @@ from sessionize.cli import options as opt
 from sessionize.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from sessionize.app.config import PipelineConfig
+    from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.app.pipelines import PipelineRun
     from sessionize.connectors.iceberg import CatalogSettings
-    from sessionize.engine.totals import Progress, Totals
+    from sessionize.engine.accounting import Accounting, Progress
 
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
@@ -82,8 +82,8 @@ def run(
     as_json: opt.Json = False,
 ) -> None:
     """Run a pipeline: events in, sessions in the tables."""
-    from sessionize.app.config import load_pipeline
-    from sessionize.app.options import parse_set_option
+    from sessionize.app.config.pipeline import load_pipeline
+    from sessionize.app.config.values import parse_set_option
 
     overrides: dict[str, object] = {}
     if inputs:
@@ -130,15 +130,15 @@ def configured(pipeline: str | None, settings: list[str] | None, home: Path | No
 
     Errors: ConfigError, also where the tables are several homes', or a pipeline's that has to be given.
     """
-    from sessionize.app.config import load_pipeline
-    from sessionize.app.options import parse_set_option
+    from sessionize.app.config.pipeline import load_pipeline
+    from sessionize.app.config.values import parse_set_option
 
     overrides: dict[str, object] = {"run.home": None if home is None else str(home)}
     overrides |= dict(parse_set_option(text) for text in settings or ())
     if pipeline is not None:
         return load_pipeline(pipeline, overrides=overrides)
-    from sessionize.app.homes import check_home, only_home
-    from sessionize.app.table_rules import pipeline_of_home
+    from sessionize.app.tables.homes import check_home, only_home
+    from sessionize.app.tables.rules import pipeline_of_home
 
     config = load_pipeline(DEFAULT_PIPELINE, overrides=overrides)
     found = only_home() if config.run.home is None else config.home
@@ -153,7 +153,7 @@ def init(
     ] = None,
 ) -> None:
     """Print a preset as a pipeline file to edit: sessionize init NAME > my.toml."""
-    from sessionize.app.presets import preset_names, preset_text
+    from sessionize.app.config.presets import preset_names, preset_text
 
     if preset is not None:
         sys.stdout.write(preset_text(preset))
@@ -165,7 +165,7 @@ def init(
 
 
 def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, temporary: bool = False) -> None:
-    from sessionize.app.config import explain_config
+    from sessionize.app.config.pipeline import explain_config
     from sessionize.app.pipelines import plan_pipeline
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
@@ -185,7 +185,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     started = time.perf_counter()
     opened = plan_pipeline(config).open(on_change=_noted)
     with opened.outputs.aborted_on_error(), shown(opened.source.size_bytes, enabled=not as_json) as progress:
-        totals, cut_short = _stoppable(opened, progress)
+        accounting, cut_short = _stoppable(opened, progress)
     seconds = time.perf_counter() - started
     where = (
         "a temporary folder, removed again"
@@ -193,17 +193,17 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         else config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
     )
     rules = config.policy().describe()
-    out.warn_of_absent_fields(totals, config.dialect())
+    out.warn_of_absent_fields(accounting, config.dialect())
     if as_json:
-        told = {**totals.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
+        told = {**accounting.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
         out.print_json({**told, "cut_short": True} if cut_short else told)
         return
     if config.run.log_level in ("DEBUG", "INFO"):
-        out.print_totals(totals, seconds, where, rules=rules)
+        out.print_accounting(accounting, seconds, where, rules=rules)
     if cut_short:
         sys.stderr.write("cut short: these are the sessions of what was made before it was stopped\n")
     if show and config.output.kind == "iceberg":
-        from sessionize.app.catalogs import catalog_settings_of
+        from sessionize.app.tables.catalogs import catalog_settings_of
 
         try:
             print_sessions(
@@ -213,9 +213,9 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
             sys.stderr.write(f"{missing.message}: {missing.hint}\n")
 
 
-def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Totals, bool]":
+def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Accounting, bool]":
     """Run; a signal aborts a run over files, and ends made-up events early: (totals, whether it did)."""
-    from sessionize.cli.stopping import aborted_by_signals, stopped_by_signals
+    from sessionize.cli.signals import aborted_by_signals, stopped_by_signals
 
     if opened.config.input.kind == "files":
         with aborted_by_signals() as abortable:
@@ -228,8 +228,8 @@ def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Totals, bo
         return cut_short
 
     with stopped_by_signals("finishing the sessions so far (press Ctrl-C again to abort)") as stopping:
-        totals = opened.run(progress, stop=stop)
-    return totals, cut_short
+        accounting = opened.run(progress, stop=stop)
+    return accounting, cut_short
 
 
 def _noted(change: str) -> None:
@@ -240,7 +240,7 @@ def print_sessions(
     home: Path, database: str, table: str, *, catalog: "CatalogSettings | None" = None, limit: int = 8
 ) -> None:
     """The longest sessions of a table, as a table."""
-    from sessionize.app.queries import run_query
+    from sessionize.app.tables.query import run_query
     from sessionize.cli.output import print_rows
 
     name = table.replace('"', '""')

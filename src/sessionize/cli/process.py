@@ -6,9 +6,9 @@ import signal
 import sys
 
 from sessionize.cli import standard_streams
+from sessionize.cli.fast_batch import quick_command
 from sessionize.cli.output import print_error
-from sessionize.cli.quick import quick_command
-from sessionize.cli.stopping import swallowed, terminate
+from sessionize.cli.signals import swallowed, terminate
 from sessionize.errors import ConfigError, SessionizeError
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -74,7 +74,7 @@ def run_command_line() -> int:
         sys.stderr.write(f"{_ENDED_BY_SIGNAL[_INTERRUPTED]}\n")
         return _INTERRUPTED
     except ModuleNotFoundError as error:
-        from sessionize.app.missing import missing_extra
+        from sessionize.app.extras import missing_extra
 
         missing = missing_extra(error)
         if missing is None:

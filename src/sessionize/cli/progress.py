@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sessionize.cli.input_warnings import input_warnings
-from sessionize.engine.totals import Progress, Totals, ignore
+from sessionize.engine.accounting import Accounting, Progress, ignore
 
 
 @contextmanager
@@ -37,19 +37,19 @@ def _drawn(size_bytes: int | None, *, enabled: bool) -> Iterator[Progress]:
     with bars.Progress(*columns, console=console(stderr=True), transient=False) as display:
         tasks = {"read": display.add_task("reading", total=size_bytes, found="")}
 
-        def update(phase: str, done: int, totals: Totals) -> None:
+        def update(phase: str, done: int, accounting: Accounting) -> None:
             if phase == "commit":
                 phase = next(reversed(tasks))
                 display.update(tasks[phase], description="commit")
             elif phase not in tasks:
                 display.update(tasks["read"], total=display.tasks[0].completed)
-                expected = totals.consumed - totals.rejected
+                expected = accounting.consumed - accounting.rejected
                 tasks[phase] = display.add_task("writing", total=expected, found="")
-            found = f"{totals.consumed:,} records"
-            if totals.rejected:
-                found += f", {totals.rejected:,} rejected"
-            if totals.sessions:
-                found += f", {totals.sessions:,} sessions"
+            found = f"{accounting.consumed:,} records"
+            if accounting.rejected:
+                found += f", {accounting.rejected:,} rejected"
+            if accounting.sessions:
+                found += f", {accounting.sessions:,} sessions"
             display.update(tasks[phase], advance=done, found=found)
 
         yield update

@@ -11,7 +11,7 @@ from sessionize.cli import options as opt
 from sessionize.cli.pipelines import HomeOverride, Set, configured
 
 if TYPE_CHECKING:
-    from sessionize.engine.reconciliation import Reconciled, ReconcileProgress
+    from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
 
 Pipeline = Annotated[
     str | None,
@@ -42,9 +42,9 @@ def reconcile(
 
     Only sessions that are final are touched; late events of others wait for the next time.
     """
-    from sessionize.app.reconciling import reconcile_tables
-    from sessionize.app.stream_parts import open_stores
-    from sessionize.app.table_rules import by_the_tables
+    from sessionize.app.streams.build import open_stores
+    from sessionize.app.tables.reconcile import reconcile_tables
+    from sessionize.app.tables.rules import by_the_tables
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 

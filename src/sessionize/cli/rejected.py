@@ -59,7 +59,7 @@ def show(
     from rich.padding import Padding
     from rich.text import Text
 
-    from sessionize.app.rejected import rejected_reasons
+    from sessionize.app.tables.retry_rejected import rejected_reasons
     from sessionize.cli import output as out
 
     place = opt.place_of(pipeline, home, database)
@@ -101,9 +101,9 @@ def retry(
     as_json: opt.Json = False,
 ) -> None:
     """Decode rejected records again; what is good now joins the late events, and `reconcile` takes it from there."""
-    from sessionize.app.rejected import retry_rejected
-    from sessionize.app.stream_parts import open_stores
-    from sessionize.app.table_rules import by_the_tables
+    from sessionize.app.streams.build import open_stores
+    from sessionize.app.tables.retry_rejected import retry_rejected
+    from sessionize.app.tables.rules import by_the_tables
     from sessionize.cli import output as out
 
     config = by_the_tables(configured(pipeline, settings, home), warn=out.print_warning)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from sessionize.engine.status import Status
+    from sessionize.engine.stream.status import Status
 
 _REDRAW_PER_S = 4
 _STALE_S = 5.0  # without news for so long, the last known lag is no longer the lag
@@ -43,9 +43,9 @@ class StatusLine:
         last = status.last_epoch
         if last is not None and (self._epoch is None or self._epoch[0] != last.epoch):
             self._epoch = (last.epoch, now_s)
-        if status.behind is not None:
-            self._behind = (status.behind, now_s)
-        self._away_s = {who: self._away_s.get(who, now_s) for who in status.away}
+        if status.lag is not None:
+            self._behind = (status.lag, now_s)
+        self._away_s = {who: self._away_s.get(who, now_s) for who in status.unavailable}
         self._status, self._heard_s = status, now_s
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
@@ -91,11 +91,11 @@ class StatusLine:
     def _lag(self, status: "Status", now_s: float) -> tuple[str, str] | None:
         """How many records are left to read; where that cannot be known now, the last that was known and its age."""
         if self._behind is None:
-            return ("lag", "unknown") if status.away else None
-        behind, known_s = self._behind
-        if status.behind is not None and now_s - self._heard_s < _STALE_S:
-            return "behind", short(behind)
-        return "lag", f"unknown ({short(behind)} {lasted(now_s - known_s)} ago)"
+            return ("lag", "unknown") if status.unavailable else None
+        lag, known_s = self._behind
+        if status.lag is not None and now_s - self._heard_s < _STALE_S:
+            return "behind", short(lag)
+        return "lag", f"unknown ({short(lag)} {lasted(now_s - known_s)} ago)"
 
     def _watermark(self, watermark_ms: int | None) -> str:
         if watermark_ms is None:
@@ -111,8 +111,8 @@ class StatusLine:
         """What needs a sentence, and its style: what is being done, late epochs, which servers are unavailable."""
         from sessionize.cli.output import shown
 
-        if status.doing is not None:
-            yield shown(status.doing), "dim"
+        if status.phase is not None:
+            yield shown(status.phase), "dim"
         last = status.last_epoch
         if last is not None and last.mostly_late:
             yield f"epoch {last.epoch:,} is mostly late: {last.late:,} of {last.consumed:,} records", "yellow"
@@ -120,7 +120,7 @@ class StatusLine:
             shortened, skipped = status.unfit
             text = f"too large for Kafka: {shortened:,} rows shortened, {skipped:,} skipped"
             yield text, "yellow" if skipped else "dim"
-        for who, why in status.away.items():
+        for who, why in status.unavailable.items():
             lasts = lasted(self._now_s() - self._away_s[who])
             # reconcile is a part of this process, not a server
             state = "is waiting" if who == "reconcile" else "is unavailable"

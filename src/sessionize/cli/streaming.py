@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sessionize.app.config import PipelineConfig
+    from sessionize.app.config.pipeline import PipelineConfig
 
 _LOG_WAITS_S = 2.0  # how long a stream waits for a reader of its log that takes nothing
 
@@ -15,13 +15,13 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
 
     import pyarrow as pa
 
-    from sessionize.app.logs import StreamLog
-    from sessionize.app.opening import StoppedError
-    from sessionize.app.streaming import open_stream
+    from sessionize.app.streams.logs import StreamLog
+    from sessionize.app.streams.run import open_stream
+    from sessionize.app.streams.startup import StoppedError
     from sessionize.cli import output as out
+    from sessionize.cli.signals import stopped_by_signals
     from sessionize.cli.standard_streams import dropped_lines, never_wait_longer_than
     from sessionize.cli.status_line import status_line
-    from sessionize.cli.stopping import stopped_by_signals
 
     never_wait_longer_than(_LOG_WAITS_S)
     # Arrow's own allocator gives memory back between polls and has it cleared again: half of a stream's system time.
@@ -47,7 +47,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
                 log.listening(),
                 open_stream(config, stopping=stopping, on_status=show, log=log) as opened,
             ):
-                totals = opened.run()
+                accounting = opened.run()
     except StoppedError as stopped:
         if drawn:
             sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
@@ -58,12 +58,12 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     dropped = {"log_lines_dropped": dropped_lines()} if dropped_lines() else {}
     if as_json:
         told = {"output": opened.describe(), "rules": config.policy().describe(), "seconds": round(seconds, 3)}
-        out.print_json({**totals.as_dict(), **told, **dropped})
+        out.print_json({**accounting.as_dict(), **told, **dropped})
     if not drawn:
         log.note(
             "stopped",
-            totals=totals.as_dict(),
-            balanced=totals.balanced,
+            accounting=accounting.as_dict(),
+            balanced=accounting.balanced,
             watermark_ms=opened.engine.watermark_ms,
             output=opened.describe(),
             rules=config.policy().describe(),
@@ -71,8 +71,8 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
         )
     elif config.run.log_level in ("DEBUG", "INFO"):
         engine = opened.engine
-        out.print_totals(
-            totals,
+        out.print_accounting(
+            accounting,
             None,
             opened.describe(),
             rules=config.policy().describe(),

@@ -3,7 +3,7 @@
 import os
 import re
 
-from sessionize.connectors.harmless import address_shown
+from sessionize.connectors.shown_settings import address_shown
 from sessionize.errors import ConfigError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # s3://bucket, and s3:/bucket, which pathlib makes of it

@@ -16,10 +16,10 @@ import numpy as np
 from sessionize.errors import ConfigError, SessionizeError
 from sessionize.formats.avro_nesting import UNREADABLE_BYTES, unrolled
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.faults import TOO_DEEP, Fault, Rejects
 from sessionize.formats.json_limits import NESTING_MAX
-from sessionize.formats.judging import Decoded
 from sessionize.formats.records import EMPTY_VALUE, TOMBSTONE, Ints, JsonRecords, Values
+from sessionize.formats.rejects import TOO_DEEP, Fault, Rejects
+from sessionize.formats.validation import Decoded
 
 INVALID_AVRO = "invalid_avro"
 UNKNOWN_SCHEMA = "unknown_schema"

@@ -3,7 +3,7 @@
 import zlib
 from typing import Protocol
 
-from sessionize.formats.faults import CORRUPT_GZIP, TRUNCATED_GZIP, Fault
+from sessionize.formats.rejects import CORRUPT_GZIP, TRUNCATED_GZIP, Fault
 
 _CHUNK_BYTES = 1 << 18
 _GZIP = 31  # zlib's name for "32 KiB window, with a gzip header and checksum"

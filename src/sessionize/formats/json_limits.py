@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sessionize.formats.faults import TOO_DEEP, TOO_MANY_FIELDS, Fault
 from sessionize.formats.lines import LineIndex
+from sessionize.formats.rejects import TOO_DEEP, TOO_MANY_FIELDS, Fault
 
 FIELDS_MAX = 10_000  # of one record, at the top
 # A decoder of any language has limits of its own, which may even depend on who calls it: this one is far below them.

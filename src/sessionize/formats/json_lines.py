@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.faults import RAW_BYTES_MAX, TOO_LARGE, Fault, Faults, Rejects, without
-from sessionize.formats.json_extras import Extras
-from sessionize.formats.json_faults import explain, too_large
+from sessionize.formats.extra_fields import Extras
+from sessionize.formats.json_decoder import RecordShape, Rows
+from sessionize.formats.json_errors import explain, too_large
 from sessionize.formats.json_limits import excess, may_exceed
-from sessionize.formats.json_shape import RecordShape, Rows
-from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
 from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
+from sessionize.formats.rejects import RAW_BYTES_MAX, TOO_LARGE, Fault, Faults, Rejects, without
 from sessionize.formats.scalars import text_column, value_column
 from sessionize.formats.times import Ints, ParsedTimes, scaled_ints, times_of_values
+from sessionize.formats.validation import DECODED_TYPES, Decoded, validate, without_empty
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, USER, VALUE
 
 _BOM = b"\xef\xbb\xbf"
@@ -225,7 +225,7 @@ class JsonLines:
                 user_faults = found
             else:
                 faults = found | faults
-        faults |= judge(
+        faults |= validate(
             arrays[USER],
             times,
             user_faults=user_faults,

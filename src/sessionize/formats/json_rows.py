@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from sessionize.formats.faults import RAW_BYTES_MAX
+from sessionize.formats.rejects import RAW_BYTES_MAX
 
 SHORTENED_FIELDS = "shortened_fields"
 _NAME_CHARACTERS_MAX = 100

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.formats.faults import RAW_BYTES_MAX
+from sessionize.formats.rejects import RAW_BYTES_MAX
 
 PIECE_BYTES = 1 << 20
 LINE_BYTES_MAX = 8 << 20

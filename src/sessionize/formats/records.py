@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.faults import Fault, Rejects
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES
+from sessionize.formats.rejects import Fault, Rejects
+from sessionize.formats.validation import Decoded
 from sessionize.session.columns import REJECTED_SCHEMA
 
 NULL_VALUE = "null_value"

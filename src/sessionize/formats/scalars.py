@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.formats.faults import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, shown
+from sessionize.formats.rejects import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, preview
 from sessionize.session.limits import VALUE_MAX
 
 Scalar = str | int | float | None
@@ -29,7 +29,7 @@ def text_column(values: Sequence[Scalar], field: str, *, whole_numbers_only: boo
     if whole_numbers_only:
         for row, value in enumerate(values):
             if isinstance(value, float):
-                faults[row] = Fault(WRONG_TYPE, f"{field} = {shown(value)}: a string or a whole number is expected")
+                faults[row] = Fault(WRONG_TYPE, f"{field} = {preview(value)}: a string or a whole number is expected")
     return pa.array(texts, pa.string()), faults
 
 
@@ -64,7 +64,7 @@ def value_of(value: str | float | None, field: str) -> float | Fault | None:
         if not text:
             return None
         if _AMOUNT.fullmatch(text) is None:
-            return Fault(INVALID_NUMBER, f"{field} = {shown(value)}: not a number")
+            return Fault(INVALID_NUMBER, f"{field} = {preview(value)}: not a number")
         value = text
     if value is None:
         return None
@@ -73,5 +73,5 @@ def value_of(value: str | float | None, field: str) -> float | Fault | None:
     except OverflowError:  # an integer
         number = math.inf
     if not abs(number) <= VALUE_MAX:  # also NaN
-        return Fault(NUMBER_OUT_OF_RANGE, f"{field} = {shown(value)}: not a number within ±{VALUE_MAX:g}")
+        return Fault(NUMBER_OUT_OF_RANGE, f"{field} = {preview(value)}: not a number within ±{VALUE_MAX:g}")
     return number

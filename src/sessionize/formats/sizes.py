@@ -36,7 +36,7 @@ def in_pieces(rows: pa.Table, *, bytes_max: int | None = None, rows_max: int | N
             yield part.slice(first, end - first)
 
 
-def unfolded_bytes(table: pa.Table) -> int:
+def decoded_bytes(table: pa.Table) -> int:
     """The size of a table with its dictionaries written out: a value that repeats is there once until then."""
     size = 0
     for chunk in (chunk for column in table.columns for chunk in column.chunks):

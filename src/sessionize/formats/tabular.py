@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.faults import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, shown, without
-from sessionize.formats.judging import DECODED_TYPES, Decoded, judge, without_empty
+from sessionize.formats.rejects import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, preview, without
 from sessionize.formats.scalars import value_column, within_limit
 from sessionize.formats.storable import python_value, python_values, storable
-from sessionize.formats.table_text import SoundText, with_sound_text
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
+from sessionize.formats.utf8 import ValidText, with_sound_text
+from sessionize.formats.validation import DECODED_TYPES, Decoded, validate, without_empty
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
 
 _SCALARS = (str, int, float, type(None))
@@ -53,7 +53,7 @@ class Tabular:
         """
         arrays: dict[str, pa.Array] = {}
         # whoever has the bytes of each row has looked at them
-        sound = SoundText(table, {}) if raw is not None else with_sound_text(table)
+        sound = ValidText(table, {}) if raw is not None else with_sound_text(table)
         table, faults = sound.table, sound.faults
         arrays[USER], user_faults = self._column(table, USER)
         for column in self._layout.columns:
@@ -64,7 +64,7 @@ class Tabular:
         raw_times = _present(table, self._layout.paths[EVENT_TIME])
         times = times_of_array(raw_times, self._dialect.time_format, field=field)
         arrays[EVENT_TIME] = pa.array(times.ms)
-        faults |= judge(
+        faults |= validate(
             arrays[USER],
             times,
             user_faults=user_faults,
@@ -194,7 +194,7 @@ def _bytes_as_text(values: list[Any], field: str) -> tuple[pa.Array, Faults]:
             texts.append(None if value is None else str(value, "utf-8"))
         except UnicodeDecodeError as error:
             texts.append(None)
-            faults[row] = Fault(INVALID_UTF8, f"{field} = {shown(value)}: not UTF-8 at byte {error.start}")
+            faults[row] = Fault(INVALID_UTF8, f"{field} = {preview(value)}: not UTF-8 at byte {error.start}")
     return pa.array(texts, pa.string()), faults
 
 

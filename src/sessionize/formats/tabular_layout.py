@@ -12,7 +12,7 @@ from sessionize.errors import InputError
 from sessionize.formats.absent_fields import how_to_map, listed, near_name
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_limits import FIELDS_MAX
-from sessionize.formats.judging import EXTRA_COLUMNS_MAX
+from sessionize.formats.validation import EXTRA_COLUMNS_MAX
 from sessionize.session.columns import EVENT_TIME, EVENT_TYPES, USER
 
 Path = tuple[str, ...]

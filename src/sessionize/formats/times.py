@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.formats.dialects import TimeFormat
-from sessionize.formats.faults import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, Faults, shown
+from sessionize.formats.rejects import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, Faults, preview
 from sessionize.formats.storable import python_values
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 
@@ -319,8 +319,8 @@ def _missing(field: str) -> Fault:
 
 
 def _invalid(value: object, field: str, why: str) -> Fault:
-    return Fault(INVALID_TIME, f"{field} = {shown(value)}: {why}")
+    return Fault(INVALID_TIME, f"{field} = {preview(value)}: {why}")
 
 
 def _out_of_range(value: object, field: str) -> Fault:
-    return Fault(TIME_OUT_OF_RANGE, f"{field} = {shown(value)}: outside the years 0001 to 9999")
+    return Fault(TIME_OUT_OF_RANGE, f"{field} = {preview(value)}: outside the years 0001 to 9999")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sessionize.kernel.tally import ranges
+from sessionize.kernel.distinct_counts import ranges
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import FIRST, INACTIVITY, MAX_DURATION, TIMEOUT
 

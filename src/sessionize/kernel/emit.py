@@ -12,13 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.kernel.distinct_counts import Codes, stable_order
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.sums import revenue
-from sessionize.kernel.tally import Codes, stable_order
 from sessionize.session import columns as col
 from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_hash_buckets
 from sessionize.session.policy import Policy
-from sessionize.session.reasons import in_words
+from sessionize.session.reasons import decode_reasons
 
 Array = npt.NDArray[Any]
 MS_PER_DAY = 86_400_000
@@ -27,7 +27,7 @@ TEXT_BYTES_MAX = 2**31 - 2**20  # what one has room for, less what else is besid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ClosedSessions:
     """Sessions to be emitted: arrays of one element per session (names as in OpenSessions), and their codes."""
 
     columns: dict[str, Array]
@@ -40,10 +40,10 @@ class Ended:
     def __getitem__(self, name: str) -> Array:
         return self.columns[name]
 
-    def part(self, start: int, stop: int) -> "Ended":
+    def part(self, start: int, stop: int) -> "ClosedSessions":
         """Some of them, one after the other."""
         pages, kinds = (None if c is None else c.part(start, stop) for c in (self.pages, self.kinds))
-        return Ended(columns={n: c[start:stop] for n, c in self.columns.items()}, pages=pages, kinds=kinds)
+        return ClosedSessions(columns={n: c[start:stop] for n, c in self.columns.items()}, pages=pages, kinds=kinds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Emitter:
     pages: Interner
     kinds: Interner
 
-    def table(self, ended: Ended) -> pa.Table:
+    def table(self, ended: ClosedSessions) -> pa.Table:
         """One row per session, in the order of `ended`."""
         if len(ended) > ROWS_MAX:
             starts = range(0, len(ended), ROWS_MAX)
@@ -84,7 +84,7 @@ class Emitter:
         """No sessions, right columns."""
         return self.wanted.schema(self.user_name).empty_table()
 
-    def _column(self, name: str, ended: Ended, users: pa.Array) -> pa.Array:
+    def _column(self, name: str, ended: ClosedSessions, users: pa.Array) -> pa.Array:
         match name:
             case col.USER:
                 return users
@@ -111,14 +111,14 @@ class Emitter:
             case col.REVENUE:
                 return pa.array(revenue(ended["amount"], ended["amount_high"]))
             case col.START_REASON | col.END_REASON:
-                return in_words(ended[name], self.reasons)
+                return decode_reasons(ended[name], self.reasons)
             case col.SESSION_DATE:
                 days = (ended["start"] // MS_PER_DAY).astype(np.int32)
                 return pa.array(days, pa.int32()).view(pa.date32())
             case _:
                 return user_hash_buckets(users)
 
-    def ids(self, ended: Ended) -> pa.Array:
+    def ids(self, ended: ClosedSessions) -> pa.Array:
         """The session ids, in the style of the policy."""
         plain = plain_text(self.users.values(ended["slot"]))
         match self.policy.session_ids:
@@ -130,12 +130,12 @@ class Emitter:
                 repeat = ended["repeat"]
                 return start_ids(plain, ended["start"], repeat if repeat.any() else None)
 
-    def _pages(self, ended: Ended) -> pa.Array:
+    def _pages(self, ended: ClosedSessions) -> pa.Array:
         assert ended.pages is not None
         offsets = pa.array(ended.pages.offsets(len(ended)))
         return pa.ListArray.from_arrays(offsets, self.pages.values(ended.pages.code))
 
-    def _types(self, ended: Ended) -> pa.Array:
+    def _types(self, ended: ClosedSessions) -> pa.Array:
         """Counts by event type, a session's types in alphabetical order, so that equal sessions compare equal."""
         assert ended.kinds is not None
         kinds = ended.kinds

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sessionize.kernel.cutting import Sessions, cut
-from sessionize.kernel.emit import TEXT_BYTES_MAX, Ended, plain_text, ranks
+from sessionize.kernel.distinct_counts import Codes, DistinctCounts, distinct_codes, joined, ranges
+from sessionize.kernel.emit import TEXT_BYTES_MAX, ClosedSessions, plain_text, ranks
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.open_sessions import OpenSessions
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.sums import sums
-from sessionize.kernel.tally import Codes, Tally, distinct_codes, joined, ranges
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
-from sessionize.session.reasons import in_words
-from sessionize.session.state import OpenSessions
+from sessionize.session.reasons import decode_reasons
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
@@ -53,13 +53,13 @@ class Folder:
     wanted: col.SessionColumns
     expects_end: bool
     state: OpenSessions
-    pages: Tally | None
-    kinds: Tally | None
+    pages: DistinctCounts | None
+    kinds: DistinctCounts | None
     page_names: Interner
     kind_names: Interner
     reasons: pa.Array
 
-    def fold(self, rows: Rows) -> tuple[Ended | None, int]:
+    def fold(self, rows: Rows) -> tuple[ClosedSessions | None, int]:
         """Fold settled events in; returns the sessions they close and how many of the events were duplicates."""
         done = self.cut(rows)
         return self._close(done.sessions, done.data, done.carried), 0 if done.duplicates is None else len(
@@ -81,7 +81,7 @@ class Folder:
         if kept.order is not None and len(carried_slots):
             # one carried row a user, in front of the user's events: in slot order, as carried_slots are
             carried_at = np.flatnonzero(kept.order < len(carried_slots))
-        numbers = (self.state["chain"], self.state["number"]) if self.policy.remembers_users else None
+        numbers = (self.state["chain"], self.state["number"]) if self.policy.numbers_sessions else None
         sessions = cut(
             kept.slot,
             kept.time,
@@ -115,7 +115,7 @@ class Folder:
             compare["id"] = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         for name in ("starts", "ends"):
             if name in rows.columns:
-                compare[name] = plain_text(in_words(rows[name][at], self.reasons))
+                compare[name] = plain_text(decode_reasons(rows[name][at], self.reasons))
         for name, names in (("page", self.page_names), ("kind", self.kind_names)):
             if name in rows.columns:
                 compare[name] = _in_order(rows[name][at], names)
@@ -140,7 +140,7 @@ class Folder:
             data[name] = column.take(ordered.order)
         return data
 
-    def _close(self, s: Sessions, data: dict[str, Array], carried: dict[str, Array]) -> Ended | None:
+    def _close(self, s: Sessions, data: dict[str, Array], carried: dict[str, Array]) -> ClosedSessions | None:
         columns: dict[str, Array] = {
             "slot": s.slot,
             "start": s.start,
@@ -170,7 +170,7 @@ class Folder:
         emitted = np.flatnonzero(closed & (s.count > 0))
         ended = None
         if len(emitted):
-            ended = Ended(
+            ended = ClosedSessions(
                 columns={name: column[emitted] for name, column in columns.items()},
                 pages=_emitted_codes(data.get("page"), self.pages, s, emitted),
                 kinds=_emitted_codes(data.get("kind"), self.kinds, s, emitted),
@@ -195,7 +195,7 @@ class Folder:
         kept["live"] = np.ones(len(ended), bool)
         self.state.put(s.slot[last], kept)
 
-    def release(self, slots: npt.NDArray[np.int32], end_reason: npt.NDArray[np.int16]) -> Ended | None:
+    def release(self, slots: npt.NDArray[np.int32], end_reason: npt.NDArray[np.int16]) -> ClosedSessions | None:
         """End the open sessions of these live slots for the given reasons and forget the users.
 
         slots ascending; end_reason int16, one per slot. Where the session was closed already nothing is emitted.
@@ -206,7 +206,7 @@ class Folder:
         ended = None
         if is_open.any():
             open_slots = slots[is_open]
-            ended = Ended(
+            ended = ClosedSessions(
                 columns={name: column[is_open] for name, column in columns.items()},
                 pages=None if self.pages is None else self.pages.take(open_slots),
                 kinds=None if self.kinds is None else self.kinds.take(open_slots),
@@ -214,7 +214,7 @@ class Folder:
         for tally in (self.pages, self.kinds):
             if tally is not None:
                 tally.drop(slots)
-        self.state.free(slots, keep_numbers=self.policy.remembers_users)
+        self.state.free(slots, keep_numbers=self.policy.numbers_sessions)
         return ended
 
 
@@ -246,7 +246,7 @@ def _codes_of(code: Array, s: Sessions, chosen: IntArray) -> Codes:
     return Codes(owner, code, np.ones(len(code), np.int64))
 
 
-def _emitted_codes(code: Array | None, tally: Tally | None, s: Sessions, emitted: IntArray) -> Codes | None:
+def _emitted_codes(code: Array | None, tally: DistinctCounts | None, s: Sessions, emitted: IntArray) -> Codes | None:
     """Codes of the emitted sessions, those from before this batch in front; owner: position in emitted."""
     if code is None or tally is None:
         return None

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from sessionize.kernel.changes import SERIAL, ChangeLog
 from sessionize.kernel.cutting import Sessions
-from sessionize.kernel.emit import Emitter, Ended, plain_text
+from sessionize.kernel.distinct_counts import DistinctCounts
+from sessionize.kernel.emit import ClosedSessions, Emitter, plain_text
 from sessionize.kernel.folding import Folder
-from sessionize.kernel.holdings import Holdings
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.open_sessions import OpenSessions
 from sessionize.kernel.pending import Rows
-from sessionize.kernel.tally import Tally
-from sessionize.session.state import OpenSessions
+from sessionize.kernel.sessionizer_state import SessionizerState
 
 SlotArray = npt.NDArray[np.int32]
 _NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
@@ -34,7 +34,7 @@ class View:
 
 
 def sessions_as_they_stand(
-    held: Holdings, folder: Folder, emitter: Emitter, slots: SlotArray, *, open_only: bool
+    held: SessionizerState, folder: Folder, emitter: Emitter, slots: SlotArray, *, open_only: bool
 ) -> list[pa.Table]:
     """Tables of the sessions of these slots (ascending, distinct), the open ones without an end_reason."""
     view = _view(held, folder, emitter, slots, tallies=True)
@@ -49,7 +49,7 @@ def sessions_as_they_stand(
 
 
 def ids_of_pushed(
-    held: Holdings, folder: Folder, emitter: Emitter, log: ChangeLog, *, watermark_ms: int | None
+    held: SessionizerState, folder: Folder, emitter: Emitter, log: ChangeLog, *, watermark_ms: int | None
 ) -> pa.Array:
     """Session ids of what the log has noted as pushed, in that order (Sessionizer.pushed_session_ids)."""
     n = log.next_serial - log.first_serial
@@ -75,10 +75,10 @@ def ids_of_pushed(
 
 def ids_of(sessions: Sessions, emitter: Emitter) -> pa.Array:
     """The id of each session, before anything is added up."""
-    return emitter.ids(Ended(columns={n: getattr(sessions, n) for n in _NAMING}, pages=None, kinds=None))
+    return emitter.ids(ClosedSessions(columns={n: getattr(sessions, n) for n in _NAMING}, pages=None, kinds=None))
 
 
-def _view(held: Holdings, folder: Folder, emitter: Emitter, slots: SlotArray, *, tallies: bool) -> View:
+def _view(held: SessionizerState, folder: Folder, emitter: Emitter, slots: SlotArray, *, tallies: bool) -> View:
     users, state = Interner(), OpenSessions(len(slots))
     mine = users.encode(plain_text(held.users.values(slots)))
     state.put(mine, held.state.take(slots))
@@ -94,10 +94,10 @@ def _view(held: Holdings, folder: Folder, emitter: Emitter, slots: SlotArray, *,
     return View(part, replace(emitter, users=users), rows)
 
 
-def _part(tally: Tally | None, slots: SlotArray, mine: SlotArray) -> Tally | None:
+def _part(tally: DistinctCounts | None, slots: SlotArray, mine: SlotArray) -> DistinctCounts | None:
     if tally is None:
         return None
-    part = Tally()
+    part = DistinctCounts()
     part.reserve(len(slots))
     part.append(mine, tally.take(slots))
     return part

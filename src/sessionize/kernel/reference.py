@@ -33,7 +33,7 @@ def reference_sessions(
             seen.add((e["time"], e.get("id")))
             why = None
             if before is None:
-                why = "first" if policy.remembers_users else "inactivity"
+                why = "first" if policy.numbers_sessions else "inactivity"
             elif e["time"] - before["time"] > policy.longest_silence_ms:
                 why = "inactivity"
             elif before.get("ends") or e.get("starts"):

@@ -19,17 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.kernel.changes import ChangeLog, Changes
-from sessionize.kernel.emit import Emitter, Ended, plain_text
+from sessionize.kernel.distinct_counts import DistinctCounts
+from sessionize.kernel.emit import ClosedSessions, Emitter, plain_text
 from sessionize.kernel.folding import CutRows, Folder
-from sessionize.kernel.holdings import Holdings
-from sessionize.kernel.intake import accepted, amounts, as_users, codes, times, whole_ms
 from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
 from sessionize.kernel.pending import Rows
+from sessionize.kernel.sessionizer_state import SessionizerState
 from sessionize.kernel.snapshot import check_belongs, describe, from_bytes, load_tables, take_changes, to_bytes
-from sessionize.kernel.tally import Tally
+from sessionize.kernel.validation import accepted, amounts, as_users, codes, times, whole_ms
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
-from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_words
+from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_names
 from sessionize.session.rules import Flags, Rules
 
 
@@ -79,12 +79,12 @@ class Sessionizer:
         self.latest_ms: int | None = None
         self._counts = Counts()
         wants_pages = any(n in self.columns for n in (col.PAGES_VISITED, col.ENTRY_PAGE, col.EXIT_PAGE))
-        held = self._held = Holdings(
-            pages=Tally() if wants_pages else None,
-            kinds=Tally() if col.EVENTS_BY_TYPE in self.columns else None,
+        held = self._held = SessionizerState(
+            pages=DistinctCounts() if wants_pages else None,
+            kinds=DistinctCounts() if col.EVENTS_BY_TYPE in self.columns else None,
             log=ChangeLog() if track_changes else None,
         )
-        reasons = reason_words(self.rules.names)
+        reasons = reason_names(self.rules.names)
         self._folder = Folder(
             policy=self.policy,
             wanted=self.columns,
@@ -139,7 +139,7 @@ class Sessionizer:
         self._held.pending.add(rows)
         return self._count_in(table, time, late, flags.drop)
 
-    def cut_once(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]] | None:
+    def cut_bounded(self, events: pa.Table) -> tuple[CutRows, pa.Array, npt.NDArray[np.int64]] | None:
         """Cut bounded input without taking it in, on a fresh Sessionizer: for whoever needs the session of each event.
 
         Returns the cut rows, the id of each session, and for each row of the cut its row in events; None where every
@@ -238,7 +238,7 @@ class Sessionizer:
     def _silence_reason(self) -> int:
         return TIMEOUT if self.rules.end_events else INACTIVITY
 
-    def _fold(self, rows: Rows | None) -> Ended | None:
+    def _fold(self, rows: Rows | None) -> ClosedSessions | None:
         if rows is None or not len(rows):
             return None
         if self._held.log is not None:
@@ -248,14 +248,14 @@ class Sessionizer:
         self._counts.duplicate += duplicates
         return ended
 
-    def _release(self, slots: npt.NDArray[np.int32], reason: npt.NDArray[np.int16]) -> Ended | None:
+    def _release(self, slots: npt.NDArray[np.int32], reason: npt.NDArray[np.int16]) -> ClosedSessions | None:
         if self._held.log is not None:
             self._held.log.touched(slots)
         return self._folder.release(slots, reason) if len(slots) else None
 
-    def _tables(self, parts: list[Ended | None]) -> pa.Table:
+    def _tables(self, parts: list[ClosedSessions | None]) -> pa.Table:
         tables = [self._emitter.table(ended) for ended in parts if ended is not None]
-        self._held.tidy(users=not self.policy.remembers_users)
+        self._held.tidy(users=not self.policy.numbers_sessions)
         return self._emitter.one_table(tables)
 
     def live(self, user: str) -> pa.Table:

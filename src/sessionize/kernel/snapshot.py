@@ -19,14 +19,14 @@ import pyarrow.compute as pc
 
 from sessionize.errors import StateError
 from sessionize.kernel.changes import SERIAL, ChangeLog, Changes
+from sessionize.kernel.distinct_counts import Codes
 from sessionize.kernel.emit import TEXT_BYTES_MAX, most_text_bytes, plain_text
-from sessionize.kernel.holdings import Holdings
+from sessionize.kernel.open_sessions import STATE_TYPES
 from sessionize.kernel.pending import Rows
-from sessionize.kernel.tally import Codes
+from sessionize.kernel.sessionizer_state import SessionizerState
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 from sessionize.session.spec import describe_differences, kind_of_difference, policy_differences
-from sessionize.session.state import STATE_TYPES
 
 VERSION = 1
 _MAGIC = b"SZST"
@@ -41,13 +41,13 @@ def describe(policy: Policy, rules: Rules) -> dict[str, Any]:
     return {"policy": dataclasses.asdict(policy), "rules": _describe(rules)}
 
 
-def dump_tables(held: Holdings) -> dict[str, pa.Table]:
+def dump_tables(held: SessionizerState) -> dict[str, pa.Table]:
     """The whole state as {"users", "pending"}."""
     everyone = np.flatnonzero(held.state["live"] | (held.state["number"] > 0)).astype(np.int32)
     return {"users": user_rows(held, everyone), "pending": pending_rows(held, held.pending.of_slots(None))}
 
 
-def user_rows(held: Holdings, slots: npt.NDArray[np.int32]) -> pa.Table:
+def user_rows(held: SessionizerState, slots: npt.NDArray[np.int32]) -> pa.Table:
     """The state of these slots, one row each: the user, the columns of OpenSessions, what was seen with counts."""
     state = {n: v for n, v in held.state.take(slots).items() if n not in _MAY_LACK or v.any()}
     seen = {name: tally.take(slots) for name, tally, _ in held.tallies}
@@ -67,7 +67,7 @@ def user_rows(held: Holdings, slots: npt.NDArray[np.int32]) -> pa.Table:
     return pa.table(users)
 
 
-def pending_rows(held: Holdings, rows: Rows | None) -> pa.Table:
+def pending_rows(held: SessionizerState, rows: Rows | None) -> pa.Table:
     """Pending events, one row each; a table without columns when there are none."""
     if rows is None or not len(rows):
         return pa.table({})
@@ -85,7 +85,7 @@ def pending_rows(held: Holdings, rows: Rows | None) -> pa.Table:
     return pa.table(columns)
 
 
-def take_changes(held: Holdings, log: ChangeLog, description: dict[str, Any]) -> Changes:
+def take_changes(held: SessionizerState, log: ChangeLog, description: dict[str, Any]) -> Changes:
     """What the log has noted, as tables, and begin anew."""
     rows = log.waiting(description["watermark_ms"])
     slots, gone, drained = log.clear()
@@ -100,7 +100,7 @@ def take_changes(held: Holdings, log: ChangeLog, description: dict[str, Any]) ->
     )
 
 
-def load_tables(held: Holdings, tables: Mapping[str, pa.Table], *, pending: int) -> None:
+def load_tables(held: SessionizerState, tables: Mapping[str, pa.Table], *, pending: int) -> None:
     """Put dumped tables into fresh holdings. pending: how many events there must be. Errors: StateError when not."""
     if tables["pending"].num_rows != pending:
         raise StateError(
@@ -119,7 +119,7 @@ def _whole_parts(table: pa.Table) -> list[pa.Table]:
     return [pa.Table.from_batches([batch]) for batch in table.to_batches()]
 
 
-def _load_users(held: Holdings, users: pa.Table) -> None:
+def _load_users(held: SessionizerState, users: pa.Table) -> None:
     slots = held.users.encode(users["user"])
     held.reserve()
     if len(slots):
@@ -136,7 +136,7 @@ def _load_users(held: Holdings, users: pa.Table) -> None:
             tally.append(slots, Codes(owner, names.encode(seen), counts.flatten().to_numpy()))
 
 
-def _load_pending(held: Holdings, rows: pa.Table) -> None:
+def _load_pending(held: SessionizerState, rows: pa.Table) -> None:
     if rows.num_rows:
         waiting = held.users.encode(rows["user"])
         held.reserve()
@@ -146,7 +146,7 @@ def _load_pending(held: Holdings, rows: pa.Table) -> None:
         held.pending.add(Rows({"slot": waiting, **columns}, rows["id"] if "id" in rows.column_names else None))
 
 
-def to_bytes(held: Holdings, description: dict[str, Any]) -> bytes:
+def to_bytes(held: SessionizerState, description: dict[str, Any]) -> bytes:
     """The snapshot of a Sessionizer."""
     streams = [_ipc(table) for table in dump_tables(held).values()]
     header = json.dumps({"version": VERSION, **description, "sizes": [len(stream) for stream in streams]}).encode()
@@ -194,7 +194,7 @@ def _too_large(texts: Mapping[str, pa.Array]) -> bool:
     return any(most_text_bytes(array) > TEXT_BYTES_MAX for array in texts.values())
 
 
-def _in(held: Holdings, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _in(held: SessionizerState, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if name in _CODED:
         codes: npt.NDArray[Any] = getattr(held, _CODED[name]).encode(column)
         return codes

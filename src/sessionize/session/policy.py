@@ -78,7 +78,7 @@ class Policy:
         return self.gap_ms if self.gap_boundary == "exclusive" else self.gap_ms - 1
 
     @property
-    def remembers_users(self) -> bool:
+    def numbers_sessions(self) -> bool:
         """Whether chains are numbered, so that a user must be remembered for ever (bounded input only)."""
         return self.session_ids != "start"
 

@@ -19,12 +19,12 @@ RULE_BASE = 8
 _WORDS = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", "", "")
 
 
-def reason_words(rule_names: tuple[str, ...]) -> pa.Array:
+def reason_names(rule_names: tuple[str, ...]) -> pa.Array:
     """The words of a run with these rules, by code; code 0 is no reason and has no word."""
     return pa.array([*_WORDS, *(f"rule:{name}" for name in rule_names)], pa.string())
 
 
-def in_words(codes: npt.NDArray[np.int16], words: pa.Array) -> pa.DictionaryArray:
+def decode_reasons(codes: npt.NDArray[np.int16], words: pa.Array) -> pa.DictionaryArray:
     """Reason codes as dictionary-encoded text, null for code 0."""
     none = codes == NONE
     return pa.DictionaryArray.from_arrays(pa.array(codes, mask=none if none.any() else None), words)

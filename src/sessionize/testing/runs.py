@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sessionize.engine.status import EpochReport, Status
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.stream.status import EpochReport, Status
 
 _TIMEOUT_S = 120.0
 _LOOK_EVERY_S = 0.005
@@ -23,16 +23,16 @@ class BackgroundRun:
     def __init__(self, open_stream: Callable[..., AbstractContextManager[Any]], config: Any, **more: Any) -> None:
         self.reports: list[EpochReport] = []
         self.status = Status()
-        self.away: dict[str, str] = {}
+        self.unavailable: dict[str, str] = {}
         self.stopping = threading.Event()
-        self._totals: Totals | None = None
+        self._accounting: Accounting | None = None
         self._error: BaseException | None = None
 
         def run() -> None:
             try:
                 told = {"on_status": self._note, "on_epoch": self.reports.append}
                 with open_stream(config, stopping=self.stopping, **told, **more) as opened:
-                    self._totals = opened.run()
+                    self._accounting = opened.run()
             except BaseException as error:
                 self._error = error
 
@@ -59,7 +59,7 @@ class BackgroundRun:
         """Whether so many records were read, by the status told last."""
         return self.status.consumed >= records
 
-    def end(self, *, stop: bool = False) -> Totals:
+    def end(self, *, stop: bool = False) -> Accounting:
         """Wait for the end, after asking for it with `stop`. Errors: the run's own."""
         if stop:
             self.stopping.set()
@@ -68,9 +68,9 @@ class BackgroundRun:
             raise AssertionError(f"the run does not end; {self.status}")
         if self._error is not None:
             raise self._error
-        if self._totals is None:
+        if self._accounting is None:
             raise AssertionError("the run came to nothing")
-        return self._totals
+        return self._accounting
 
     def __enter__(self) -> "BackgroundRun":
         return self
@@ -81,4 +81,4 @@ class BackgroundRun:
 
     def _note(self, status: Status) -> None:
         self.status = status
-        self.away.update(status.away)
+        self.unavailable.update(status.unavailable)

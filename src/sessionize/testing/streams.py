@@ -1,6 +1,6 @@
 """A stream and a sink in memory, for tests of an engine: exact, quick, and able to fail where one wants them to.
 
-RecordedStream replays partitions of events in any cut; KeptEpochs is what a correct EpochSink is, in a few lines.
+InMemoryStreamSource replays partitions of events in any cut; InMemoryEpochSink is a correct EpochSink in a few lines.
 """
 
 import random
@@ -17,7 +17,7 @@ from sessionize.testing.comparison import events_table
 Row = Mapping[str, Any]
 
 
-class RecordedStream:
+class InMemoryStreamSource:
     """Partitions of event dicts, read in pieces of random size. A row without "user" stands for a broken record.
 
     cut: decides how much a poll brings of each partition, from piece_min to piece_max rows, so that two streams with
@@ -63,11 +63,11 @@ class RecordedStream:
                 size = min(self._random.randint(1, self._piece_max), end - self._at[name])
                 yield self._batch(name, self._at[name], self._at[name] + size)
 
-    def read_to_end(self) -> frozenset[str]:
+    def caught_up(self) -> frozenset[str]:
         """Those without further rows."""
         return frozenset(name for name, rows in self._rows.items() if self._at[name] >= len(rows))
 
-    def behind(self) -> int | None:
+    def lag(self) -> int | None:
         """Rows not yet read."""
         return sum(len(rows) - self._at[name] for name, rows in self._rows.items())
 
@@ -91,7 +91,7 @@ class RecordedStream:
         )
 
 
-class KeptEpochs:
+class InMemoryEpochSink:
     """Keeps the rows of every epoch, each once. fail: raised before anything is kept, as often as it lasts."""
 
     def __init__(self, *, fail: Sequence[Exception] = ()) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from sessionize.connectors.iceberg import DATABASE, load_table, open_catalog, table_names
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 from sessionize.testing.oracle import Oracle
@@ -48,7 +48,7 @@ def check_run(
     oracle: Oracle,
     policy: Policy,
     rules: Rules,
-    totals: Totals,
+    accounting: Accounting,
     *,
     user: str,
     sessions: Mapping[str, Iterable[Any]] | None = None,
@@ -62,15 +62,15 @@ def check_run(
     expected = oracle.sessions(policy, rules)
     settled = sum(row["event_count"] for row in expected)
     sums = [
-        ("consumed", totals.consumed, len(oracle.on_time) + len(oracle.late) + oracle.rejected),
-        ("settled", totals.settled, settled),
-        ("pending", totals.pending, 0),
-        ("late", totals.late, len(oracle.late)),
-        ("duplicate + excluded", totals.duplicate + totals.excluded, len(oracle.on_time) - settled),
-        ("rejected", totals.rejected, oracle.rejected),
-        ("rejected by reason", sum(totals.rejected_by_reason.values()), oracle.rejected),
-        ("sessions", totals.sessions, len(expected)),
-        ("balanced", totals.balanced, True),
+        ("consumed", accounting.consumed, len(oracle.on_time) + len(oracle.late) + oracle.rejected),
+        ("settled", accounting.settled, settled),
+        ("pending", accounting.pending, 0),
+        ("late", accounting.late, len(oracle.late)),
+        ("duplicate + excluded", accounting.duplicate + accounting.excluded, len(oracle.on_time) - settled),
+        ("rejected", accounting.rejected, oracle.rejected),
+        ("rejected by reason", sum(accounting.rejected_by_reason.values()), oracle.rejected),
+        ("sessions", accounting.sessions, len(expected)),
+        ("balanced", accounting.balanced, True),
     ]
     wrong = [
         *session_differences(home, expected, user=user, sessions=sessions, store=store),

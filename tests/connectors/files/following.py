@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sessionize.connectors.files.follow import PARTITION, DirectorySource
+from sessionize.connectors.files.directory_source import PARTITION, DirectorySource
 from sessionize.formats.dialects import dialect_named
 from sessionize.ports import StreamBatch
 
@@ -46,5 +46,5 @@ def expected(*files: tuple[str, int]) -> list[str]:
 
 def everything(following: DirectorySource) -> Iterator[StreamBatch]:
     """Poll until all that is there has been read."""
-    while PARTITION not in following.read_to_end():
+    while PARTITION not in following.caught_up():
         yield from following.poll(timeout_s=0, now_ms=NOW_MS)

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.connectors.files.follow import DirectorySource
+from sessionize.connectors.files.directory_source import DirectorySource
 from sessionize.connectors.files.source import FileSource
-from sessionize.engine.batch import Job, run_batch
-from sessionize.engine.outputs import Outputs
-from sessionize.engine.totals import Totals
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.outputs import Outputs
+from sessionize.engine.batch.sessions import Job, run_batch
 from sessionize.ports import EventBatch
-from sessionize.testing.streams import KeptEpochs
+from sessionize.testing.streams import InMemoryEpochSink
 from tests.connectors.files.reading import OWN, lines, read_parquet, times
 from tests.engine.local_runs import Crash, engine, run
 
@@ -47,21 +47,21 @@ class Nowhere:
     def abort(self) -> None: ...
 
 
-def batched(*paths: Path) -> tuple[Totals, Nowhere]:
+def batched(*paths: Path) -> tuple[Accounting, Nowhere]:
     rejects = Nowhere()
     source = FileSource(list(paths), dialect=OWN)
-    totals = run_batch(source, Outputs(sessions=Nowhere(), rejected=rejects), Job(policy=Policy()))
-    return totals, rejects
+    accounting = run_batch(source, Outputs(sessions=Nowhere(), rejected=rejects), Job(policy=Policy()))
+    return accounting, rejects
 
 
 @pytest.mark.parametrize("at", [0.02, 0.3, 0.97])
 def test_every_row_of_a_damaged_row_group_counts(tmp_path: Path, at: float, caplog: pytest.LogCaptureFixture) -> None:
     damaged_parquet(tmp_path / "a.parquet", at=at)
     with caplog.at_level(logging.WARNING, "sessionize.input"):
-        totals, rejects = batched(tmp_path / "a.parquet")
-    lost = totals.rejected_by_reason["corrupt_parquet"]
-    assert (totals.consumed, totals.settled + lost, totals.rejected, rejects.rows) == (ROWS, ROWS, lost, 1)
-    assert totals.balanced
+        accounting, rejects = batched(tmp_path / "a.parquet")
+    lost = accounting.rejected_by_reason["corrupt_parquet"]
+    assert (accounting.consumed, accounting.settled + lost, accounting.rejected, rejects.rows) == (ROWS, ROWS, lost, 1)
+    assert accounting.balanced
     assert 0 < lost <= GROUP
     assert f"{tmp_path / 'a.parquet'} is damaged: {lost:,} rows of row group 1 cannot be read" in caplog.text
 
@@ -98,7 +98,7 @@ def test_rows_that_pyarrow_leaves_out_without_an_error_count_as_lost(tmp_path: P
 
 
 def test_a_followed_file_counts_the_same_also_when_the_epoch_is_repeated(tmp_path: Path) -> None:
-    folder, sink, crashes = tmp_path / "in", KeptEpochs(), ["write kept", "commit", "planned", "write kept"]
+    folder, sink, crashes = tmp_path / "in", InMemoryEpochSink(), ["write kept", "commit", "planned", "write kept"]
     folder.mkdir()
     damaged_parquet(folder / "a.parquet")
     expected, _ = batched(folder / "a.parquet")
@@ -111,7 +111,7 @@ def test_a_followed_file_counts_the_same_also_when_the_epoch_is_repeated(tmp_pat
         lambda: engine(
             tmp_path / "state",
             DirectorySource(
-                [folder], dialect=OWN, book=tmp_path / "state" / "book", until_now=True, settle_s=0, batch_records=700
+                [folder], dialect=OWN, book=tmp_path / "state" / "book", bounded=True, settle_s=0, batch_records=700
             ),
             {"kept": sink},
             rule=Rules(),
@@ -121,8 +121,8 @@ def test_a_followed_file_counts_the_same_also_when_the_epoch_is_repeated(tmp_pat
         crashes=True,
     )
     assert crashes == []
-    assert made.totals.balanced
-    assert (made.totals.consumed, made.totals.rejected_by_reason) == (ROWS, expected.rejected_by_reason)
+    assert made.accounting.balanced
+    assert (made.accounting.consumed, made.accounting.rejected_by_reason) == (ROWS, expected.rejected_by_reason)
     assert (sink.count("events"), sink.count("rejected")) == (expected.settled, 1)
 
 
@@ -130,13 +130,13 @@ def test_an_epoch_reports_the_rows_that_were_lost(tmp_path: Path) -> None:
     folder, told = tmp_path / "in", list[tuple[int, dict[str, int], bool]]()
     folder.mkdir()
     damaged_parquet(folder / "a.parquet", at=0.01)
-    source = DirectorySource([folder], dialect=OWN, book=tmp_path / "book", until_now=True, settle_s=0)
+    source = DirectorySource([folder], dialect=OWN, book=tmp_path / "book", bounded=True, settle_s=0)
     run(
         lambda: engine(
             tmp_path / "state",
             source,
-            {"kept": KeptEpochs()},
-            on_epoch=lambda report: told.append((report.rejected, report.reasons, report.totals.balanced)),
+            {"kept": InMemoryEpochSink()},
+            on_epoch=lambda report: told.append((report.rejected, report.reasons, report.accounting.balanced)),
         )
     )
     assert sum(rejected for rejected, _, _ in told) == sum(r.get("corrupt_parquet", 0) for _, r, _ in told) > 1

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.files.follow import PARTITION, DirectorySource
+from sessionize.connectors.files.directory_source import PARTITION, DirectorySource
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_parquet import ParquetReader
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.sizes import unfolded_bytes
+from sessionize.formats.sizes import decoded_bytes
 from tests.connectors.files.reading import OWN, lines, read, read_parquet, times
 
 
@@ -176,10 +176,10 @@ class TestPieces:
 
     def test_batches_are_bounded_by_what_they_unfold_to(self, tmp_path: Path) -> None:
         source, seen, largest = self.followed(tmp_path), list[int](), 0
-        while PARTITION not in source.read_to_end():
+        while PARTITION not in source.caught_up():
             for batch in source.poll(timeout_s=0, now_ms=1_700_000_000_000):
                 assert batch.events["extra"].type == pa.string()
-                largest = max(largest, unfolded_bytes(batch.events))
+                largest = max(largest, decoded_bytes(batch.events))
                 seen += times(batch.events)
         assert seen == list(range(self.ROWS))
         assert 1_000_000 < largest < 4 * 500_000 + 2 * 100_000 + 10_000
@@ -193,7 +193,7 @@ class TestPieces:
         again = self.followed(tmp_path)
         again.seek({PARTITION: position})
         seen = [time for batch in batches for time in times(batch.events)]
-        while PARTITION not in again.read_to_end():
+        while PARTITION not in again.caught_up():
             seen += [t for batch in again.poll(timeout_s=0, now_ms=1_700_000_000_000) for t in times(batch.events)]
         assert seen == list(range(self.ROWS))
         again.close()

@@ -176,7 +176,7 @@ def test_what_the_pipeline_writes_below_a_followed_folder_is_not_named(
 ) -> None:
     (tmp_path / "in" / "home").mkdir(parents=True)
     (tmp_path / "in" / "home" / "metadata.avro").touch()
-    following = source(tmp_path, apart_from=[tmp_path / "in" / "home"])
+    following = source(tmp_path, exclude=[tmp_path / "in" / "home"])
     with caplog.at_level(logging.WARNING, "sessionize.input"):
         following.poll(timeout_s=0, now_ms=NOW_MS)
     assert caplog.records == []
@@ -244,14 +244,14 @@ def test_a_followed_folder_goes_on_beside_a_file_that_may_not_be_opened(
     with caplog.at_level(logging.WARNING, "sessionize.input"):
         batches = [batch for _ in range(5) for batch in following.poll(timeout_s=0, now_ms=NOW_MS)]
     assert users(batches) == expected(("good", 3))
-    assert following.read_to_end()  # silence is not put off for it
+    assert following.caught_up()  # silence is not put off for it
     (told,) = [record.getMessage() for record in caplog.records]
     assert "private.ndjson may not be opened, and waits until it may be" in told
     denied[0] = False
     batches += [batch for _ in range(5) for batch in following.poll(timeout_s=0, now_ms=NOW_MS)]
     assert users(batches) == expected(("good", 3), ("private", 2))
     denied[0] = True
-    once = source(tmp_path, book=tmp_path / "other", until_now=True)
+    once = source(tmp_path, book=tmp_path / "other", bounded=True)
     with pytest.raises(InputError, match="cannot be read"):
         list(everything(once))
     once.close()

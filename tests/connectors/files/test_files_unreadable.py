@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sessionize.connectors.files import source, source_ranges
-from sessionize.connectors.files.follow import PARTITION, DirectorySource
+from sessionize.connectors.files.directory_source import PARTITION, DirectorySource
 from sessionize.connectors.files.source_text import feed
 from sessionize.errors import InputError, UnavailableError
 from sessionize.ports import StreamBatch
@@ -81,7 +81,7 @@ def test_a_followed_file_is_read_on_when_the_disk_is_mended(
     with pytest.raises(UnavailableError, match="cannot be read now"):
         following.poll(timeout_s=0, now_ms=1_700_000_000_000)
     batches: list[StreamBatch] = []
-    while PARTITION not in following.read_to_end():
+    while PARTITION not in following.caught_up():
         batches += following.poll(timeout_s=0, now_ms=1_700_000_000_000)
     assert [time for batch in batches for time in times(batch.events)] == expected
     assert sum(batch.rejected.num_rows for batch in batches) == 0

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.files.follow import PARTITION, STRIDE
-from sessionize.connectors.files.follow_book import Book
-from sessionize.connectors.files.follow_folder import Folder
+from sessionize.connectors.files.directory_scan import Folder
+from sessionize.connectors.files.directory_source import PARTITION, STRIDE
+from sessionize.connectors.files.file_log import FileLog
 from sessionize.errors import InputError, UnavailableError
 from sessionize.ports import StreamBatch
 from tests.connectors.files.following import LONG_AGO_S, NOW_MS, everything, expected, lines, put, source, users
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_reached_for_a_moment_is_read_on_where_it_was(
         following = source(filled, book=filled / f"book-{number}")
         looks_left = number
         read: list[StreamBatch] = []
-        while PARTITION not in following.read_to_end():
+        while PARTITION not in following.caught_up():
             try:
                 read += following.poll(timeout_s=0, now_ms=NOW_MS)
             except UnavailableError:
@@ -225,7 +225,7 @@ def test_a_growing_file_waits_until_it_has_settled(tmp_path: Path) -> None:
     path = tmp_path / "in" / "a.ndjson"
     path.write_bytes(lines("a", 1))
     assert following.poll(timeout_s=0, now_ms=NOW_MS) == []
-    assert following.read_to_end() == frozenset()
+    assert following.caught_up() == frozenset()
     with open(path, "ab") as file:
         file.write(lines("b", 1))
     os.utime(path, (LONG_AGO_S, LONG_AGO_S))
@@ -251,7 +251,7 @@ def test_patterns_and_several_directories(tmp_path: Path) -> None:
     put(tmp_path / "two" / "a.csv", b"user_id,timestamp,url\nno,1,x\n")
     batches = list(everything(source(tmp_path, tmp_path / "one", str(tmp_path / "two" / "*.ndjson"))))
     assert users(batches) == expected(("a", 1), ("b", 1))
-    assert [e.place for e in Book(tmp_path / "state" / "book").entries] == ["one/a.ndjson", "two/a.ndjson"]
+    assert [e.place for e in FileLog(tmp_path / "state" / "book").entries] == ["one/a.ndjson", "two/a.ndjson"]
     with pytest.raises(InputError, match="does not exist"):
         source(tmp_path, tmp_path / "nowhere")
 
@@ -264,7 +264,7 @@ def test_a_file_that_was_taken_up_and_not_read_for_good_is_taken_up_anew(tmp_pat
     put(tmp_path / "in" / "b.ndjson", lines("b", 3), age=1)
     for _again in range(2):
         assert users(list(everything(source(tmp_path)))) == expected(("b", 3), ("c", 3))
-    assert [entry.place for entry in Book(tmp_path / "state" / "book").entries] == ["b.ndjson", "c.ndjson"]
+    assert [entry.place for entry in FileLog(tmp_path / "state" / "book").entries] == ["b.ndjson", "c.ndjson"]
 
 
 def test_a_file_whose_name_is_no_text_can_have_broken_lines(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_file_of_blank_lines_does_not_keep_the_caller_waiting(tmp_path: Path) 
     put(tmp_path / "in" / "a.ndjson.gz", gzip.compress(lines("a", 1) + b"\n" * 800_000 + lines("b", 1)))
     following = source(tmp_path, batch_records=10_000)
     polls = []
-    while PARTITION not in following.read_to_end():
+    while PARTITION not in following.caught_up():
         polls.append(following.poll(timeout_s=5, now_ms=NOW_MS))
     assert polls.count([]) > 50
     batches = [batch for poll in polls for batch in poll]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.connectors.files.follow import PARTITION, STRIDE
-from sessionize.connectors.files.follow_book import Book
+from sessionize.connectors.files.directory_source import PARTITION, STRIDE
+from sessionize.connectors.files.file_log import FileLog
 from sessionize.errors import InputError, OutputError, StateError, UnavailableError
 from tests.connectors.files.following import (
     NOW_MS,
@@ -34,13 +34,13 @@ def test_a_torn_book_counts_as_far_as_it_is_whole(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for torn in (whole[:20], whole[:-1]):
         path.write_bytes(whole + torn)
-        assert [entry.place for entry in Book(path).entries] == ["a.ndjson"]
+        assert [entry.place for entry in FileLog(path).entries] == ["a.ndjson"]
         assert path.read_bytes() == whole
     following = source(tmp_path)
     following.seek({PARTITION: STRIDE})
     put(tmp_path / "in" / "b.ndjson", lines("b", 1), age=3)
     assert users(list(everything(following))) == ["b-0"]
-    assert [entry.place for entry in Book(path).entries] == ["a.ndjson", "b.ndjson"]
+    assert [entry.place for entry in FileLog(path).entries] == ["a.ndjson", "b.ndjson"]
     path.unlink()
     following = source(tmp_path)
     for positions in ({PARTITION: 2}, {PARTITION: STRIDE}, {"a.ndjson": 2}):
@@ -57,10 +57,10 @@ def test_every_flipped_bit_of_the_book_is_noticed(tmp_path: Path) -> None:
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         with pytest.raises(StateError, match=r"(?s)book of followed files is damaged.*line [12]"):
-            Book(path)
+            FileLog(path)
     path.write_bytes(whole.splitlines(keepends=True)[1])
     with pytest.raises(StateError, match=r"(?s)damaged.*file 1 follows file -1"):
-        Book(path)
+        FileLog(path)
 
 
 @pytest.mark.parametrize(("code", "kind"), [(errno.EIO, UnavailableError), (errno.EACCES, OutputError)])

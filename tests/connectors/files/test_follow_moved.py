@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.connectors.files.follow import PARTITION, DirectorySource
-from sessionize.connectors.files.follow_book import Book
+from sessionize.connectors.files.directory_source import PARTITION, DirectorySource
+from sessionize.connectors.files.file_log import FileLog
 from sessionize.errors import StateError
 from tests.connectors.files.following import NOW_MS, everything, expected, lines, put, source, users
 
@@ -44,7 +44,7 @@ def stream(tmp_path: Path) -> Stream:
 
 
 def places(stream: Stream) -> list[str]:
-    return [entry.place for entry in Book(stream.home / "state" / "book").entries]
+    return [entry.place for entry in FileLog(stream.home / "state" / "book").entries]
 
 
 def test_a_folder_that_is_added_is_all_that_is_read(stream: Stream) -> None:
@@ -125,7 +125,7 @@ def test_a_book_without_a_root_adopts_the_present_one(stream: Stream) -> None:
     old = [{key: value for key, value in line.items() if key != "root"} for line in lines_of(book)]
     texts = [json.dumps(line).encode() for line in old]
     book.write_bytes(b"".join(b"%08x %b\n" % (zlib.crc32(text), text) for text in texts))
-    assert Book(book).root is None
+    assert FileLog(book).root is None
     assert stream.run("p1") == []
-    assert Book(book).root == str(stream.home / "p1")
+    assert FileLog(book).root == str(stream.home / "p1")
     assert stream.run("p1", "p2") == expected(("c", 2), ("b", 2))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.connectors.files.follow import PARTITION, STRIDE, DirectorySource
+from sessionize.connectors.files.directory_source import PARTITION, STRIDE, DirectorySource
 from sessionize.errors import InputError
 from tests.connectors.files.following import NOW_MS, everything, expected, lines, put, source, users
 

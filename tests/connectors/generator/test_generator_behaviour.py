@@ -8,9 +8,9 @@ import pytest
 
 from sessionize.connectors.generator import PROFILE_NAMES, GeneratorSettings
 from sessionize.connectors.generator.catalogue import FLASH_COUNT, PRODUCTS
+from sessionize.connectors.generator.diurnal_cycle import DiurnalCycle
 from sessionize.connectors.generator.profiles import PROFILES
 from sessionize.connectors.generator.stream import Stream
-from sessionize.connectors.generator.tempo import Rhythm
 
 GAP_MS = 1_800_000
 HOUR_MS = 3_600_000
@@ -209,9 +209,9 @@ def test_a_few_users_at_a_high_rate_pause_all_the_same():
 
 
 def test_a_single_user_makes_all_events():
-    alone = observe(users=1, events=2_000)
-    assert len(alone.time_ms) == 2_000
-    assert (alone.time_ms.max() - alone.time_ms.min()) / DAY_MS == pytest.approx(1, rel=0.25)
+    exclusive = observe(users=1, events=2_000)
+    assert len(exclusive.time_ms) == 2_000
+    assert (exclusive.time_ms.max() - exclusive.time_ms.min()) / DAY_MS == pytest.approx(1, rel=0.25)
 
 
 @pytest.mark.parametrize(("users", "events"), [(1, 1), (1, 30), (1_000, 30), (1_000, 300), (1_000, 3_000)])
@@ -225,7 +225,7 @@ def test_a_thin_run_is_not_much_longer_than_its_duration(users, events):
 
 def test_rhythm_is_undone_by_its_inverse():
     for daily in (True, False):
-        rhythm = Rhythm(origin_ms=1_767_571_234_567, daily=daily)
+        rhythm = DiurnalCycle(origin_ms=1_767_571_234_567, daily=daily)
         times = np.linspace(-3 * DAY_MS, 40 * DAY_MS, 10_001)
         assert np.abs(rhythm.time_ms(rhythm.busy_ms(times)) - times).max() < 100
         assert (np.diff(rhythm.busy_ms(times)) > 0).all()
@@ -233,7 +233,7 @@ def test_rhythm_is_undone_by_its_inverse():
 
 
 def test_rhythm_is_the_slope_of_busy_time():
-    rhythm = Rhythm(origin_ms=1_767_571_234_567, daily=True)
+    rhythm = DiurnalCycle(origin_ms=1_767_571_234_567, daily=True)
     for time_ms in (0.0, 5.5 * HOUR_MS, 13.0 * HOUR_MS, 55.0 * HOUR_MS):
         before, after = rhythm.busy_ms(np.array([time_ms - 500, time_ms + 500]))
         assert rhythm.at(time_ms) == pytest.approx((after - before) / 1_000, rel=1e-3)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sessionize.connectors.generator import PROFILE_NAMES, GeneratorSettings, write_lines
-from sessionize.connectors.generator.broken import KINDS, spoiled
+from sessionize.connectors.generator.malformed import KINDS, spoiled
 from sessionize.connectors.generator.profiles import PROFILES
 from sessionize.connectors.generator.source import GeneratorSource
 from sessionize.errors import ConfigError
@@ -44,11 +44,11 @@ def test_consumed_is_good_and_broken_to_the_record(profile):
     settings = GeneratorSettings(profile=profile, **RUN)
     source: Source = GeneratorSource(settings)
     out = io.BytesIO()
-    totals = write_lines(settings, out)
+    accounting = write_lines(settings, out)
     events, rejected, batches = read(source)
-    assert events.num_rows == totals.good
-    assert rejected.num_rows == totals.broken > 500
-    assert sum(b.consumed for b in batches) == totals.records
+    assert events.num_rows == accounting.good
+    assert rejected.num_rows == accounting.broken > 500
+    assert sum(b.consumed for b in batches) == accounting.records
     assert rejected.schema == col.REJECTED_SCHEMA
     lines = out.getvalue().split(b"\n")
     for record in rejected.to_pylist():
@@ -60,7 +60,7 @@ def test_consumed_is_good_and_broken_to_the_record(profile):
 def test_events_are_what_the_records_say(profile):
     settings = GeneratorSettings(profile=profile, users=30, events=2_000)
     out = io.BytesIO()
-    totals = write_lines(settings, out)
+    accounting = write_lines(settings, out)
     source = GeneratorSource(settings)
     events, rejected, _ = read(source)
     assert rejected.num_rows == 0
@@ -71,7 +71,7 @@ def test_events_are_what_the_records_say(profile):
     assert events[col.USER].to_pylist() == [r[PROFILES[profile].user_field] for r in records]
     assert events[col.USER].null_count == events[col.EVENT_TIME].null_count == 0
     times = pc.min_max(events[col.EVENT_TIME]).as_py()
-    assert (times["min"], times["max"]) == (totals.first_ms, totals.last_ms)
+    assert (times["min"], times["max"]) == (accounting.first_ms, accounting.last_ms)
 
 
 @pytest.mark.parametrize("profile", PROFILE_NAMES)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sessionize.connectors.generator import PROFILE_NAMES, GeneratorSettings, Timer, stream, write_lines
 from sessionize.connectors.generator.arrival import BROKEN, DUPLICATE, EVENT, REDELIVERY_MS_MAX
-from sessionize.connectors.generator.broken import KINDS
+from sessionize.connectors.generator.malformed import KINDS
 
 TROUBLED = {
     "late_fraction": 0.05,
@@ -27,8 +27,8 @@ TROUBLED = {
 
 def text_of(run):
     out = io.BytesIO()
-    totals = write_lines(run, out)
-    return out.getvalue(), totals
+    accounting = write_lines(run, out)
+    return out.getvalue(), accounting
 
 
 def records_of(run):
@@ -46,11 +46,11 @@ def records_of(run):
 @pytest.mark.parametrize("profile", PROFILE_NAMES)
 def test_a_seed_gives_the_same_bytes_and_another_seed_gives_others(profile):
     run = {"profile": profile, "users": 40, "events": 3_000, **TROUBLED}
-    first, totals = text_of(GeneratorSettings(seed=7, **run))
+    first, accounting = text_of(GeneratorSettings(seed=7, **run))
     again, totals_again = text_of(GeneratorSettings(seed=7, **run))
     other, _ = text_of(GeneratorSettings(seed=8, **run))
     assert first == again
-    assert totals == totals_again
+    assert accounting == totals_again
     assert first != other
 
 
@@ -68,11 +68,11 @@ def test_another_process_gives_the_same_bytes():
 @pytest.mark.parametrize("rows", [1, 100, 10**9])
 def test_bytes_do_not_depend_on_how_the_stream_is_cut(rows, monkeypatch):
     run = GeneratorSettings(users=40, events=3_000, **TROUBLED)
-    whole, totals = text_of(run)
+    whole, accounting = text_of(run)
     monkeypatch.setattr(stream, "BLOCK_ROWS", rows)
     cut, totals_cut = text_of(run)
     assert cut == whole
-    assert totals_cut == totals
+    assert totals_cut == accounting
 
 
 def test_real_time_gives_the_same_bytes():
@@ -80,8 +80,8 @@ def test_real_time_gives_the_same_bytes():
     now_s = [0.0]
     timer = Timer(now_s=lambda: now_s[0], sleep_s=lambda s: now_s.__setitem__(0, now_s[0] + s))
     out = io.BytesIO()
-    totals = write_lines(run, out, realtime=True, timer=timer)
-    assert (out.getvalue(), totals) == text_of(run)
+    accounting = write_lines(run, out, realtime=True, timer=timer)
+    assert (out.getvalue(), accounting) == text_of(run)
 
 
 @settings(max_examples=40)
@@ -113,19 +113,19 @@ def test_totals_are_what_was_written(
         broken_fraction=broken,
         skew=skew,
     )
-    text, totals = text_of(run)
+    text, accounting = text_of(run)
     records = records_of(run)
     lines = text.splitlines(keepends=True)
     assert lines == records["lines"].tolist()
-    assert totals.size_bytes == len(text)
-    assert totals.records == len(lines) == totals.good + totals.broken
-    assert totals.events == events == np.count_nonzero(records["role"] == EVENT)
-    assert totals.duplicates == np.count_nonzero(records["role"] == DUPLICATE)
-    assert totals.broken == np.count_nonzero(records["role"] == BROKEN) == sum(totals.by_kind.values())
+    assert accounting.size_bytes == len(text)
+    assert accounting.records == len(lines) == accounting.good + accounting.broken
+    assert accounting.events == events == np.count_nonzero(records["role"] == EVENT)
+    assert accounting.duplicates == np.count_nonzero(records["role"] == DUPLICATE)
+    assert accounting.broken == np.count_nonzero(records["role"] == BROKEN) == sum(accounting.by_kind.values())
     good = records["role"] == EVENT
-    assert totals.late == np.count_nonzero(records["late"][good])
-    assert (totals.first_ms, totals.last_ms) == (records["time_ms"][good].min(), records["time_ms"][good].max())
-    assert totals.complete
+    assert accounting.late == np.count_nonzero(records["late"][good])
+    assert (accounting.first_ms, accounting.last_ms) == (records["time_ms"][good].min(), records["time_ms"][good].max())
+    assert accounting.complete
     assert_delivered_properly(records, run)
 
 
@@ -156,16 +156,16 @@ def assert_delivered_properly(records, run):
 
 
 def test_fractions_are_kept():
-    _, totals = text_of(GeneratorSettings(users=500, events=40_000, **TROUBLED))
-    assert totals.late / totals.events == pytest.approx(0.05, rel=0.1)
-    assert totals.duplicates / totals.events == pytest.approx(0.04, rel=0.1)
-    assert totals.broken / totals.events == pytest.approx(0.06, rel=0.1)
+    _, accounting = text_of(GeneratorSettings(users=500, events=40_000, **TROUBLED))
+    assert accounting.late / accounting.events == pytest.approx(0.05, rel=0.1)
+    assert accounting.duplicates / accounting.events == pytest.approx(0.04, rel=0.1)
+    assert accounting.broken / accounting.events == pytest.approx(0.06, rel=0.1)
 
 
 def test_nothing_goes_wrong_unless_asked_for():
     run = GeneratorSettings(users=50, events=5_000)
-    _, totals = text_of(run)
-    assert (totals.late, totals.duplicates, totals.broken) == (0, 0, 0)
+    _, accounting = text_of(run)
+    assert (accounting.late, accounting.duplicates, accounting.broken) == (0, 0, 0)
     records = records_of(run)
     assert (records["arrival_ms"] == records["time_ms"]).all()
 
@@ -188,17 +188,17 @@ def test_late_events_reach_back_before_the_start_and_come_from_the_first_minute_
 
 
 def test_every_event_id_is_unique():
-    text, totals = text_of(GeneratorSettings(users=50, events=20_000))
+    text, accounting = text_of(GeneratorSettings(users=50, events=20_000))
     ids = Counter(json.loads(line)["event_id"] for line in text.splitlines())
-    assert len(ids) == totals.events == 20_000
+    assert len(ids) == accounting.events == 20_000
 
 
 def test_broken_records_come_in_every_kind_and_are_one_line_each():
     run = GeneratorSettings(users=50, events=3_000, broken_fraction=1.0)
-    text, totals = text_of(run)
-    assert set(totals.by_kind) == {kind.name for kind in KINDS}
+    text, accounting = text_of(run)
+    assert set(accounting.by_kind) == {kind.name for kind in KINDS}
     assert len(KINDS) >= 25
-    assert text.count(b"\n") == totals.records
+    assert text.count(b"\n") == accounting.records
 
 
 def test_an_endless_run_goes_on():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessionize.connectors.generator import PROFILE_NAMES, GeneratorSettings, sample, write_lines
 from sessionize.connectors.generator.catalogue import PRODUCTS
-from sessionize.connectors.generator.wire import iso_times
+from sessionize.connectors.generator.json_encoder import iso_times
 
 EVENT_ID = re.compile(r"[0-9a-f]{4}(-[0-9a-f]{4}){3}")
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -21,8 +21,8 @@ PRICES = {p.product_id: (p.category, float(p.price)) for p in PRODUCTS}
 
 def written(profile, **run):
     out = io.BytesIO()
-    totals = write_lines(GeneratorSettings(profile=profile, **({"users": 30, "events": 5_000} | run)), out)
-    return [json.loads(line) for line in out.getvalue().splitlines()], totals
+    accounting = write_lines(GeneratorSettings(profile=profile, **({"users": 30, "events": 5_000} | run)), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()], accounting
 
 
 def iso_ms(text):
@@ -31,7 +31,7 @@ def iso_ms(text):
 
 
 def test_clickstream_records():
-    records, totals = written("clickstream")
+    records, accounting = written("clickstream")
     times = []
     for record in records:
         assert list(record) == ["event_id", "page_name", "event_timestamp", "booking_details", "uuid", "event_details"]
@@ -46,13 +46,13 @@ def test_clickstream_records():
         assert re.fullmatch(r"BK-[0-9a-f]{4}" if booked else "", record["booking_details"])
         assert not booked or record["page_name"] == "booking"
         times.append(int(record["event_timestamp"]))
-    assert (min(times), max(times)) == (totals.first_ms, totals.last_ms)
+    assert (min(times), max(times)) == (accounting.first_ms, accounting.last_ms)
     kinds = {r["event_details"]["event_type"] for r in records}
     assert kinds == {"page-view", "user-action", "booking"}
 
 
 def test_user_events_records():
-    records, totals = written("user-events")
+    records, accounting = written("user-events")
     for record in records:
         names = ["eventId", "userId", "eventType", "timestamp", "pageUrl"]
         bought = record["eventType"] == "PURCHASE"
@@ -61,35 +61,35 @@ def test_user_events_records():
         assert isinstance(record["timestamp"], int)
         assert record["pageUrl"].startswith("/")
     times = [r["timestamp"] for r in records]
-    assert (min(times), max(times)) == (totals.first_ms, totals.last_ms)
+    assert (min(times), max(times)) == (accounting.first_ms, accounting.last_ms)
     kinds = {r["eventType"] for r in records}
     assert kinds == {"PAGE_VIEW", "SEARCH", "CLICK", "ADD_TO_CART", "PURCHASE"}
 
 
 def test_user_activity_records():
-    records, totals = written("user_activity")
+    records, accounting = written("user_activity")
     assert {tuple(r) for r in records} == {("user_id", "event_time", "event_type", "page_url")}
     times = [iso_ms(r["event_time"]) for r in records]
-    assert (min(times), max(times)) == (totals.first_ms, totals.last_ms)
+    assert (min(times), max(times)) == (accounting.first_ms, accounting.last_ms)
     assert {r["event_type"] for r in records} == {"session_start", "page_view", "click", "session_end"}
 
 
 def test_clicks_records():
-    records, totals = written("clicks")
+    records, accounting = written("clicks")
     assert {tuple(r) for r in records} == {("user_id", "timestamp", "url")}
     times = [iso_ms(r["timestamp"]) for r in records]
-    assert (min(times), max(times)) == (totals.first_ms, totals.last_ms)
+    assert (min(times), max(times)) == (accounting.first_ms, accounting.last_ms)
     assert all(r["url"].startswith("https://shop.example/") for r in records)
 
 
 def test_ecommerce_records():
-    records, totals = written("ecommerce")
+    records, accounting = written("ecommerce")
     for record in records:
         names = ["event_id", "user_id", "event_timestamp", "event_type", "product_id", "category", "price"]
         assert list(record) == names
         assert PRICES[record["product_id"]] == (record["category"], record["price"])
     times = [iso_ms(r["event_timestamp"]) for r in records]
-    assert (min(times), max(times)) == (totals.first_ms, totals.last_ms)
+    assert (min(times), max(times)) == (accounting.first_ms, accounting.last_ms)
     assert {r["event_type"] for r in records} == {"view", "add_to_cart", "purchase"}
     assert {r["product_id"] for r in records} == {f"PROD_{n:03d}" for n in range(1, 51)}
 
@@ -103,9 +103,9 @@ def test_prices_are_plausible_and_differ():
 
 @pytest.mark.parametrize("profile", PROFILE_NAMES)
 def test_users_in_the_totals_are_those_in_the_records(profile):
-    records, totals = written(profile, users=3_000, events=500)
+    records, accounting = written(profile, users=3_000, events=500)
     names = {r.get("uuid") or r.get("userId") or r.get("user_id") for r in records}
-    assert len(names) == totals.users > 20
+    assert len(names) == accounting.users > 20
 
 
 @given(st.lists(st.integers(-60_000_000_000_000, 250_000_000_000_000), min_size=1, max_size=50))

@@ -138,14 +138,14 @@ def test_a_run_may_be_dated_by_the_moment_its_writing_starts():
     def wall_ms():
         return 5_000_000_000_000 + round(1_000 * (clock.now_s - 1_000.0))
 
-    totals = write_lines(
+    accounting = write_lines(
         run, out, realtime=True, timer=Timer(now_s=timer.now_s, sleep_s=timer.sleep_s, wall_ms=wall_ms)
     )
     for written_s, lines in out.writes:
         for line in lines.splitlines():
             happened_s = (int(json.loads(line)["event_timestamp"]) - 5_000_000_000_000) / 1_000
             assert -0.002 < written_s - 1_000 - happened_s < 0.01
-    assert totals.first_ms == int(json.loads(out.writes[0][1].splitlines()[0])["event_timestamp"])
+    assert accounting.first_ms == int(json.loads(out.writes[0][1].splitlines()[0])["event_timestamp"])
 
 
 def test_progress_counts_events():
@@ -161,8 +161,8 @@ def test_late_records_are_reported():
     seen: list[LateRecord] = []
     run = GeneratorSettings(users=100, events=5_000, late_fraction=0.05, duplicate_fraction=0.2, broken_fraction=0.2)
     out = io.BytesIO()
-    totals = write_lines(run, out, on_late=seen.append)
-    assert len(seen) == totals.late > 200
+    accounting = write_lines(run, out, on_late=seen.append)
+    assert len(seen) == accounting.late > 200
     lines = set(out.getvalue().splitlines(keepends=True))
     for record in seen:
         assert record.line in lines
@@ -176,10 +176,10 @@ def test_a_run_ends_quietly_when_the_reader_goes_away_or_a_person_stops_it(error
     clock = Clock()
     out = Pipe(clock, error=error, fails_at=10)
     run = GeneratorSettings(users=20, rate_per_s=40, late_fraction=0.1, broken_fraction=0.1)  # without an end
-    totals = write_lines(run, out, realtime=True, timer=clock.timer())
-    assert not totals.complete
-    assert totals.records == out.getvalue().count(b"\n") >= 10
-    assert totals.size_bytes == len(out.getvalue())
+    accounting = write_lines(run, out, realtime=True, timer=clock.timer())
+    assert not accounting.complete
+    assert accounting.records == out.getvalue().count(b"\n") >= 10
+    assert accounting.size_bytes == len(out.getvalue())
 
 
 def test_a_full_disk_is_an_error():

@@ -16,8 +16,8 @@ from sessionize.connectors.iceberg import (
     Catalog,
     CatalogSettings,
     IcebergSink,
+    MaintenanceSettings,
     SqlCatalog,
-    UpkeepSettings,
     load_table,
     maintain_table,
     open_catalog,
@@ -139,7 +139,7 @@ def test_homes_whose_names_differ_by_an_encoding_share_nothing(
         assert re.fullmatch(re.escape(f"file://{folder}/sessions/s") + suffix, table.location())
         assert set(table.scan().to_arrow()["user"].to_pylist()) == {f"{name}-0", f"{name}-1"}
         assert dataset_users(table) == {f"{name}-0", f"{name}-1"}
-        upkeep = UpkeepSettings(keep_s=0, orphan_age_h=0, force=True)
+        upkeep = MaintenanceSettings(keep_s=0, orphan_age_h=0, force=True)
         assert maintain_table(catalog(name), "sessions", "s", upkeep).orphans == 0
         assert len(set(folder.rglob("*.parquet"))) == 2
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
-from sessionize.connectors.iceberg.commits import until_committed
+from sessionize.connectors.iceberg.commits import commit_with_retry
 from sessionize.errors import SessionizeError, UnavailableError
 from sessionize.pauses import Pauses
 
@@ -39,7 +39,7 @@ def test_a_commit_that_lost_is_tried_at_once_when_the_run_is_to_stop() -> None:
     stopping.set()
     attempts = Attempts(*[CommitFailedException("lost")] * 3)
     with Pauses(stopping).around():
-        assert until_committed(attempts, gave_up=gave_up) == "committed"
+        assert commit_with_retry(attempts, gave_up=gave_up) == "committed"
     assert attempts.made == 4
 
 
@@ -48,15 +48,15 @@ def test_a_storage_that_fails_is_not_tried_again_when_the_run_is_to_stop() -> No
     stopping.set()
     attempts = Attempts(*[OSError("no answer")] * 3)
     with Pauses(stopping).around(), pytest.raises(UnavailableError, match="OSError, 1 try; the last one: no answer"):
-        until_committed(attempts, gave_up=gave_up)
+        commit_with_retry(attempts, gave_up=gave_up)
     assert attempts.made == 1
 
 
 def test_nothing_is_tried_again_when_the_run_has_failed() -> None:
     pauses, attempts = Pauses(), Attempts(*[CommitFailedException("lost")] * 3)
-    pauses.give_up()
+    pauses.cancel()
     with pauses.around(), pytest.raises(UnavailableError, match="1 try"):
-        until_committed(attempts, gave_up=gave_up)
+        commit_with_retry(attempts, gave_up=gave_up)
     assert attempts.made == 1
 
 
@@ -70,14 +70,14 @@ def test_a_pause_under_way_ends_with_the_run() -> None:
     def work() -> None:
         with pauses.around():
             try:
-                until_committed(attempt, gave_up=gave_up)
+                commit_with_retry(attempt, gave_up=gave_up)
             except UnavailableError as error:
                 errors.append(error.message)
 
     working = threading.Thread(target=work, daemon=True)
     working.start()
     assert tried.wait(60)
-    pauses.give_up()
+    pauses.cancel()
     working.join(60)
     assert errors == ["a commit did not succeed"]
 
@@ -86,5 +86,5 @@ def test_ten_tries_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)
     attempts = Attempts(*[CommitFailedException("lost")] * 11)
     with pytest.raises(UnavailableError, match="10 tries"):
-        until_committed(attempts, gave_up=gave_up)
+        commit_with_retry(attempts, gave_up=gave_up)
     assert attempts.made == 10

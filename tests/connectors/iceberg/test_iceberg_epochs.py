@@ -355,9 +355,9 @@ def test_an_epoch_without_rows_is_noted_also_when_somebody_else_was_faster(
     sink = IcebergEpochSink(catalog)
     sink.write_epoch(epoch_id(1), epoch_rows(1))
     faster = [1, 2]
-    real = commits.one_try
+    real = commits.single_attempt
 
-    def one_try(table: Any) -> Any:
+    def single_attempt(table: Any) -> Any:
         transaction = real(table)
         if faster:
             load_table(catalog, "sessions", "user_sessions").transaction().set_properties(
@@ -365,7 +365,7 @@ def test_an_epoch_without_rows_is_noted_also_when_somebody_else_was_faster(
             ).commit_transaction()
         return transaction
 
-    monkeypatch.setattr("sessionize.connectors.iceberg.sink.one_try", one_try)
+    monkeypatch.setattr("sessionize.connectors.iceberg.sink.single_attempt", single_attempt)
     nothing = empty_rows()
     sink.write_epoch(epoch_id(2), nothing)
     sink.write_epoch(epoch_id(2), nothing)

@@ -8,13 +8,13 @@ from pyiceberg.types import DoubleType, LongType, StringType
 from sessionize.connectors.iceberg import (
     Catalog,
     IcebergSink,
-    alignment,
     events,
     load_table,
     open_catalog,
     readable,
     user_sessions,
 )
+from sessionize.connectors.iceberg import schema_evolution as alignment
 from sessionize.errors import OutputError
 
 

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 from pyiceberg.table import Table
 
-from sessionize.app.queries import run_query
+from sessionize.app.tables.query import run_query
 from sessionize.connectors.iceberg import (
     Catalog,
     IcebergEpochSink,
@@ -26,7 +26,7 @@ from sessionize.connectors.iceberg import (
     user_sessions,
 )
 from sessionize.connectors.iceberg.layouts import LAYOUTS, LayoutName, layout_of
-from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.errors import ConfigError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from tests.connectors.iceberg.writing import DAY_MS, sessions

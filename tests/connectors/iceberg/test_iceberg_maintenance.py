@@ -16,16 +16,16 @@ from sessionize.connectors.iceberg import (
     Catalog,
     IcebergEpochSink,
     IcebergSink,
-    UpkeepSettings,
+    MaintenanceSettings,
     epoch_records,
     events,
     load_table,
     maintain_table,
     open_catalog,
-    packing,
     sorting,
     user_sessions,
 )
+from sessionize.connectors.iceberg import compaction as packing
 from sessionize.connectors.iceberg.checksum import Checksum
 from sessionize.connectors.iceberg.layouts import LayoutName
 from sessionize.connectors.iceberg.listing import listed_files
@@ -34,7 +34,7 @@ from sessionize.ports import EpochRows
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from tests.connectors.iceberg.writing import sessions
 
-NOW_ONLY = UpkeepSettings(keep_s=0, keep_snapshots=1)
+NOW_ONLY = MaintenanceSettings(keep_s=0, keep_snapshots=1)
 HOUR_S = 3600
 
 
@@ -66,12 +66,12 @@ def test_small_files_become_one_for_each_partition_and_rows_stay(catalog: Catalo
     before = {table: rows_of(catalog, table) for table in ("user_sessions", "events", "rejected_events")}
 
     for table, expected in before.items():
-        done = maintain_table(catalog, "sessions", table, UpkeepSettings())
+        done = maintain_table(catalog, "sessions", table, MaintenanceSettings())
         assert (done.packed, done.files_before) == (done.files_before, 4)
         assert done.files_after == done.packed_into == 1
         assert done.rows == done.packed_rows == sum(expected.values())
         assert rows_of(catalog, table) == expected
-        again = maintain_table(catalog, "sessions", table, UpkeepSettings())
+        again = maintain_table(catalog, "sessions", table, MaintenanceSettings())
         assert (again.packed, again.files_after) == (0, done.files_after)
     assert len(load_table(catalog, "sessions", "events").snapshots()) == 5
 
@@ -98,14 +98,14 @@ def test_columns_that_came_later_and_odd_names_survive_packing(catalog: Catalog)
     sink.commit()
     expected = rows_of(catalog, "events")
 
-    assert maintain_table(catalog, "sessions", "events", UpkeepSettings()).packed == 2
+    assert maintain_table(catalog, "sessions", "events", MaintenanceSettings()).packed == 2
     assert rows_of(catalog, "events") == expected
 
 
 def test_a_target_that_is_reached_leaves_files_alone(catalog: Catalog) -> None:
     write_epochs(catalog, 3)
-    assert maintain_table(catalog, "sessions", "events", UpkeepSettings(target_bytes=100)).packed == 0
-    assert maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=4)).packed == 0
+    assert maintain_table(catalog, "sessions", "events", MaintenanceSettings(target_bytes=100)).packed == 0
+    assert maintain_table(catalog, "sessions", "events", MaintenanceSettings(files_min=4)).packed == 0
 
 
 def test_nothing_is_committed_when_the_rows_are_not_the_same(
@@ -117,7 +117,7 @@ def test_nothing_is_committed_when_the_rows_are_not_the_same(
     monkeypatch.setattr(packing, "checksum", lambda rows: Checksum(rows.num_rows, next(sums), 0))
 
     with pytest.raises(OutputError, match="do not hold the same rows"):
-        maintain_table(catalog, "sessions", "events", UpkeepSettings())
+        maintain_table(catalog, "sessions", "events", MaintenanceSettings())
 
     assert rows_of(catalog, "events") == expected
     assert on_disk(tmp_path, "events") == files
@@ -134,12 +134,12 @@ def test_what_another_upkeep_packed_meanwhile_is_planned_again(
     def late(*arguments: Any) -> bool:
         if not overtaken:
             overtaken.append(1)
-            done = maintain_table(open_catalog(tmp_path), "sessions", "events", UpkeepSettings())
+            done = maintain_table(open_catalog(tmp_path), "sessions", "events", MaintenanceSettings())
             overtaken.append(done.packed)
         return replace(*arguments)
 
     monkeypatch.setattr(packing, "_replace", late)
-    done = maintain_table(catalog, "sessions", "events", UpkeepSettings())
+    done = maintain_table(catalog, "sessions", "events", MaintenanceSettings())
 
     assert overtaken == [1, 3]
     assert (done.packed, done.files_after) == (0, 1)
@@ -161,17 +161,17 @@ def test_a_commit_in_between_is_kept(catalog: Catalog, tmp_path: Path, monkeypat
         return commit(*arguments)
 
     monkeypatch.setattr(catalog, "commit_table", overtaken)
-    done = maintain_table(catalog, "sessions", "events", UpkeepSettings())
+    done = maintain_table(catalog, "sessions", "events", MaintenanceSettings())
 
     assert (done.packed, done.rows) == (3, 3 * 3 + 2)
 
 
 def test_snapshots_are_kept_by_age_and_by_number(catalog: Catalog) -> None:
     write_epochs(catalog, 5)
-    kept = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_snapshots=1))
+    kept = maintain_table(catalog, "sessions", "events", MaintenanceSettings(files_min=99, keep_snapshots=1))
     assert (kept.snapshots_before, kept.snapshots_expired) == (5, 0)
 
-    fewer = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_s=0, keep_snapshots=3))
+    fewer = maintain_table(catalog, "sessions", "events", MaintenanceSettings(files_min=99, keep_s=0, keep_snapshots=3))
     assert (fewer.snapshots_before, fewer.snapshots_expired) == (5, 2)
 
     table = load_table(catalog, "sessions", "events")
@@ -193,8 +193,8 @@ def test_files_of_expired_snapshots_and_of_dead_writers_go_when_they_are_old(cat
 
     aged(on_disk(tmp_path, pattern="*"), 80)
     (tmp_path / "warehouse/sessions/user_sessions/notes.txt").write_text("mine")
-    dry = maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings(dry_run=True))
-    done = maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings())
+    dry = maintain_table(catalog, "sessions", "user_sessions", MaintenanceSettings(dry_run=True))
+    done = maintain_table(catalog, "sessions", "user_sessions", MaintenanceSettings())
 
     assert dry.orphans == done.orphans == 1
     assert len(on_disk(tmp_path)) == done.files_after == 1
@@ -218,20 +218,20 @@ def test_what_packing_replaced_is_freed_when_no_reader_can_need_it(catalog: Cata
     expected = rows_of(catalog, "events")
     old = on_disk(tmp_path, "events")
 
-    first = maintain_table(catalog, "sessions", "events", UpkeepSettings())
+    first = maintain_table(catalog, "sessions", "events", MaintenanceSettings())
     assert (first.packed, first.snapshots_expired, first.freed) == (4, 0, 0)
     assert (first.waiting, first.waiting_bytes) == (4, sum(path.stat().st_size for path in old))
     assert Counter(map(repr, reader.scan().to_arrow().to_pylist())) == expected
 
     # the last snapshot before packing was current until a moment ago, so readers may still use it
     ended(catalog, "events", 0.9)
-    assert maintain_table(catalog, "sessions", "events", UpkeepSettings()).freed == 0
+    assert maintain_table(catalog, "sessions", "events", MaintenanceSettings()).freed == 0
 
     ended(catalog, "events", 0.2)
     sizes = {
         path: path.stat().st_size for path in (tmp_path / "warehouse/sessions/events").rglob("*") if path.is_file()
     }
-    later = maintain_table(catalog, "sessions", "events", UpkeepSettings())
+    later = maintain_table(catalog, "sessions", "events", MaintenanceSettings())
     assert later.snapshots_expired == 4
     assert later.waiting == later.orphans == 0
     assert not old & on_disk(tmp_path, "events")
@@ -272,7 +272,7 @@ def test_expiring_many_snapshots_copies_the_metadata_as_often_as_expiring_one(
         for number in range(first, last + 1):
             sink.write_epoch(epoch_id(number), some(number))
         copies.clear()
-        done = maintain_table(catalog, "sessions", "events", UpkeepSettings(files_min=99, keep_s=0))
+        done = maintain_table(catalog, "sessions", "events", MaintenanceSettings(files_min=99, keep_s=0))
         counts.append((done.snapshots_expired, len(copies)))
     assert [expired for expired, _ in counts] == [1, 10]
     assert counts[0][1] == counts[1][1]
@@ -308,7 +308,7 @@ def test_a_large_partition_is_sorted_on_disk_so_that_a_bucket_lies_in_few_files(
         sink.commit()
     expected = rows_of(catalog)
 
-    settings = UpkeepSettings(target_bytes=60_000)
+    settings = MaintenanceSettings(target_bytes=60_000)
     done = maintain_table(catalog, "sessions", "user_sessions", settings)
     assert done.packed == 5
     assert done.packed_into > 2
@@ -337,7 +337,7 @@ def test_files_of_a_write_that_goes_on_stay_however_old_the_first_are(catalog: C
     aged(on_disk(tmp_path) - known, 80)
     long.write(epoch_rows(8 + 24, ["x", "y", "z"]).sessions)
 
-    assert maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings()).orphans == 0
+    assert maintain_table(catalog, "sessions", "user_sessions", MaintenanceSettings()).orphans == 0
     long.commit()
     assert sum(rows_of(catalog).values()) == 3 + 2 + 3
 
@@ -346,7 +346,7 @@ def test_a_dry_run_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
     write_epochs(catalog, 3)
     before = on_disk(tmp_path, pattern="*")
 
-    would = maintain_table(catalog, "sessions", "events", UpkeepSettings(keep_s=0, keep_snapshots=1, dry_run=True))
+    would = maintain_table(catalog, "sessions", "events", MaintenanceSettings(keep_s=0, keep_snapshots=1, dry_run=True))
     assert (would.packed, would.packed_into, would.snapshots_expired) == (3, 1, 2)
     assert would.files_after == would.files_before
     assert on_disk(tmp_path, pattern="*") == before
@@ -359,8 +359,8 @@ def test_a_dry_run_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
 )
 def test_what_upkeep_will_not_do(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        UpkeepSettings(**given)
-    assert UpkeepSettings(orphan_age_h=0, force=True).orphan_age_h == 0
+        MaintenanceSettings(**given)
+    assert MaintenanceSettings(orphan_age_h=0, force=True).orphan_age_h == 0
 
 
 APPENDER = """

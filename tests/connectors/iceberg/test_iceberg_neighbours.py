@@ -14,7 +14,7 @@ from sessionize.connectors.iceberg import (
     Catalog,
     CatalogSettings,
     IcebergSink,
-    UpkeepSettings,
+    MaintenanceSettings,
     load_table,
     maintain_table,
     open_catalog,
@@ -23,11 +23,11 @@ from sessionize.connectors.iceberg import (
     tables,
     user_sessions,
 )
-from sessionize.connectors.iceberg.home_note import NOTE_TABLE
+from sessionize.connectors.iceberg.home_record import NOTE_TABLE
 from sessionize.errors import ConfigError
 from tests.connectors.iceberg.writing import sessions, write_all
 
-OLD_FILES_GO = UpkeepSettings(keep_s=0, orphan_age_h=72)
+OLD_FILES_GO = MaintenanceSettings(keep_s=0, orphan_age_h=72)
 
 
 def aged(folder: Path) -> None:

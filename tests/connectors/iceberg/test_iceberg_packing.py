@@ -15,17 +15,17 @@ from pyiceberg.transforms import IdentityTransform
 from sessionize.connectors.iceberg import (
     Catalog,
     IcebergSink,
-    UpkeepSettings,
+    MaintenanceSettings,
     commits,
     load_table,
     maintain_table,
-    packing,
     sorting,
     user_sessions,
 )
+from sessionize.connectors.iceberg import compaction as packing
 from sessionize.connectors.iceberg.layouts import LayoutName
 from sessionize.connectors.iceberg.listing import listed_files
-from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.connectors.iceberg.staging import Staging
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.session import columns as col
@@ -179,7 +179,7 @@ def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def maintained(catalog: Catalog) -> tuple[int, int]:
     """How many files were packed, and how many there are now."""
-    done = maintain_table(catalog, "sessions", "user_sessions", UpkeepSettings(target_bytes=50_000, keep_s=0))
+    done = maintain_table(catalog, "sessions", "user_sessions", MaintenanceSettings(target_bytes=50_000, keep_s=0))
     return done.packed, done.files_after
 
 

@@ -9,7 +9,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
 
 from sessionize.connectors.iceberg import Catalog, IcebergSink, load_table, open_catalog, user_sessions
-from sessionize.connectors.iceberg.replacing import RowReplacer
+from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.session import columns as col
 
@@ -87,7 +87,7 @@ def test_one_snapshot_replaces_rows_and_leaves_other_files_alone(catalog: Catalo
     assert (summary["why"], summary["deleted-records"], summary["added-records"]) == ("late", "4", "3")
     done.set_properties({"mark": "9"})
     assert opened(catalog).properties["mark"] == "9"
-    assert done.landed("t")
+    assert done.was_committed("t")
 
 
 def test_a_token_that_landed_is_not_written_again(catalog: Catalog, tmp_path: Path) -> None:

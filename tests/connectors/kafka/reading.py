@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sessionize.connectors.kafka.source import KafkaSource
+from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.formats.dialects import DIALECTS
 from sessionize.ports import StreamBatch
 
@@ -33,15 +33,15 @@ def source_of(servers: str, topic: str, **options) -> Iterator[KafkaSource]:
 def until(source: KafkaSource, enough, deadline_s: float = 60.0) -> list[StreamBatch]:
     """Polls until enough(batches) is true."""
     batches: list[StreamBatch] = []
-    give_up = time.monotonic() + deadline_s
+    cancel = time.monotonic() + deadline_s
     while not enough(batches):
-        assert time.monotonic() < give_up, (batches, source.read_to_end(), source.behind())
+        assert time.monotonic() < cancel, (batches, source.caught_up(), source.lag())
         batches += source.poll(timeout_s=0.5, now_ms=NOW_MS)
     return batches
 
 
 def to_end(source: KafkaSource) -> list[StreamBatch]:
-    return until(source, lambda _: source.read_to_end() == source.partitions())
+    return until(source, lambda _: source.caught_up() == source.partitions())
 
 
 def consumed(batches: Iterable[StreamBatch]) -> int:

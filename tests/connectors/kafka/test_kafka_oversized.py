@@ -8,9 +8,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from sessionize.connectors.kafka.limits import SentRow
+from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.message_size import SentRow
 from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Unfit
-from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
 from sessionize.testing.services.kafka import KafkaServers

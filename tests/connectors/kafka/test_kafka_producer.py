@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from sessionize.connectors.generator import GeneratorSettings, LateRecord
 from sessionize.connectors.kafka.producer import avro_writer, produce_events
-from sessionize.connectors.kafka.source import KafkaSource
+from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.formats.avro import AvroRecords
 from sessionize.formats.dialects import DIALECTS
@@ -50,15 +50,15 @@ def test_every_record_is_there_keyed_by_its_user(kafka, name, profile):
     settings = GeneratorSettings(
         profile=profile, users=20, events=2_000, seed=7, duplicate_fraction=0.01, broken_fraction=0.05
     )
-    totals = produce_events(settings, kafka.servers, name)
+    accounting = produce_events(settings, kafka.servers, name)
     messages = kafka.records(name)
-    assert len(messages) == totals.records > 2_000
+    assert len(messages) == accounting.records > 2_000
     users: dict[bytes, set[int | None]] = {}
     for message in messages:
         key = message.key()
         if key is not None and f'"{key.decode()}"'.encode() in (message.value() or b""):
             users.setdefault(key, set()).add(message.partition())
-    assert len(users) == totals.users
+    assert len(users) == accounting.users
     assert {len(partitions) for partitions in users.values()} == {1}
     assert len({p for partitions in users.values() for p in partitions}) > 1
 
@@ -74,7 +74,7 @@ def test_avro_gives_the_same_events_as_json(kafka, name, profile):
         source = KafkaSource(kafka.servers, topic, DIALECTS[profile], decoder=decoder)
         rows: list[dict[str, object]] = []
         until = time.monotonic() + 60
-        while source.read_to_end() != source.partitions():
+        while source.caught_up() != source.partitions():
             assert time.monotonic() < until
             for batch in source.poll(timeout_s=0.5, now_ms=0):
                 assert batch.rejected.num_rows == 0, batch.rejected.to_pylist()[:3]
@@ -115,8 +115,8 @@ def test_the_command_keeps_its_rate_and_says_who_is_late(kafka, name):
 def test_late_events_are_told_one_by_one(kafka, name):
     told: list[LateRecord] = []
     settings = GeneratorSettings(users=10, events=500, rate_per_s=1_000.0, late_fraction=0.2, seed=3)
-    totals = produce_events(settings, kafka.servers, name, on_late=told.append)
-    assert len(told) == totals.late > 50
+    accounting = produce_events(settings, kafka.servers, name, on_late=told.append)
+    assert len(told) == accounting.late > 50
     values = Counter(message.value() for message in kafka.records(name))
     assert all(values[record.line.rstrip(b"\n")] == 1 for record in told)
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
-from sessionize.connectors.kafka.identity import topic_ids
-from sessionize.connectors.kafka.sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.topic_id import topic_ids
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import REJECTED_SCHEMA, SessionColumns

@@ -29,7 +29,7 @@ def test_one_partition_is_read_in_order_and_to_its_end(kafka, topic):
         batches = to_end(source)
         assert times(batches) == {f"{topic}[0]": list(range(1_000))}
         assert ranges(batches) == {f"{topic}[0]": (0, 1_000)}
-        assert source.behind() == 0
+        assert source.lag() == 0
         assert source.event_columns == {"user", "event_time_ms", "page"}
         assert source.user_name == "user_id"
         assert batches[0].events["user"].type == pa.string()
@@ -49,7 +49,7 @@ def test_a_poll_is_bounded_in_bytes_too(kafka, topic):
 def test_an_empty_topic_is_at_its_end(kafka, topic):
     with source_of(kafka.servers, topic) as source:
         assert to_end(source) == []
-        assert source.behind() == 0
+        assert source.lag() == 0
 
 
 def test_sixteen_partitions_shared_by_three_instances(kafka):
@@ -65,7 +65,7 @@ def test_sixteen_partitions_shared_by_three_instances(kafka):
             seen |= times(batches)
     assert seen == {f"{topic}[{p}]": list(range(100 * p, 100 * p + 50)) for p in range(16)}
     with source_of(kafka.servers, topic, partitions="0-2,7", batch_records=7) as source:
-        batches = until(source, lambda _: source.read_to_end() == source.partitions())
+        batches = until(source, lambda _: source.caught_up() == source.partitions())
         assert max(map(consumed, ([b] for b in batches))) <= 7
         assert times(batches) == {place: seen[place] for place in (f"{topic}[{p}]" for p in (0, 1, 2, 7))}
 
@@ -170,7 +170,7 @@ def test_aborted_transactions_leave_gaps_and_no_records(kafka, topic):
         batches = to_end(source)
         assert times(batches) == {f"{topic}[0]": expected}
         assert ranges(batches) == {f"{topic}[0]": (0, 66)}  # each end of a transaction takes an offset too
-        assert source.behind() == 0
+        assert source.lag() == 0
         again = list(source.read({f"{topic}[0]": (0, 66)}, now_ms=NOW_MS))
         assert table(again) == table(batches)
         only_aborted = list(source.read({f"{topic}[0]": (11, 22)}, now_ms=NOW_MS))
@@ -195,29 +195,29 @@ def test_what_is_there_now_and_no_more(kafka):
     producer.begin_transaction()
     producer.produce(topic, click(30), partition=1)
     producer.flush(10)
-    with source_of(kafka.servers, topic, until_now=True, refresh_s=0.1, batch_records=7) as source:
-        assert source.behind() == 72
+    with source_of(kafka.servers, topic, bounded=True, refresh_s=0.1, batch_records=7) as source:
+        assert source.lag() == 72
         producer.commit_transaction(20)
         for p in range(4):
             kafka.send(topic, clicks(100, 200), partition=p)
         kafka.add_partitions(topic, 5)
         kafka.send(topic, clicks(0, 5), partition=4)
-        batches = until(source, lambda _: source.partitions() <= source.read_to_end())
+        batches = until(source, lambda _: source.partitions() <= source.caught_up())
         assert times(batches) == {f"{topic}[0]": list(range(20)), f"{topic}[1]": list(range(30))}
         assert ranges(batches) == {f"{topic}[0]": (0, 42), f"{topic}[1]": (0, 30)}
         assert source.partitions() == {f"{topic}[{p}]" for p in range(4)}
         assert source.poll(timeout_s=5, now_ms=NOW_MS) == []
-        assert source.behind() == 0
+        assert source.lag() == 0
         again = list(source.read(ranges(batches), now_ms=NOW_MS))
         assert table(again) == table(batches)
         assert source.poll(timeout_s=5, now_ms=NOW_MS) == []
         source.seek({f"{topic}[0]": 19, f"{topic}[1]": 30})
-        assert times(until(source, lambda _: source.partitions() <= source.read_to_end())) == {f"{topic}[0]": [19]}
+        assert times(until(source, lambda _: source.partitions() <= source.caught_up())) == {f"{topic}[0]": [19]}
         with pytest.raises(InputError, match="no longer in Kafka"):
             source.seek({f"{topic}[1]": 31})
-    with source_of(kafka.servers, topic, until_now=True) as source:
+    with source_of(kafka.servers, topic, bounded=True) as source:
         source.seek({f"{topic}[0]": 42, f"{topic}[1]": 30})
-        batches = until(source, lambda _: source.partitions() <= source.read_to_end())
+        batches = until(source, lambda _: source.partitions() <= source.caught_up())
         assert {place: len(found) for place, found in times(batches).items()} == {
             f"{topic}[0]": 100,
             f"{topic}[1]": 101,

@@ -6,8 +6,8 @@ import uuid
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from sessionize.connectors.kafka import silence
-from sessionize.connectors.kafka.source import KafkaSource
+from sessionize.connectors.kafka import stall_detector as silence
+from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.errors import ConfigError, InputError, UnavailableError
 from sessionize.ports import StreamBatch
 from tests.connectors.kafka.reading import CLICKS, NOW_MS, clicks, consumed, ranges, source_of, times, to_end, until
@@ -96,13 +96,13 @@ def test_a_broker_that_restarts_and_one_that_stays_away(own_kafka):
         broker.kill()
         with pytest.raises(UnavailableError, match="cannot be reached"):
             until(source, lambda _: False)
-        assert source.read_to_end() == frozenset()
+        assert source.caught_up() == frozenset()
         broker.start()
         broker.servers.send(topic, clicks(500, 510))
-        give_up = time.monotonic() + 60
+        cancel = time.monotonic() + 60
         back: list[StreamBatch] = []
         while consumed(back) < 10:
-            assert time.monotonic() < give_up
+            assert time.monotonic() < cancel
             try:
                 back += source.poll(timeout_s=0.5, now_ms=NOW_MS)
             except UnavailableError:
@@ -127,9 +127,9 @@ def test_while_the_broker_is_away_every_poll_says_so_until_it_answers(own_kafka)
             with pytest.raises(UnavailableError):
                 source.poll(timeout_s=0.2, now_ms=NOW_MS)
         broker.start()
-        give_up = time.monotonic() + 60
+        cancel = time.monotonic() + 60
         while True:
-            assert time.monotonic() < give_up
+            assert time.monotonic() < cancel
             try:
                 source.poll(timeout_s=0.2, now_ms=NOW_MS)
                 break
@@ -146,7 +146,7 @@ def test_a_partition_that_the_client_has_lost_sight_of_is_read_on(kafka, monkeyp
     topic = kafka.create_topic(f"t-{uuid.uuid4().hex[:12]}", 2)
     for partition in (0, 1):
         kafka.send(topic, clicks(0, 500), partition=partition)
-    with source_of(kafka.servers, topic, until_now=bounded, batch_records=100) as source:
+    with source_of(kafka.servers, topic, bounded=bounded, batch_records=100) as source:
         batches = until(source, lambda found: consumed(found) >= 100)
         source._consumer.pause([TopicPartition(topic, 1)])
         batches += to_end(source)
@@ -155,13 +155,13 @@ def test_a_partition_that_the_client_has_lost_sight_of_is_read_on(kafka, monkeyp
 
 
 def test_silence_counts_the_time_that_was_waited_for_a_partition_alone():
-    silences = silence.Silences()
-    assert not silences.are_too_long({"a", "b"}, set(), 14.0)
-    assert not silences.are_too_long({"a", "b"}, {"a"}, 0.5)
-    assert silences.are_too_long({"a", "b"}, {"a"}, 0.5)
-    assert not silences.are_too_long({"a", "b"}, set(), 14.0)  # begun anew, with all
-    assert not silences.are_too_long(set(), set(), 100.0)  # they have come to their ends
-    assert not silences.are_too_long({"b"}, set(), 14.0)
+    silences = silence.StallDetector()
+    assert not silences.is_stalled({"a", "b"}, set(), 14.0)
+    assert not silences.is_stalled({"a", "b"}, {"a"}, 0.5)
+    assert silences.is_stalled({"a", "b"}, {"a"}, 0.5)
+    assert not silences.is_stalled({"a", "b"}, set(), 14.0)  # begun anew, with all
+    assert not silences.is_stalled(set(), set(), 100.0)  # they have come to their ends
+    assert not silences.is_stalled({"b"}, set(), 14.0)
 
 
 def batches_of(segment: bytes) -> list[tuple[int, int]]:

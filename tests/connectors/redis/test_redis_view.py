@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize.connectors.redis import Login, RedisLiveView
-from sessionize.connectors.redis.view import EVENT_TYPES_MAX, LIFE_BEYOND_GAP_MS, PAGES_MAX, TEXT_CHARACTERS_MAX
+from sessionize.connectors.redis.live_view import EVENT_TYPES_MAX, LIFE_BEYOND_GAP_MS, PAGES_MAX, TEXT_CHARACTERS_MAX
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.session import columns as col
 from sessionize.testing.epoch_sinks import sessions
@@ -57,7 +57,7 @@ def active(valkey: ValkeyServer, prefix: str) -> dict[str, float]:
 
 
 def test_an_open_session_is_shown_with_all_its_columns(valkey: ValkeyServer, view: RedisLiveView, prefix: str) -> None:
-    view.show(sessions(["ann"], start_ms=1_000, pages=["home", "cart"]), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["ann"], start_ms=1_000, pages=["home", "cart"]), NOBODY, now_ms=NOW_MS)
 
     value = shown(valkey, prefix, "ann")
     assert value is not None
@@ -71,7 +71,7 @@ def test_an_open_session_is_shown_with_all_its_columns(valkey: ValkeyServer, vie
 
 
 def test_keys_live_for_the_gap_and_five_minutes(valkey: ValkeyServer, view: RedisLiveView, prefix: str) -> None:
-    view.show(sessions(["ann"], start_ms=1_000), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["ann"], start_ms=1_000), NOBODY, now_ms=NOW_MS)
 
     with valkey.client() as client:
         lives = [client.pttl(f"{prefix}{name}") for name in ("session:ann", "active")]
@@ -79,8 +79,8 @@ def test_keys_live_for_the_gap_and_five_minutes(valkey: ValkeyServer, view: Redi
 
 
 def test_a_session_that_grows_and_goes(valkey: ValkeyServer, view: RedisLiveView, prefix: str) -> None:
-    view.show(sessions(["ann", "ben"], start_ms=1_000), NOBODY, now_ms=NOW_MS)
-    view.show(sessions(["ann"], start_ms=5_000), pa.array(["ben", "never there"]), now_ms=NOW_MS + 1)
+    view.update(sessions(["ann", "ben"], start_ms=1_000), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["ann"], start_ms=5_000), pa.array(["ben", "never there"]), now_ms=NOW_MS + 1)
 
     value = shown(valkey, prefix, "ann")
     assert value is not None
@@ -90,41 +90,41 @@ def test_a_session_that_grows_and_goes(valkey: ValkeyServer, view: RedisLiveView
 
 
 def test_a_user_who_is_gone_and_there_again_is_there(valkey: ValkeyServer, view: RedisLiveView, prefix: str) -> None:
-    view.show(sessions(["ann"], start_ms=1_000), NOBODY, now_ms=NOW_MS)
-    view.show(sessions(["ann"], start_ms=7_000), pa.array(["ann"]), now_ms=NOW_MS)
+    view.update(sessions(["ann"], start_ms=1_000), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["ann"], start_ms=7_000), pa.array(["ann"]), now_ms=NOW_MS)
 
     assert shown(valkey, prefix, "ann") is not None
     assert active(valkey, prefix) == {"ann": 127_000.0}
 
 
 def test_users_silent_for_too_long_are_not_active(valkey: ValkeyServer, view: RedisLiveView, prefix: str) -> None:
-    view.show(sessions(["old", "older"], start_ms=0), NOBODY, now_ms=NOW_MS)
-    view.show(sessions(["new"], start_ms=GAP_MS + LIFE_BEYOND_GAP_MS - 1), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["old", "older"], start_ms=0), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["new"], start_ms=GAP_MS + LIFE_BEYOND_GAP_MS - 1), NOBODY, now_ms=NOW_MS)
     assert set(active(valkey, prefix)) == {"old", "older", "new"}
 
-    view.show(sessions(["newest"], start_ms=GAP_MS + LIFE_BEYOND_GAP_MS), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["newest"], start_ms=GAP_MS + LIFE_BEYOND_GAP_MS), NOBODY, now_ms=NOW_MS)
     assert set(active(valkey, prefix)) == {"new", "newest"}
 
 
 def test_odd_users_are_shown_and_removed_each_for_itself(
     valkey: ValkeyServer, view: RedisLiveView, prefix: str
 ) -> None:
-    view.show(sessions(ODD_USERS), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(ODD_USERS), NOBODY, now_ms=NOW_MS)
     assert users_shown(valkey, prefix, ODD_USERS) == ODD_USERS
     assert set(active(valkey, prefix)) == set(ODD_USERS)
 
-    view.show(sessions([]), pa.array(["*", "[x]"]), now_ms=NOW_MS)
+    view.update(sessions([]), pa.array(["*", "[x]"]), now_ms=NOW_MS)
     left = [user for user in ODD_USERS if user not in ("*", "[x]")]
     assert users_shown(valkey, prefix, left) == left
     assert set(active(valkey, prefix)) == set(left)
 
 
 def test_clear_removes_its_own_keys_alone(valkey: ValkeyServer, login: Login, view: RedisLiveView, prefix: str) -> None:
-    view.show(sessions([*ODD_USERS, *(f"user-{i}" for i in range(2_500))]), NOBODY, now_ms=NOW_MS)
+    view.update(sessions([*ODD_USERS, *(f"user-{i}" for i in range(2_500))]), NOBODY, now_ms=NOW_MS)
     others = [prefix.replace("[e]", "e"), prefix.replace("*", "xx"), "a" + prefix, prefix + "more:"]
     for other in others:
         second = RedisLiveView(login, gap_ms=GAP_MS, prefix=other)
-        second.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+        second.update(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
         second.close()
     with valkey.client() as client:
         client.set(f"{prefix}of somebody else", 1)
@@ -142,7 +142,7 @@ def test_values_are_limited(valkey: ValkeyServer, view: RedisLiveView, prefix: s
     rows = sessions(["ann"], pages=pages)
     types = pa.array([[(f"type {i}", i) for i in range(500)]], col.SESSION_TYPES[col.EVENTS_BY_TYPE])
     rows = rows.set_column(rows.schema.get_field_index(col.EVENTS_BY_TYPE), col.EVENTS_BY_TYPE, types)
-    view.show(rows, NOBODY, now_ms=NOW_MS)
+    view.update(rows, NOBODY, now_ms=NOW_MS)
 
     value = shown(valkey, prefix, "ann")
     assert value is not None
@@ -155,7 +155,7 @@ def test_values_are_limited(valkey: ValkeyServer, view: RedisLiveView, prefix: s
 
 def test_few_columns_and_another_name_for_the_user(valkey: ValkeyServer, login: Login, prefix: str) -> None:
     view = RedisLiveView(login, gap_ms=GAP_MS, prefix=prefix, user_name="uuid")
-    view.show(pa.table({"uuid": ["ann"], "session_id": ["ann_1"]}), NOBODY, now_ms=NOW_MS)
+    view.update(pa.table({"uuid": ["ann"], "session_id": ["ann_1"]}), NOBODY, now_ms=NOW_MS)
     view.close()
 
     assert shown(valkey, prefix, "ann") == {"uuid": "ann", "session_id": "ann_1", "shown_at_ms": NOW_MS}
@@ -165,7 +165,7 @@ def test_few_columns_and_another_name_for_the_user(valkey: ValkeyServer, login: 
 def test_many_users_take_little_time(valkey: ValkeyServer, view: RedisLiveView, prefix: str) -> None:
     rows = sessions([f"user-{i}" for i in range(10_000)], pages=["home", "search", "cart"])
     began = time.process_time()
-    view.show(rows, NOBODY, now_ms=NOW_MS)
+    view.update(rows, NOBODY, now_ms=NOW_MS)
 
     assert time.process_time() - began < 4
     assert len(active(valkey, prefix)) == 10_000
@@ -174,14 +174,14 @@ def test_many_users_take_little_time(valkey: ValkeyServer, view: RedisLiveView, 
 def test_away_and_back(password_env: str, valkey: ValkeyServer) -> None:
     with ValkeyServer(password=valkey.password) as server:
         view = RedisLiveView(Login(url=server.url, password_env=password_env), gap_ms=GAP_MS, prefix="p:")
-        view.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+        view.update(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
         server.stop()
-        for call in (view.clear, lambda: view.show(sessions(["ann"]), pa.array(["ben"]), now_ms=NOW_MS)):
+        for call in (view.clear, lambda: view.update(sessions(["ann"]), pa.array(["ben"]), now_ms=NOW_MS)):
             with pytest.raises(UnavailableError, match="cannot be reached") as caught:
                 call()
             assert caught.value.hint
         server.start()
-        view.show(sessions(["ben"]), NOBODY, now_ms=NOW_MS)
+        view.update(sessions(["ben"]), NOBODY, now_ms=NOW_MS)
         assert {b"p:session:ben", b"p:active"} <= keys(server)
         server.restart()
         view.clear()
@@ -194,10 +194,10 @@ def test_a_server_without_memory_is_not_for_good(valkey: ValkeyServer, view: Red
         client.config_set("maxmemory", 1)
         try:
             with pytest.raises(UnavailableError, match="takes no writes"):
-                view.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+                view.update(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
         finally:
             client.config_set("maxmemory", 0)
-    view.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
 
 
 @pytest.mark.parametrize("password", [None, "wrong one"])
@@ -208,7 +208,7 @@ def test_wrong_passwords_are_refused_and_not_shown(
         monkeypatch.setenv("WRONG", password)
     view = RedisLiveView(Login(url=valkey.url, password_env=None if password is None else "WRONG"), gap_ms=GAP_MS)
     with pytest.raises(OutputError, match="does not let us in") as caught:
-        view.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+        view.update(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
     view.close()
     assert "wrong one" not in str(caught.value)
     assert "password" in str(caught.value.hint)
@@ -218,7 +218,7 @@ def test_a_key_of_another_program_is_told(valkey: ValkeyServer, view: RedisLiveV
     with valkey.client() as client:
         client.set(f"{prefix}active", "a text")
     with pytest.raises(OutputError, match="did not take") as caught:
-        view.show(sessions(["OOM caused error: OOM"]), NOBODY, now_ms=NOW_MS)
+        view.update(sessions(["OOM caused error: OOM"]), NOBODY, now_ms=NOW_MS)
     assert "prefix" in str(caught.value.hint)
 
 
@@ -239,7 +239,7 @@ def test_the_password_is_read_from_a_file(valkey: ValkeyServer, tmp_path: Path, 
         RedisLiveView(login, gap_ms=GAP_MS)
     file.write_text(f"{valkey.password}\n", encoding="utf-8")
     view = RedisLiveView(login, gap_ms=GAP_MS, prefix=prefix)
-    view.show(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
+    view.update(sessions(["ann"]), NOBODY, now_ms=NOW_MS)
     view.close()
     assert active(valkey, prefix)
     with pytest.raises(ConfigError, match="two places"):

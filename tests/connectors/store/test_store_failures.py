@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.postgres import Login, PostgresDatabase
-from sessionize.connectors.store.postgres.failures import failure_of
+from sessionize.connectors.store.postgres.errors import failure_of
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.epoch_sinks import empty_rows, epoch_id, epoch_rows, sessions, with_revision

@@ -1,6 +1,6 @@
 """What somebody should know about the files that are read, and that stops nothing: warnings of sessionize.input.files.
 
-Whoever runs a command or a stream shows them (app/logs.py, cli/input_warnings.py); a library's user sets up logging.
+Commands and streams show them (app/streams/logs.py, cli/input_warnings.py); a library's user sets up logging.
 """
 
 import logging

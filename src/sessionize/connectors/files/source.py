@@ -27,8 +27,8 @@ from sessionize.connectors.files.unreadable import file_failure, one_rejected
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.gunzip import GzipStream
-from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import Readable
+from sessionize.formats.validation import Decoded
 from sessionize.ports import EventBatch
 
 _BATCH_BYTES = 16 << 20
@@ -280,7 +280,7 @@ class FileSource:
 
     def _csv(self, header: bytes, file: InputFile) -> TextDecoder:
         # pyarrow.csv is only needed here
-        from sessionize.formats.csv_lines import CsvLines
+        from sessionize.formats.csv_decoder import CsvLines
 
         return CsvLines(
             header,

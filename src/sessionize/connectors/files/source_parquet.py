@@ -24,10 +24,10 @@ from sessionize.connectors.files.parquet_footer import first_chunk_sizes
 from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.faults import CORRUPT_PARQUET, Fault, Rejects
-from sessionize.formats.judging import DECODED_TYPES, Decoded
+from sessionize.formats.rejects import CORRUPT_PARQUET, Fault, Rejects
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
+from sessionize.formats.validation import DECODED_TYPES, Decoded
 from sessionize.session.columns import USER
 
 _THREADS = 2

@@ -10,8 +10,8 @@ from sessionize.connectors.files.source_paths import InputFile
 from sessionize.connectors.files.source_text import feed
 from sessionize.connectors.files.unreadable import file_failure
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import FileRange
+from sessionize.formats.validation import Decoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ import numpy as np
 
 from sessionize.connectors.files.notices import LOG
 from sessionize.errors import InputError
-from sessionize.formats.faults import Fault
 from sessionize.formats.gunzip import GzipStream
-from sessionize.formats.judging import Decoded
 from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, pieces
+from sessionize.formats.rejects import Fault
+from sessionize.formats.validation import Decoded
 
 _LOOK_BYTES = 1 << 16
 _LINE_FEED = 10

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sessionize.connectors.files.source_ranges import Done, Work, decode
 from sessionize.connectors.files.source_worker import MESSAGE, Recipe
-from sessionize.formats.judging import Decoded
+from sessionize.formats.validation import Decoded
 
 _AHEAD = 2  # pieces of work that a worker has, so that it never waits
 _START = (

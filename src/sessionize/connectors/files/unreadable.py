@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from sessionize.durable import may_pass
+from sessionize.durable import is_transient
 from sessionize.errors import InputError, UnavailableError
-from sessionize.formats.faults import Fault, Rejects
-from sessionize.formats.judging import DECODED_TYPES
+from sessionize.formats.rejects import Fault, Rejects
+from sessionize.formats.validation import DECODED_TYPES
 from sessionize.ports import EventBatch
 
 UNREADABLE_FILE = "unreadable_file"
@@ -40,7 +40,7 @@ def file_failure(what: str, error: OSError) -> InputError | UnavailableError:
     what: the path, and which part of it. UnavailableError when the same may succeed later.
     """
     detail = f"{what}: {error.strerror or error}"
-    if may_pass(error):
+    if is_transient(error):
         return UnavailableError(
             "a file cannot be read now", detail=detail, hint="mend the disk or the network: nothing was lost"
         )

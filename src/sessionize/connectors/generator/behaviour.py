@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from sessionize.connectors.generator.activity import LONG_VISIT_MS, LONG_VISIT_SHARE, PAUSE_MS_MIN, Demand
 from sessionize.connectors.generator.catalogue import FLASH_COUNT, popularity
-from sessionize.connectors.generator.demand import LONG_VISIT_MS, LONG_VISIT_SHARE, PAUSE_MS_MIN, Demand
+from sessionize.connectors.generator.diurnal_cycle import DiurnalCycle, Floats
 from sessionize.connectors.generator.journeys import THINK_S_MAX, THINK_SIGMA, Codes, Ints, Journeys
 from sessionize.connectors.generator.profiles import Profile
-from sessionize.connectors.generator.tempo import Floats, Rhythm
 
 Small = npt.NDArray[np.int32]
 Hashes = npt.NDArray[np.uint64]
@@ -62,7 +62,7 @@ _CATCH_UP_MS = 1_200_000.0
 _NO_STEPS = Steps(*(np.zeros(0, dtype=t) for t in ("f8", "i4", "i4", "i1", "i1", "i8")))
 
 
-class Crowd:
+class UserPopulation:
     """The users of a run. All chance comes from rng, in an order that only the calls of until decide."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Crowd:
         profile: Profile,
         journeys: Journeys,
         demand: Demand,
-        rhythm: Rhythm,
+        rhythm: DiurnalCycle,
         *,
         rng: np.random.Generator,
         salt: np.uint64,

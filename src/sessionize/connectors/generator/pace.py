@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sessionize.connectors.generator.arrival import EVENT
+from sessionize.connectors.generator.diurnal_cycle import EVEN_PER_S, Floats
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.stream import Block
-from sessionize.connectors.generator.tempo import EVEN_PER_S, Floats
 
 # Records that are due so close together are written together, when the last of them is due.
 TICK_S = 0.005

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.connectors.generator.activity import Demand
 from sessionize.connectors.generator.arrival import BROKEN, DUPLICATE, EVENT, Delivery, Records
-from sessionize.connectors.generator.behaviour import Crowd
-from sessionize.connectors.generator.broken import KINDS, spoiled
-from sessionize.connectors.generator.demand import Demand
+from sessionize.connectors.generator.behaviour import UserPopulation
+from sessionize.connectors.generator.diurnal_cycle import EVEN_PER_S, Clock, DiurnalCycle
 from sessionize.connectors.generator.journeys import Ints, Journeys
+from sessionize.connectors.generator.json_encoder import LineWriter
+from sessionize.connectors.generator.malformed import KINDS, spoiled
 from sessionize.connectors.generator.profiles import PROFILES, Profile
 from sessionize.connectors.generator.settings import GeneratedTotals, GeneratorSettings
-from sessionize.connectors.generator.tempo import EVEN_PER_S, Clock, Rhythm
-from sessionize.connectors.generator.wire import LineWriter
 
 BLOCK_ROWS = 8_192
 # Expected events in a stretch: enough for columns to pay off, few enough to follow the rate and the time of
@@ -67,13 +67,13 @@ class Stream:
         journeys = Journeys.drawn(profile, behaviour_rng)
         rate_per_ms = settings.mean_rate_per_s / 1_000
         span_ms = settings.span_ms
-        rhythm = Rhythm(origin_ms=self._origin_ms, daily=settings.rate_per_s is None)
+        rhythm = DiurnalCycle(origin_ms=self._origin_ms, daily=settings.rate_per_s is None)
         if span_ms is not None:
             # The mean is taken over the run, which may be one busy hour.
             busy_ms = rhythm.busy_ms(np.array([lead_ms, lead_ms + span_ms]))
             rate_per_ms *= span_ms / float(busy_ms[1] - busy_ms[0])
         demand = _demand(settings, profile, journeys, rate_per_ms)
-        self._crowd = Crowd(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
+        self._crowd = UserPopulation(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
         even = (settings.rate_per_s or 0.0) >= EVEN_PER_S
         self._clock = Clock(rhythm, rate_per_ms=rate_per_ms, even=even)
         self._delivery = Delivery(settings, rng=delivery_rng)
@@ -156,7 +156,7 @@ def _lead_ms(settings: GeneratorSettings) -> int:
     return min(delay_ms, int(_LEAD_EVENTS_MAX / settings.mean_rate_per_s * 1_000))
 
 
-class Tally:
+class DistinctCounts:
     """Counts what was written, record by record."""
 
     def __init__(self, settings: GeneratorSettings) -> None:

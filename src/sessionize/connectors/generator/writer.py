@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from sessionize.connectors.generator.arrival import EVENT
+from sessionize.connectors.generator.json_encoder import user_name
 from sessionize.connectors.generator.pace import Pace, Schedule, Timer
 from sessionize.connectors.generator.settings import (
     DAY_MS,
@@ -23,8 +24,7 @@ from sessionize.connectors.generator.settings import (
     GeneratorSettings,
     ProfileName,
 )
-from sessionize.connectors.generator.stream import Block, Stream, Tally
-from sessionize.connectors.generator.wire import user_name
+from sessionize.connectors.generator.stream import Block, DistinctCounts, Stream
 from sessionize.durable import replacing
 from sessionize.errors import OutputError
 
@@ -57,7 +57,7 @@ def write_lines(
     A reader that goes away (BrokenPipeError) ends the run, and so does Ctrl-C in real time; the totals then say
     complete=False and count what was handed over. Errors: OutputError when the stream cannot take the bytes.
     """
-    tally = Tally(settings)
+    tally = DistinctCounts(settings)
     complete = False
     try:
         for block, start, stop in _pieces(settings, timer or Timer(), realtime=realtime):

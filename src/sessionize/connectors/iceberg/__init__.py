@@ -1,6 +1,5 @@
 """Iceberg tables: catalogs, sinks that commit once, maintenance, a check of the layout."""
 
-from sessionize.connectors.iceberg.belonging import Owner, pipeline_of, spec_of, user_column_of
 from sessionize.connectors.iceberg.catalog import (
     CATALOG_NAME,
     DATABASE,
@@ -11,7 +10,8 @@ from sessionize.connectors.iceberg.catalog import (
     open_catalog,
     table_names,
 )
-from sessionize.connectors.iceberg.epochs import EpochRecord, EpochTables, IcebergEpochSink, epoch_records
+from sessionize.connectors.iceberg.dataset import readable
+from sessionize.connectors.iceberg.epoch_sink import EpochRecord, EpochTables, IcebergEpochSink, epoch_records
 from sessionize.connectors.iceberg.loads import (
     LOADS,
     KnownFile,
@@ -28,7 +28,8 @@ from sessionize.connectors.iceberg.loads import (
     open_loads,
     replace_loads,
 )
-from sessionize.connectors.iceberg.maintenance import TableUpkeep, UpkeepSettings, maintain_table
+from sessionize.connectors.iceberg.maintenance import MaintenanceSettings, TableMaintenance, maintain_table
+from sessionize.connectors.iceberg.ownership import Owner, pipeline_of, spec_of, user_column_of
 from sessionize.connectors.iceberg.pruning import (
     BucketSpread,
     PruningRow,
@@ -37,7 +38,6 @@ from sessionize.connectors.iceberg.pruning import (
     printed_rows,
     pruning_report,
 )
-from sessionize.connectors.iceberg.reading import readable
 from sessionize.connectors.iceberg.settings import CatalogSettings
 from sessionize.connectors.iceberg.sink import IcebergSink
 from sessionize.connectors.iceberg.tables import (
@@ -70,13 +70,13 @@ __all__ = [
     "IcebergSink",
     "KnownFile",
     "LoadMark",
+    "MaintenanceSettings",
     "OpenLoad",
     "Owner",
     "PruningRow",
     "SqlCatalog",
     "TableLayout",
-    "TableUpkeep",
-    "UpkeepSettings",
+    "TableMaintenance",
     "bucket_spread",
     "check_tables",
     "database_names",

@@ -24,8 +24,8 @@ try:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
-    from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
-    from sessionize.connectors.iceberg.home_note import NOTE_TABLE, know_home
+    from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
+    from sessionize.connectors.iceberg.home_record import NOTE_TABLE, know_home
     from sessionize.connectors.iceberg.neighbours import CATALOG_ID
     from sessionize.connectors.iceberg.storage import local_location
 except ModuleNotFoundError as missing:

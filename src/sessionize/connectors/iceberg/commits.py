@@ -15,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
 
-from sessionize.connectors.iceberg.failures import STORAGE_ERRORS
+from sessionize.connectors.iceberg.errors import STORAGE_ERRORS
 from sessionize.errors import SessionizeError, StateError
 from sessionize.pauses import given_up, pause
 
@@ -63,7 +63,7 @@ def refreshed(table: Table) -> Table:
         ) from error
 
 
-def one_try(table: Table) -> Transaction:
+def single_attempt(table: Table) -> Transaction:
     """A transaction on the table as it was loaded, committed at most once. The table itself stays as it is."""
     metadata = table.metadata.model_copy(update={"properties": {**table.metadata.properties, _RETRIES: "0"}})
     return _OneTry(Table(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config))
@@ -124,7 +124,7 @@ def replace_files(
             change.append_data_file(file)
 
 
-def until_committed(attempt: Callable[[], Result], *, gave_up: Callable[[Exception, str], SessionizeError]) -> Result:
+def commit_with_retry(attempt: Callable[[], Result], *, gave_up: Callable[[Exception, str], SessionizeError]) -> Result:
     """The result of the first attempt that is not LOST, with a random pause before every further one.
 
     attempt: has to look at the table anew, and whether the one before went through after all. gave_up: makes the error

@@ -30,7 +30,7 @@ class ListedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class Accounting:
     """What a table has: files, their rows and bytes."""
 
     files: int = 0
@@ -55,12 +55,12 @@ def listed_files(table: Table) -> Iterator[ListedFile]:
                 yield ListedFile(_slim(file), _range(file, bucket), _range(file, date))
 
 
-def totals(table: Table) -> Totals:
+def accounting(table: Table) -> Accounting:
     """Of the current snapshot: from the manifests."""
     files = rows = size = 0
     for listed in listed_files(table):
         files, rows, size = files + 1, rows + listed.file.record_count, size + listed.file.file_size_in_bytes
-    return Totals(files, rows, size)
+    return Accounting(files, rows, size)
 
 
 def paths_with_deletes(table: Table) -> frozenset[str]:

@@ -19,11 +19,11 @@ from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
-from sessionize.connectors.iceberg.belonging import LOADED, NOTE, REPLACED_LOADS
 from sessionize.connectors.iceberg.catalog import Catalog, load_table, table_names
-from sessionize.connectors.iceberg.commits import append_files, one_try, refreshed, until_committed
-from sessionize.connectors.iceberg.failures import storage_failure
-from sessionize.connectors.iceberg.reading import is_plain, readable
+from sessionize.connectors.iceberg.commits import append_files, commit_with_retry, refreshed, single_attempt
+from sessionize.connectors.iceberg.dataset import is_plain, readable
+from sessionize.connectors.iceberg.errors import storage_failure
+from sessionize.connectors.iceberg.ownership import LOADED, NOTE, REPLACED_LOADS
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import StateError
 
@@ -223,13 +223,13 @@ def _note(table: Table, wanted: Callable[[Table], Mapping[str, str]]) -> None:
         now = refreshed(table)
         properties = wanted(now)
         if properties:
-            transaction = one_try(now)
+            transaction = single_attempt(now)
             append_files(transaction, (), {NOTE: "loads"})
             transaction.set_properties(dict(properties))
             transaction.commit_transaction()
 
     name = ".".join(table.name())
-    until_committed(attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", name, error))
+    commit_with_retry(attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", name, error))
 
 
 def _joined(there: Iterable[str], more: Set[str]) -> str:

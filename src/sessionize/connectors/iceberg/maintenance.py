@@ -19,11 +19,11 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from sessionize.connectors.iceberg import orphans
 from sessionize.connectors.iceberg.catalog import Catalog, load_table
-from sessionize.connectors.iceberg.commits import one_try
-from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.freeing import left_behind, named_by
-from sessionize.connectors.iceberg.listing import totals
-from sessionize.connectors.iceberg.packing import Packed, pack, plan, target_of
+from sessionize.connectors.iceberg.commits import single_attempt
+from sessionize.connectors.iceberg.compaction import Packed, pack, plan, target_of
+from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.expired_files import left_behind, named_by
+from sessionize.connectors.iceberg.listing import accounting
 from sessionize.connectors.iceberg.tables import BOUNDED_METADATA
 from sessionize.errors import ConfigError, UnavailableError
 
@@ -32,11 +32,11 @@ ORPHAN_AGE_MIN_H = 1.0
 _ATTEMPTS_MAX = 5
 
 # Called with the table, what is done to it now, the steps done since the last call, and all steps (0: not known).
-UpkeepProgress = Callable[[str, str, int, int], None]
+MaintenanceProgress = Callable[[str, str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpkeepSettings:
+class MaintenanceSettings:
     """What maintenance may do.
 
     target_bytes: size to pack toward; None: the table's own. files_min: fewest small files of a partition worth
@@ -73,7 +73,7 @@ class UpkeepSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableUpkeep:
+class TableMaintenance:
     """What was done to a table; with dry_run what would be done, and the state after is the one before.
 
     rows: in the table. packed: files that were replaced, by packed_into. freed: files of expired snapshots that were
@@ -115,12 +115,12 @@ def maintain_table(
     catalog: Catalog,
     database: str,
     name: str,
-    settings: UpkeepSettings,
+    settings: MaintenanceSettings,
     *,
-    progress: UpkeepProgress | None = None,
+    progress: MaintenanceProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
     apart: Set[str] = frozenset(),
-) -> TableUpkeep:
+) -> TableMaintenance:
     """Maintain one table. stop: asked from time to time whether to leave the rest for the next time. apart: paths of
     data files that are not packed.
 
@@ -131,7 +131,7 @@ def maintain_table(
     try:
         if not settings.dry_run:
             _bound_metadata(table)
-        before, snapshots = totals(table), len(table.metadata.snapshots)
+        before, snapshots = accounting(table), len(table.metadata.snapshots)
         tell(name, "packing", 0, 0)
         packed = _packed(table, settings, lambda done, total: tell(name, "packing", done, total), stop, apart)
         tell(name, "expiring snapshots", 0, 0)
@@ -151,12 +151,12 @@ def maintain_table(
         if not settings.dry_run:
             orphans.remove(table, sizes)
             orphans.remove(table, [orphan.path for orphan in found])
-        after = before if settings.dry_run else totals(table)
+        after = before if settings.dry_run else accounting(table)
         current = named_by(table, [each for each in [table.current_snapshot()] if each is not None])
     except STORAGE_ERRORS as error:
         raise storage_failure("maintenance of a table failed", f"{database}.{name}", error) from error
     waiting = [size for path, size in needed.data.items() if path not in current.data]
-    return TableUpkeep(
+    return TableMaintenance(
         table=name,
         rows=after.rows,
         files_before=before.files,
@@ -188,7 +188,7 @@ def _bound_metadata(table: Table) -> None:
 
 def _packed(
     table: Table,
-    settings: UpkeepSettings,
+    settings: MaintenanceSettings,
     progress: Callable[[int, int], None],
     stop: Callable[[], bool],
     apart: Set[str],
@@ -201,7 +201,7 @@ def _packed(
     return Packed(sum(len(group.files) for group in groups), into, sum(group.rows for group in groups))
 
 
-def _expire(table: Table, settings: UpkeepSettings) -> list[Snapshot]:
+def _expire(table: Table, settings: MaintenanceSettings) -> list[Snapshot]:
     """The snapshots that were removed from the table, or would be. Branches and tags keep theirs."""
     lost: Exception | None = None
     for _ in range(_ATTEMPTS_MAX):
@@ -216,7 +216,7 @@ def _expire(table: Table, settings: UpkeepSettings) -> list[Snapshot]:
         if old and not settings.dry_run:
             try:
                 # pyiceberg's own way copies all of the metadata for each snapshot
-                transaction = one_try(table)
+                transaction = single_attempt(table)
                 ExpireSnapshots(transaction).by_ids([s.snapshot_id for s in old]).commit()
                 transaction.commit_transaction()
                 table.refresh()

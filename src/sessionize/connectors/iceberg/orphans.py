@@ -13,8 +13,8 @@ from pyarrow import fs
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
-from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.freeing import Named
+from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.expired_files import Named
 from sessionize.connectors.iceberg.neighbours import METADATA, stranger_among
 from sessionize.connectors.iceberg.storage import place_of
 from sessionize.errors import OutputError

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from pyiceberg.table import Table
 from pyparsing import ParseException
 
-from sessionize.connectors.iceberg.reading import readable
+from sessionize.connectors.iceberg.dataset import readable
 from sessionize.errors import ConfigError
 from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE, USER, USER_HASH_BUCKET
 

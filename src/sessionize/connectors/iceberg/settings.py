@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from sessionize.connectors.harmless import address_shown
+from sessionize.connectors.shown_settings import address_shown
 from sessionize.errors import ConfigError
 
 CatalogKind = Literal["sqlite", "postgres", "rest"]

@@ -15,7 +15,22 @@ from pyiceberg.schema import Schema, index_by_name
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType
 
-from sessionize.connectors.iceberg.alignment import (
+from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
+from sessionize.connectors.iceberg.commits import (
+    COMMIT_ID,
+    append_files,
+    commit_with_retry,
+    data_files,
+    made_by,
+    refreshed,
+    replace_files,
+    single_attempt,
+)
+from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.layouts import partition_columns
+from sessionize.connectors.iceberg.loads import LOAD, LoadMark
+from sessionize.connectors.iceberg.ownership import Owner
+from sessionize.connectors.iceberg.schema_evolution import (
     aligned,
     apply_changes,
     changes_needed,
@@ -23,21 +38,6 @@ from sessionize.connectors.iceberg.alignment import (
     complete,
     misfits_set_aside,
 )
-from sessionize.connectors.iceberg.belonging import Owner
-from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
-from sessionize.connectors.iceberg.commits import (
-    COMMIT_ID,
-    append_files,
-    data_files,
-    made_by,
-    one_try,
-    refreshed,
-    replace_files,
-    until_committed,
-)
-from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.layouts import partition_columns
-from sessionize.connectors.iceberg.loads import LOAD, LoadMark
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, StateError, UnavailableError
@@ -174,11 +174,11 @@ class IcebergSink:
                     return
             else:
                 wanted = {**self._owned(), **table_properties}
-            transaction = one_try(self._table)
+            transaction = single_attempt(self._table)
             transaction.set_properties(dict(wanted))
             self._table = transaction.commit_transaction()
 
-        until_committed(
+        commit_with_retry(
             attempt, gave_up=lambda error, _: storage_failure("a table cannot be changed", self._name, error)
         )
 
@@ -232,7 +232,7 @@ class IcebergSink:
         return Staging(table.io, table.metadata, schema, self._buffer_bytes_max)
 
     def _evolved(self, table: Table) -> Schema:
-        transaction = one_try(table)
+        transaction = single_attempt(table)
         return apply_changes(transaction, self._changes(table))
 
     def _changes(self, table: Table) -> dict[str, IcebergType]:
@@ -267,7 +267,7 @@ class IcebergSink:
             self._try_commit(files, properties, table_properties)
             return True
 
-        return until_committed(attempt, gave_up=self._gave_up)
+        return commit_with_retry(attempt, gave_up=self._gave_up)
 
     def _gave_up(self, error: Exception, tries: str) -> OutputError | UnavailableError:
         if isinstance(error, STORAGE_ERRORS):
@@ -291,7 +291,7 @@ class IcebergSink:
     def _try_commit(
         self, files: list[DataFile], properties: dict[str, str], table_properties: Mapping[str, str]
     ) -> None:
-        transaction = one_try(self._table)
+        transaction = single_attempt(self._table)
         apply_changes(transaction, self._changes(self._table))
         load = self._load
         old = data_files(self._table) if self._overwrite else [] if load is None else load.old_files(self._table)

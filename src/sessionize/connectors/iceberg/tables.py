@@ -25,12 +25,12 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
 from sqlalchemy.exc import IntegrityError
 
-from sessionize.connectors.iceberg.belonging import USER_COLUMN_PROPERTY, Owner, record_of, user_column_of
 from sessionize.connectors.iceberg.catalog import Catalog, check_name
-from sessionize.connectors.iceberg.commits import one_try, until_committed
-from sessionize.connectors.iceberg.failures import STORAGE_ERRORS, storage_failure
+from sessionize.connectors.iceberg.commits import commit_with_retry, single_attempt
+from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.layouts import LAYOUT, LayoutName, Partitions, differs, divide, evolve, layout_of
 from sessionize.connectors.iceberg.neighbours import new_location, noted, noted_earlier
+from sessionize.connectors.iceberg.ownership import USER_COLUMN_PROPERTY, Owner, record_of, user_column_of
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session.columns import (
@@ -269,12 +269,12 @@ def _divided_anew(table: Table, layout: TableLayout, on_change: Callable[[str], 
         now = table.refresh()
         if not differs(now, partitions):
             return now
-        transaction = one_try(now)
+        transaction = single_attempt(now)
         evolve(transaction, partitions, layout.sort_by, properties)
         return transaction.commit_transaction()
 
     before = layout_of(table)
-    changed = until_committed(
+    changed = commit_with_retry(
         attempt,
         gave_up=lambda error, _: storage_failure("a table's layout cannot be changed", ".".join(table.name()), error),
     )

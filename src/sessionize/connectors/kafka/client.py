@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from sessionize.connectors.harmless import HIDDEN, value_shown
+from sessionize.connectors.shown_settings import HIDDEN, value_shown
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, UnavailableError
 from sessionize.pauses import pause
 

@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from sessionize.connectors.kafka.client import Settings
-from sessionize.connectors.kafka.limits import BATCH_BYTES_MAX, FRAME_BYTES, SentRow
+from sessionize.connectors.kafka.message_size import BATCH_BYTES_MAX, FRAME_BYTES, SentRow
 from sessionize.formats.json_rows import json_with_only, json_without
 from sessionize.session import columns as col
 

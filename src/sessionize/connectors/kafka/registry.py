@@ -11,7 +11,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from sessionize.connectors.harmless import address_shown
+from sessionize.connectors.shown_settings import address_shown
 from sessionize.errors import ConfigError, InputError, SessionizeError, UnavailableError
 
 _NOT_FOUND = 404

@@ -1,7 +1,7 @@
 """The serving store: sessions in PostgreSQL or SQLite, upserted by epochs. Import a database from its own module."""
 
-from sessionize.connectors.store.belonging import StoreOwner
-from sessionize.connectors.store.sink import StoreSink
+from sessionize.connectors.store.epoch_sink import StoreSink
+from sessionize.connectors.store.ownership import StoreOwner
 from sessionize.connectors.store.tables import (
     EPOCHS,
     LATE_EVENTS,

@@ -30,7 +30,7 @@ _PLAIN: dict[str, pa.DataType] = {
 }
 
 
-def plain_rows(rows: pa.Table, shape: TableShape) -> Iterator[pa.Table]:
+def to_storable(rows: pa.Table, shape: TableShape) -> Iterator[pa.Table]:
     """Rows with exactly the columns of the table, in its order, a piece at a time; what they lack is null, or 0.
 
     Errors: OutputError for a value that does not fit, a required one that is missing, or two rows of one key.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.connectors.store.tables import EPOCHS, PIPELINE, REPLACEMENTS, Column, Index, TableShape
-from sessionize.durable import may_pass
+from sessionize.durable import is_transient
 from sessionize.errors import OutputError, SessionizeError, UnavailableError
 from sessionize.ports import EpochId
 
@@ -132,7 +132,7 @@ class SqliteDatabase:
 
     def _failure(self, error: sqlite3.Error | OSError) -> SessionizeError:
         if isinstance(error, OSError):
-            code = sqlite3.SQLITE_IOERR if may_pass(error) else sqlite3.SQLITE_CANTOPEN
+            code = sqlite3.SQLITE_IOERR if is_transient(error) else sqlite3.SQLITE_CANTOPEN
         else:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         detail = f"{self._path}: {error}"

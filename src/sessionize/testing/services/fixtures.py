@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionize.testing.services.java_parts import ServiceMissing
-from sessionize.testing.services.keeper import shared_broker
+from sessionize.testing.services.shared_broker import shared_broker
 
 if TYPE_CHECKING:
     from sessionize.testing.services.kafka import KafkaBroker, KafkaServers

@@ -1,6 +1,6 @@
 """PostgreSQL as the store."""
 
 from sessionize.connectors.store.postgres.database import PostgresDatabase
-from sessionize.connectors.store.postgres.login import Login
+from sessionize.connectors.store.postgres.settings import Login
 
 __all__ = ["Login", "PostgresDatabase"]

@@ -22,8 +22,8 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("psycopg", "postgres", "writing to PostgreSQL") from missing
 
-from sessionize.connectors.store.postgres.failures import failure_of
-from sessionize.connectors.store.postgres.login import Login
+from sessionize.connectors.store.postgres.errors import failure_of
+from sessionize.connectors.store.postgres.settings import Login
 from sessionize.connectors.store.tables import (
     EPOCHS,
     NAME_BYTES_MAX,

@@ -1,0 +1,366 @@
+"""The sections of the pipeline file, as frozen models: every key with its default, meaning and example.
+
+docs/pipeline.schema.json is made from here; docs/configuration.md is for people. Durations and sizes stay
+text, as in the file; the properties ending in _ms and _bytes are for those who calculate.
+"""
+
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sessionize.app.config import types as kinds
+from sessionize.app.config.section import Section, key
+from sessionize.app.config.server_sections import (
+    CatalogSection,
+    KafkaInputSection,
+    KafkaOutputSection,
+    LakeSection,
+    PostgresSection,
+    RedisSection,
+    SqliteSection,
+)
+from sessionize.app.config.types import refuse
+from sessionize.app.config.values import KnownFiles, parse_size_bytes
+from sessionize.errors import ConfigError
+from sessionize.formats.dialects import TimeFormat
+from sessionize.session.durations import parse_duration_ms
+from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
+
+DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
+# By the ending the file sink knows the format, so it has to agree with the kind.
+# connectors/iceberg names them: what a pipeline writes beside its sessions.
+_RESERVED_TABLES = ("events", "late_events", "rejected_events", "loads")
+_ENDINGS = {"parquet": (".parquet",), "csv": (".csv",), "ndjson": (".ndjson", ".jsonl")}
+LayoutName = Literal["auto", "date", "date_bucket", "month", "none"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def _ms(text: str) -> int:
+    return parse_duration_ms(text, name="duration")
+
+
+class MappingSection(Section):
+    """Where the fields are in records of no known dialect; dotted paths reach into nested records."""
+
+    user: kinds.FieldPath = key(..., "Field that names the user.", example="uuid")
+    time: kinds.FieldPath = key(..., "Field with the event time.", example="event_timestamp")
+    event_id: kinds.FieldPath | None = key(
+        None, "Field with a unique event id; without one nothing is a duplicate.", example="event_id"
+    )
+    event_type: kinds.FieldPath | None = key(None, "Field with the kind of event.", example="event_details.event_type")
+    page: kinds.FieldPath | None = key(None, "Field with the page or screen.", example="page_name")
+    value: kinds.FieldPath | None = key(
+        None, "Field with an amount; revenue sums it over conversions.", example="amount"
+    )
+    product: kinds.FieldPath | None = key(None, "Field with the product.", example="product_id")
+    category: kinds.FieldPath | None = key(None, "Field with the product's category.", example="category")
+    time_format: TimeFormat = key(
+        "auto",
+        "How the event time is written: s, ms, us or ns since 1970 (as a number or in quotes), iso8601, "
+        "or auto: numbers are ms, other text is ISO 8601.",
+        example="ms",
+    )
+
+
+class GeneratorSection(Section):
+    """What the built-in generator makes: made-up visitors, the same for the same seed."""
+
+    profile: DialectName | None = key(None, "Shape of the records; input.dialect when left out.", example="clickstream")
+    users: kinds.Users = key(1_000, "How many different users.", example=5_000, unit="users")
+    events: kinds.Events | None = key(
+        None,
+        "How many events; rate times duration when both are given, else 100000.",
+        example=200_000,
+        unit="events",
+    )
+    duration: kinds.PositiveLength | None = key(
+        None, "The span of event time; 24h, or events divided by rate when there is a rate.", example="24h"
+    )
+    rate: kinds.Rate | None = key(
+        None,
+        "Events per second of event time; with it, give events or duration, not both.",
+        example=50,
+        unit="events per second",
+    )
+    skew: kinds.Skew = key(
+        1.0,
+        "How much more the busiest users do than others: the exponent of a Zipf law, 0 for all alike.",
+        example=1.2,
+    )
+    out_of_order: kinds.Length = key("0s", "How far an event may arrive behind its turn, at most.", example="2m")
+    late_fraction: kinds.Fraction = key(
+        0.0,
+        "Share of events that arrive so far behind that rules.lateness no longer covers them.",
+        example=0.01,
+        unit="share, 0 to 1",
+    )
+    duplicate_fraction: kinds.Fraction = key(0.0, "Share of events sent twice.", example=0.005, unit="share, 0 to 1")
+    broken_fraction: kinds.Fraction = key(
+        0.0,
+        "For this share of events, one more record comes that cannot be read.",
+        example=0.001,
+        unit="share, 0 to 1",
+    )
+    seed: kinds.Seed = key(0, "Number that fixes everything random.", example=42)
+
+    @model_validator(mode="after")
+    def _two_of_three(self) -> Self:
+        if self.events is not None and self.duration is not None and self.rate is not None:
+            refuse(
+                "events, duration and rate each follow from the other two",
+                "leave one of the three out",
+                key="input.generator.rate",
+            )
+        return self
+
+
+class InputSection(Section):
+    """Where events come from and how to read them."""
+
+    kind: Literal["files", "generator", "kafka", "directory"] = key(
+        "files",
+        "files reads input.paths; directory follows them for new files; kafka reads a topic, see [input.kafka]; "
+        "generator makes events up, see [input.generator].",
+        example="files",
+    )
+    paths: kinds.LocalPaths = key(
+        (),
+        "Files to read: JSON lines (also .gz), CSV or Parquet; with directory, folders or patterns to follow. "
+        "Only with kind = files or directory.",
+        example=["events.ndjson"],
+    )
+    known_files: KnownFiles = key(
+        "refuse",
+        "What to do with files, or generated events, that are in the tables already: refuse the run, load them again, "
+        "or skip them. Only with kind = files or generator.",
+        example="skip",
+    )
+    dialect: DialectName | None = Field(
+        default=None,
+        description="Which producer's records these are. Use [input.mapping] for any other.",
+        examples=["clickstream"],
+        json_schema_extra={"default": "clickstream"},
+    )
+    mapping: MappingSection | None = Field(
+        default=None, description="Fields of your own records, in place of a dialect."
+    )
+    generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
+    kafka: KafkaInputSection = Field(default_factory=KafkaInputSection, description="Only with kind = kafka.")
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it has no end of its own."""
+        return self.kind in ("kafka", "directory")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_dialect(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("mapping") is None and values.get("dialect") is None:
+            return {**values, "dialect": "clickstream"}
+        return values
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if self.mapping is not None and self.dialect is not None:
+            refuse(
+                "a dialect and a mapping say the same thing twice",
+                "keep input.dialect or [input.mapping], not both",
+                key="input.dialect",
+            )
+        profile = self.generator.profile
+        if profile is not None and self.dialect is not None and profile != self.dialect:
+            refuse(
+                f"input.dialect reads {self.dialect} records, not {profile}",
+                "leave the profile out, or set input.dialect to the same",
+                key="input.generator.profile",
+            )
+        return self
+
+    @property
+    def profile(self) -> DialectName:
+        """The shape of the generator's records."""
+        return self.generator.profile or self.dialect or "clickstream"
+
+
+class RulesSection(Section):
+    """What a session is. Without conversion_events the dialect says what a conversion is."""
+
+    gap: kinds.PositiveLength = key("30m", "The silence after which a session is over.", example="45m")
+    gap_boundary: GapBoundary = key(
+        "exclusive",
+        "exclusive: a silence of exactly the gap still belongs to the session; inclusive: it ends it.",
+        example="inclusive",
+    )
+    max_duration: kinds.PositiveLengthOrNone = key(
+        "2h", 'The longest a session may last; "none" for no limit.', example="4h"
+    )
+    max_duration_mode: MaxDurationMode = key(
+        "anchored",
+        "anchored: cut at whole multiples of max_duration after the first event; rolling: each cut starts "
+        "anew at the event that crossed it.",
+        example="rolling",
+    )
+    session_ids: SessionIds = key(
+        "start",
+        "start: user and time of the first event, the same in every run; sequential: "
+        "user_session_<chain>_<piece>; running: user-<n>.",
+        example="sequential",
+    )
+    lateness: kinds.Length = key(
+        "10m",
+        "How far behind the newest events one may arrive and still count; later ones are late.",
+        example="1h",
+    )
+    watermark: WatermarkRule = key(
+        "confirmed",
+        "What says how far event time has come. confirmed: events of several users, so that one wrong clock makes "
+        "nobody else late; maximum: the newest event, whoever sent it. Neither passes the present.",
+        example="maximum",
+    )
+    max_future: kinds.LengthOrNone = key(
+        "24h",
+        'Events further in the future than this are rejected; "none" accepts any time, and leaves the clock out.',
+        example="1h",
+    )
+    start_events: kinds.Texts = key((), "Event types that open a session.", example=["login"])
+    end_events: kinds.Texts = key((), "Event types that close their session.", example=["logout"])
+    excluded_events: kinds.Texts = key((), "Event types that take no part.", example=["heartbeat"])
+    conversion_events: kinds.Texts = key(
+        (),
+        "Event types that set has_conversion and count as revenue; upper and lower case are the same.",
+        example=["purchase"],
+    )
+    boundary: kinds.FunctionName | None = key(
+        None,
+        'A Python function "module:function" that takes the events as an Arrow table and returns for each '
+        "whether it opens a session. The module is looked for beside the pipeline file first.",
+        example="my_rules:after_logout",
+    )
+
+    @model_validator(mode="after")
+    def _is_a_policy(self) -> Self:
+        try:
+            self.policy()
+        except ConfigError as error:
+            refuse(error.message, error.hint or "see docs/configuration.md", key="rules.max_duration_mode")
+        return self
+
+    @property
+    def lateness_ms(self) -> int:
+        """How far behind the newest event one may arrive and still count."""
+        return _ms(self.lateness)
+
+    @property
+    def max_future_ms(self) -> int | None:
+        """How far in the future an event may lie; None for any time."""
+        return None if self.max_future == "none" else _ms(self.max_future)
+
+    def policy(self) -> Policy:
+        """The numbers that decide where a session ends."""
+        return Policy.of(
+            gap=self.gap,
+            gap_boundary=self.gap_boundary,
+            max_duration=self.max_duration,
+            max_duration_mode=self.max_duration_mode,
+            session_ids=self.session_ids,
+        )
+
+
+class OutputSection(Section):
+    """Where sessions go."""
+
+    kind: Literal["iceberg", "parquet", "csv", "ndjson"] = key(
+        "iceberg",
+        "iceberg writes tables under run.home; the others write the one file output.path.",
+        example="parquet",
+    )
+    database: kinds.TableName = key("sessions", "Iceberg database. Only with kind = iceberg.", example="analytics")
+    table: kinds.TableName = key(
+        "user_sessions", "Iceberg table of the sessions. Only with kind = iceberg.", example="web_sessions"
+    )
+    path: kinds.LocalPath | None = key(
+        None,
+        "File to write. Only with kind = parquet, csv or ndjson, and needed there.",
+        example="sessions.parquet",
+    )
+    mode: Literal["append", "overwrite"] = key(
+        "append",
+        "append adds to the tables; overwrite replaces their rows. Only with kind = iceberg.",
+        example="overwrite",
+    )
+    events: kinds.Switch = key(
+        True,
+        "Whether to keep every accepted event (tables events and late_events). Only with kind = iceberg.",
+        example=False,
+    )
+    rejected: kinds.Switch = key(
+        True,
+        "Whether to keep rejected records, with their bytes and the reason: in a table, or beside the file.",
+        example=False,
+    )
+    layout: LayoutName | None = key(
+        None,
+        "How tables are divided into files: date; date_bucket, by date and bucket of users; month; none; or auto, by "
+        "date, with the rows of many dates that have few rows each by month or in one file. Left out: new tables are "
+        "auto, others stay as they are. Only with kind = iceberg.",
+        example="date_bucket",
+    )
+    buckets: Literal[2, 4, 5, 10, 20, 25, 50, 100] = key(
+        100,
+        "How many buckets of users a date is divided into. Only with layout = date_bucket.",
+        example=20,
+    )
+    catalog: CatalogSection = Field(
+        default_factory=CatalogSection, description="The catalog of the tables. Only with kind = iceberg."
+    )
+    postgres: PostgresSection | None = Field(default=None, description="Sessions in PostgreSQL too; for streams.")
+    sqlite: SqliteSection | None = Field(default=None, description="Sessions in SQLite too; for streams.")
+    redis: RedisSection | None = Field(default=None, description="Open sessions in Redis; for streams.")
+    kafka: KafkaOutputSection | None = Field(default=None, description="Topics to write; for streams.")
+    lake: LakeSection | None = Field(default=None, description="Accepted events as Parquet files too; for streams.")
+    console: kinds.Switch = key(False, "Print each final session as a line of JSON as well; for streams.", example=True)
+    columns: kinds.Columns | None = key(
+        None,
+        "Which session columns to write; all that the input can fill when left out.",
+        example=["session_id", "session_start_time_ms", "event_count"],
+    )
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> Self:
+        if self.kind == "iceberg":
+            if self.table in _RESERVED_TABLES:
+                why = "this table is kept beside the sessions, for something else"
+                refuse(why, 'give another name, for example "user_sessions"', key="output.table")
+            return self
+        hint = f'path = "sessions.{self.kind}"'
+        if self.path is None:
+            refuse(f"kind = {self.kind} needs a file to write to", hint, key="output.path")
+        endings = _ENDINGS[self.kind]
+        if PurePath(self.path).suffix not in endings:
+            refuse(f"a {self.kind} file is named with {' or '.join(endings)}", hint, key="output.path")
+        return self
+
+
+class RunSection(Section):
+    """How to run."""
+
+    once: kinds.Switch = key(
+        False,
+        "Process what is there, finish every session, and end; inputs that end by themselves always do.",
+        example=True,
+    )
+    home: kinds.LocalPath | None = key(
+        None,
+        "Folder for tables, catalog and state; ./sessionize-data/<name of the pipeline> when left out.",
+        example="~/sessionize-data",
+    )
+    memory: kinds.Size = key("1GB", "How much memory to use, about, before spilling to disk.", example="500MB")
+    log_level: Annotated[LogLevel, kinds.CaseBlindUpper] = key(
+        "INFO", "The least important output to show: WARNING and ERROR leave out a run's summary.", example="DEBUG"
+    )
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory to use, about."""
+        return parse_size_bytes(self.memory)

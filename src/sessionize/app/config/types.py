@@ -1,0 +1,180 @@
+"""The kinds of value a pipeline file may hold, as annotated types: checked strictly, so that "1000" is not a
+number and 1 is not a truth value, and described for the JSON Schema.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import WithJsonSchema as Schema
+
+from sessionize.app.config.suggest import did_you_mean, hint_of
+from sessionize.app.config.values import parse_size_bytes
+from sessionize.connectors.local_paths import hint_for, is_address
+from sessionize.errors import ConfigError
+from sessionize.formats.dialects import UNMAPPABLE_HINT, can_be_mapped
+from sessionize.session.columns import SESSION_COLUMNS
+from sessionize.session.durations import parse_duration_ms
+
+_DURATION_HINT = 'write a duration in quotes with its unit, for example "30m", "2h", "1h30m", "45s" or "500ms"'
+_DURATION_PATTERN = r"^(\d+(\.\d+)?\s*(ms|s|min|m|h|d)\s*)+$"
+_DURATION_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": _DURATION_PATTERN}, {"const": 0}, {"const": "0"}],
+}
+_BYTES_MIN = 16 * 1000**2
+
+
+class RefusedError(ValueError):
+    """Why a value is refused, and what to write instead; pydantic carries it to config_errors.py."""
+
+    def __init__(self, why: str, hint: str, key: str | None, *, secret: bool) -> None:
+        super().__init__(why)
+        self.why = why
+        self.hint = hint
+        self.key = key
+        self.secret = secret
+
+
+def refuse(why: str, hint: str, *, key: str | None = None, secret: bool = False) -> NoReturn:
+    """Fail a validation: "KEY is not usable: <why>"; key is given where it is not the field itself.
+
+    secret: the value may hold a password, so it is not shown.
+    """
+    raise RefusedError(why, hint, key, secret=secret)
+
+
+def _duration(value: object, *, zero: bool) -> str:
+    """Check a duration; it stays as it is written, but for a bare zero, which gets a unit."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        refuse("it is not a duration", _DURATION_HINT)
+    try:
+        ms = parse_duration_ms(value, name="duration")
+    except ConfigError as error:
+        unit = f' ("{value}m" for minutes, "{value}h" for hours)' if error.message.endswith("it has no unit") else ""
+        refuse(error.message.partition(": ")[2], _DURATION_HINT + unit)
+    if ms == 0 and not zero:
+        refuse("it must be longer than zero", _DURATION_HINT)
+    return str(value).strip() if ms else "0s"
+
+
+def _or_none(check: Callable[[object], str]) -> Callable[[object], str]:
+    def checked(value: object) -> str:
+        if isinstance(value, str) and value.strip().lower() == "none":
+            return "none"
+        return check(value)
+
+    return checked
+
+
+def _any_duration(value: object) -> str:
+    return _duration(value, zero=True)
+
+
+def _positive_duration(value: object) -> str:
+    return _duration(value, zero=False)
+
+
+def _size(value: object) -> str:
+    try:
+        size_bytes = parse_size_bytes(value)
+    except ConfigError as error:
+        refuse(
+            error.message.partition(": ")[2] or "it is not a size",
+            'write for example "500MB", "1GB" or "2GiB"',
+        )
+    if size_bytes < _BYTES_MIN:
+        refuse("it is too little to work with", f"give at least {_BYTES_MIN // 1000**2}MB")
+    return str(value).strip()
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        refuse("it is empty", "write a text, or leave the key out")
+    if any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) < 0xE000 for char in value):
+        refuse("it holds a control character", "write one line of plain text")
+    return value
+
+
+def _local_path(value: str) -> str:
+    if is_address(value):
+        refuse("it takes a path on this machine, not an address", hint_for(value))
+    return value
+
+
+def _field_path(value: str) -> str:
+    if not all(value.split(".")):
+        refuse("the path has an empty part", "write names joined by dots, for example event_details.event_type")
+    if not can_be_mapped(value):
+        refuse("a field with this name cannot be mapped", UNMAPPABLE_HINT)
+    return value
+
+
+def _column(value: str) -> str:
+    if value not in SESSION_COLUMNS:
+        near = did_you_mean(value, SESSION_COLUMNS)
+        refuse("there is no such session column", hint_of(near, f"one of {', '.join(SESSION_COLUMNS)}"))
+    return value
+
+
+def _columns(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        refuse("it names no column", "leave the key out for every column")
+    twice = sorted({name for name in value if value.count(name) > 1})
+    if twice:
+        refuse(f"it names {', '.join(twice)} twice", "name each column once")
+    return value
+
+
+def _function(value: str) -> str:
+    module, colon, function = value.partition(":")
+    if not colon or not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        refuse("it does not name a function", 'write "module:function", for example "my_rules:after_logout"')
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Text = Annotated[StrictStr, AfterValidator(_text)]
+Texts = tuple[Text, ...]
+LocalPath = Annotated[Text, AfterValidator(_local_path)]
+LocalPaths = tuple[LocalPath, ...]
+Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+FieldPath = Annotated[Text, AfterValidator(_field_path)]
+TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
+FunctionName = Annotated[StrictStr, AfterValidator(_function)]
+Column = Annotated[StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_COLUMNS)})]
+Columns = Annotated[tuple[Column, ...], AfterValidator(_columns)]
+Switch = StrictBool
+# The bounds of the numbers are the generator's own (connectors/generator/settings.py).
+Seed = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
+Users = Annotated[StrictInt, Field(ge=1, le=10**7)]
+Events = Annotated[StrictInt, Field(ge=1, le=10**12)]
+Rate = Annotated[StrictFloat, Field(ge=1e-6, le=1e7, allow_inf_nan=False)]
+Skew = Annotated[StrictFloat, Field(ge=0, le=5, allow_inf_nan=False)]
+Fraction = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+Length = Annotated[str, BeforeValidator(_any_duration), Schema(_DURATION_SCHEMA)]
+PositiveLength = Annotated[
+    str, BeforeValidator(_positive_duration), Schema({"type": "string", "pattern": _DURATION_PATTERN})
+]
+LengthOrNone = Annotated[
+    str,
+    BeforeValidator(_or_none(_any_duration)),
+    Schema({"anyOf": [*_DURATION_SCHEMA["anyOf"], {"const": "none"}]}),
+]
+PositiveLengthOrNone = Annotated[
+    str,
+    BeforeValidator(_or_none(_positive_duration)),
+    Schema({"anyOf": [{"type": "string", "pattern": _DURATION_PATTERN}, {"const": "none"}]}),
+]
+Size = Annotated[
+    str,
+    BeforeValidator(_size),
+    Schema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKmMgGtT][iI]?)?[bB]$"}),
+]
+CaseBlindUpper = BeforeValidator(_upper)

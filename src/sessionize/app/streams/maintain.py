@@ -1,0 +1,152 @@
+"""Maintenance of the tables beside a running stream, as stream.maintain says: small files packed, others removed.
+
+On a thread of its own, and never in the way: one process of a home does it while the others pass it over, an error is a
+line in the log, and it ends between two pieces of work when the run does.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.locks import exclusive
+from sessionize.app.streams.build import instance_of
+from sessionize.app.tables.catalogs import catalog_settings_of, has_local_catalog, open_catalog_of
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.schedule import LookbackTiers, Scheduler
+from sessionize.engine.stream.clocks import Clock, SystemClock
+from sessionize.errors import OutputError, UnavailableError
+
+if TYPE_CHECKING:
+    from sessionize.app.streams.logs import StreamLog
+    from sessionize.app.tables.maintain import MaintenanceSettings
+
+# Soon after the start, as a process that is restarted often would never come to it otherwise.
+_FIRST_S = 300.0
+
+
+class StreamMaintainer:
+    """Maintains the tables of a stream.
+
+    every_s: from one time to the next. stopping: set when the run is to end. log: hears what was done and what went
+    wrong. settings: what may be done; None: the defaults of `maintain`.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        every_s: float,
+        stopping: threading.Event,
+        log: "StreamLog | None" = None,
+        clock: Clock | None = None,
+        settings: "MaintenanceSettings | None" = None,
+    ) -> None:
+        self._config, self._log, self._settings = config, log, settings
+        self._periodic = Scheduler(
+            self._maintain,
+            every_s=every_s,
+            first_s=min(every_s, _FIRST_S),
+            tiers=LookbackTiers([0]),
+            clock=clock or SystemClock(),
+            stopping=stopping,
+            on_error=self._failed,
+        )
+
+    def around(self, run: Callable[[], Accounting]) -> Accounting:
+        """The stream's run, with maintenance beside it. Errors: those of the run."""
+        with self._beside():
+            return run()
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        self._periodic.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._periodic.close(wait_s=0)  # asked for twice: what is under way is undone by a later run
+            raise
+        except BaseException:
+            self._periodic.cancel()
+            raise
+        if not self._periodic.close() and self._log is not None:
+            self._log.note("maintain left", problem="it takes long to end; the next time finishes it")
+
+    def _maintain(self, _window_ms: int) -> None:
+        from sessionize.app.tables.maintain import MaintenanceSettings, maintain
+
+        config = self._config
+        with _turn(config) as is_ours:
+            if not is_ours:
+                return
+            done = maintain(
+                config.home,
+                self._settings or MaintenanceSettings(),
+                database=config.output.database,
+                tables=_tables_of(config),
+                catalog=catalog_settings_of(config),
+                stop=self._periodic.ending,
+            )
+        if self._log is not None:
+            for table in done:
+                self._log.note(
+                    "maintained",
+                    table=table.table,
+                    files=table.files_after,
+                    packed=table.packed,
+                    packed_into=table.packed_into,
+                    snapshots_expired=table.snapshots_expired,
+                    removed=table.freed + table.orphans,
+                    removed_bytes=table.freed_bytes + table.orphan_bytes,
+                )
+                if (problem := table.warning()) is not None:
+                    self._log.failed("maintain kept files", OutputError(problem))
+
+    def _failed(self, error: Exception) -> None:
+        if self._log is not None:
+            self._log.failed("maintain failed", error)
+
+
+@contextmanager
+def _turn(config: PipelineConfig) -> Iterator[bool]:
+    """Whether this process may do it now; another one of the home may be at it."""
+    held = exclusive(config.home, "maintain", "maintenance", local=has_local_catalog(config))
+    try:
+        held.__enter__()
+    except UnavailableError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.__exit__(None, None, None)
+
+
+def _tables_of(config: PipelineConfig) -> list[str]:
+    """The pipeline's tables that are there; the database may have others."""
+    from sessionize.connectors import iceberg
+
+    there = iceberg.table_names(open_catalog_of(config, create=False), config.output.database)
+    ours = (config.output.table, iceberg.EVENTS, iceberg.LATE_EVENTS, iceberg.REJECTED_EVENTS)
+    return [name for name in ours if name in there]
+
+
+def stream_maintainer(
+    config: PipelineConfig,
+    *,
+    stopping: threading.Event,
+    log: "StreamLog | None" = None,
+    clock: Clock | None = None,
+) -> StreamMaintainer | None:
+    """What maintains the tables beside this process's stream; None when nothing does, when the run ends by itself, or
+    when another process of the same topic does. clock: None for the machine's.
+    """
+    every_s = config.stream.maintain_s
+    if every_s is None or config.run.once or config.output.kind != "iceberg":
+        return None
+    share = instance_of(config)
+    # tables in a shared catalog are one process's to maintain; those in a home belong to who writes there
+    if share is not None and share[0] > 0 and not has_local_catalog(config):
+        return None
+    return StreamMaintainer(config, every_s=every_s, stopping=stopping, log=log, clock=clock)

@@ -1,0 +1,260 @@
+"""A pipeline's configuration → the parts of a stream, opened and wired. The composition root of streams.
+
+What a part needs to be installed is said when it is asked for; what was opened is closed in any case.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.streams.build import TABLES, instance_of, live_view, open_source, sinks_of, state_folder
+from sessionize.app.streams.maintain import StreamMaintainer, stream_maintainer
+from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
+from sessionize.app.streams.sharing import Sharing, take_part
+from sessionize.app.streams.startup import AvailabilityTracker, Opener
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import HINT_RETRY, Job, nothing_usable
+from sessionize.engine.retry import Retrier
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.clocks import Clock
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.live_feed import LiveFeed
+from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.errors import StateError
+from sessionize.formats.dialects import Dialect
+from sessionize.ports import EpochSink
+from sessionize.session.columns import check_user_name
+
+if TYPE_CHECKING:
+    from sessionize.app.streams.logs import StreamLog
+    from sessionize.connectors.iceberg import IcebergEpochSink
+    from sessionize.connectors.kafka.oversized import Unfit
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRun:
+    """An opened stream."""
+
+    config: PipelineConfig
+    engine: LocalEngine
+    read: "_RecordsRead"
+    reconciler: StreamReconciler | None = None
+    maintainer: StreamMaintainer | None = None
+    ended: Callable[[Accounting], None] = lambda accounting: None
+
+    def run(self) -> Accounting:
+        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says and
+        the tables maintained as stream.maintain says.
+
+        Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
+        """
+        run = self._to_the_end
+        for beside in (self.reconciler, self.maintainer):
+            if beside is not None:
+                run = partial(beside.around, run)
+        accounting = run()
+        if self.config.run.once:
+            self.read.raise_if_all_rejected(accounting, self.config.dialect(), kept=self.config.output.rejected)
+        return accounting
+
+    def _to_the_end(self) -> Accounting:
+        accounting = self.engine.run()
+        self.ended(accounting)
+        return accounting
+
+    def describe(self) -> str:
+        """Where the sessions go."""
+        output = self.config.output
+        return output.path or f"{output.database}.{output.table} in {self.config.home}"
+
+
+@dataclass(slots=True)
+class _RecordsRead:
+    """What this run has read. Bad records after others that were good are nothing to fail for."""
+
+    consumed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def epoch(self, report: EpochReport) -> None:
+        """An epoch was committed."""
+        self.consumed += report.consumed
+        self.reasons.update(report.reasons)
+
+    def raise_if_all_rejected(self, accounting: Accounting, dialect: Dialect, *, kept: bool) -> None:
+        """Raise InputError when this run read records, and neither it nor a run before it could use any."""
+        if self.consumed and accounting.consumed == accounting.rejected:
+            then = (
+                f"{HINT_RETRY}; another run does not read them again"
+                if kept
+                else "another run does not read them again"
+            )
+            raise nothing_usable(self.reasons.total(), self.reasons, then, accounting.absent_fields(dialect))
+
+
+@contextmanager
+def open_stream(
+    config: PipelineConfig,
+    *,
+    stopping: threading.Event,
+    log: "StreamLog | None" = None,
+    on_status: Callable[[Status], None] = lambda status: None,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_step: Callable[[str], None] = lambda step: None,
+    clock: Clock | None = None,
+) -> Iterator[StreamRun]:
+    """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
+
+    clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
+    stopping is set meanwhile.
+    """
+    check_user_name(config.dialect().user_name, events=config.output.events)
+    writer, options, input_name = writer_name(config), stream_options_of(config), name_of_input(config)
+    read = _RecordsRead()
+    outages = AvailabilityTracker(
+        source=input_name,
+        on_status=on_status,
+        on_unavailable=(lambda unavailable: None) if log is None else log.unavailable,
+    )
+    retrier = Retrier(options.retry_timeout_s, stopping=stopping, on_unavailable=outages.note)
+    opening = Opener(retrier, outages, stopping=stopping)
+
+    with ExitStack() as opened:
+        checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
+        opened.callback(checkpoints.close)
+        source = opening.call(input_name, lambda: open_source(config, writer))
+        opened.callback(source.close)
+        job = config.job(source.event_columns, source.user_name)
+        sinks, sharing = _open_sinks(config, writer, job, opening, opened, log, outages)
+        view = live_view(config, writer, job)
+        feed = None
+        if view is not None:
+            opened.callback(view.close)
+            feed = LiveFeed(
+                view, every_s=config.stream.live_s, on_unavailable=lambda error: outages.note("redis", error)
+            )
+        enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
+        engine = LocalEngine(
+            source if sharing is None else sharing.source(source),
+            StreamOutputs(sinks=sinks, live=feed, enrich=enrich),
+            job,
+            checkpoints,
+            lateness_ms=config.rules.lateness_ms,
+            options=options,
+            writer=writer,
+            listeners=Callbacks(
+                epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
+                status=outages.status,
+                step=on_step,
+                warning=log.warning if log is not None else (lambda what, which: None),
+            ),
+            clock=clock,
+            stopping=stopping,
+        )
+        reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
+        maintainer = stream_maintainer(config, stopping=stopping, log=log, clock=clock)
+        ended = _ended(sharing, engine, checkpoints, retrier)
+        yield StreamRun(config, engine, read, reconciler, maintainer, ended)
+
+
+def _open_sinks(
+    config: PipelineConfig,
+    writer: str,
+    job: Job,
+    opening: Opener,
+    opened: ExitStack,
+    log: "StreamLog | None",
+    outages: AvailabilityTracker,
+) -> tuple[dict[str, EpochSink], Sharing | None]:
+    """The sinks by name, and this process's place among those that share its topic."""
+    sharing: Sharing | None = None
+    sinks: dict[str, EpochSink] = {}
+    makers = sinks_of(
+        config,
+        writer,
+        job,
+        on_change=lambda change: _noted(log, change),
+        on_unfit=lambda unfit: _note_unfit(log, outages, unfit),
+    )
+    for name, make in makers.items():
+        sinks[name] = opening.call(name, make)
+        opened.callback(sinks[name].close)
+        if name == TABLES and config.input.kind == "kafka":
+            sharing = opening.call(name, lambda: take_part(config, writer, cast("IcebergEpochSink", sinks[TABLES])))
+    return sinks, sharing
+
+
+def _ended(
+    sharing: Sharing | None, engine: LocalEngine, checkpoints: Checkpoints, retrier: Retrier
+) -> Callable[[Accounting], None]:
+    """What to do when the engine has ended: where nothing is left open, another process may go on from here."""
+
+    def ended(accounting: Accounting) -> None:
+        if sharing is not None and not engine.open_sessions and not accounting.pending:
+            retrier.call(TABLES, lambda: sharing.ended(checkpoints.recover()))
+
+    return ended
+
+
+def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
+    try:
+        return Checkpoints(state_folder(config, writer), writer=writer)
+    except StateError as error:  # another process holds them
+        error.hint = "stop it first, or give this one a home of its own: --home"
+        raise
+
+
+def _note_unfit(log: "StreamLog | None", outages: AvailabilityTracker, unfit: "Unfit") -> None:
+    outages.note_unfit(**{"shortened" if unfit.shortened else "skipped": unfit.count})
+    if log is not None:
+        log.unfit(unfit)
+
+
+def _noted(log: "StreamLog | None", change: str) -> None:
+    if log is not None:
+        log.note("layout changed", what=change)
+
+
+def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
+    def told(report: EpochReport) -> None:
+        for each in hear:
+            each(report)
+
+    return told
+
+
+def name_of_input(config: PipelineConfig) -> str:
+    """What the input is called where somebody hears who is away: not as an output is."""
+    kind = config.input.kind
+    return "kafka input" if kind == "kafka" and config.output.kafka is not None else kind
+
+
+def writer_name(config: PipelineConfig) -> str:
+    """Under which name epochs are recorded: one for each process that may write."""
+    if config.stream.writer is not None:
+        return config.stream.writer
+    share = instance_of(config)
+    if config.input.kind == "kafka" and config.input.kafka.partitions is not None:
+        return f"{config.name}-p{config.input.kafka.partitions.replace(' ', '').replace(',', '_')}"
+    return config.name if share is None else f"{config.name}-{share[0]}"
+
+
+def stream_options_of(config: PipelineConfig) -> StreamOptions:
+    """How the engine moves."""
+    stream = config.stream
+    return StreamOptions(
+        epoch_s=stream.epoch_s,
+        epoch_rows_max=stream.epoch_rows,
+        poll_s=stream.poll_s,
+        idle_after_s=stream.idle_after_s,
+        retry_timeout_s=stream.outage_s,
+        once=config.run.once,
+        drain=stream.drain,
+        watermark=config.rules.watermark,
+        follows_clock=config.rules.max_future_ms is not None,
+    )

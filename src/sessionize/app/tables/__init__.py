@@ -1,0 +1,1 @@
+"""The tables of a home: loading, querying, explaining, reconciling and maintaining them."""

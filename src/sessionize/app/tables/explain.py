@@ -1,0 +1,167 @@
+"""`explain`: a user's sessions from the archived events of a home's tables, or straight from files.
+
+Tables say by which rules they were made, and that is how they are explained, unless other rules are asked for.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.analytics.explain import Explanation, explain
+from sessionize.app.config.boundary import load_boundary
+from sessionize.app.tables.catalogs import TablesPlace
+from sessionize.connectors.files.source import FileSource
+from sessionize.engine.accounting import Accounting
+from sessionize.errors import ConfigError, InputError
+from sessionize.formats.absent_fields import AbsentFields
+from sessionize.formats.dialects import Dialect
+from sessionize.session import columns as col
+from sessionize.session.ids import user_hash_buckets
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+if TYPE_CHECKING:
+    from sessionize.connectors.iceberg.reconcile_source import IcebergTable
+
+Warn = Callable[[str], None]
+
+
+def explain_from_files(
+    paths: list[str], user: str, dialect: Dialect, policy: Policy, rules: Rules | None = None
+) -> Explanation:
+    """Explain a user by the events in files. Errors: InputError, also when the user has none."""
+    mine: list[pa.Table] = []
+    latest: list[int] = []
+    accounting = Accounting()
+    for batch in FileSource(paths, dialect=dialect).batches():
+        accounting.count_batch(batch, None)
+        if batch.events.num_rows:
+            latest.append(pc.max(batch.events[col.EVENT_TIME]).as_py())
+            mine.append(_of_user(batch.events, user))
+    if not any(table.num_rows for table in mine):
+        raise _nobody(user, ", ".join(paths), accounting.absent_fields(dialect))
+    return explain(pa.concat_tables(mine), user, policy, rules=rules, end_ms=max(latest))
+
+
+def explain_from_tables(
+    place: TablesPlace,
+    user: str,
+    policy: Policy,
+    rules: Rules,
+    *,
+    table: str = "user_sessions",
+) -> Explanation:
+    """Explain a user by the archived events, those that came late among them, beside what the sessions' table has.
+
+    Errors: ConfigError where no events are kept; InputError for a user without events.
+    """
+    from sessionize.connectors import iceberg
+    from sessionize.connectors.iceberg import reconcile_source as archive
+
+    catalog = iceberg.open_catalog(place.home, settings=place.catalog, create=False)
+    names = iceberg.table_names(catalog, place.database)
+    if iceberg.EVENTS not in names:
+        raise ConfigError(
+            "there are no events to explain sessions by",
+            detail=f"database {place.database} in {place.home} has no table {iceberg.EVENTS}",
+            hint="name the files that they were made of: --input FILE",
+        )
+    tables = {
+        name: iceberg.load_table(catalog, place.database, name)
+        for name in (iceberg.EVENTS, iceberg.LATE_EVENTS, table)
+        if name in names
+    }
+    needs_all = rules.boundary is not None  # a function of the user's own sees every column
+    events = {
+        name: _rows(each, user, date="event_date", only=None if needs_all else _CANONICAL)
+        for name, each in tables.items()
+        if name != table
+    }
+    if not any(rows.num_rows for rows in events.values()):
+        raise _nobody(user, f"{place.database}.{' and .'.join(events)} in {place.home}")
+    newest = [archive.latest_time_of(tables[name]) for name in events]
+    stored = _rows(tables[table], user, date=col.SESSION_DATE, only=None).to_pylist() if table in tables else None
+    return explain(
+        events[iceberg.EVENTS],
+        user,
+        policy,
+        rules=rules,
+        end_ms=max(ms for ms in newest if ms is not None),
+        late=events.get(iceberg.LATE_EVENTS),
+        stored=stored,
+    )
+
+
+def rules_of_tables(
+    place: TablesPlace,
+    *,
+    table: str = "user_sessions",
+    pipeline: str | None,
+    folder: Path | None,
+    boundary: str | None,
+    otherwise: tuple[Policy, Rules],
+    warn: Warn,
+) -> tuple[Policy, Rules]:
+    """By which rules the sessions of a table were made; `otherwise`, with a warning, where they do not say.
+
+    pipeline, folder, boundary: the name of the pipeline that is given, where its own functions are, and which it names;
+    None where none is given. Errors: ConfigError for another pipeline than theirs, and for a function that is not found
+    or that the pipeline does not name: whoever may write to tables does not choose the code that runs here.
+    """
+    from sessionize.app.tables.rules import stored_spec
+    from sessionize.connectors import iceberg
+
+    catalog = iceberg.open_catalog(place.home, settings=place.catalog, create=False)
+    spec, recorded = stored_spec(catalog, place.database, table, pipeline=pipeline)
+    if spec is None:
+        if not recorded:
+            by = "those of the pipeline" if pipeline is not None else otherwise[0].describe()
+            warn(f"the tables do not say by which rules they were made (an earlier version wrote them); going by {by}")
+        return otherwise
+    if spec.boundary is None:
+        return spec.policy, spec.rules()
+    if spec.boundary != boundary or folder is None:
+        raise ConfigError(
+            "the sessions were made with a boundary function that the pipeline does not name"
+            if folder is not None
+            else "the sessions were made with a boundary function of a pipeline",
+            detail=f"rules.boundary = {spec.boundary!r}",
+            hint="give the pipeline that made them, --pipeline FILE: its functions are looked for beside it",
+        )
+    return spec.policy, spec.rules(load_boundary(spec.boundary, folder=folder))
+
+
+_CANONICAL = frozenset({col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE})
+
+
+def _rows(table: "IcebergTable", user: str, *, date: str, only: frozenset[str] | None) -> pa.Table:
+    """A user's rows, with the user column called `user`."""
+    from sessionize.connectors.iceberg import reconcile_source as archive
+    from sessionize.connectors.iceberg import user_column_of
+
+    name = user_column_of(table) or table.schema().fields[0].name
+    users = pa.array([user], pa.string())
+    wanted = archive.Wanted(users, frozenset(user_hash_buckets(users).to_pylist()), None)
+    rows = archive.rows_of(table, wanted, user_name=name, date=date, only=None if only is None else only | {name})
+    if name != col.USER and col.USER in rows.column_names:
+        rows = rows.drop_columns([col.USER])
+    return rows.rename_columns([col.USER if each == name else each for each in rows.column_names])
+
+
+def _of_user(events: pa.Table, user: str) -> pa.Table:
+    rows = events.filter(pc.equal(events[col.USER].cast(pa.string()), user))
+    plain: list[tuple[str, Any]] = [
+        (f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in rows.schema
+    ]
+    return rows.cast(pa.schema(plain))
+
+
+def _nobody(user: str, where: str, absent: AbsentFields | None = None) -> InputError:
+    return InputError(
+        "there are no events of this user",
+        detail=f"user {user!r} in {where}" + ("" if absent is None else f": {absent.detail}"),
+        hint="names are compared exactly" if absent is None else absent.hint,
+    )

@@ -1,0 +1,70 @@
+"""`reconcile`: late events into the sessions of the tables, until they equal a batch over all archived events.
+
+engine/reconcile/job.py does the work; here are the tables and stores of a pipeline, and who else may be at them.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence, Set
+from pathlib import Path
+
+from sessionize.app.config.pipeline import PipelineConfig
+from sessionize.app.locks import engines_stopped, exclusive
+from sessionize.app.tables.archived import ArchivedTables
+from sessionize.app.tables.catalogs import has_local_catalog
+from sessionize.engine.reconcile.diff import Replacer
+from sessionize.engine.reconcile.intents import IntentLog
+from sessionize.engine.reconcile.job import Reconciled, ReconcileJob, ReconcileProgress
+
+USERS_MAX = 20_000  # users of one group, and so of one commit
+ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is divided
+
+
+def quiet(done: int, total: int, so_far: Reconciled) -> None:
+    """The progress of nobody."""
+
+
+def reconcile_tables(
+    home: Path,
+    config: PipelineConfig,
+    *,
+    window_ms: int | None = None,
+    drained: bool = False,
+    closed: Set[str] = frozenset(),
+    dry_run: bool = False,
+    stores: Sequence[Replacer] = (),
+    progress: ReconcileProgress = quiet,
+    stop: Callable[[], bool] = lambda: False,
+    users_max: int = USERS_MAX,
+    rows_max: int = ROWS_MAX,
+) -> Reconciled:
+    """Reconcile the tables of a pipeline; safe beside running engines, one reconciliation at a time.
+
+    window_ms: look only at late events this far before the newest event; they are all looked at again by a call
+    without it. drained: nothing is open, whatever the tables say, and no engine goes on in this home meanwhile;
+    closed: nothing of these writers is. stores: get the same replacements after Iceberg, also those of a call that was
+    interrupted in between; each has to hold what the tables hold. stop: asked from time to time whether to end early,
+    which loses nothing.
+    Errors: ConfigError where there is nothing that could be reconciled; StateError for drained beside an engine;
+    UnavailableError while another one runs, or when something is not there now; OutputError.
+    """
+    from sessionize.connectors.iceberg.errors import failures_told
+
+    with (
+        contextlib.nullcontext()
+        if dry_run
+        else exclusive(home, "reconcile", "reconciliation", local=has_local_catalog(config)),
+        engines_stopped(home, "reconcile --drained") if drained else contextlib.nullcontext(),
+        failures_told("the tables cannot be reconciled", config.output.database),
+    ):
+        tables = ArchivedTables.of(home, config)
+        work = ReconcileJob(
+            tables.job,
+            tables,
+            stores=stores,
+            unfinished=IntentLog(home / "reconcile-pending"),
+            horizon_ms=None if drained else tables.horizon_ms(closed=closed),
+            rows_max=rows_max,
+            dry_run=dry_run,
+            stop=stop,
+        )
+        return work.run(window_ms=window_ms, users_max=users_max, progress=progress)

@@ -1,0 +1,1 @@
+"""Bounded input to sessions or labelled events, in bounded memory."""

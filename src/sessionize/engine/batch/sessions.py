@@ -1,0 +1,176 @@
+"""Bounded input to sessions: everything is pushed, then flushed, part of the users by part of the users.
+
+Input beyond the memory limit is spilled to disk by user (engine/batch/spill.py) and read back part by part. The rows
+are the same either way, only their order differs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sessionize.engine.accounting import Accounting, Progress, ignore
+from sessionize.engine.batch.event_buffer import EventBuffer
+from sessionize.engine.batch.outputs import Outputs, write_events
+from sessionize.engine.batch.shards import Shards, in_order
+from sessionize.engine.batch.spill import Spill
+from sessionize.engine.schema_union import Columns
+from sessionize.errors import InputError
+from sessionize.formats.absent_fields import AbsentFields
+from sessionize.formats.dialects import Dialect
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import Source
+from sessionize.session import columns as col
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+
+MEMORY_BYTES_MAX = 2_000_000_000
+HINT_TELL = "the rejected records tell"
+HINT_KEEP = (
+    "to see what is wrong with each, keep them: --rejects FILE (batch, label), or output.rejected = true in a pipeline"
+)
+HINT_RETRY = (
+    "the records were kept: once the pipeline can read them, `sessionize rejected retry` brings them in as late events,"
+    " and `sessionize reconcile` makes sessions of them"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to make of events: policy, rules, which session columns, and what the user column is called.
+
+    memory_bytes_max: events held in memory before they are spilled. spill_directory: where to, None for the system's
+    place for temporary files. dialect: where the fields of the records are, None where nothing is to be said of it.
+    """
+
+    policy: Policy
+    rules: Rules = field(default_factory=Rules)
+    columns: col.SessionColumns = field(default_factory=col.SessionColumns)
+    user_name: str = col.USER
+    memory_bytes_max: int = MEMORY_BYTES_MAX
+    spill_directory: Path | None = None
+    dialect: Dialect | None = None
+
+
+def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Accounting:
+    """Read everything, then write the sessions: nothing is late, in whatever order events and files come.
+
+    progress hears "read" with the bytes of each batch, "write" with the events of each part, and "commit" before the
+    first output is committed. On an error no output shows anything of the run (Outputs.committed).
+    """
+    accounting = Accounting()
+    with outputs.committed():
+        for sessions, events in sessions_of(read(source, outputs, job, accounting, progress), job, accounting):
+            outputs.sessions.write(sessions)
+            progress("write", events, accounting)
+        raise_if_all_rejected(accounting, outputs, job.dialect)
+        progress("commit", 0, accounting)
+    return accounting
+
+
+def raise_if_all_rejected(accounting: Accounting, outputs: Outputs, dialect: Dialect | None) -> None:
+    """Raise InputError when every single record was rejected: a wrong field name or dialect, not a result.
+
+    The rejected records are kept where they were to be kept, as they say what is wrong.
+    """
+    if accounting.consumed and accounting.consumed == accounting.rejected:
+        if outputs.rejected is not None:
+            outputs.rejected.commit()
+        if outputs.rejected is None:
+            then = HINT_KEEP
+        else:
+            then = (
+                f"{HINT_RETRY}; or run it over the files again, which replaces them" if outputs.retried else HINT_TELL
+            )
+        absent = None if dialect is None else accounting.absent_fields(dialect)
+        raise nothing_usable(accounting.rejected, accounting.rejected_by_reason, then, absent)
+
+
+def nothing_usable(
+    rejected: int, by_reason: Mapping[str, int], then: str, absent: AbsentFields | None = None
+) -> InputError:
+    """Records were there, and all of them were rejected. then: what to do about it. absent: fields none of them has."""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())
+    return InputError(
+        "none of the records could be used",
+        detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}"),
+        hint="is it the right dialect, or are the fields named right? " + then
+        if absent is None
+        else f"{absent.hint}; {then}",
+    )
+
+
+def read(source: Source, outputs: Outputs, job: Job, accounting: Accounting, progress: Progress) -> Iterator[pa.Table]:
+    """The source's events, counted and kept; its rejected records go to their sink."""
+    for batch in source.batches():
+        accounting.count_batch(batch, outputs.rejected)
+        write_events(outputs.events, batch.events, job.user_name)
+        progress("read", batch.read_bytes, accounting)
+        if batch.events.num_rows:
+            yield batch.events
+
+
+def sessions_of(tables: Iterable[pa.Table], job: Job, accounting: Accounting) -> Iterator[tuple[pa.Table, int]]:
+    """Sessions of bounded input, a part of the users at a time, each with the number of events it was made of."""
+    latest: list[int] = []
+
+    def watched() -> Iterator[pa.Table]:
+        for table in tables:
+            latest.append(pc.max(table[col.EVENT_TIME]).as_py())
+            accounting.latest_ms = max(latest)
+            yield table
+
+    for group in grouped_by_user(watched(), job, accounting):
+        yield from _sessions_of_group(group, job, accounting, max(latest, default=0))
+
+
+def grouped_by_user(tables: Iterable[pa.Table], job: Job, accounting: Accounting) -> Iterator[EventBuffer]:
+    """The tables in groups that fit in memory, all events of a user in one: a single group, or parts of a spill.
+
+    The first group comes when all the tables have been read, so all groups have the columns of all of them.
+    """
+    held = EventBuffer()
+    spill: Spill | None = None
+    columns = Columns()
+    try:
+        for table in tables:
+            columns.learn(held.add(table))
+            if held.size_bytes > job.memory_bytes_max:
+                spill = spill or Spill(job.spill_directory)
+                spill.add(held)
+                held = EventBuffer()
+        if spill is None:
+            held.align(columns)
+            yield held
+            return
+        spill.add(held)
+        accounting.spilled = spill.rows
+        for held in spill.parts():
+            held.align(columns)
+            yield held
+    finally:
+        if spill is not None:
+            spill.close()
+
+
+def _sessions_of_group(
+    held: EventBuffer, job: Job, accounting: Accounting, end_ms: int
+) -> Iterator[tuple[pa.Table, int]]:
+    shards = Shards(held)
+
+    def work(part: int) -> tuple[Sessionizer, pa.Table]:
+        events = shards.part(part)
+        sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+        if events.num_rows:
+            sessionizer.push(events)
+        return sessionizer, sessionizer.flush(end_ms)
+
+    for sessionizer, sessions in in_order(work, range(len(shards))):
+        counts = sessionizer.counts
+        accounting.settled += counts.settled
+        accounting.duplicate += counts.duplicate
+        accounting.excluded += counts.excluded
+        accounting.sessions += sessions.num_rows
+        yield sessions, counts.consumed

@@ -1,0 +1,1 @@
+"""Late events into sessions that are stored already, until they equal a batch over everything."""

@@ -1,0 +1,110 @@
+"""Work that takes two commits in two places: written down before the first, so that whoever comes next can finish it.
+
+Each piece of work has a token and a folder of its own with its rows; the folder is there as a whole or not at all.
+"""
+
+import os
+import shutil
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from sessionize.durable import is_transient, sync_folder
+from sessionize.errors import OutputError, StateError, UnavailableError
+
+
+class IntentLog:
+    """The unfinished work in a folder.
+
+    A table is in a file of its name and checksum. Errors of all methods: UnavailableError when the disk is full or
+    fails, OutputError when it refuses for a reason that stays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, token: str, tables: Mapping[str, pa.Table]) -> None:
+        """Write work down, durably."""
+        hidden = self._folder / f".{token}"
+        with self._refusals_told():
+            try:
+                self._write(hidden, tables)
+                hidden.rename(self._folder / token)
+            except OSError:
+                shutil.rmtree(hidden, ignore_errors=True)
+                raise
+            sync_folder(self._folder)
+            sync_folder(self._folder.parent)
+
+    def tokens(self) -> list[str]:
+        """What is unfinished; what was never written to its end is cleared away."""
+        with self._refusals_told():
+            if not self._folder.is_dir():
+                return []
+            for leftover in self._folder.glob(".*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            return sorted(path.name for path in self._folder.iterdir())
+
+    def read(self, token: str, names: Collection[str]) -> dict[str, pa.Table]:
+        """The tables of a piece of work, by name; those of `names` at least. Errors: StateError when it is damaged."""
+        found = {}
+        with self._refusals_told():
+            for path in sorted((self._folder / token).glob("*.arrow")):
+                name, _, checksum = path.stem.partition(".")
+                data = path.read_bytes()
+                if checksum and checksum != _checksum(data):  # without one: of a version before
+                    raise self._damaged(token, f"{path.name}: the checksum does not match")
+                try:
+                    found[name] = pa.ipc.open_file(data).read_all()
+                except pa.ArrowInvalid as error:
+                    raise self._damaged(token, f"{path.name}: {error}") from None
+        if missing := sorted(set(names) - found.keys()):
+            raise self._damaged(token, f"missing: {', '.join(missing)}")
+        return found
+
+    def _damaged(self, token: str, why: str) -> StateError:
+        return StateError(
+            "unfinished work that has to be done first is damaged",
+            detail=f"{self._folder / token}: {why}",
+            hint="bring the folder back from a backup; or remove it and go on, but then the database beside the tables "
+            "lacks this correction, and has to be filled anew from them",
+        )
+
+    def drop(self, token: str) -> None:
+        """The work is done, or was never begun."""
+        hidden = self._folder / f".{token}"
+        with self._refusals_told():
+            (self._folder / token).rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+    @staticmethod
+    def _write(folder: Path, tables: Mapping[str, pa.Table]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            buffer = pa.BufferOutputStream()
+            with pa.ipc.new_file(buffer, table.schema) as writer:
+                writer.write_table(table)
+            data = buffer.getvalue()
+            with open(folder / f"{name}.{_checksum(data)}.arrow", "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(folder)
+
+    @contextmanager
+    def _refusals_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise (UnavailableError if is_transient(error) else OutputError)(
+                "what is unfinished cannot be written down or read",
+                detail=f"{self._folder}: {error}",
+                hint="make room, mend the disk, or see to the folder's rights: nothing was lost",
+            ) from error
+
+
+def _checksum(data: bytes | pa.Buffer) -> str:
+    return f"{zlib.crc32(data):08x}"

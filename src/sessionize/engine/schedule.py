@@ -1,0 +1,108 @@
+"""Work that is done again and again beside a stream, on a thread of its own, and further back from time to time.
+
+An error is told and ends nothing: the next time tries again, as far back as the one that failed should have looked.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from sessionize.engine.stream.clocks import MovingClock
+from sessionize.pauses import Pauses
+
+_END_S = 30.0
+_FAILED_S = 1.0
+_PAUSE_MIN_S = 0.02
+
+
+class LookbackTiers:
+    """Which of several windows is due: the shortest each time, a longer one once it has passed since its last time.
+
+    windows_ms: any number, in any order. The first time is for the longest: nobody knows when it was looked at last.
+    """
+
+    def __init__(self, windows_ms: Sequence[int]) -> None:
+        self._windows_ms = sorted(set(windows_ms))
+        self._done_s = dict.fromkeys(self._windows_ms, float("-inf"))
+
+    def due_ms(self, at_s: float) -> int:
+        """The longest window that is due at this moment."""
+        passed = [window for window in self._windows_ms if at_s - self._done_s[window] >= window / 1000]
+        return max(passed, default=self._windows_ms[0])
+
+    def done(self, window_ms: int, at_s: float) -> None:
+        """So far back it was looked at this moment, and so far back were the shorter ones."""
+        for window in self._windows_ms:
+            if window <= window_ms:
+                self._done_s[window] = at_s
+
+
+class Scheduler:
+    """Calls work(window_ms) every every_s seconds, from start() to close(), never twice at once.
+
+    first_s: from the start to the first time, None for every_s. work: asks `ending` now and then whether it is to end
+    early. on_error: hears of every error of the work.
+    stopping: set when the run is to end; nothing is begun after it.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[int], None],
+        *,
+        every_s: float,
+        first_s: float | None = None,
+        tiers: LookbackTiers,
+        clock: MovingClock,
+        stopping: threading.Event,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._work, self._every_s, self._tiers, self._clock = work, every_s, tiers, clock
+        self._stopping, self._on_error = stopping, on_error
+        self._closed = threading.Event()
+        self._pauses = Pauses(self._closed, stopping)
+        self._thread: threading.Thread | None = None
+        self._first_s = every_s if first_s is None else first_s
+        self._next_s = clock.monotonic_s() + self._first_s
+
+    def start(self) -> None:
+        """Begin; the first time is after first_s."""
+        self._next_s = self._clock.monotonic_s() + self._first_s
+        self._thread = threading.Thread(target=self._run, name="periodic", daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> bool:
+        """End as close does, for a run that has failed: what is under way is not tried again, and hardly waited for."""
+        self._pauses.cancel()
+        return self.close(wait_s=_FAILED_S)
+
+    def close(self, *, wait_s: float = _END_S) -> bool:
+        """End, waiting at most so long for work that is under way; whether it ended."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(wait_s)
+            return not self._thread.is_alive()
+        return True
+
+    def ending(self) -> bool:
+        """Whether work that is under way is to come to its end."""
+        return self._closed.is_set() or self._stopping.is_set()
+
+    def step(self) -> float:
+        """Do what is due; in how many seconds something is due again."""
+        began_s = self._clock.monotonic_s()
+        if began_s < self._next_s or self.ending():
+            return max(0.0, self._next_s - began_s)
+        window_ms = self._tiers.due_ms(began_s)
+        try:
+            self._work(window_ms)
+            self._tiers.done(window_ms, began_s)
+        except Exception as error:
+            self._on_error(error)
+        took_s = self._clock.monotonic_s() - began_s
+        # work that takes longer than the interval still leaves half of the time to others
+        self._next_s = began_s + max(self._every_s, 2 * took_s)
+        return max(0.0, self._next_s - self._clock.monotonic_s())
+
+    def _run(self) -> None:
+        with self._pauses.around():
+            while not self._closed.wait(max(_PAUSE_MIN_S, self.step())):
+                pass

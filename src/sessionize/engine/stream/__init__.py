@@ -1,0 +1,1 @@
+"""Unbounded input to sessions, in epochs, exactly once (docs/adr/0009-epochs.md)."""

@@ -1,0 +1,400 @@
+"""The local engine: a stream to sessions, in epochs, exactly once (docs/adr/0009-epochs.md).
+
+    process   polls read; late events are set aside, the others pushed; nothing becomes final
+    plan      what the epoch consists of is made durable
+    write     the watermark advances, and every sink gets the rows, while the next epoch is read already
+    commit    what changed goes into the checkpoint
+
+After a crash the last checkpoint is loaded and planned epochs are repeated. Everything that decides about rows is in
+the plan or in the checkpoint: offsets, watermark, the present.
+"""
+
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from sessionize.engine.accounting import Accounting
+from sessionize.engine.batch.sessions import Job
+from sessionize.engine.retry import Retrier
+from sessionize.engine.stream.checkpoint_format import DRAINED_TO, SETTLED, SILENCE
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan, RecoveredState
+from sessionize.engine.stream.clocks import Clock, SystemClock
+from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows
+from sessionize.engine.stream.epoch_writer import EpochWriter
+from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.replan import gone, replan
+from sessionize.engine.stream.sink_check import check_agreement, check_columns
+from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.stream.watermarks import WatermarkTracker
+from sessionize.errors import UnavailableError
+from sessionize.kernel.changes import Changes
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import EpochId, EpochRows, StreamBatch, StreamSource
+from sessionize.session import columns as col
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """An epoch that is processed and planned, on its way through the sinks."""
+
+    plan: Plan
+    rows: EpochRows
+    changes: Changes
+    header: dict[str, Any]
+    report: EpochReport
+
+
+class LocalEngine:
+    """Runs one pipeline. writer: under which name sinks record its epochs. Not for several threads.
+
+    lateness_ms: an event that is behind the front of its partition by more is late. clock: None for the machine's.
+    stopping: set when the run is to end.
+    """
+
+    def __init__(
+        self,
+        source: StreamSource,
+        outputs: StreamOutputs,
+        job: Job,
+        checkpoints: Checkpoints,
+        *,
+        lateness_ms: int,
+        options: StreamOptions,
+        writer: str,
+        listeners: Callbacks | None = None,
+        clock: Clock | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._source, self._job, self._checkpoints = source, job, checkpoints
+        self._sinks, self._live, self._enrich = outputs.sinks, outputs.live, outputs.enrich
+        self._tempo, self._writer, self._lateness_ms = options, writer, lateness_ms
+        self._clock = clock or SystemClock()
+        self._stopping = stopping or threading.Event()
+        callbacks = listeners or Callbacks()
+        self._on_epoch, self._on_status = callbacks.epoch, callbacks.status
+        self._on_step, self._on_warning = callbacks.step, callbacks.warning
+        self._told_error = checkpoints.merge_error
+        self._retrier = Retrier(options.retry_timeout_s, stopping=self._stopping, on_unavailable=self._note_outage)
+        self._epoch_writer = EpochWriter(self._retrier)
+        self._accounting = Accounting()
+        self._positions: dict[str, int] = {}
+        self._last_epoch = 0
+        self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
+        self._status, self._telling = Status(), threading.Lock()
+        self._sessionizer = Sessionizer(
+            job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
+        )
+        self._watermarks = self._new_watermarks(None, {})
+
+    @property
+    def accounting(self) -> Accounting:
+        """The books over all epochs since the pipeline first ran, this one's records included."""
+        return self._accounting
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions an event on time may still join."""
+        return self._sessionizer.open_sessions
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """Sessions that end before it are final, and older events are late; None before the first event."""
+        return self._sessionizer.watermark_ms
+
+    def close(self) -> None:
+        """Release the state's folder; the source and the sinks belong to whoever made them."""
+        self._checkpoints.close()
+
+    def run(self) -> Accounting:
+        """Go on where the last run stopped, until the source ends (tempo.once), `stopping` is set, or an error.
+
+        Errors: those of source and sinks, UnavailableError when one was away for too long; what was read and not
+        committed is read again by the next run.
+        """
+        try:
+            self._recover()
+            ended = False
+            while not ended:
+                epoch = self._open_epoch()
+                ended = self._collect(epoch)
+                drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
+                self._finish(epoch, drain=drains)
+            self._epoch_writer.wait()
+            self._checkpoints.wait()
+            self._tell_merge_error()
+            if self._live is not None:  # what the last epoch ended is no longer open
+                self._live.finish(self._sessionizer, now_ms=self._clock.now_ms())
+        except BaseException as error:
+            self._epoch_writer.leave(error)
+            raise
+        return self._accounting
+
+    # ---- process ----
+
+    def _open_epoch(self) -> Epoch:
+        return Epoch(self._last_epoch + 1, self._clock.now_ms(), self._clock.monotonic_s())
+
+    def _collect(self, epoch: Epoch) -> bool:
+        """Poll until the epoch is due; whether it is the last one."""
+        options = self._tempo
+        while True:
+            if self._stopping.is_set():
+                return True
+            self._epoch_writer.look()  # an error of the writer ends the run now, not an epoch later
+            at_s = self._clock.monotonic_s()
+            full = epoch.consumed >= options.epoch_rows_max or epoch.size_bytes >= options.epoch_bytes_max
+            if full or at_s - epoch.opened_s >= options.epoch_s:
+                return False
+            wait_s = max(0.0, min(options.poll_s, options.epoch_s - (at_s - epoch.opened_s)))
+            try:
+                batches = self._poll(epoch, wait_s)
+            except UnavailableError:
+                if epoch.consumed:
+                    return False  # what was read becomes durable before the wait, which may be long
+                batches = self._poll_patiently(epoch, wait_s)
+            self._take(epoch, batches)
+            self._tell_status(epoch)
+            if options.once and not batches and self._source.partitions() <= self._source.caught_up():
+                return True
+
+    def _poll(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
+        if self._stopping.is_set():
+            return []
+        if not epoch.consumed:  # what comes after a long wait is not judged by the time before it
+            epoch.now_ms = self._clock.now_ms()
+            self._watermarks.begin_epoch()
+        try:
+            batches = self._source.poll(timeout_s=wait_s, now_ms=epoch.now_ms)
+        except UnavailableError:
+            self._watermarks.interrupted()
+            raise
+        self._watermarks.polled(self._source.caught_up(), at_s=self._clock.monotonic_s(), wait_s=wait_s)
+        return batches
+
+    def _poll_patiently(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
+        try:
+            return self._retrier.call("source", lambda: self._poll(epoch, wait_s))
+        except UnavailableError:
+            self._epoch_writer.look()  # an epoch that cannot be written ends the wait for the source
+            raise
+
+    def _take(self, epoch: Epoch, batches: list[StreamBatch]) -> None:
+        at_s = self._clock.monotonic_s()
+        taken = [epoch.add(batch, self._watermarks, self._accounting) for batch in batches]
+        accepted = [events for events in taken if events.num_rows]
+        if accepted:
+            events = concat(accepted, accepted[0].schema)
+            self._sessionizer.push(events)
+            if self._live is not None:
+                self._live.touched(events[col.USER])
+        for batch in batches:
+            self._positions.update({place: end for place, (_, end) in batch.ranges.items()})
+        self._book()
+        if self._live is not None:
+            self._live.refresh(self._sessionizer, at_s=at_s, now_ms=epoch.now_ms)
+
+    # ---- plan ----
+
+    def _finish(self, epoch: Epoch, *, drain: bool) -> None:
+        now_ms, ended = self._clock.now_ms(), self._tempo.once
+        read = self._source.partitions(), self._source.caught_up()
+        watermark = self._watermarks.target_ms(*read, now_ms=now_ms, ended=ended)
+        waits = self._accounting.pending or self._sessionizer.open_sessions
+        moves = watermark is not None and watermark != self._watermarks.floor_ms
+        if not epoch.ranges and not (waits and (moves or drain)):
+            return
+        plan = epoch.planned(
+            watermark_ms=watermark,
+            silence=self._watermarks.epoch_silence(),
+            settled=self._watermarks.settle_idle(*read, ended=ended),
+            drained_to_ms=self._drained_to_ms(now_ms) if drain else None,
+        )
+        self._epoch_writer.wait()
+        self._on_step("plan")
+        self._retrier.call("state", lambda: self._checkpoints.write_plan(plan))
+        self._on_step("planned")
+        self._epoch_writer.start(partial(self._write, self._advance(epoch, plan)))
+
+    def _drained_to_ms(self, now_ms: int) -> int | None:
+        """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
+        clock far ahead of the others are left out, as that would make everybody late; reconciling mends them.
+        """
+        silence_ms, latest_ms = self._job.policy.longest_silence_ms, self._sessionizer.latest_ms
+        end_ms = self._watermarks.end_ms(silence_ms, now_ms=now_ms)
+        return None if latest_ms is None else min(latest_ms, latest_ms if end_ms is None else end_ms) + silence_ms + 1
+
+    def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
+        """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
+        events = event_rows(epoch.events, self._job.user_name)
+        enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
+        sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
+        if plan.drain:
+            sessions.append(self._sessionizer.flush())
+            drained_to_ms = plan.extra.get(DRAINED_TO, self._drained_to_ms(plan.now_ms))
+            if drained_to_ms is not None:
+                sessions.append(self._sessionizer.advance(drained_to_ms))
+        self._watermarks.floor_ms = self._sessionizer.watermark_ms
+        self._last_epoch = plan.epoch
+        rows = EpochRows(
+            sessions=concat([s for s in sessions if s.num_rows], self._job.columns.schema(self._job.user_name)),
+            events=events,
+            late=event_rows(epoch.late, self._job.user_name),
+            rejected=concat(epoch.rejected, col.REJECTED_SCHEMA),
+            watermark_ms=self._sessionizer.watermark_ms,
+            enriched=enriched,
+        )
+        self._accounting.sessions += rows.sessions.num_rows
+        self._book()
+        changes = self._sessionizer.changes()
+        if self._live is not None:
+            self._live.touched(rows.sessions[self._job.user_name])  # they have ended, and nothing new needs to come
+        header = {
+            "positions": dict(self._positions),
+            "fronts": self._watermarks.state(),
+            "totals": self._accounting.as_dict(),
+        }
+        report = EpochReport.of(
+            EpochId(self._writer, plan.epoch, plan.digest),
+            rows,
+            consumed=epoch.consumed,
+            seconds=max(self._clock.monotonic_s() - epoch.opened_s, 1e-9),
+            open_sessions=self._sessionizer.open_sessions,
+            lag=self._source.lag(),
+            accounting=self._accounting,
+            reasons=dict(epoch.reasons),
+        )
+        return _Outgoing(plan, rows, changes, header, report)
+
+    # ---- write and commit ----
+
+    def _write(self, outgoing: _Outgoing) -> None:
+        """Runs beside the next epoch's polls: nothing here touches the state."""
+        try:
+            self._write_out(outgoing)
+        except UnavailableError as error:
+            error.add_note("the epoch is planned: the next run repeats it, and nothing is lost or doubled")
+            raise
+
+    def _write_out(self, outgoing: _Outgoing) -> None:
+        started_s = self._clock.monotonic_s()
+        epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
+        for name, sink in self._sinks.items():
+            self._on_step(f"write {name}")
+            self._retrier.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.rows))  # type: ignore[misc]
+        self._on_step("commit")
+        self._retrier.call(
+            "state", lambda: self._checkpoints.commit(outgoing.plan.epoch, outgoing.header, outgoing.changes)
+        )
+        self._on_step("committed")
+        self._tell_merge_error()
+        report = replace(outgoing.report, write_s=self._clock.monotonic_s() - started_s)
+        with self._telling:
+            self._status = replace(self._status, last_epoch=report)
+        self._on_epoch(report)
+
+    # ---- recover ----
+
+    def _recover(self) -> None:
+        self._on_step("recover")
+        found = self._retrier.call("state", self._checkpoints.recover)
+        if found is not None:
+            for which in found.damaged:
+                self._on_warning("damaged", which)
+            self._restore(found)
+        plans = found.plans if found is not None else ()
+        begun = plans[-1].epoch if plans else self._last_epoch
+        self._epoch_writer.start(lambda: self._check_sinks(begun=begun))
+        self._epoch_writer.wait()
+        self._retrier.call("source", lambda: self._source.seek(self._positions))
+        for plan in plans:
+            self._repeat(plan)
+        if self._live is not None:
+            self._live.restart(self._sessionizer, now_ms=self._clock.now_ms())
+
+    def _check_sinks(self, *, begun: int) -> None:
+        """Errors: StateError when the state is not the one that the sinks were written with."""
+        for name, sink in self._sinks.items():
+            self._has[name] = last = self._retrier.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
+            warning = check_agreement(name, last, writer=self._writer, done=self._last_epoch, begun=begun)
+            if warning is not None:
+                self._on_warning("output-new", warning)
+
+    def _restore(self, found: RecoveredState) -> None:
+        if found.header is not None and found.state is not None:
+            header, state = found.header, found.state
+            self._sessionizer = Sessionizer.restore_tables(
+                state.header, state.tables, self._job.policy, rules=self._job.rules, track_changes=True
+            )
+            check_columns(self._sessionizer.columns.names, self._job.columns.names)
+            self._positions = {place: int(offset) for place, offset in header["positions"].items()}
+            self._accounting = Accounting(**header["totals"])
+            self._last_epoch = found.epoch
+            fronts = header["fronts"] if "fronts" in header else header["latest_ms"]  # as checkpoints of before had it
+            self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, fronts)
+
+    def _new_watermarks(self, floor_ms: int | None, fronts: dict[str, Any]) -> WatermarkTracker:
+        return WatermarkTracker(
+            self._lateness_ms,
+            idle_after_s=self._tempo.idle_after_s,
+            rule=self._tempo.watermark,
+            follows_clock=self._tempo.follows_clock,
+            floor_ms=floor_ms,
+            fronts=fronts,
+        )
+
+    def _repeat(self, plan: Plan) -> None:
+        """The same offsets, watermark and present give the same rows."""
+        self._on_step("repeat")
+        self._retrier.call("state", lambda: self._checkpoints.write_plan(plan))  # mends a damaged copy
+        epoch, extra = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s()), plan.extra
+        self._watermarks.repeat_epoch(extra.get(SILENCE, {}))
+        batches = self._retrier.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
+        self._take(epoch, batches)
+        self._watermarks.settle(extra.get(SETTLED, {}))
+        self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
+        anew = replan(plan, epoch.records, self._has)
+        if anew is not None:
+            self._on_warning("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
+            self._retrier.call("state", lambda: self._checkpoints.write_plan(anew))
+        self._epoch_writer.start(partial(self._write, self._advance(epoch, anew or plan)))
+        self._epoch_writer.wait()
+
+    # ---- how things stand ----
+
+    def _tell_merge_error(self) -> None:
+        """Once for each merge that failed; the next ones try again."""
+        error = self._checkpoints.merge_error
+        if error is not None and error is not self._told_error:
+            self._on_warning("merge-failed", str(error))
+        self._told_error = error
+
+    def _book(self) -> None:
+        self._accounting.add_counts(self._sessionizer)
+        self._accounting.latest_ms = self._sessionizer.latest_ms
+
+    def _note_outage(self, who: str, error: UnavailableError | None) -> None:
+        # the writer's thread tells too; without the lock one's word could undo the other's
+        with self._telling:
+            unavailable = {name: text for name, text in self._status.unavailable.items() if name != who}
+            if error is not None:
+                unavailable[who] = error.message
+            self._status = replace(self._status, unavailable=unavailable)
+            self._on_status(self._status)
+
+    def _tell_status(self, epoch: Epoch) -> None:
+        elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
+        with self._telling:
+            self._status = replace(
+                self._status,
+                consumed=self._accounting.consumed,
+                rate=epoch.consumed / elapsed_s,
+                lag=self._source.lag(),
+                watermark_ms=self._sessionizer.watermark_ms,
+                open_sessions=self._sessionizer.open_sessions,
+                sessions=self._accounting.sessions,
+                pending=self._accounting.pending,
+                late=self._accounting.late,
+                rejected=self._accounting.rejected,
+            )
+            self._on_status(self._status)

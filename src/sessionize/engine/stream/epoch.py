@@ -1,0 +1,121 @@
+"""One epoch while it grows: the rows read so far, from which offsets they are, and what was late or rejected."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sessionize.engine.accounting import Accounting, rejected_by_reason
+from sessionize.engine.batch.outputs import with_room, with_user_name
+from sessionize.engine.schema_union import Columns
+from sessionize.engine.stream.checkpoint_format import DRAINED_TO, RECORDS, SETTLED, SILENCE, Plan
+from sessionize.engine.stream.watermarks import WatermarkTracker
+from sessionize.formats.sizes import decoded_bytes
+from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import StreamBatch
+from sessionize.session import columns as col
+
+
+@dataclass(slots=True)
+class Epoch:
+    """Everything that belongs to the epoch with this number.
+
+    opened_s: when it began, by the forward-only clock. size_bytes: of its rows as the sinks get them, about. reasons:
+    how many records were rejected for which reason.
+    """
+
+    number: int
+    now_ms: int
+    opened_s: float
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    events: list[pa.Table] = field(default_factory=list)
+    late: list[pa.Table] = field(default_factory=list)
+    rejected: list[pa.Table] = field(default_factory=list)
+    records: dict[str, int] = field(default_factory=dict)
+    size_bytes: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def consumed(self) -> int:
+        """Records read, good or bad; by partition they are in `records`."""
+        return sum(self.records.values())
+
+    def add(self, batch: StreamBatch, watermarks: WatermarkTracker, accounting: Accounting) -> pa.Table:
+        """Take a batch in and book it; the accepted events."""
+        accounting.count_batch(batch, None)
+        self.reasons.update(rejected_by_reason(batch))
+        if batch.consumed:
+            self.records[batch.partition] = self.records.get(batch.partition, 0) + batch.consumed
+        self.size_bytes += decoded_bytes(batch.events) + batch.rejected.nbytes
+        for place, (start, end) in batch.ranges.items():
+            self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
+        if batch.rejected.num_rows:
+            self.rejected.append(batch.rejected)
+        accepted = batch.events
+        if accepted.num_rows:
+            late = watermarks.late(batch.partition, accepted, now_ms=self.now_ms)
+            if late.any():
+                accounting.late += int(np.count_nonzero(late))
+                self.late.append(accepted.filter(pa.array(late)))
+                accepted = accepted.filter(pa.array(~late))
+            if accepted.num_rows:
+                self.events.append(accepted)
+        return accepted
+
+    def planned(
+        self,
+        *,
+        watermark_ms: int | None,
+        silence: Mapping[str, int],
+        settled: Mapping[str, int],
+        drained_to_ms: int | None,
+    ) -> Plan:
+        """What it will do, from what was read. silence: WatermarkTracker.epoch_silence. settled:
+        WatermarkTracker.settle_idle. drained_to_ms: where the watermark goes when every open session is ended; None
+        for an epoch that ends none.
+        """
+        extra: dict[str, Any] = {RECORDS: dict(self.records)}
+        if silence:
+            extra[SILENCE] = dict(silence)
+        if settled:
+            extra[SETTLED] = dict(settled)
+        if drained_to_ms is not None:
+            extra[DRAINED_TO] = drained_to_ms
+        return Plan(
+            epoch=self.number,
+            ranges=dict(self.ranges),
+            watermark_ms=watermark_ms,
+            now_ms=self.now_ms,
+            drain=drained_to_ms is not None,
+            extra=extra,
+        )
+
+
+def concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    """One table of all; an empty one of the schema when there are none."""
+    if not tables:
+        return schema.empty_table()
+    if all(table.schema.equals(tables[0].schema) for table in tables[1:]):
+        return pa.concat_tables(tables)
+    columns = Columns()
+    for table in tables:
+        columns.learn(table)
+    return pa.concat_tables(columns.aligned(tables))
+
+
+def event_rows(tables: list[pa.Table], user_name: str) -> pa.Table:
+    """Events as the sinks take them."""
+    empty = pa.schema([(col.USER, pa.string()), (col.EVENT_TIME, pa.int64())])
+    return with_user_name(concat(tables, empty), user_name)
+
+
+def enriched_rows(events: pa.Table, sessionizer: Sessionizer, *, now_ms: int) -> pa.Table:
+    """The events pushed since the last epoch, each with its session so far and the moment of processing."""
+    ids = sessionizer.pushed_session_ids()
+    events = with_room(events, (col.SESSION_ID, col.PROCESSING_TIME))
+    return events.append_column(col.SESSION_ID, ids).append_column(
+        col.PROCESSING_TIME, pa.array(np.full(events.num_rows, now_ms, np.int64))
+    )

@@ -1,0 +1,247 @@
+"""Lines of CSV into a table of strings, in which one bad line costs one line.
+
+Without quotes a line is a row, and pyarrow reads whole pieces. With quotes Python's reader does, because it tells how
+many lines a row took: a row may go on over several lines, but when that does not end in the right number of columns, a
+stray quote is to blame and only the line it stands in is given up.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from sessionize.errors import InputError
+from sessionize.formats.json_errors import invalid_utf8, too_large
+from sessionize.formats.lines import LineIndex
+from sessionize.formats.rejects import INVALID_CSV, WRONG_COLUMN_COUNT, Fault, Faults, preview
+from sessionize.formats.times import Ints
+
+_QUOTE, _RETURN = b'"\r'
+_BOM = b"\xef\xbb\xbf"
+
+ROW_LINES_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CsvPiece:
+    """The rows of some lines.
+
+    table: the columns asked for, as strings, empty ones null. first, last: the lines (from 0) that each row took.
+    faults: by line. rest: the line from which on a row is still open, the number of lines when there is none.
+    """
+
+    table: pa.Table
+    first: Ints
+    last: Ints
+    faults: Faults
+    rest: int
+
+
+class CsvRows:
+    """Reads the rows below one header."""
+
+    __slots__ = ("_delimiter", "_line_bytes_max", "_places", "_read", "names")
+
+    def __init__(self, names: Sequence[str], *, delimiter: str, read: Sequence[str], line_bytes_max: int) -> None:
+        """names: all columns. read: those to build."""
+        self.names = list(names)
+        self._read = list(read)
+        place_of = {name: place for place, name in enumerate(self.names)}
+        self._places = [place_of[name] for name in self._read]
+        self._delimiter = delimiter
+        self._line_bytes_max = line_bytes_max
+
+    def parse(self, lines: LineIndex, *, final: bool) -> CsvPiece:
+        """final: no more lines follow, so a row cannot stay open."""
+        if lines.longest <= self._line_bytes_max and lines.is_utf8():
+            if not (lines.text == _QUOTE).any():
+                piece = self._without_quotes(lines)
+                if piece is not None:
+                    return piece
+            piece = self._row_by_line(lines)
+            if piece is not None:
+                return piece
+        return self._line_by_line(lines, final=final)
+
+    def _without_quotes(self, lines: LineIndex) -> CsvPiece | None:
+        """A row for each line that is not empty; None when pyarrow sees it differently."""
+        if bytes(lines.data[: len(_BOM)]) == _BOM:
+            return None  # pyarrow takes it away wherever a piece begins; only the header's is none of the data
+        returns = np.zeros(len(lines), np.int64)
+        filled = lines.ends > lines.starts
+        returns[filled] = lines.text[lines.ends[filled] - 1] == _RETURN
+        if np.count_nonzero(lines.text == _RETURN) != returns.sum():
+            return None  # pyarrow takes a lone carriage return for the end of a line
+        places = np.flatnonzero(lines.ends - returns > lines.starts)
+        if not len(places):
+            return CsvPiece(self._table([]), places, places, {}, len(lines))
+        odd: list[tuple[int, int]] = []
+
+        def skip(row: pyarrow.csv.InvalidRow) -> str:
+            odd.append((row.number - 1, row.actual_columns))
+            return "skip"
+
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(pa.py_buffer(lines.data)),
+                read_options=pyarrow.csv.ReadOptions(
+                    column_names=self.names, use_threads=False, block_size=len(lines.data) + 1
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self._delimiter, quote_char=False, invalid_row_handler=skip
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(self.names, pa.string()),
+                    include_columns=self._read,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        if len(places) != len(table) + len(odd):
+            return None
+        faults = {int(places[row]): self._wrong_count(count, lines[int(places[row])]) for row, count in odd}
+        places = np.delete(places, np.array([row for row, _ in odd], np.int64))
+        return CsvPiece(table, places, places, faults, len(lines))
+
+    def _row_by_line(self, lines: LineIndex) -> CsvPiece | None:
+        """When every line is a row of its own."""
+        texts = io.StringIO(str(lines.data, "utf-8"), newline="\n")
+        try:
+            with _long_fields(self._line_bytes_max):
+                # An empty line behind the last one is a row of its own, unless the last one is still open.
+                *rows, behind = csv.reader(chain(texts, ("",)), delimiter=self._delimiter)
+        except csv.Error:
+            return None
+        if behind or len(rows) != len(lines):
+            return None
+        width = len(self.names)
+        good = [number for number, row in enumerate(rows) if len(row) == width]
+        faults = {
+            number: self._wrong_count(len(row), lines[number])
+            for number, row in enumerate(rows)
+            if row and len(row) != width
+        }
+        places = np.array(good, np.int64)
+        return CsvPiece(self._table([rows[number] for number in good]), places, places, faults, len(lines))
+
+    def _line_by_line(self, lines: LineIndex, *, final: bool) -> CsvPiece:
+        rows: list[list[str]] = []
+        spans: list[tuple[int, int]] = []
+        texts, faults = self._texts(lines)
+        at, end = 0, len(lines)
+        with _long_fields(self._line_bytes_max):
+            while at < end:
+                if at in faults:
+                    at += 1
+                    continue
+                row, used = self._next_row(texts, at)
+                if at + used > end and not final and len(lines.data) - lines.starts[at] <= self._line_bytes_max:
+                    end = at  # it may go on in the next piece
+                    break
+                fault = self._fault(row, at, used, lines, faults)
+                if fault is not None:
+                    faults[at] = fault
+                elif row:
+                    rows.append(row)
+                    spans.append((at, at + used - 1))
+                at += 1 if fault is not None else used
+        places = np.array(spans, np.int64).reshape(-1, 2)
+        faults = {line: fault for line, fault in faults.items() if line < end}
+        return CsvPiece(self._table(rows), places[:, 0], places[:, 1], faults, end)
+
+    def _fault(self, row: list[str], at: int, used: int, lines: LineIndex, faults: Faults) -> Fault | None:
+        """What is wrong with a row that took the lines from `at`, if anything."""
+        if used == 0:
+            return Fault(INVALID_CSV, f"not CSV: {preview(bytes(lines[at]))}")
+        width = len(self.names)
+        if used == 1:
+            return None if not row or len(row) == width else self._wrong_count(len(row), lines[at])
+        behind = range(at + 1, at + used)
+        ended = at + used <= len(lines) and lines.ends[at + used - 1] - lines.starts[at] <= self._line_bytes_max
+        if not ended or len(row) != width or any(line in faults for line in behind):
+            return Fault(INVALID_CSV, f"a quote is not closed: {preview(bytes(lines[at]))}")
+        return None
+
+    def _texts(self, lines: LineIndex) -> tuple[list[str], Faults]:
+        """Each line with its line feed; one that cannot be text is empty here and has a fault."""
+        texts: list[str] = []
+        faults: Faults = {}
+        for number in range(len(lines)):
+            line = lines[number]
+            text = ""
+            if len(line) > self._line_bytes_max:
+                faults[number] = too_large(len(line), self._line_bytes_max)
+            else:
+                try:
+                    text = str(line, "utf-8")
+                except UnicodeDecodeError as error:
+                    faults[number] = invalid_utf8(bytes(line), error)
+            texts.append(text + "\n")
+        return texts, faults
+
+    def _next_row(self, texts: list[str], at: int) -> tuple[list[str], int]:
+        """The row that begins in line `at` and how many lines it took: one too many when it never ends, 0 for none.
+
+        A row has at most ROW_LINES_MAX lines: else every stray quote would be read up to the end of the file.
+        """
+        stop = min(len(texts), at + ROW_LINES_MAX)
+        for strict in (False, True):
+            rest = chain((texts[line] for line in range(at, stop)), ("",))
+            reader = csv.reader(rest, delimiter=self._delimiter, strict=strict)
+            try:
+                row = next(reader)
+            except csv.Error:
+                return [], 0
+            # Over several lines only without any odd quote, or a stray one would swallow the lines up to the next.
+            if reader.line_num == 1 or at + reader.line_num > len(texts):
+                break
+            if at + reader.line_num > stop:
+                return [], 0
+        return row, reader.line_num
+
+    def _table(self, rows: list[list[str]]) -> pa.Table:
+        arrays = [pa.array([row[place] or None for row in rows], pa.string()) for place in self._places]
+        return pa.table(arrays, names=self._read)
+
+    def _wrong_count(self, count: int, line: memoryview) -> Fault:
+        return Fault(
+            WRONG_COLUMN_COUNT, f"{count} columns, the header has {len(self.names)}: {preview(bytes(line[:1000]))}"
+        )
+
+
+def header_names(line: bytes, *, delimiter: str, source: str) -> list[str]:
+    """The column names in the first line; a second column of the same name gets a number.
+
+    Errors: InputError when the line is not text or not CSV.
+    """
+    try:
+        names = next(csv.reader([str(line, "utf-8-sig")], delimiter=delimiter, strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            "the header cannot be read",
+            detail=f"{source}, line 1: {error}: {preview(line[:1000])}",
+            hint="the first line of a CSV file names its columns, in UTF-8",
+        ) from None
+    unique: dict[str, None] = {}
+    for place, text in enumerate(names, start=1):
+        name = text.strip() or f"column_{place}"
+        unique[name if name not in unique else f"{name}_{place}"] = None
+    return list(unique)
+
+
+@contextmanager
+def _long_fields(bytes_max: int) -> Iterator[None]:
+    """Python's CSV reader refuses fields beyond 128 KiB unless it is told, for the whole process, not to."""
+    before = csv.field_size_limit(max(bytes_max, csv.field_size_limit()))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

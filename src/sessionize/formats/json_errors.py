@@ -1,0 +1,90 @@
+"""Says in words what is wrong with a line that could not be decoded as an event.
+
+Only called for lines that failed, so it may look at the line again to quote the value that is to blame.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from sessionize.formats.rejects import (
+    INVALID_JSON,
+    INVALID_TIME,
+    INVALID_UTF8,
+    NOT_AN_OBJECT,
+    NUMBER_OUT_OF_RANGE,
+    TIME_OUT_OF_RANGE,
+    TOO_DEEP,
+    TOO_LARGE,
+    WRONG_TYPE,
+    Fault,
+    preview,
+)
+
+_PATH = re.compile(r"(?P<what>.*) - at `\$\.(?P<path>.*)`", re.DOTALL)
+_FOUND = re.compile(r"got `(?P<found>\w+)`")
+
+
+def explain(line: bytes, error: Exception, time_fields: frozenset[str]) -> Fault:
+    """line: without its line feed. error: what the decoder raised. time_fields: the dotted paths mapped to time."""
+    if isinstance(error, UnicodeDecodeError):
+        return invalid_utf8(line, error)
+    if isinstance(error, RecursionError):
+        return Fault(TOO_DEEP, "the record is nested too deeply")
+    if isinstance(error, msgspec.ValidationError):
+        # The typed decoder stopped at the first wrong type, and has not seen what comes after.
+        error = _malformed(line) or error
+    message = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return Fault(INVALID_JSON, f"{message}: {preview(line)}")
+    at = _PATH.fullmatch(message)
+    if at is None:
+        found = _FOUND.search(message)
+        kind = found["found"] if found else "something else"
+        return Fault(NOT_AN_OBJECT, f"an object is expected, found {kind}: {preview(line)}")
+    path = at["path"]
+    value = _quoted(line, path)
+    if "out of range" in message:
+        reason = TIME_OUT_OF_RANGE if path in time_fields else NUMBER_OUT_OF_RANGE
+        return Fault(reason, f"{path} = {value}: the number is out of range")
+    if path in time_fields:
+        return Fault(INVALID_TIME, f"{path} = {value}: not a time")
+    return Fault(WRONG_TYPE, f"{path} = {value}: a string, a number or null is expected")
+
+
+def _malformed(line: bytes) -> msgspec.DecodeError | None:
+    """What is wrong with the line as JSON, if anything is."""
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        return error
+    except RecursionError:
+        pass
+    return None
+
+
+def invalid_utf8(line: bytes, error: UnicodeDecodeError) -> Fault:
+    """The place and the bytes that are not UTF-8; error comes from decoding just this line."""
+    at = error.start
+    return Fault(INVALID_UTF8, f"not UTF-8 at byte {at}: {line[at : at + 8]!r}")
+
+
+def too_large(size_bytes: int, line_bytes_max: int) -> Fault:
+    """A line longer than the limit."""
+    return Fault(TOO_LARGE, f"the line has {size_bytes:,} bytes, at most {line_bytes_max:,} are allowed")
+
+
+def _quoted(line: bytes, path: str) -> str:
+    """The text of the value at a dotted path, shortened; a dot may also belong to a field's own name."""
+    raw: Any = line
+    rest = path
+    try:
+        while rest:
+            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            name = next(n for n in sorted(fields, key=len, reverse=True) if rest == n or rest.startswith(f"{n}."))
+            raw, rest = fields[name], rest[len(name) + 1 :]
+    except (msgspec.MsgspecError, StopIteration, RecursionError):
+        return "?"
+    text = bytes(raw).decode("utf-8", "replace").strip()
+    return preview(text)[1:-1]

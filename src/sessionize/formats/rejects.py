@@ -1,0 +1,94 @@
+"""Why a record was rejected, and the table that rejected records travel in.
+
+A reason is a short code that stays the same for ever; the detail is for people and names the field and the value.
+A fault is tied to its row by index until the row's bytes and line number are known.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sessionize.session.columns import REJECTED_SCHEMA
+
+INVALID_UTF8 = "invalid_utf8"
+INVALID_JSON = "invalid_json"
+INVALID_CSV = "invalid_csv"
+NOT_AN_OBJECT = "not_an_object"
+TOO_DEEP = "too_deep"
+TOO_MANY_FIELDS = "too_many_fields"
+TOO_LARGE = "too_large"
+WRONG_TYPE = "wrong_type"
+WRONG_COLUMN_COUNT = "wrong_column_count"
+NUMBER_OUT_OF_RANGE = "number_out_of_range"
+INVALID_NUMBER = "invalid_number"
+MISSING_USER = "missing_user"
+EMPTY_USER = "empty_user"
+USER_TOO_LONG = "user_too_long"
+MISSING_TIME = "missing_time"
+INVALID_TIME = "invalid_time"
+TIME_OUT_OF_RANGE = "time_out_of_range"
+FUTURE_TIMESTAMP = "future_timestamp"
+TRUNCATED_GZIP = "truncated_gzip"
+CORRUPT_GZIP = "corrupt_gzip"
+CORRUPT_PARQUET = "corrupt_parquet"
+
+RAW_BYTES_MAX = 65_536  # how much of a line that is too long is kept
+_SHOWN_CHARACTERS = 80
+
+
+class Fault(NamedTuple):
+    """What is wrong with one record."""
+
+    reason: str
+    detail: str
+
+
+Faults = dict[int, Fault]  # by row number within the piece at hand
+
+
+def preview(value: object) -> str:
+    """A value for people: strings quoted, anything long cut with its full length named."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"
+
+
+def without(faults: Faults, row_count: int) -> npt.NDArray[np.bool_]:
+    """bool[row_count]: which rows have no fault."""
+    keep = np.ones(row_count, bool)
+    if faults:
+        keep[np.fromiter(faults, np.int64, len(faults))] = False
+    return keep
+
+
+class Rejects:
+    """Collects rejected records into a table of REJECTED_SCHEMA."""
+
+    __slots__ = ("_records",)
+
+    def __init__(self) -> None:
+        self._records: list[tuple[bytes | None, str, int, str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
+        """raw: the record's own bytes, without a line feed; None when it has none that could be read."""
+        self._records.append((raw, _unicode(source), line_number, fault.reason, _unicode(fault.detail)))
+
+    def take(self) -> pa.Table:
+        """Everything collected since the last take."""
+        columns = zip(*self._records, strict=True) if self._records else [()] * len(REJECTED_SCHEMA)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, REJECTED_SCHEMA, strict=True)]
+        self._records = []
+        return pa.Table.from_arrays(arrays, schema=REJECTED_SCHEMA)
+
+
+def _unicode(text: str) -> str:
+    """With � for each byte of a file's name that is no UTF-8: systems allow such names, and no table takes them."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
