@@ -14,7 +14,26 @@ Every error says what failed (message), where and with which value (detail) and 
 
 
 class SessionizeError(Exception):
-    """Root of every error that sessionize raises on purpose."""
+    """Root of every error that sessionize raises on purpose.
+
+    Attributes
+    ----------
+    message : str
+        What failed.
+    detail : str or None
+        Where, and with which value.
+    hint : str or None
+        What to do next.
+
+    Examples
+    --------
+    >>> from sessionize import ConfigError, Policy
+    >>> try:
+    ...     Policy.of(gap="0s")
+    ... except ConfigError as error:
+    ...     print(error.message)
+    the gap must be longer than zero
+    """
 
     def __init__(self, message: str, *, detail: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)

@@ -49,15 +49,54 @@ def sessions(
     rules: Rules | None = None,
     columns: list[str] | None = None,
 ) -> Frame:
-    """One row per session, of the same kind of frame, sorted by user and start.
+    """Turn a frame of events into a frame of sessions: one row per session, sorted by user and start.
 
-    user: column of users, text or integers; the result's user column has its name (integers become text). time: column
-    of event times, integers in ms or timestamps (without a zone they count as UTC). event_id, event_type, page, value:
-    further columns; each adds the session columns made of it. gap, max_duration: "30m" or timedelta; max_duration None
-    for no limit.
-    columns: only these session columns. Rules about event types need event_type.
-    Errors: InputError for a missing column, or for users, times or values that an event cannot have; ConfigError for
-    options that can't be meant. Source: docs/spec/sessions.md.
+    Parameters
+    ----------
+    frame : pandas, Polars, pyarrow or DuckDB frame
+        The events, in any order; a Polars LazyFrame or DuckDB relation is collected.
+    user : str
+        Column of users: text or integers. The sessions have a column of the same name (integers become text).
+    time : str
+        Column of event times: integers in ms since 1970 UTC, or timestamps. A timestamp without a zone counts as UTC.
+    event_id : str, optional
+        Column of event ids. Two events of one user with equal time and id count once.
+    event_type : str, optional
+        Column of event types. It adds ``events_by_type`` and ``has_conversion``; rules about types need it.
+    page : str, optional
+        Column of pages. It adds ``pages_visited``, ``entry_page`` and ``exit_page``.
+    value : str, optional
+        Column of amounts. With `event_type` it adds ``revenue``.
+    gap, gap_boundary, max_duration, max_duration_mode, session_ids
+        As in `Policy.of`.
+    rules : Rules, optional
+        What the events say about boundaries. Default: no start, end or excluded events; purchases are conversions.
+    columns : list of str, optional
+        Only these session columns. The user column is always there.
+
+    Returns
+    -------
+    frame
+        The same kind of frame as `frame`. docs/output.md lists the columns with types and units.
+
+    Raises
+    ------
+    InputError
+        A column is missing, or a user, time or value is one that an event cannot have.
+    ConfigError
+        An option has a value that is not allowed.
+
+    Notes
+    -----
+    Source: docs/spec/sessions.md. Memory is proportional to the frame.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, sessionize
+    >>> visits = pa.table({"user_id": ["a", "a", "b"], "at": [0, 60_000, 5_000_000]})
+    >>> made = sessionize.sessions(visits, user="user_id", time="at", columns=["session_id", "event_count"])
+    >>> made.to_pydict()
+    {'user_id': ['a', 'b'], 'session_id': ['a_0', 'b_5000000'], 'event_count': [2, 1]}
     """
     col.check_user_name(user)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
@@ -101,10 +140,40 @@ def label(
     rules: Rules | None = None,
     column: str = col.SESSION_ID,
 ) -> Frame:
-    """The frame as it is, in its own order, with one more text column: the id of each event's session.
+    """Add the id of each event's session to a frame of events; rows and their order stay.
 
-    Options and errors as in `sessions`. column: the name of the new column; a frame that has it already is refused. An
-    event of an excluded type gets null; a duplicate gets the id of the event it repeats.
+    Parameters
+    ----------
+    frame, user, time, event_id, event_type, page, rules
+        As in `sessions`.
+    gap, gap_boundary, max_duration, max_duration_mode, session_ids
+        As in `Policy.of`.
+    column : str
+        Name of the new text column. Default ``"session_id"``.
+
+    Returns
+    -------
+    frame
+        The same kind of frame with one more column. An event of an excluded type has null there. A duplicate has the id
+        of the event that it repeats.
+
+    Raises
+    ------
+    InputError
+        As in `sessions`, and when the frame already has a column of that name.
+    ConfigError
+        An option has a value that is not allowed.
+
+    Notes
+    -----
+    Source: docs/spec/sessions.md.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, sessionize
+    >>> visits = pa.table({"user_id": ["a", "a", "b"], "at": [0, 60_000, 5_000_000]})
+    >>> sessionize.label(visits, user="user_id", time="at")["session_id"].to_pylist()
+    ['a_0', 'a_0', 'b_5000000']
     """
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page}
     native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))

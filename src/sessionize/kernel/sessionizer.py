@@ -54,11 +54,44 @@ class Counts:
 
 
 class Sessionizer:
-    """Turns events into sessions, incrementally. Not thread-safe: one per shard of users.
+    """Turns events into sessions, incrementally.
 
-    policy, rules: what a session is. columns: which session columns to make (default: all). user_name: what the user
-    column of the sessions is called, not like another one of them. track_changes: keep account of what `changes` will
-    ask for (a batch run has no use for it).
+    Not thread-safe: use one per shard of users. The result is the same for every order and every split of the same
+    events, as long as none of them is below the watermark when it is pushed.
+
+    Parameters
+    ----------
+    policy : Policy, optional
+        What ends a session. Default: `Policy()`.
+    rules : Rules, optional
+        What the events say about boundaries. Default: `Rules()`.
+    columns : SessionColumns, optional
+        Which session columns to make. Default: all.
+    user_name : str
+        The name of the user column of the sessions; no other session column may have it.
+    track_changes : bool
+        Record what `changes` returns. A batch run does not need it.
+
+    Raises
+    ------
+    ConfigError
+        `user_name` is the name of another session column.
+
+    Notes
+    -----
+    Source: docs/spec/sessions.md. Memory is O(open sessions + pending events), except with numbered session ids, which
+    keep every user.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from sessionize import Policy, Sessionizer
+    >>> core = Sessionizer(Policy.of(gap="30m"))
+    >>> late = core.push(pa.table({"user": ["a", "a"], "event_time_ms": [0, 60_000]}))
+    >>> core.advance(60_001 + core.policy.gap_ms)["event_count"].to_pylist()
+    [2]
+    >>> core.push(pa.table({"user": ["b"], "event_time_ms": [1]})).num_rows  # below the watermark: late
+    1
     """
 
     def __init__(

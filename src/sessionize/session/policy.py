@@ -19,12 +19,39 @@ WatermarkRule = Literal["confirmed", "maximum"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a session is.
+    """What ends a session, and how sessions are named.
 
-    gap_ms: the silence that ends a session. gap_boundary: "exclusive" splits when the silence is longer than the gap,
-    "inclusive" already when it equals it. max_duration_ms: the longest a session may last, None for no limit.
-    max_duration_mode: "anchored" cuts a chain at its start + k * max_duration; "rolling" cuts at each session's own
-    start + max_duration. session_ids: how sessions are named (session/ids.py).
+    A Policy is frozen and validated. `Policy.of` builds one from durations such as ``"30m"``.
+
+    Parameters
+    ----------
+    gap_ms : int
+        The silence between two events of a user that ends the session, in ms. Default 30 minutes.
+    gap_boundary : {"exclusive", "inclusive"}
+        ``"exclusive"`` splits when the silence is longer than the gap, ``"inclusive"`` also when it equals the gap.
+    max_duration_ms : int or None
+        The longest duration of a session, in ms; None for no limit. Default 2 hours.
+    max_duration_mode : {"anchored", "rolling"}
+        ``"anchored"`` cuts at the start of the chain of events + k * max_duration. ``"rolling"`` cuts at the start of
+        each session + max_duration.
+    session_ids : {"start", "sequential", "running"}
+        ``"start"`` names a session by user and start time, which needs no memory of the user. The two others number
+        the sessions of a user; a stream then keeps state for every user it has seen.
+
+    Raises
+    ------
+    ConfigError
+        A duration is not positive, a value is unknown, or a mode is set without a maximum duration.
+
+    Notes
+    -----
+    Source: docs/spec/sessions.md, rules 2, 3 and 6.
+
+    Examples
+    --------
+    >>> from sessionize import Policy
+    >>> Policy.of(gap="15m", max_duration=None).describe()
+    'gap 15m (exclusive), no maximum, ids start'
     """
 
     gap_ms: int = 1_800_000
@@ -62,7 +89,32 @@ class Policy:
         max_duration_mode: MaxDurationMode = "anchored",
         session_ids: SessionIds = "start",
     ) -> "Policy":
-        """Build a policy from durations as people write them; max_duration None or "none" means no limit."""
+        """Build a policy from durations as people write them.
+
+        Parameters
+        ----------
+        gap : str or timedelta
+            The silence that ends a session: ``"30m"``, ``"1h30m"``, ``timedelta(minutes=30)``.
+        max_duration : str, timedelta or None
+            The longest duration of a session; None or ``"none"`` for no limit.
+        gap_boundary, max_duration_mode, session_ids
+            As in `Policy`.
+
+        Returns
+        -------
+        Policy
+
+        Raises
+        ------
+        ConfigError
+            A duration cannot be read, or `Policy` refuses a value.
+
+        Examples
+        --------
+        >>> from sessionize import Policy
+        >>> Policy.of(gap="90s").gap_ms
+        90000
+        """
         unlimited = max_duration is None or (isinstance(max_duration, str) and max_duration.strip().lower() == "none")
         return cls(
             gap_ms=parse_duration_ms(gap, name="gap"),

@@ -41,12 +41,44 @@ class Flags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The rules of a run. Event types are compared exactly, except conversions, which ignore case.
+    """What the events themselves say about session boundaries and conversions.
 
-    start_events: an event of such a type opens a session. end_events: it closes its session, of which it is the last
-    event; a session that runs out without one ends by `timeout`. excluded_events: such events count nowhere but in
-    `excluded`. conversion_events: they set has_conversion, and their value is revenue. boundary: a function of the
-    user's own; the boundary is reported under its name.
+    Event types are compared exactly, except conversions, which ignore case.
+
+    Parameters
+    ----------
+    start_events : set of str
+        An event of such a type opens a session.
+    end_events : set of str
+        An event of such a type is the last event of its session. A session that runs out without one ends by
+        ``timeout``.
+    excluded_events : set of str
+        Events of such a type take no part in any session; the accounting counts them as ``excluded``.
+    conversion_events : set of str
+        They set ``has_conversion``, and their value is revenue. Default ``{"purchase"}``.
+    boundary : callable or None
+        A function of your own. It gets the events as an Arrow table (canonical columns, n rows in arrival order) and
+        returns bool[n]: whether each event opens a session.
+    boundary_name : str
+        Reported as the reason: ``rule:<boundary_name>``. Default: the name of the function.
+
+    Raises
+    ------
+    ConfigError
+        A value is a string instead of a set, or an excluded event would open or close a session.
+
+    Notes
+    -----
+    Source: docs/spec/sessions.md, rules 4 and 5.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, sessionize
+    >>> visits = pa.table({"user": ["a", "a", "a"], "ms": [0, 1000, 2000], "kind": ["view", "logout", "view"]})
+    >>> rules = sessionize.Rules(end_events=frozenset({"logout"}))
+    >>> table = sessionize.sessions(visits, user="user", time="ms", event_type="kind", rules=rules)
+    >>> table["end_reason"].to_pylist()
+    ['rule:end_events', 'end_of_input']
     """
 
     start_events: frozenset[str] = frozenset()
