@@ -1,1 +1,1 @@
-"""The motion: what feeds events to the kernel and sessions to the sinks."""
+"""Engines feed events to the kernel and rows to the sinks: batch, stream, and reconcile for late events."""

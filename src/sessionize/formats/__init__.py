@@ -1,1 +1,1 @@
-"""formats"""
+"""Formats: NDJSON, CSV, Parquet, Avro and records into canonical event columns; dialects, times, rejected records."""

@@ -1,1 +1,1 @@
-"""The speed: the incremental core, and the slow reference that it must equal."""
+"""The kernel: the incremental core that every engine runs, and the slow reference that it must equal."""

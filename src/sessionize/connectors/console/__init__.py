@@ -1,4 +1,4 @@
-"""Sessions printed for people who look on."""
+"""Sessions as JSON lines on the terminal."""
 
 from sessionize.connectors.console.epoch_sink import ConsoleSink
 

@@ -1,1 +1,1 @@
-"""files"""
+"""Files: bounded input and output, and followed directories as a stream source."""

@@ -1,4 +1,4 @@
-"""PostgreSQL as the store."""
+"""PostgreSQL as the serving store of sessions."""
 
 from sessionize.connectors.store.postgres.database import PostgresDatabase
 from sessionize.connectors.store.postgres.settings import Login
