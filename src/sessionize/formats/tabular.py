@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.arrow import one_chunk
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.rejects import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, preview, without
 from sessionize.formats.scalars import value_column, within_limit
@@ -99,7 +100,7 @@ class Tabular:
         return text, faults
 
     def _extras(self, table: pa.Table) -> dict[str, pa.Array]:
-        columns = {name: storable(_whole(table[name])) for name in self._layout.extras}
+        columns = {name: storable(one_chunk(table[name])) for name in self._layout.extras}
         if self._layout.rest:
             encode = msgspec.json.Encoder(enc_hook=str).encode
             values = [python_values(table[name]) for name in self._layout.rest]
@@ -130,14 +131,10 @@ def _present(table: pa.Table, paths: tuple[Path, ...]) -> pa.Array | None:
 
 
 def _at(table: pa.Table, path: Path) -> pa.Array:
-    array = _whole(table[path[0]])
+    array = one_chunk(table[path[0]])
     for name in path[1:]:
         array = pc.struct_field(array, name)  # unlike Array.field, this is null where the struct is
     return array
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:

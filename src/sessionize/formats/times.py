@@ -19,6 +19,7 @@ from sessionize.formats.dialects import TimeFormat
 from sessionize.formats.rejects import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, Faults, preview
 from sessionize.formats.storable import python_values
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
+from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -58,8 +59,7 @@ _ARROW_KINDS: tuple[tuple[TimeFormat, str | None], ...] = (
     ("ns", None),
 )
 _LONGEST_TIME = 64  # characters; nothing longer can be a time of the years 1 to 9999
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_DAY_MS = 86_400_000
+_EPOCH_DAY = EPOCH_DATE.toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _of_array(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedTim
         return scaled_ints(numbers, kind.unit, field=field)
     if pa.types.is_date32(kind):
         days = array.cast(pa.int32()).to_numpy(zero_copy_only=False)
-        return scaled_ints(days.astype(np.int64) * _DAY_MS, "ms", field=field)
+        return scaled_ints(days.astype(np.int64) * MS_PER_DAY, "ms", field=field)
     if pa.types.is_date64(kind):
         return scaled_ints(array.cast(pa.int64()).to_numpy(zero_copy_only=False), "ms", field=field)
     if pa.types.is_integer(kind):
@@ -308,7 +308,7 @@ def _iso_of(text: str, value: object, field: str) -> int | Fault:
         days = date(year, month, day).toordinal() - _EPOCH_DAY
     except ValueError:
         return _invalid(value, field, "there is no such day")
-    ms = days * _DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1_000
+    ms = days * MS_PER_DAY + hour * 3_600_000 + minute * 60_000 + second * 1_000
     ms += int((match["fraction"] or "")[:3].ljust(3, "0"))
     ms -= (zone_hour * 60 + zone_minute) * 60_000 * (-1 if match["sign"] == "-" else 1)
     return ms if TIME_MS_MIN <= ms <= TIME_MS_MAX else _out_of_range(value, field)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sessionize.formats.dialects import Dialect
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN, USER_BYTES_MAX, VALUE_MAX
+from sessionize.session.time import MS_PER_DAY
 
 HOSTILE = Dialect.mapping(
     user="u",
@@ -23,7 +24,6 @@ HOSTILE = Dialect.mapping(
     time_format="ms",
 )
 
-_DAY_MS = 86_400_000
 _ODD = (
     "", "\0", "a\0b", "\u202eabc", "\u2028", "\n", "\r\n", '"', "\\", "'", "''", "%", "␀", "␛", "␛␀", "\ufeff", "\x7f",
     "\U0010ffff", "é" * 300, "x" * 70_000, "NULL", "nan", "{}", "[1]", "a,b;c\t", "<b>", "$1", "\x1b[31m", "ß", "İ",
@@ -44,7 +44,18 @@ texts = st.one_of(st.sampled_from(_ODD), st.text(max_size=5))
 users = st.one_of(st.sampled_from(_USERS), st.text(min_size=1, max_size=3).filter(lambda text: not text.isspace()))
 times = st.one_of(
     st.integers(-5, 60),
-    st.sampled_from([TIME_MS_MIN, TIME_MS_MIN + 1, TIME_MS_MAX, TIME_MS_MAX - 1, _DAY_MS - 1, _DAY_MS, -1, -_DAY_MS]),
+    st.sampled_from(
+        [
+            TIME_MS_MIN,
+            TIME_MS_MIN + 1,
+            TIME_MS_MAX,
+            TIME_MS_MAX - 1,
+            MS_PER_DAY - 1,
+            MS_PER_DAY,
+            -1,
+            -MS_PER_DAY,
+        ]
+    ),
 )
 values = st.one_of(
     st.sampled_from([None, VALUE_MAX, -VALUE_MAX, 0, -0.0, 5e-324, 0.1, 10**9, "1e9", " 5 ", ""]),

@@ -3,13 +3,13 @@
 import pytest
 
 from sessionize.connectors.generator import GeneratorSettings
-from sessionize.connectors.generator.settings import DAY_MS
 from sessionize.errors import ConfigError
+from sessionize.session.time import MS_PER_DAY
 
 
 def test_events_alone_are_spread_over_a_day():
     settings = GeneratorSettings(events=43_200)
-    assert (settings.total_events, settings.span_ms, settings.mean_rate_per_s) == (43_200, DAY_MS, 0.5)
+    assert (settings.total_events, settings.span_ms, settings.mean_rate_per_s) == (43_200, MS_PER_DAY, 0.5)
 
 
 def test_events_and_duration_give_the_rate():
@@ -69,7 +69,7 @@ def test_a_short_run_has_at_least_one_event():
         ({"events": None, "duration_ms": 60_000}, "duration_ms = 60000"),
         ({"rate_per_s": 5.0, "duration_ms": 60_000}, "100 events, 5.0 a second, for 60000 ms"),
         ({"events": 10**12, "duration_ms": 1}, "1e+15 events a second"),
-        ({"events": 1, "duration_ms": 3_660 * DAY_MS}, "events a second"),
+        ({"events": 1, "duration_ms": 3_660 * MS_PER_DAY}, "events a second"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(wrong, named):

@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sessionize.arrow import decoded_type
 from sessionize.connectors.local_paths import check_local
 from sessionize.durable import sync_file, sync_folder
 from sessionize.errors import ConfigError, OutputError
@@ -203,11 +204,7 @@ def _json_text(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([(f.name, SESSION_TYPES.get(f.name, _plain(f.type))) for f in schema])
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.schema([(f.name, SESSION_TYPES.get(f.name, decoded_type(f.type))) for f in schema])
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from sessionize.connectors.generator.settings import DAY_MS
+from sessionize.session.time import MS_PER_DAY
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,9 +28,9 @@ class DiurnalCycle:
     """How busy the crowd is at each time of day; 1.0 is the mean over a day. Flat when daily is False."""
 
     def __init__(self, *, origin_ms: int, daily: bool) -> None:
-        self._phase_ms = origin_ms % DAY_MS
+        self._phase_ms = origin_ms % MS_PER_DAY
         self._daily = daily
-        self._grid_ms: Floats = np.linspace(0.0, DAY_MS, 1441)
+        self._grid_ms: Floats = np.linspace(0.0, MS_PER_DAY, 1441)
         self._grid_busy = self._from_midnight(self._grid_ms)
         self._busy_at_origin = self._from_midnight(np.array([float(self._phase_ms)]))[0]
 
@@ -38,7 +38,7 @@ class DiurnalCycle:
         """The rate at this time, as a multiple of the mean."""
         if not self._daily:
             return 1.0
-        days = (time_ms + self._phase_ms) / DAY_MS
+        days = (time_ms + self._phase_ms) / MS_PER_DAY
         return 1.0 + sum(a * math.cos(2 * math.pi * n * (days - hour / 24)) for a, n, hour in _WAVES)
 
     def busy_ms(self, time_ms: Floats) -> Floats:
@@ -49,15 +49,15 @@ class DiurnalCycle:
         """The inverse of busy_ms: float64[n] in, float64[n] out."""
         since_midnight = busy_ms + self._busy_at_origin - self._grid_busy[0]
         # Every day adds the same amount, so one day's table serves for all.
-        day = np.floor(since_midnight / DAY_MS)
-        within = np.interp(since_midnight - day * DAY_MS, self._grid_busy - self._grid_busy[0], self._grid_ms)
-        return np.asarray(day * DAY_MS + within - self._phase_ms, dtype=np.float64)
+        day = np.floor(since_midnight / MS_PER_DAY)
+        within = np.interp(since_midnight - day * MS_PER_DAY, self._grid_busy - self._grid_busy[0], self._grid_ms)
+        return np.asarray(day * MS_PER_DAY + within - self._phase_ms, dtype=np.float64)
 
     def _from_midnight(self, time_ms: Floats) -> Floats:
         busy_ms = time_ms.copy()
         for share, per_day, hour in _WAVES if self._daily else ():
-            turns = 2 * math.pi * per_day * (time_ms / DAY_MS - hour / 24)
-            busy_ms += DAY_MS * share / (2 * math.pi * per_day) * np.sin(turns)
+            turns = 2 * math.pi * per_day * (time_ms / MS_PER_DAY - hour / 24)
+            busy_ms += MS_PER_DAY * share / (2 * math.pi * per_day) * np.sin(turns)
         return busy_ms
 
 

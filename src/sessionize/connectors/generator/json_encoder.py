@@ -16,7 +16,7 @@ from sessionize.connectors.generator.behaviour import Steps, mixed
 from sessionize.connectors.generator.catalogue import PRODUCT_COUNT, PRODUCTS
 from sessionize.connectors.generator.journeys import Ints
 from sessionize.connectors.generator.profiles import Field, Profile, Text
-from sessionize.connectors.generator.settings import DAY_MS
+from sessionize.session.time import MS_PER_DAY
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -81,7 +81,7 @@ class LineWriter:
 
 def iso_times(time_ms: Ints) -> Bytes:
     """ms since 1970 as 2026-01-05T10:00:00.000Z: int64[n] in, uint8[n, 24] out; years 0 to 9999."""
-    day, rest = np.divmod(time_ms, DAY_MS)
+    day, rest = np.divmod(time_ms, MS_PER_DAY)
     days, which = np.unique(day, return_inverse=True)
     dates = np.datetime_as_string(days.astype("M8[D]"), unit="D").astype("S10").view(np.uint8).reshape(-1, 10)
     text = np.empty((len(time_ms), 24), dtype=np.uint8)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from sessionize.errors import ConfigError
+from sessionize.session.time import MS_PER_DAY
 
 ProfileName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
 PROFILE_NAMES: tuple[ProfileName, ...] = get_args(ProfileName)
 
-DAY_MS = 86_400_000
 START_MS_DEFAULT = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday
 START_MS_MAX = 4_102_444_800_000  # 2100-01-01T00:00:00Z
-DURATION_MS_MAX = 3_660 * DAY_MS
-DELAY_MS_MAX = 30 * DAY_MS
+DURATION_MS_MAX = 3_660 * MS_PER_DAY
+DELAY_MS_MAX = 30 * MS_PER_DAY
 USERS_MAX = 10_000_000
 EVENTS_MAX = 10**12
 RATE_PER_S_MAX = 10_000_000.0
@@ -84,7 +84,7 @@ class GeneratorSettings:
             return float(self.duration_ms)
         if self.events is None:
             return None
-        return float(DAY_MS) if self.rate_per_s is None else self.events / self.rate_per_s * 1_000
+        return float(MS_PER_DAY) if self.rate_per_s is None else self.events / self.rate_per_s * 1_000
 
     @property
     def mean_rate_per_s(self) -> float:

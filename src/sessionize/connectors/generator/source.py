@@ -6,12 +6,13 @@ a file: broken records are rejected for the reason they deserve.
 
 from collections.abc import Iterator
 
-from sessionize.connectors.generator.settings import DAY_MS, GeneratorSettings
+from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.stream import Stream
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import DIALECTS
 from sessionize.formats.json_lines import JsonLines
 from sessionize.ports import EventBatch
+from sessionize.session.time import MS_PER_DAY
 
 _NAME = "generator"
 _SAMPLE_EVENTS = 500
@@ -34,7 +35,7 @@ class GeneratorSource:
         batch_rows: int = 50_000,
         columns: frozenset[str] | None = None,
         extras: bool = True,
-        max_future_ms: int | None = DAY_MS,
+        max_future_ms: int | None = MS_PER_DAY,
         now_ms: int | None = None,
         name: str = _NAME,
     ) -> None:

@@ -19,7 +19,6 @@ from sessionize.connectors.generator.arrival import EVENT
 from sessionize.connectors.generator.json_encoder import user_name
 from sessionize.connectors.generator.pace import Pace, Schedule, Timer
 from sessionize.connectors.generator.settings import (
-    DAY_MS,
     GeneratedTotals,
     GeneratorSettings,
     ProfileName,
@@ -27,6 +26,7 @@ from sessionize.connectors.generator.settings import (
 from sessionize.connectors.generator.stream import Block, DistinctCounts, Stream
 from sessionize.durable import replacing
 from sessionize.errors import OutputError
+from sessionize.session.time import MS_PER_DAY
 
 # How long before the start the first records are being prepared.
 _AHEAD_S = 0.1
@@ -136,7 +136,10 @@ def _report_late(block: Block, start: int, stop: int, on_late: Callable[[LateRec
 
 def sample(profile: ProfileName, n: int = 5, *, seed: int = 0) -> list[dict[str, Any]]:
     """The first n records of one visit, as the consumer of the profile will see them."""
-    settings = GeneratorSettings(profile=profile, users=1, events=max(40 * n, 400), duration_ms=7 * DAY_MS, seed=seed)
+    week_ms = 7 * MS_PER_DAY
+    settings = GeneratorSettings(profile=profile, users=1, events=max(40 * n, 400), duration_ms=week_ms, seed=seed)
+        profile=profile, users=1, events=max(40 * n, 400), duration_ms=7 * MS_PER_DAY, seed=seed
+    )
     visits: dict[int, list[dict[str, Any]]] = {}
     for block in Stream(settings).blocks():
         for visit, line in zip(block.records.steps.visit.tolist(), block.lines.to_pylist(), strict=True):

@@ -11,6 +11,8 @@ import mmh3
 import numpy as np
 import pyarrow as pa
 
+from sessionize.arrow import one_chunk
+
 Array = np.ndarray[Any, Any]
 
 _NULL = np.uint64(0x9E3779B97F4A7C15)
@@ -34,13 +36,9 @@ def checksum(rows: pa.Table) -> Checksum:
     numbers = np.zeros(rows.num_rows, np.uint64)
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         seed = np.uint64(mmh3.hash64(name.encode(), signed=False)[0])
-        numbers += _mixed(_numbers(_whole(column)) ^ seed)
+        numbers += _mixed(_numbers(one_chunk(column)) ^ seed)
     numbers = _mixed(numbers)
     return Checksum(rows.num_rows, _sum(numbers), _sum(_mixed(numbers ^ _NULL)))
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _numbers(values: pa.Array) -> Array:

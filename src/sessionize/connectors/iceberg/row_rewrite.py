@@ -42,9 +42,8 @@ from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.session.columns import SESSION_DATE, SESSION_ID, SESSION_START, USER_HASH_BUCKET
 from sessionize.session.ids import user_hash_buckets
+from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
 
-_DAY_MS = 86_400_000
-_EPOCH = dt.date(1970, 1, 1)
 _ALL_ROWS = AlwaysTrue()
 # A table property: the token of the last replacement, which is still known when its snapshot is not.
 REPLACED = "sessionize.replaced"
@@ -248,8 +247,8 @@ class RowReplacer:
             return []
         keep = self._of_buckets(removed)
         if SESSION_DATE in self._table.schema().column_names and start_ms is not None:
-            days = np.unique(np.floor_divide(start_ms.to_numpy(), _DAY_MS)).tolist()
-            keep = And(keep, _one_of(SESSION_DATE, {_EPOCH + dt.timedelta(days=day) for day in days}))
+            days = np.unique(np.floor_divide(start_ms.to_numpy(), MS_PER_DAY)).tolist()
+            keep = And(keep, _one_of(SESSION_DATE, {EPOCH_DATE + dt.timedelta(days=day) for day in days}))
         tasks = [
             task for task in self._table.scan(row_filter=keep).plan_files() if task.file.file_path not in self._leave
         ]

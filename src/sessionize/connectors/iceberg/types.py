@@ -25,6 +25,7 @@ from pyiceberg.types import (
     TimeType,
 )
 
+from sessionize.arrow import decoded_type
 from sessionize.errors import OutputError
 
 
@@ -39,14 +40,9 @@ class FieldIds:
         return self._last
 
 
-def plain(arrow: pa.DataType) -> pa.DataType:
-    """The type without its encoding: dictionaries become their values."""
-    return plain(arrow.value_type) if pa.types.is_dictionary(arrow) else arrow
-
-
 def iceberg_type(arrow: pa.DataType, column: str, ids: FieldIds) -> IcebergType:
     """The Iceberg type of a column. Errors: OutputError for a type that a format v2 table can't store."""
-    arrow = plain(arrow)
+    arrow = decoded_type(arrow)
     if pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_fixed_size_list(arrow):
         return ListType(ids.next(), iceberg_type(arrow.value_type, column, ids), element_required=False)
     if pa.types.is_map(arrow):

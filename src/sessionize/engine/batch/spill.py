@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sessionize.arrow import decoded_type
 from sessionize.engine.batch.event_buffer import EventBuffer
 from sessionize.errors import OutputError
 from sessionize.session import columns as col
@@ -82,7 +83,7 @@ class Spill:
         self.rows += table.num_rows
 
     def _write(self, part: int, rows: pa.Table) -> None:
-        plain = rows.cast(pa.schema([(f.name, _plain(f.type)) for f in rows.schema]))
+        plain = rows.cast(pa.schema([(f.name, decoded_type(f.type)) for f in rows.schema]))
         schema, writer = self._writers.get(part, (None, None))
         if writer is None or schema != plain.schema:
             if writer is not None:
@@ -92,7 +93,3 @@ class Spill:
             writer = pa.ipc.new_stream(str(files[-1]), plain.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
             self._writers[part] = (plain.schema, writer)
         writer.write_table(plain)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind

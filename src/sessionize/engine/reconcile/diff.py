@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.arrow import decoded_type
 from sessionize.engine.batch.sessions import Job
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
@@ -288,7 +289,7 @@ def _repeated(keys: pa.Array) -> pa.Array:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    kind = decoded_type(kind)
     return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
 
 

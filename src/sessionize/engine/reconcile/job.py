@@ -21,8 +21,7 @@ from sessionize.engine.reconcile.diff import Replacement, Replacer, chains_of, r
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.session import columns as col
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
-
-_DAY_MS = 86_400_000
+from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
 
 Dates = frozenset[dt.date]
 
@@ -207,7 +206,7 @@ class ReconcileJob:
             wanted = _dates(runs.first_ms[run] - silence_ms, runs.last_ms[run] + silence_ms)
             if wanted <= dates:
                 break
-            further_ms = 2 * further_ms + _DAY_MS
+            further_ms = 2 * further_ms + MS_PER_DAY
             dates |= _dates(runs.first_ms[run] - further_ms, runs.last_ms[run] + further_ms) | wanted
         stored = self._archive.sessions(users, buckets, dates)
         return reconcile(events, stored, causes, job, horizon_ms=self._done.horizon_ms, end_ms=self._end_ms)
@@ -271,7 +270,7 @@ def _groups(causes: pa.Table, users_max: int) -> Iterator[pa.Table]:
 def _dates(first_ms: npt.NDArray[np.int64], last_ms: npt.NDArray[np.int64]) -> Dates:
     """All UTC dates of these spans of time, as far as there can be events."""
     ends = np.clip(np.stack([first_ms, last_ms], axis=1), TIME_MS_MIN, TIME_MS_MAX)
-    spans = np.unique(ends // _DAY_MS, axis=0).tolist()
+    spans = np.unique(ends // MS_PER_DAY, axis=0).tolist()
     days = {day for first, last in spans for day in range(first, last + 1)}
-    epoch = dt.date(1970, 1, 1)
+    epoch = EPOCH_DATE
     return frozenset(epoch + dt.timedelta(days=day) for day in days)

@@ -1,0 +1,6 @@
+"""Days of UTC: the unit that dates of sessions and events are made of."""
+
+from datetime import date
+
+MS_PER_DAY = 86_400_000
+EPOCH_DATE = date(1970, 1, 1)  # day 0
