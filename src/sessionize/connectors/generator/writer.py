@@ -138,8 +138,6 @@ def sample(profile: ProfileName, n: int = 5, *, seed: int = 0) -> list[dict[str,
     """The first n records of one visit, as the consumer of the profile will see them."""
     week_ms = 7 * MS_PER_DAY
     settings = GeneratorSettings(profile=profile, users=1, events=max(40 * n, 400), duration_ms=week_ms, seed=seed)
-        profile=profile, users=1, events=max(40 * n, 400), duration_ms=7 * MS_PER_DAY, seed=seed
-    )
     visits: dict[int, list[dict[str, Any]]] = {}
     for block in Stream(settings).blocks():
         for visit, line in zip(block.records.steps.visit.tolist(), block.lines.to_pylist(), strict=True):
