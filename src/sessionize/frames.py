@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from narwhals.typing import IntoFrame
 
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job, sessions_of
+from sessionize.engine.batch.sessions import sessions_of
 from sessionize.errors import InputError
 from sessionize.kernel.labels import label_events
 from sessionize.kernel.validation import accepted, amounts
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.durations import Duration
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
 from sessionize.session.rules import Rules
@@ -112,11 +113,11 @@ def sessions(
     wanted = col.SessionColumns.made_of(have, only=None if columns is None else tuple(columns))
     extra = tuple(n for n in (col.SESSION_START, col.SESSION_ID) if n not in wanted)
     made = col.SessionColumns(tuple(n for n in col.SESSION_COLUMNS if n in wanted or n in extra))
-    job = Job(policy=policy, rules=rules or Rules(), columns=made, user_name=user)
+    definition = SessionDefinition(policy=policy, rules=rules or Rules(), columns=made, user_name=user)
     if value is not None and col.REVENUE in made:  # here, where rows have their own numbers
-        amounts(events, job.rules.converts(events), called=value)
+        amounts(events, definition.rules.converts(events), called=value)
     schema = made.schema(user)
-    tables = [t.cast(schema) for t, _ in sessions_of(_pieces(events), job, Accounting())]
+    tables = [t.cast(schema) for t, _ in sessions_of(_pieces(events), definition, Accounting())]
     table = pa.concat_tables(tables or [schema.empty_table()])
     order = [(user, "ascending"), (col.SESSION_START, "ascending")]
     table = table.take(pc.sort_indices(table, sort_keys=order)).drop_columns(list(extra))

@@ -26,12 +26,12 @@ from sessionize.connectors.iceberg import (
 from sessionize.connectors.iceberg import reconcile_source as archive
 from sessionize.connectors.iceberg.reconcile_source import NOTHING_FINAL
 from sessionize.connectors.iceberg.row_rewrite import RowReplacer
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.reconcile.job import Reconciled
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import sorted_rows
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -45,9 +45,9 @@ def pipeline(home: Path, **settings: object) -> PipelineConfig:
     return load_pipeline("user_sessionization_pipeline", overrides=overrides)
 
 
-def job_of(config: PipelineConfig) -> Job:
+def definition_of(config: PipelineConfig) -> SessionDefinition:
     dialect = config.dialect()
-    return config.job(dialect.columns, dialect.user_name)
+    return config.definition(dialect.columns, dialect.user_name)
 
 
 def stored(config: PipelineConfig) -> pa.Table:
@@ -55,17 +55,17 @@ def stored(config: PipelineConfig) -> pa.Table:
 
 
 def rows_in(config: PipelineConfig, table: pa.Table) -> list[Any]:
-    job = job_of(config)
-    return sorted_rows(table.select(job.columns.schema(job.user_name).names), job.user_name)
+    definition = definition_of(config)
+    return sorted_rows(table.select(definition.columns.schema(definition.user_name).names), definition.user_name)
 
 
 def batch_of(config: PipelineConfig) -> list[Any]:
     """The sessions of all events that the tables have."""
-    job, catalog = job_of(config), open_catalog(config.home)
+    definition, catalog = definition_of(config), open_catalog(config.home)
     tables = [load_table(catalog, "sessions", name).scan().to_arrow() for name in (EVENTS, LATE_EVENTS)]
     everything = pa.concat_tables(tables, promote_options="permissive")
-    names = [col.USER if name == job.user_name else name for name in everything.column_names]
-    sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+    names = [col.USER if name == definition.user_name else name for name in everything.column_names]
+    sessionizer = Sessionizer.of(definition)
     canonical = {name: everything.rename_columns(names)[name].cast(kind) for name, kind in col.EVENT_TYPES.items()}
     sessionizer.push(pa.table(canonical))
     return rows_in(config, sessionizer.flush())
@@ -111,7 +111,7 @@ class Engine:
 
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
-        self._job = job_of(config)
+        self._definition = definition_of(config)
         self._sessionizer = self._new()
         self._number = 0
 
@@ -126,11 +126,12 @@ class Engine:
         final, latest_ms = self._sessionizer.flush(), self._sessionizer.latest_ms
         self._sessionizer = self._new()
         assert latest_ms is not None
-        self._write(self._events([]), self._events([]), final, latest_ms + self._job.policy.longest_silence_ms + 1)
+        self._write(
+            self._events([]), self._events([]), final, latest_ms + self._definition.policy.longest_silence_ms + 1
+        )
 
     def _new(self) -> Sessionizer:
-        job = self._job
-        return Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+        return Sessionizer.of(self._definition)
 
     def _events(self, rows: Sequence[tuple[str, float]]) -> pa.Table:
         columns = {name: pa.nulls(len(rows), kind) for name, kind in col.EVENT_TYPES.items()}
@@ -142,7 +143,7 @@ class Engine:
         self._number += 1
         none = col.REJECTED_SCHEMA.empty_table()
         rows = EpochRows(sessions=sessions, events=accepted, late=late, rejected=none, watermark_ms=mark_ms)
-        sink = IcebergEpochSink(open_catalog(self.config.home), user_name=self._job.user_name)
+        sink = IcebergEpochSink(open_catalog(self.config.home), user_name=self._definition.user_name)
         sink.write_epoch(EpochId("w", self._number, "plan"), rows)
         sink.close()
 

@@ -70,15 +70,15 @@ def stream(
     """The tables as an engine leaves them after a drain."""
     from sessionize.app.tables.rules import owner_of
 
-    job = config.job(config.dialect().columns, config.dialect().user_name)
-    core = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+    definition = config.definition(config.dialect().columns, config.dialect().user_name)
+    core = Sessionizer.of(definition)
     core.push(rows(on_time))
     final = core.flush()
     assert core.latest_ms is not None
-    sink = IcebergEpochSink(open_catalog(config.home), user_name=job.user_name, owner=owner_of(config))
+    sink = IcebergEpochSink(open_catalog(config.home), user_name=definition.user_name, owner=owner_of(config))
     written = EpochRows(
         sessions=final, events=rows(on_time), late=rows(late or []), rejected=col.REJECTED_SCHEMA.empty_table(),
-        watermark_ms=core.latest_ms + 2 * job.policy.gap_ms,
+        watermark_ms=core.latest_ms + 2 * definition.policy.gap_ms,
     )  # fmt: skip
     sink.write_epoch(EpochId("w", 1, "plan"), written)
     sink.close()

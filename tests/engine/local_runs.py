@@ -9,11 +9,11 @@ import pytest
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.stream.checkpoints import DELTAS_MAX, Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.ports import EpochSink, StreamSource
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import events
@@ -55,7 +55,7 @@ def engine(
     return LocalEngine(
         source,
         StreamOutputs(sinks=sinks),
-        Job(policy=policy or Policy(), rules=rule or Rules()),
+        SessionDefinition(policy=policy or Policy(), rules=rule or Rules()),
         Checkpoints(folder, writer="w", deltas_max=deltas_max),
         lateness_ms=lateness,
         options=options or StreamOptions(epoch_rows_max=15, poll_s=0, once=True),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sessionize import Policy, Rules
 from sessionize.engine.batch.generated import run_generated
 from sessionize.engine.batch.outputs import Outputs
-from sessionize.engine.batch.sessions import Job
 from sessionize.ports import EventBatch
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import events, policies, rules
@@ -60,7 +60,9 @@ def test_sessions_of_the_on_time_events(
 ):
     sessions, archive, late = Kept(), Kept(), Kept()
     outputs = Outputs(sessions=sessions, events=archive, late=late)
-    accounting = run_generated(Batches(rows, size), outputs, Job(policy=policy, rules=rule), lateness_ms=lateness)
+    accounting = run_generated(
+        Batches(rows, size), outputs, SessionDefinition(policy=policy, rules=rule), lateness_ms=lateness
+    )
     kept, _ = judged(rows, lateness)
     end = max((row["time"] for row in rows), default=0)
     made = [row for table in sessions.tables for row in sorted_rows(table)]
@@ -81,6 +83,8 @@ def test_a_failing_commit_aborts_what_has_not_been_committed():
     sessions, archive = Kept(), Failing()
     outputs = Outputs(sessions=sessions, events=archive)
     with pytest.raises(OSError, match="the disk is gone"):
-        run_generated(Batches([{"user": "a", "time": 1}], 1), outputs, Job(policy=Policy()), lateness_ms=0)
+        run_generated(
+            Batches([{"user": "a", "time": 1}], 1), outputs, SessionDefinition(policy=Policy()), lateness_ms=0
+        )
     assert sessions.tables == []
     assert sessions._waiting == []

@@ -7,8 +7,10 @@ import pytest
 
 from sessionize import Policy, Rules
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job, sessions_of
+from sessionize.engine.batch.options import BatchOptions
+from sessionize.engine.batch.sessions import sessions_of
 from sessionize.engine.stream.options import StreamOptions
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import Steps, check, engine, run
@@ -25,8 +27,13 @@ def with_a_whale() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("spilled", [False, True])
 def test_a_batch_with_more_revenue_than_64_bits_hold(spilled: bool) -> None:
     rows = with_a_whale()
-    job = Job(policy=DAY, memory_bytes_max=0 if spilled else 1 << 30)
-    made = [row for table, _ in sessions_of([events_table(rows)], job, Accounting()) for row in sorted_rows(table)]
+    options = BatchOptions(memory_bytes_max=0 if spilled else 1 << 30)
+    made_of = SessionDefinition(policy=DAY)
+    made = [
+        row
+        for table, _ in sessions_of([events_table(rows)], made_of, Accounting(), options)
+        for row in sorted_rows(table)
+    ]
     assert sorted(made, key=lambda row: row["user"]) == expected_sessions(rows, DAY, Rules())
     assert {row["user"]: row["revenue"] for row in made} == {"anna": 0.3, "whale": 9.4e12}
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.stream import live_feed as livefeed
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
@@ -17,6 +16,7 @@ from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 
@@ -76,7 +76,7 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
     engine = LocalEngine(
         InMemoryStreamSource([rows], piece_max=1),
         StreamOutputs(sinks={"kept": InMemoryEpochSink()}, live=LiveFeed(view, every_s=0)),
-        Job(policy=Policy(session_ids=session_ids), rules=Rules()),
+        SessionDefinition(policy=Policy(session_ids=session_ids), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
         options=StreamOptions(epoch_rows_max=1, poll_s=0, once=True, drain=False, watermark="maximum"),
@@ -232,7 +232,7 @@ def test_a_run_comes_to_its_end_beside_a_view_that_never_answers(tmp_path: Path,
     engine = LocalEngine(
         source,
         StreamOutputs(sinks={"kept": kept}, live=LiveFeed(view, every_s=0)),
-        Job(policy=Policy(), rules=Rules()),
+        SessionDefinition(policy=Policy(), rules=Rules()),
         Checkpoints(tmp_path / "state", writer="w"),
         lateness_ms=0,
         options=StreamOptions(epoch_rows_max=20, poll_s=0, once=True),

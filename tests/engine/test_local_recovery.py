@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.app.streams.logs import StreamLog
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.errors import StateError
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import expected_sessions
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
@@ -161,7 +161,7 @@ def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> No
     made = LocalEngine(
         InMemoryStreamSource([VISITS]),
         StreamOutputs(sinks={"kept": sink}),
-        Job(policy=Policy(), rules=Rules()),
+        SessionDefinition(policy=Policy(), rules=Rules()),
         Checkpoints(tmp_path, writer="w", deltas_max=1, merge_in_background=False),
         lateness_ms=0,
         options=StreamOptions(epoch_rows_max=15, poll_s=0, once=True),

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.reconcile.diff import Replacement, reconcile, without_excluded
 from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.strategies import events, policies, rules
 
@@ -28,13 +28,13 @@ MINUTE = 60_000
 class Stream:
     """An engine with its tables: sessions as they became final, events and late events as they came."""
 
-    def __init__(self, job: Job, lateness_ms: int) -> None:
-        self.job = job
+    def __init__(self, definition: SessionDefinition, lateness_ms: int) -> None:
+        self.definition = definition
         self._lateness_ms = lateness_ms
         self._rule = MaximumFront(lateness_ms)
         self._sessionizer = self._new()
         self._drained_ms: int | None = None
-        self.stored = job.columns.schema().append(pa.field(col.REVISION, pa.int64())).empty_table()
+        self.stored = definition.columns.schema().append(pa.field(col.REVISION, pa.int64())).empty_table()
         self.accepted, self.late = events_table([]), events_table([])
 
     def take(self, rows: Rows) -> None:
@@ -57,7 +57,7 @@ class Stream:
         self._write(self._sessionizer.flush(self._rule.latest_ms))
         self._sessionizer = self._new()
         if self._rule.latest_ms is not None:
-            self._drained_ms = self._rule.latest_ms + self.job.policy.longest_silence_ms + 1
+            self._drained_ms = self._rule.latest_ms + self.definition.policy.longest_silence_ms + 1
 
     @property
     def watermark_ms(self) -> int | None:
@@ -72,7 +72,7 @@ class Stream:
 
     def reconcile(self, horizon_ms: int | None) -> Replacement:
         end_ms = pc.max(self.everything[col.EVENT_TIME]).as_py()
-        silent = 0 if end_ms is None else end_ms - self.job.policy.longest_silence_ms
+        silent = 0 if end_ms is None else end_ms - self.definition.policy.longest_silence_ms
         outdated = self.stored.filter(
             pc.and_(
                 pc.equal(self.stored[col.END_REASON], "end_of_input"), pc.less(self.stored[col.SESSION_END], silent)
@@ -80,8 +80,8 @@ class Stream:
         )
         ends = pa.table({col.USER: outdated[col.USER], col.EVENT_TIME: outdated[col.SESSION_END]})
         causes = pa.concat_tables([self.late.select(ends.column_names), ends])
-        archive = without_excluded(self.everything, self.job)
-        done = reconcile(archive, self.stored, causes, self.job, horizon_ms=horizon_ms, end_ms=end_ms)
+        archive = without_excluded(self.everything, self.definition)
+        done = reconcile(archive, self.stored, causes, self.definition, horizon_ms=horizon_ms, end_ms=end_ms)
         gone = set(zip(*(done.removed[name].to_pylist() for name in (col.USER, col.SESSION_ID)), strict=True))
         keys = zip(*(self.stored[name].to_pylist() for name in (col.USER, col.SESSION_ID)), strict=True)
         kept = self.stored.filter(pa.array([key not in gone for key in keys], pa.bool_()))
@@ -89,10 +89,10 @@ class Stream:
         return done
 
     def _new(self) -> Sessionizer:
-        return Sessionizer(self.job.policy, rules=self.job.rules)
+        return Sessionizer(self.definition.policy, rules=self.definition.rules)
 
     def _write(self, sessions: pa.Table) -> None:
-        rows = sessions.cast(self.job.columns.schema())
+        rows = sessions.cast(self.definition.columns.schema())
         revision = pa.array(np.zeros(rows.num_rows, np.int64))
         self.stored = pa.concat_tables([self.stored, rows.append_column(col.REVISION, revision)])
 
@@ -109,7 +109,7 @@ def in_order(rows: Sequence[Any]) -> list[Any]:
 def test_the_end_is_a_batch_over_everything(
     parts: list[list[dict[str, Any]]], policy: Policy, rule: Rules, lateness: int, drains_between: bool
 ) -> None:
-    stream = Stream(Job(policy=policy, rules=rule), lateness)
+    stream = Stream(SessionDefinition(policy=policy, rules=rule), lateness)
     drains_between &= not policy.numbers_sessions
     for part in parts:
         stream.take(part)
@@ -132,7 +132,7 @@ def one_user(*minutes: float, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_a_late_event_bridges_two_sessions() -> None:
-    stream = Stream(Job(policy=Policy()), 0)
+    stream = Stream(SessionDefinition(policy=Policy()), 0)
     stream.take([*one_user(0, 40), {"user": "other", "time": 5 * HOUR}, *one_user(20)])
     assert stream.stored.num_rows == 2
     done = stream.reconcile(stream.watermark_ms)
@@ -144,7 +144,7 @@ def test_a_late_event_bridges_two_sessions() -> None:
 
 
 def test_revisions_rise_with_each_change_and_start_at_none() -> None:
-    stream = Stream(Job(policy=Policy()), 0)
+    stream = Stream(SessionDefinition(policy=Policy()), 0)
     stream.take([*one_user(0), {"user": "other", "time": 9 * HOUR}, *one_user(10, 120)])
     stream.reconcile(stream.watermark_ms)
     stream.take(one_user(20))
@@ -154,7 +154,7 @@ def test_revisions_rise_with_each_change_and_start_at_none() -> None:
 
 
 def test_an_earlier_first_event_shifts_the_pieces_of_two_hours() -> None:
-    stream = Stream(Job(policy=Policy()), 0)
+    stream = Stream(SessionDefinition(policy=Policy()), 0)
     stream.take([*one_user(*range(0, 200, 20)), {"user": "other", "time": 9 * HOUR}, *one_user(-20)])
     done = stream.reconcile(stream.watermark_ms)
     assert done.added[col.SESSION_START].to_pylist() == [-20 * MINUTE, 100 * MINUTE]
@@ -162,14 +162,14 @@ def test_an_earlier_first_event_shifts_the_pieces_of_two_hours() -> None:
 
 
 def test_a_late_duplicate_changes_nothing() -> None:
-    stream = Stream(Job(policy=Policy()), 0)
+    stream = Stream(SessionDefinition(policy=Policy()), 0)
     stream.take([*one_user(0, id="1"), {"user": "other", "time": 9 * HOUR}, *one_user(0, id="1")])
     done = stream.reconcile(stream.watermark_ms)
     assert (done.empty, done.unchanged, done.waiting.tolist()) == (True, 1, [False])
 
 
 def test_a_late_event_of_an_open_chain_waits() -> None:
-    stream = Stream(Job(policy=Policy()), 0)
+    stream = Stream(SessionDefinition(policy=Policy()), 0)
     stream.take(one_user(0, 29, 10))
     done = stream.reconcile(stream.watermark_ms)
     assert (done.empty, done.waiting.tolist()) == (True, [True])
@@ -182,7 +182,7 @@ def test_a_late_event_of_an_open_chain_waits() -> None:
 
 @pytest.mark.parametrize("lost", ["whole session", "one event"])
 def test_an_archive_with_holes_never_overrules_what_is_stored(lost: str) -> None:
-    stream = Stream(Job(policy=Policy()), 0)
+    stream = Stream(SessionDefinition(policy=Policy()), 0)
     stream.take([*one_user(0, 5, 10), {"user": "other", "time": 9 * HOUR}, *one_user(20)])
     kept = 0 if lost == "whole session" else 1
     archive = [*one_user(0, 5)[:kept], {"user": "other", "time": 9 * HOUR}]
@@ -196,14 +196,14 @@ def test_an_archive_with_holes_never_overrules_what_is_stored(lost: str) -> None
 
 
 def test_sessions_without_id_or_start_cannot_be_reconciled() -> None:
-    job = Job(policy=Policy(), columns=col.SessionColumns((col.USER, col.SESSION_ID)))
+    definition = SessionDefinition(policy=Policy(), columns=col.SessionColumns((col.USER, col.SESSION_ID)))
     nothing = events_table([])
     with pytest.raises(ConfigError, match=r"(?s)cannot be reconciled.*session_start_time_ms"):
-        reconcile(nothing, job.columns.schema().empty_table(), nothing, job, horizon_ms=None)
+        reconcile(nothing, definition.columns.schema().empty_table(), nothing, definition, horizon_ms=None)
 
 
 def test_nothing_comes_of_nothing() -> None:
-    job = Job(policy=Policy())
+    definition = SessionDefinition(policy=Policy())
     nothing = events_table([])
-    done = reconcile(nothing, job.columns.schema().empty_table(), nothing, job, horizon_ms=0)
+    done = reconcile(nothing, definition.columns.schema().empty_table(), nothing, definition, horizon_ms=0)
     assert (done.empty, done.unchanged, len(done.waiting)) == (True, 0, 0)

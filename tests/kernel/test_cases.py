@@ -8,8 +8,9 @@ import pytest
 import sessionize
 from sessionize import Sessionizer
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job, sessions_of
+from sessionize.engine.batch.sessions import sessions_of
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.cases import Case, read_cases
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 
@@ -46,7 +47,7 @@ def test_event_by_event_with_the_watermark_close_behind(case: Case):
 @each_case
 def test_batch_engine(case: Case):
     tables = [events_table([event]) for event in case.events]
-    made = list(sessions_of(tables, Job(policy=case.policy, rules=case.rules), Accounting()))
+    made = list(sessions_of(tables, SessionDefinition(policy=case.policy, rules=case.rules), Accounting()))
     case.check(sorted_rows(pa.concat_tables([t.cast(col.SessionColumns().schema()) for t, _ in made])))
 
 

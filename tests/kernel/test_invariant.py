@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job, sessions_of
+from sessionize.engine.batch.options import BatchOptions
+from sessionize.engine.batch.sessions import sessions_of
 from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.strategies import events, policies, rules
 
@@ -72,8 +74,10 @@ def test_any_shards_and_spilling(rows: Events, policy: Policy, rule: Rules, tabl
     shuffled = random.sample(rows, len(rows))
     parts = [events_table(shuffled[i::tables]) for i in range(tables)]
     accounting = Accounting()
-    job = Job(policy=policy, rules=rule, memory_bytes_max=0 if spill else 1 << 30)
-    made = [row for t, _ in sessions_of([p for p in parts if p.num_rows], job, accounting) for row in sorted_rows(t)]
+    definition = SessionDefinition(policy=policy, rules=rule)
+    options = BatchOptions(memory_bytes_max=0 if spill else 1 << 30)
+    tables_of = [p for p in parts if p.num_rows]
+    made = [row for t, _ in sessions_of(tables_of, definition, accounting, options) for row in sorted_rows(t)]
     assert by_user_and_time(made) == by_user_and_time(expected_sessions(rows, policy, rule))
     assert accounting.settled + accounting.duplicate + accounting.excluded == len(rows)
     assert accounting.spilled == (len(rows) if spill else 0)

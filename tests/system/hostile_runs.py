@@ -10,13 +10,13 @@ import numpy as np
 
 from sessionize import Policy, Rules
 from sessionize.connectors.store.text import original_text, stored_key
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.formats.records import JsonRecords
 from sessionize.ports import EpochSink, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions
 from sessionize.testing.hostile import HOSTILE
 from sessionize.testing.streams import InMemoryEpochSink
@@ -87,7 +87,7 @@ def run(
         engine = LocalEngine(
             source,
             StreamOutputs(sinks=sinks, enrich=True),
-            Job(policy=policy, rules=RULES, columns=COLUMNS, user_name="u"),
+            SessionDefinition(policy=policy, rules=RULES, columns=COLUMNS, user_name="u"),
             Checkpoints(folder / "state", writer=writer),
             lateness_ms=20,
             options=StreamOptions(epoch_rows_max=epoch_rows, poll_s=0, once=True),

@@ -19,7 +19,6 @@ import pytest
 from sessionize import Policy, Rules
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
@@ -27,6 +26,7 @@ from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -227,7 +227,7 @@ def one_shot_users(tmp_path: Path) -> None:
     engine = LocalEngine(
         OneShotUsers(count, step_ms=100),
         StreamOutputs(sinks={"counting": sink}),
-        Job(policy=Policy(), rules=Rules()),
+        SessionDefinition(policy=Policy(), rules=Rules()),
         # merged often, so that what a merge takes for a while is in every third
         Checkpoints(tmp_path / "state", writer="w", deltas_max=5),
         lateness_ms=60_000,

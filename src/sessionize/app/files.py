@@ -22,12 +22,13 @@ from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Sink
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 if TYPE_CHECKING:
     from sessionize.app.tables.loading import Load
-    from sessionize.engine.batch.sessions import Job
+    from sessionize.engine.batch.options import BatchOptions
 
 ICEBERG_PREFIX = "iceberg:"
 # Under which names `batch` and `label` write tables.
@@ -219,17 +220,15 @@ class FileRun:
             from sessionize.engine.batch.sessions import run_batch
 
             engine = run_batch if self.plan.what == "sessions" else run_label
-            return engine(self.source, self.outputs, self._job(), progress=progress)
+            return engine(self.source, self.outputs, self._definition(), self._options(), progress=progress)
 
-    def _job(self) -> "Job":
-        from sessionize.engine.batch.sessions import MEMORY_BYTES_MAX, Job
+    def _definition(self) -> SessionDefinition:
+        return SessionDefinition(
+            policy=self.plan.policy, rules=self.plan.rules, columns=self.columns, user_name=self.source.user_name
+        )
+
+    def _options(self) -> "BatchOptions":
+        from sessionize.engine.batch.options import MEMORY_BYTES_MAX, BatchOptions
 
         limit = self.plan.memory_bytes_max
-        return Job(
-            policy=self.plan.policy,
-            rules=self.plan.rules,
-            columns=self.columns,
-            user_name=self.source.user_name,
-            memory_bytes_max=MEMORY_BYTES_MAX if limit is None else limit,
-            dialect=self.plan.dialect,
-        )
+        return BatchOptions(memory_bytes_max=MEMORY_BYTES_MAX if limit is None else limit, dialect=self.plan.dialect)

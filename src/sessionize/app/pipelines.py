@@ -13,9 +13,10 @@ from sessionize.app.tables.rules import owner_of
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.generated import run_generated
 from sessionize.engine.batch.outputs import Outputs
-from sessionize.engine.batch.sessions import Job, run_batch
+from sessionize.engine.batch.sessions import run_batch
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
     from sessionize.app.tables.loading import Load, LoadSource
@@ -40,13 +41,13 @@ class PipelinePlan:
         """
         config = self.config
         source = self._source()
-        job = config.job(source.event_columns, source.user_name)
+        definition = config.definition(source.event_columns, source.user_name)
         if config.output.kind != "iceberg":
             from sessionize.app.tables.loading import warn_of_twins
 
             warn_of_twins(source, on_change)
-            return PipelineRun(config, source, self._file_outputs(source, job), job)
-        return self._into_tables(source, job, on_change)
+            return PipelineRun(config, source, self._file_outputs(source, definition), definition)
+        return self._into_tables(source, definition, on_change)
 
     def _source(self) -> "LoadSource":
         config = self.config
@@ -64,7 +65,7 @@ class PipelinePlan:
             now_ms=self.now_ms,
         )
 
-    def _file_outputs(self, source: Source, job: Job) -> Outputs:
+    def _file_outputs(self, source: Source, definition: SessionDefinition) -> Outputs:
         from sessionize.connectors.files.sink import FileSink
         from sessionize.connectors.files.source import FileSource
 
@@ -73,7 +74,7 @@ class PipelinePlan:
         rejects = path.with_name(f"{path.stem}.rejected.ndjson")
         if isinstance(source, FileSource):
             check_output_places(self.config.input_paths(), source.files, [path, rejects] if output.rejected else [path])
-        sessions = FileSink(path, job.columns.schema(job.user_name))
+        sessions = FileSink(path, definition.columns.schema(definition.user_name))
         if not output.rejected:
             return Outputs(sessions=sessions)
         try:
@@ -83,11 +84,13 @@ class PipelinePlan:
             raise
         return Outputs(sessions=sessions, rejected=rejected)
 
-    def _into_tables(self, source: "LoadSource", job: Job, on_change: Callable[[str], None]) -> "PipelineRun":
+    def _into_tables(
+        self, source: "LoadSource", definition: SessionDefinition, on_change: Callable[[str], None]
+    ) -> "PipelineRun":
         from sessionize.connectors import iceberg
 
         output = self.config.output
-        catalog, owner, user_name = open_catalog_of(self.config), owner_of(self.config), job.user_name
+        catalog, owner, user_name = open_catalog_of(self.config), owner_of(self.config), definition.user_name
         sessions_in = iceberg.user_sessions(user_name, layout=output.layout, buckets=output.buckets)
         layouts = {output.table: sessions_in}
         if output.events:
@@ -125,7 +128,7 @@ class PipelinePlan:
             rejected=sink(iceberg.REJECTED_EVENTS),
             retried=True,
         )
-        return PipelineRun(self.config, source, outputs, job, load)
+        return PipelineRun(self.config, source, outputs, definition, load)
 
     def _load(
         self,
@@ -158,7 +161,7 @@ class PipelineRun:
     config: PipelineConfig
     source: Source
     outputs: Outputs
-    job: Job
+    definition: SessionDefinition
     load: "Load | None" = None
 
     def run(self, progress: Progress = ignore, stop: Callable[[], bool] = lambda: False) -> Accounting:
@@ -170,12 +173,12 @@ class PipelineRun:
         if self.load is not None:
             progress = self.load.watching(progress)
         if self.config.input.kind == "files":
-            return run_batch(self.source, self.outputs, self.job, progress=progress)
+            return run_batch(self.source, self.outputs, self.definition, self.config.batch_options(), progress=progress)
         rules = self.config.rules
         return run_generated(
             self.source,
             self.outputs,
-            self.job,
+            self.definition,
             lateness_ms=rules.lateness_ms,
             watermark=rules.watermark,
             progress=progress,

@@ -10,7 +10,7 @@ as none is below the watermark. Source: docs/spec/sessions.md.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,33 +24,14 @@ from sessionize.kernel.emit import ClosedSessions, Emitter, plain_text
 from sessionize.kernel.folding import CutRows, Folder
 from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
 from sessionize.kernel.pending import Rows
-from sessionize.kernel.sessionizer_state import SessionizerState
+from sessionize.kernel.sessionizer_state import Counts, SessionizerState
 from sessionize.kernel.snapshot import check_belongs, describe, from_bytes, load_tables, take_changes, to_bytes
 from sessionize.kernel.validation import accepted, amounts, as_users, codes, times, whole_ms
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_names
 from sessionize.session.rules import Flags, Rules
-
-
-@dataclass(slots=True)
-class Counts:
-    """Events by what became of them. consumed is the sum of all the others, at any moment.
-
-    settled: in sessions, open or emitted. pending: waiting for the watermark. late: below it on arrival, handed back.
-    duplicate, excluded: counted nowhere else.
-    """
-
-    consumed: int = 0
-    settled: int = 0
-    pending: int = 0
-    late: int = 0
-    duplicate: int = 0
-    excluded: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)
 
 
 class Sessionizer:
@@ -137,6 +118,17 @@ class Sessionizer:
             users=held.users,
             pages=held.page_names,
             kinds=held.kind_names,
+        )
+
+    @classmethod
+    def of(cls, definition: SessionDefinition, *, track_changes: bool = False) -> "Sessionizer":
+        """One that makes the sessions of a definition."""
+        return cls(
+            definition.policy,
+            rules=definition.rules,
+            columns=definition.columns,
+            user_name=definition.user_name,
+            track_changes=track_changes,
         )
 
     @property

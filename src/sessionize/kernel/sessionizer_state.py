@@ -4,7 +4,7 @@ Names of users, pages and event types stand here once each, and everything else 
 nothing refers to any more are forgotten now and then, so memory follows what is open, not what was ever seen.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,26 @@ NAMES_MIN = 1 << 16  # names of pages and types are tidied up no earlier than th
 USERS_MIN = 1 << 12  # and names of users no earlier than this
 
 Slots = npt.NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events by what became of them. consumed is the sum of all the others, at any moment.
+
+    settled: in sessions, open or emitted. pending: waiting for the watermark. late: below it on arrival, handed back.
+    duplicate, excluded: counted nowhere else.
+    """
+
+    consumed: int = 0
+    settled: int = 0
+    pending: int = 0
+    late: int = 0
+    duplicate: int = 0
+    excluded: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return asdict(self)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,8 +13,9 @@ from sessionize.connectors.files.directory_source import DirectorySource
 from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.outputs import Outputs
-from sessionize.engine.batch.sessions import Job, run_batch
+from sessionize.engine.batch.sessions import run_batch
 from sessionize.ports import EventBatch
+from sessionize.session.definition import SessionDefinition
 from sessionize.testing.streams import InMemoryEpochSink
 from tests.connectors.files.reading import OWN, lines, read_parquet, times
 from tests.engine.local_runs import Crash, engine, run
@@ -50,7 +51,7 @@ class Nowhere:
 def batched(*paths: Path) -> tuple[Accounting, Nowhere]:
     rejects = Nowhere()
     source = FileSource(list(paths), dialect=OWN)
-    accounting = run_batch(source, Outputs(sessions=Nowhere(), rejected=rejects), Job(policy=Policy()))
+    accounting = run_batch(source, Outputs(sessions=Nowhere(), rejected=rejects), SessionDefinition(policy=Policy()))
     return accounting, rejects
 
 

@@ -32,12 +32,13 @@ from sessionize.app.config.values import format_value
 from sessionize.app.tables.homes import home_of_pipeline
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect, dialect_named
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.policy import Policy
 
 if TYPE_CHECKING:
     from sessionize.connectors.generator.settings import GeneratorSettings
-    from sessionize.engine.batch.sessions import Job
+    from sessionize.engine.batch.options import BatchOptions
     from sessionize.session.columns import SessionColumns
     from sessionize.session.rules import Rules
     from sessionize.session.spec import SessionSpec
@@ -169,21 +170,23 @@ class PipelineConfig(Section):
         made._as_made = spec
         return made
 
-    def job(self, event_columns: frozenset[str], user_name: str) -> "Job":
+    def definition(self, event_columns: frozenset[str], user_name: str) -> SessionDefinition:
         """What to make of events with these columns: the session columns asked for, or all that can be filled.
 
         user_name: what the user column is called. Errors: those of event_rules.
         """
-        from sessionize.engine.batch.sessions import Job
-
-        return Job(
+        return SessionDefinition(
             policy=self.policy(),
             rules=self.event_rules(),
             columns=self._columns(event_columns),
             user_name=user_name,
-            memory_bytes_max=self.run.memory_bytes,
-            dialect=self.dialect(),
         )
+
+    def batch_options(self) -> "BatchOptions":
+        """How a run over files works. Errors: those of dialect."""
+        from sessionize.engine.batch.options import BatchOptions
+
+        return BatchOptions(memory_bytes_max=self.run.memory_bytes, dialect=self.dialect())
 
     def event_rules(self) -> "Rules":
         """The rules that look at events. Errors: ConfigError where the custom boundary cannot be imported, and where

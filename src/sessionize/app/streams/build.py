@@ -18,9 +18,9 @@ from sessionize.app.streams.avro_input import avro_decoder, client_settings
 from sessionize.app.streams.same_topic import check_same_topic
 from sessionize.app.tables.catalogs import open_catalog_of
 from sessionize.app.tables.rules import owner_of
-from sessionize.engine.batch.sessions import Job
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.ports import EpochSink, StreamSource
+from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
     from sessionize.connectors.kafka.oversized import Unfit
@@ -102,7 +102,7 @@ def _written_folders(config: PipelineConfig) -> list[Path]:
 def sinks_of(
     config: PipelineConfig,
     writer: str,
-    job: Job,
+    definition: SessionDefinition,
     *,
     on_change: Callable[[str], None] = lambda change: None,
     on_unfit: "Callable[[Unfit], None]" = lambda unfit: None,
@@ -112,15 +112,15 @@ def sinks_of(
     on_change: hears in words what changes in tables that are there. on_unfit: of rows that were too large for Kafka.
     """
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
-    makers |= _stores(config, job.user_name)
+    makers |= _stores(config, definition.user_name)
     if (postgres := output.postgres) is not None:
-        makers["postgres"] = lambda: _prepared(_postgres(config, job.user_name, postgres), job)
+        makers["postgres"] = lambda: _prepared(_postgres(config, definition.user_name, postgres), definition)
     # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
-    makers[TABLES] = lambda: _iceberg(config, job, on_change)
+    makers[TABLES] = lambda: _iceberg(config, definition, on_change)
     if (lake := output.lake) is not None:
         makers["lake"] = lambda: _lake(config, lake.path)
     if (kafka := output.kafka) is not None:
-        makers["kafka"] = lambda: _kafka(config, writer, job, kafka, on_unfit)
+        makers["kafka"] = lambda: _kafka(config, writer, definition, kafka, on_unfit)
     if output.console:
         makers["console"] = _console
     return makers
@@ -142,7 +142,7 @@ def open_stores(config: PipelineConfig) -> "Iterator[list[StoreSink]]":
         yield stores
 
 
-def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView | None":
+def live_view(config: PipelineConfig, writer: str, definition: SessionDefinition) -> "RedisLiveView | None":
     """What shows open sessions, if anything does."""
     redis = config.output.redis
     if redis is None:
@@ -155,17 +155,17 @@ def live_view(config: PipelineConfig, writer: str, job: Job) -> "RedisLiveView |
         config.input.kind == "kafka" and config.input.kafka.partitions is not None
     )
     prefix = f"{redis.prefix}{writer}:" if shares else redis.prefix
-    return RedisLiveView(login, gap_ms=job.policy.gap_ms, prefix=prefix, user_name=job.user_name)
+    return RedisLiveView(login, gap_ms=definition.policy.gap_ms, prefix=prefix, user_name=definition.user_name)
 
 
-def _iceberg(config: PipelineConfig, job: Job, on_change: Callable[[str], None]) -> EpochSink:
+def _iceberg(config: PipelineConfig, definition: SessionDefinition, on_change: Callable[[str], None]) -> EpochSink:
     catalog = open_catalog_of(config)
     from sessionize.connectors import iceberg
 
     output = config.output
     return iceberg.IcebergEpochSink(
         catalog,
-        user_name=job.user_name,
+        user_name=definition.user_name,
         database=output.database,
         tables=iceberg.EpochTables(
             sessions=output.table,
@@ -226,10 +226,10 @@ def _store_owner(config: PipelineConfig, where: str, elsewhere: str) -> "StoreOw
     return StoreOwner(spec=config.spec(), where=where, elsewhere=elsewhere)
 
 
-def _prepared(sink: "StoreSink", job: Job) -> EpochSink:
+def _prepared(sink: "StoreSink", definition: SessionDefinition) -> EpochSink:
     """Connected, with its tables made: wrong credentials are told now, not after the first epoch."""
     try:
-        sink.prepare(job.columns.schema(job.user_name))
+        sink.prepare(definition.columns.schema(definition.user_name))
     except BaseException:
         sink.close()
         raise
@@ -237,7 +237,11 @@ def _prepared(sink: "StoreSink", job: Job) -> EpochSink:
 
 
 def _kafka(
-    config: PipelineConfig, writer: str, job: Job, section: KafkaOutputSection, on_unfit: "Callable[[Unfit], None]"
+    config: PipelineConfig,
+    writer: str,
+    definition: SessionDefinition,
+    section: KafkaOutputSection,
+    on_unfit: "Callable[[Unfit], None]",
 ) -> EpochSink:
     with requires_extra("kafka", "writing to Kafka"):
         from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
@@ -247,7 +251,7 @@ def _kafka(
         config.input.kafka.servers if section.servers is None else section.servers,
         OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
         writer=writer,
-        user_name=job.user_name,
+        user_name=definition.user_name,
         security=client_settings(resolved(section.settings or (config.input.kafka.settings if same else ()))),
         oversized=section.oversized,
         on_unfit=on_unfit,

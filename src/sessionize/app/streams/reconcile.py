@@ -16,12 +16,12 @@ from sessionize.app.streams.startup import AvailabilityTracker
 from sessionize.app.tables.catalogs import has_local_catalog
 from sessionize.app.tables.reconcile import ROWS_MAX, USERS_MAX, quiet, reconcile_tables
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.reconcile.diff import check_columns
 from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
 from sessionize.engine.retry import Retrier
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import Clock, SystemClock
+from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
     from sessionize.app.streams.logs import StreamLog
@@ -160,7 +160,7 @@ class StreamReconciler:
 def stream_reconciler(
     config: PipelineConfig,
     writer: str,
-    job: Job,
+    definition: SessionDefinition,
     *,
     stopping: threading.Event,
     outages: AvailabilityTracker,
@@ -174,7 +174,7 @@ def stream_reconciler(
     every_s = config.reconcile_s
     if every_s is None:
         return None
-    check_columns(job)
+    check_columns(definition)
     share = instance_of(config)
     # tables in a shared catalog are one process's to reconcile; those in a home belong to who writes there
     if share is not None and share[0] > 0 and not has_local_catalog(config):

@@ -18,7 +18,7 @@ from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
 from sessionize.app.streams.sharing import Sharing, take_part
 from sessionize.app.streams.startup import AvailabilityTracker, Opener
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import HINT_RETRY, Job, nothing_usable
+from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.clocks import Clock
@@ -30,6 +30,7 @@ from sessionize.errors import StateError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import EpochSink
 from sessionize.session.columns import check_user_name
+from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
     from sessionize.app.streams.logs import StreamLog
@@ -129,9 +130,9 @@ def open_stream(
         opened.callback(checkpoints.close)
         source = opening.call(input_name, lambda: open_source(config, writer))
         opened.callback(source.close)
-        job = config.job(source.event_columns, source.user_name)
-        sinks, sharing = _open_sinks(config, writer, job, opening, opened, log, outages)
-        view = live_view(config, writer, job)
+        definition = config.definition(source.event_columns, source.user_name)
+        sinks, sharing = _open_sinks(config, writer, definition, opening, opened, log, outages)
+        view = live_view(config, writer, definition)
         feed = None
         if view is not None:
             opened.callback(view.close)
@@ -142,7 +143,7 @@ def open_stream(
         engine = LocalEngine(
             source if sharing is None else sharing.source(source),
             StreamOutputs(sinks=sinks, live=feed, enrich=enrich),
-            job,
+            definition,
             checkpoints,
             lateness_ms=config.rules.lateness_ms,
             options=options,
@@ -156,7 +157,9 @@ def open_stream(
             clock=clock,
             stopping=stopping,
         )
-        reconciler = stream_reconciler(config, writer, job, stopping=stopping, outages=outages, log=log, clock=clock)
+        reconciler = stream_reconciler(
+            config, writer, definition, stopping=stopping, outages=outages, log=log, clock=clock
+        )
         maintainer = stream_maintainer(config, stopping=stopping, log=log, clock=clock)
         ended = _ended(sharing, engine, checkpoints, retrier)
         yield StreamRun(config, engine, read, reconciler, maintainer, ended)
@@ -165,7 +168,7 @@ def open_stream(
 def _open_sinks(
     config: PipelineConfig,
     writer: str,
-    job: Job,
+    definition: SessionDefinition,
     opening: Opener,
     opened: ExitStack,
     log: "StreamLog | None",
@@ -177,7 +180,7 @@ def _open_sinks(
     makers = sinks_of(
         config,
         writer,
-        job,
+        definition,
         on_change=lambda change: _noted(log, change),
         on_unfit=lambda unfit: _note_unfit(log, outages, unfit),
     )

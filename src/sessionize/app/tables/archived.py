@@ -10,11 +10,11 @@ import pyarrow as pa
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import BusyError
 from sessionize.app.tables.catalogs import open_catalog_of
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.reconcile.diff import Replacement
 from sessionize.engine.reconcile.job import Dates
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg.reconcile_source import IcebergTable
@@ -27,7 +27,7 @@ OPERATION = "sessionize.operation"
 class ArchivedTables:
     """The tables of a pipeline as they were when it began; sessions first, so that all their events are in the rest."""
 
-    job: Job
+    definition: SessionDefinition
     sessions_table: "IcebergTable"
     events_table: "IcebergTable"
     late: "IcebergTable | None"
@@ -59,17 +59,17 @@ class ArchivedTables:
         late = iceberg.load_table(catalog, database, iceberg.LATE_EVENTS) if iceberg.LATE_EVENTS in names else None
         events = iceberg.load_table(catalog, database, iceberg.EVENTS)
         dialect = config.dialect()
-        job = config.job(dialect.columns, dialect.user_name)
+        definition = config.definition(dialect.columns, dialect.user_name)
         for table in (sessions, events):
-            if job.user_name not in table.schema().column_names:
+            if definition.user_name not in table.schema().column_names:
                 theirs = iceberg.user_column_of(table)
                 raise ConfigError(
                     "the tables were not made by this pipeline",
-                    detail=f"{'.'.join(table.name())} has no user column {job.user_name!r}"
+                    detail=f"{'.'.join(table.name())} has no user column {definition.user_name!r}"
                     + ("" if theirs is None else f", it is {theirs!r} there"),
                     hint="give the pipeline that made them",
                 )
-        return cls(job, sessions, events, late)
+        return cls(definition, sessions, events, late)
 
     def horizon_ms(self, *, closed: Set[str] = frozenset()) -> int | None:
         """Up to where the sessions are final. An epoch writes them last, so all their events are in the archive.
@@ -91,7 +91,7 @@ class ArchivedTables:
         """Archive.drained_before."""
         from sessionize.connectors.iceberg import reconcile_source as archive
 
-        return archive.drained_before(self.sessions_table, end_ms, user_name=self.job.user_name)
+        return archive.drained_before(self.sessions_table, end_ms, user_name=self.definition.user_name)
 
     def late_after(self, sequence: int) -> pa.Table:
         """Archive.late_after."""
@@ -99,7 +99,7 @@ class ArchivedTables:
 
         if self.late is None:
             return archive.LATE.empty_table()
-        return archive.late_after(self.late, sequence, user_name=self.job.user_name)
+        return archive.late_after(self.late, sequence, user_name=self.definition.user_name)
 
     def events(
         self, users: pa.Array, buckets: frozenset[int], dates: Dates | None, *, rows_max: int | None
@@ -107,28 +107,30 @@ class ArchivedTables:
         """Archive.events; a boundary function of the user's sees all columns."""
         from sessionize.connectors.iceberg.reconcile_source import TooManyRowsError, Wanted, rows_of
 
-        job, wanted = self.job, Wanted(users, buckets, dates)
-        needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, job.user_name}
-        only = frozenset(needed) if job.rules.boundary is None else None
+        definition, wanted = self.definition, Wanted(users, buckets, dates)
+        needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, definition.user_name}
+        only = frozenset(needed) if definition.rules.boundary is None else None
         parts = []
         for table in self._both():
             try:
-                rows = rows_of(table, wanted, user_name=job.user_name, date="event_date", only=only, rows_max=rows_max)
+                rows = rows_of(
+                    table, wanted, user_name=definition.user_name, date="event_date", only=only, rows_max=rows_max
+                )
             except TooManyRowsError:
                 return None
-            if job.user_name != col.USER and col.USER in rows.column_names:
+            if definition.user_name != col.USER and col.USER in rows.column_names:
                 rows = rows.drop_columns([col.USER])
-            parts.append(rows.rename_columns([col.USER if n == job.user_name else n for n in rows.column_names]))
+            parts.append(rows.rename_columns([col.USER if n == definition.user_name else n for n in rows.column_names]))
         return pa.concat_tables(parts, promote_options="permissive")
 
     def sessions(self, users: pa.Array, buckets: frozenset[int], dates: Dates | None) -> pa.Table:
         """Archive.sessions."""
         from sessionize.connectors.iceberg.reconcile_source import Wanted, rows_of
 
-        job = self.job
-        known = frozenset(job.columns.schema(job.user_name).names) | {col.REVISION}
+        definition = self.definition
+        known = frozenset(definition.columns.schema(definition.user_name).names) | {col.REVISION}
         wanted = Wanted(users, buckets, dates)
-        return rows_of(self.sessions_table, wanted, user_name=job.user_name, date=col.SESSION_DATE, only=known)
+        return rows_of(self.sessions_table, wanted, user_name=definition.user_name, date=col.SESSION_DATE, only=known)
 
     def replace(self, replacement: Replacement, *, token: str) -> None:
         """Archive.replace."""
@@ -184,4 +186,4 @@ class ArchivedTables:
         from sessionize.connectors.iceberg import user_sessions
         from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 
-        return RowReplacer(self.sessions_table, user_sessions(self.job.user_name))
+        return RowReplacer(self.sessions_table, user_sessions(self.definition.user_name))

@@ -58,7 +58,7 @@ def reconcile_tables(
     ):
         tables = ArchivedTables.of(home, config)
         work = ReconcileJob(
-            tables.job,
+            tables.definition,
             tables,
             stores=stores,
             unfinished=IntentLog(home / "reconcile-pending"),

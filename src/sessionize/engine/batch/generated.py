@@ -11,18 +11,18 @@ import pyarrow as pa
 
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.outputs import Outputs, write_events
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.stream.lateness import Front, front_of
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.policy import WatermarkRule
 
 
 def run_generated(
     source: Source,
     outputs: Outputs,
-    job: Job,
+    definition: SessionDefinition,
     *,
     lateness_ms: int,
     watermark: WatermarkRule = "confirmed",
@@ -36,13 +36,13 @@ def run_generated(
     """
     accounting = Accounting()
     front = front_of(watermark, lateness_ms)
-    sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+    sessionizer = Sessionizer.of(definition)
     with outputs.committed():
         for batch in source.batches():
             accounting.count_batch(batch, outputs.rejected)
             if batch.events.num_rows:
-                accepted = _set_late_aside(batch.events, front, outputs, accounting, job.user_name)
-                write_events(outputs.events, accepted, job.user_name)
+                accepted = _set_late_aside(batch.events, front, outputs, accounting, definition.user_name)
+                write_events(outputs.events, accepted, definition.user_name)
                 sessionizer.push(accepted)
                 if front.latest_ms is not None:
                     _write(outputs.sessions, sessionizer.advance(front.latest_ms - lateness_ms), accounting)

@@ -5,14 +5,13 @@ are the same either way, only their order differs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.event_buffer import EventBuffer
+from sessionize.engine.batch.options import BatchOptions
 from sessionize.engine.batch.outputs import Outputs, write_events
 from sessionize.engine.batch.shards import Shards, in_order
 from sessionize.engine.batch.spill import Spill
@@ -23,10 +22,8 @@ from sessionize.formats.dialects import Dialect
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Source
 from sessionize.session import columns as col
-from sessionize.session.policy import Policy
-from sessionize.session.rules import Rules
+from sessionize.session.definition import SessionDefinition
 
-MEMORY_BYTES_MAX = 2_000_000_000
 HINT_TELL = "the rejected records tell"
 HINT_KEEP = (
     "to see what is wrong with each, keep them: --rejects FILE (batch, label), or output.rejected = true in a pipeline"
@@ -37,35 +34,26 @@ HINT_RETRY = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to make of events: policy, rules, which session columns, and what the user column is called.
-
-    memory_bytes_max: events held in memory before they are spilled. spill_directory: where to, None for the system's
-    place for temporary files. dialect: where the fields of the records are, None where nothing is to be said of it.
-    """
-
-    policy: Policy
-    rules: Rules = field(default_factory=Rules)
-    columns: col.SessionColumns = field(default_factory=col.SessionColumns)
-    user_name: str = col.USER
-    memory_bytes_max: int = MEMORY_BYTES_MAX
-    spill_directory: Path | None = None
-    dialect: Dialect | None = None
-
-
-def run_batch(source: Source, outputs: Outputs, job: Job, *, progress: Progress = ignore) -> Accounting:
+def run_batch(
+    source: Source,
+    outputs: Outputs,
+    definition: SessionDefinition,
+    options: BatchOptions | None = None,
+    *,
+    progress: Progress = ignore,
+) -> Accounting:
     """Read everything, then write the sessions: nothing is late, in whatever order events and files come.
 
     progress hears "read" with the bytes of each batch, "write" with the events of each part, and "commit" before the
     first output is committed. On an error no output shows anything of the run (Outputs.committed).
     """
-    accounting = Accounting()
+    accounting, options = Accounting(), options or BatchOptions()
     with outputs.committed():
-        for sessions, events in sessions_of(read(source, outputs, job, accounting, progress), job, accounting):
+        tables = read(source, outputs, accounting, progress, user_name=definition.user_name)
+        for sessions, events in sessions_of(tables, definition, accounting, options):
             outputs.sessions.write(sessions)
             progress("write", events, accounting)
-        raise_if_all_rejected(accounting, outputs, job.dialect)
+        raise_if_all_rejected(accounting, outputs, options.dialect)
         progress("commit", 0, accounting)
     return accounting
 
@@ -102,17 +90,24 @@ def nothing_usable(
     )
 
 
-def read(source: Source, outputs: Outputs, job: Job, accounting: Accounting, progress: Progress) -> Iterator[pa.Table]:
+def read(
+    source: Source, outputs: Outputs, accounting: Accounting, progress: Progress, *, user_name: str
+) -> Iterator[pa.Table]:
     """The source's events, counted and kept; its rejected records go to their sink."""
     for batch in source.batches():
         accounting.count_batch(batch, outputs.rejected)
-        write_events(outputs.events, batch.events, job.user_name)
+        write_events(outputs.events, batch.events, user_name)
         progress("read", batch.read_bytes, accounting)
         if batch.events.num_rows:
             yield batch.events
 
 
-def sessions_of(tables: Iterable[pa.Table], job: Job, accounting: Accounting) -> Iterator[tuple[pa.Table, int]]:
+def sessions_of(
+    tables: Iterable[pa.Table],
+    definition: SessionDefinition,
+    accounting: Accounting,
+    options: BatchOptions | None = None,
+) -> Iterator[tuple[pa.Table, int]]:
     """Sessions of bounded input, a part of the users at a time, each with the number of events it was made of."""
     latest: list[int] = []
 
@@ -122,11 +117,11 @@ def sessions_of(tables: Iterable[pa.Table], job: Job, accounting: Accounting) ->
             accounting.latest_ms = max(latest)
             yield table
 
-    for group in grouped_by_user(watched(), job, accounting):
-        yield from _sessions_of_group(group, job, accounting, max(latest, default=0))
+    for group in grouped_by_user(watched(), options or BatchOptions(), accounting):
+        yield from _sessions_of_group(group, definition, accounting, max(latest, default=0))
 
 
-def grouped_by_user(tables: Iterable[pa.Table], job: Job, accounting: Accounting) -> Iterator[EventBuffer]:
+def grouped_by_user(tables: Iterable[pa.Table], options: BatchOptions, accounting: Accounting) -> Iterator[EventBuffer]:
     """The tables in groups that fit in memory, all events of a user in one: a single group, or parts of a spill.
 
     The first group comes when all the tables have been read, so all groups have the columns of all of them.
@@ -137,8 +132,8 @@ def grouped_by_user(tables: Iterable[pa.Table], job: Job, accounting: Accounting
     try:
         for table in tables:
             columns.learn(held.add(table))
-            if held.size_bytes > job.memory_bytes_max:
-                spill = spill or Spill(job.spill_directory)
+            if held.size_bytes > options.memory_bytes_max:
+                spill = spill or Spill(options.spill_directory)
                 spill.add(held)
                 held = EventBuffer()
         if spill is None:
@@ -156,13 +151,13 @@ def grouped_by_user(tables: Iterable[pa.Table], job: Job, accounting: Accounting
 
 
 def _sessions_of_group(
-    held: EventBuffer, job: Job, accounting: Accounting, end_ms: int
+    held: EventBuffer, definition: SessionDefinition, accounting: Accounting, end_ms: int
 ) -> Iterator[tuple[pa.Table, int]]:
     shards = Shards(held)
 
     def work(part: int) -> tuple[Sessionizer, pa.Table]:
         events = shards.part(part)
-        sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+        sessionizer = Sessionizer.of(definition)
         if events.num_rows:
             sessionizer.push(events)
         return sessionizer, sessionizer.flush(end_ms)

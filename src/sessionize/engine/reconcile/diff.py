@@ -1,6 +1,6 @@
 """Late events into the sessions: what a batch over everything says, and which stored rows have to change for it.
 
-    replacement = reconcile(events, stored, causes, job, horizon_ms=watermark_ms)
+    replacement = reconcile(events, stored, causes, definition, horizon_ms=watermark_ms)
 
 Events of a user with no silence between them that could split are a **run**; what lies in one run never depends on
 another. Only runs that contain a cause (a late event) are computed again, by the Sessionizer like everything else, and
@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.arrow import decoded_type
-from sessionize.engine.batch.sessions import Job
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 
 REVISION_TYPE = pa.int64()
 # Without these two a stored session can neither be found again nor be placed in time.
@@ -92,12 +92,12 @@ class Chains:
         return np.where(inside, run, -1)
 
 
-def without_excluded(events: pa.Table, job: Job) -> pa.Table:
+def without_excluded(events: pa.Table, definition: SessionDefinition) -> pa.Table:
     """The events without those of excluded types, in plain text: what runs and sessions are made of."""
     events = events.cast(pa.schema([f.with_type(_plain(f.type)) for f in events.schema]))
-    if not job.rules.excluded_events or col.EVENT_TYPE not in events.column_names:
+    if not definition.rules.excluded_events or col.EVENT_TYPE not in events.column_names:
         return events
-    dropped = pc.is_in(events[col.EVENT_TYPE], pa.array(sorted(job.rules.excluded_events)))
+    dropped = pc.is_in(events[col.EVENT_TYPE], pa.array(sorted(definition.rules.excluded_events)))
     return events.filter(pc.invert(dropped))
 
 
@@ -119,7 +119,7 @@ def reconcile(
     events: pa.Table,
     stored: pa.Table,
     causes: pa.Table,
-    job: Job,
+    definition: SessionDefinition,
     *,
     horizon_ms: int | None,
     end_ms: int | None = None,
@@ -127,28 +127,29 @@ def reconcile(
     """Compare the stored sessions with those of all events, in the runs that hold a cause and are final.
 
     events: accepted and late ones together (without_excluded), of every run that holds a cause the whole; with numbered
-    session ids, all events of the users. stored: the sessions of these users in that time, with job's columns and, if
-    there is one, `revision`. causes: user and event_time_ms of what made somebody look. horizon_ms: the watermark up
-    to which stored sessions are final, None when nothing is open any more. end_ms: the latest event time of the whole
-    archive, of all users; default that of these events. Errors: ConfigError when job makes too few columns.
+    session ids, all events of the users. stored: the sessions of these users in that time, with the columns of the
+    definition and, if there is one, `revision`. causes: user and event_time_ms of what made somebody look. horizon_ms:
+    the watermark up to which stored sessions are final, None when nothing is open any more. end_ms: the latest event
+    time of the whole archive, of all users; default that of these events. Errors: ConfigError when the definition makes
+    too few columns.
     """
-    check_columns(job)
-    silence_ms = job.policy.longest_silence_ms
+    check_columns(definition)
+    silence_ms = definition.policy.longest_silence_ms
     runs = chains_of(events, silence_ms)
     caused_by = runs.holding(causes[col.USER], causes[col.EVENT_TIME].to_numpy())
     touched = np.zeros(len(runs), bool)
     touched[caused_by[caused_by >= 0]] = True
     final = np.ones(len(runs), bool) if horizon_ms is None else runs.last_ms < horizon_ms - silence_ms
     starts = stored[col.SESSION_START].to_numpy()
-    in_run = runs.holding(stored[job.user_name], starts)
-    if job.policy.numbers_sessions:
+    in_run = runs.holding(stored[definition.user_name], starts)
+    if definition.policy.numbers_sessions:
         touched, final = _whole_users(runs, touched, final, in_run)
     taken = touched & final
-    made = _sessions(events, taken[runs.of_event], job, end_ms)
-    made_in = runs.holding(made[job.user_name], made[col.SESSION_START].to_numpy())
-    broken = _incomplete(runs, stored, in_run, made, made_in, job) & taken
-    if job.policy.numbers_sessions:
-        outside = _codes(stored[job.user_name], runs.users)[in_run < 0]
+    made = _sessions(events, taken[runs.of_event], definition, end_ms)
+    made_in = runs.holding(made[definition.user_name], made[col.SESSION_START].to_numpy())
+    broken = _incomplete(runs, stored, in_run, made, made_in, definition) & taken
+    if definition.policy.numbers_sessions:
+        outside = _codes(stored[definition.user_name], runs.users)[in_run < 0]
         broken = (np.isin(runs.user, runs.user[broken]) | np.isin(runs.user, outside)) & taken
     settled = taken & ~broken
     waiting = (caused_by >= 0) & ~np.append(settled, False)[caused_by]
@@ -158,15 +159,15 @@ def reconcile(
         in_run[have],
         made.filter(pa.array(keep)),
         made_in[keep],
-        job,
+        definition,
         waiting=waiting,
         incomplete=len(np.unique(runs.user[broken])),
     )
 
 
-def check_columns(job: Job) -> None:
-    """Errors: ConfigError when the job's sessions lack columns without which they cannot be reconciled."""
-    missing = [name for name in NEEDED_COLUMNS if name not in job.columns]
+def check_columns(definition: SessionDefinition) -> None:
+    """Errors: ConfigError when the sessions lack columns without which they cannot be reconciled."""
+    missing = [name for name in NEEDED_COLUMNS if name not in definition.columns]
     if missing:
         raise ConfigError(
             "sessions without these columns cannot be reconciled",
@@ -186,25 +187,27 @@ def _whole_users(runs: Chains, touched: Bools, final: Bools, in_run: Ints) -> tu
     return touched, final & ~held_back
 
 
-def _sessions(events: pa.Table, taken: Bools, job: Job, end_ms: int | None) -> pa.Table:
+def _sessions(events: pa.Table, taken: Bools, definition: SessionDefinition, end_ms: int | None) -> pa.Table:
     """What a batch over everything says of these events: `end_of_input` depends on the end of the whole input."""
-    sessionizer = Sessionizer(job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name)
+    sessionizer = Sessionizer.of(definition)
     if end_ms is None and events.num_rows:
         end_ms = pc.max(events[col.EVENT_TIME]).as_py()
     if taken.any():
         sessionizer.push(events.filter(pa.array(taken)))
-    return sessionizer.flush(end_ms).cast(job.columns.schema(job.user_name))
+    return sessionizer.flush(end_ms).cast(definition.columns.schema(definition.user_name))
 
 
-def _incomplete(runs: Chains, stored: pa.Table, in_run: Ints, made: pa.Table, made_in: Ints, job: Job) -> Bools:
+def _incomplete(
+    runs: Chains, stored: pa.Table, in_run: Ints, made: pa.Table, made_in: Ints, definition: SessionDefinition
+) -> Bools:
     """Runs whose stored sessions know of more events than the archive, which then must not overrule them."""
     broken = np.zeros(len(runs), bool)
-    if col.SESSION_END in job.columns:
-        ends_in = runs.holding(stored[job.user_name], stored[col.SESSION_END].to_numpy())
+    if col.SESSION_END in definition.columns:
+        ends_in = runs.holding(stored[definition.user_name], stored[col.SESSION_END].to_numpy())
         odd = in_run != ends_in
         for run in (in_run[odd], ends_in[odd]):
             broken[run[run >= 0]] = True
-    if col.EVENT_COUNT in job.columns and len(runs):
+    if col.EVENT_COUNT in definition.columns and len(runs):
         there = in_run >= 0
         counts = [
             np.bincount(run, weights=count, minlength=len(runs))
@@ -222,12 +225,12 @@ def _difference(
     stored_in: Ints,
     made: pa.Table,
     made_in: Ints,
-    job: Job,
+    definition: SessionDefinition,
     *,
     waiting: Bools,
     incomplete: int,
 ) -> Replacement:
-    same_made, same_stored = _equal_rows(stored, made, job)
+    same_made, same_stored = _equal_rows(stored, made, definition)
     old, new = stored.filter(pa.array(~same_stored)), made.filter(pa.array(~same_made))
     old_in, new_in = stored_in[~same_stored], made_in[~same_made]
     runs = int(max(stored_in.max(initial=-1), made_in.max(initial=-1))) + 1
@@ -237,7 +240,7 @@ def _difference(
         revisions = old[col.REVISION].cast(REVISION_TYPE).fill_null(0).to_numpy()
     np.maximum.at(next_revision, old_in, revisions + 1)
     return Replacement(
-        removed=old.select([job.user_name, col.SESSION_ID]),
+        removed=old.select([definition.user_name, col.SESSION_ID]),
         removed_start_ms=old[col.SESSION_START].combine_chunks(),
         added=new.append_column(col.REVISION, pa.array(next_revision[new_in], REVISION_TYPE)),
         unchanged=int(np.count_nonzero(same_made)),
@@ -246,13 +249,13 @@ def _difference(
     )
 
 
-def _equal_rows(stored: pa.Table, made: pa.Table, job: Job) -> tuple[Bools, Bools]:
+def _equal_rows(stored: pa.Table, made: pa.Table, definition: SessionDefinition) -> tuple[Bools, Bools]:
     """For each made and each stored row, whether the other side has the very same one.
 
     A key that is stored twice is equal to nothing: both rows go, and what was made takes their place.
     """
-    keys = _keys(stored, job.user_name)
-    partner = pc.index_in(_keys(made, job.user_name), value_set=keys).fill_null(-1).to_numpy()
+    keys = _keys(stored, definition.user_name)
+    partner = pc.index_in(_keys(made, definition.user_name), value_set=keys).fill_null(-1).to_numpy()
     same = partner >= 0
     twice = pc.is_in(keys, value_set=_repeated(keys)).to_numpy(zero_copy_only=False)
     same[same] = ~twice[partner[same]]

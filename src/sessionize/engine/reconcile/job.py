@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.reconcile.diff import Replacement, Replacer, chains_of, reconcile, without_excluded
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
 
@@ -47,7 +47,7 @@ class Archive(Protocol):
         """All events of users, canonical, with the columns that sessions are made of; None for more than rows_max."""
 
     def sessions(self, users: pa.Array, buckets: frozenset[int], dates: Dates | None) -> pa.Table:
-        """The stored sessions of users, with the job's columns and, if there is one, `revision`."""
+        """The stored sessions of users, with the definition's columns and, if there is one, `revision`."""
 
     def replace(self, replacement: Replacement, *, token: str) -> None:
         """Change the stored sessions, in one commit; nothing when the token is known."""
@@ -103,7 +103,7 @@ class ReconcileJob:
 
     def __init__(
         self,
-        job: Job,
+        definition: SessionDefinition,
         archive: Archive,
         *,
         stores: Sequence[Replacer],
@@ -113,7 +113,7 @@ class ReconcileJob:
         dry_run: bool,
         stop: Callable[[], bool],
     ) -> None:
-        self._job, self._archive, self._stores, self._unfinished = job, archive, stores, unfinished
+        self._definition, self._archive, self._stores, self._unfinished = definition, archive, stores, unfinished
         self._rows_max, self._stop = rows_max, stop
         self._done = Reconciled(dry_run=dry_run, horizon_ms=horizon_ms)
         self._end_ms: int | None = None
@@ -144,19 +144,19 @@ class ReconcileJob:
 
         Columns user, event_time_ms, user_hash_bucket, sequence (null for the ends).
         """
-        job, self._end_ms = self._job, self._archive.newest_ms()
+        definition, self._end_ms = self._definition, self._archive.newest_ms()
         if self._end_ms is None:
             return _CAUSES.empty_table()
         # numbers of sessions depend on everything before them, so every user who was ever late is looked at
-        self._settled_to = 0 if job.policy.numbers_sessions else self._archive.reconciled_position()
+        self._settled_to = 0 if definition.policy.numbers_sessions else self._archive.reconciled_position()
         late = self._archive.late_after(self._settled_to)
         self._newest = pc.max(late["sequence"]).as_py() or 0
         self._done.late_events = late.num_rows
-        drained = self._archive.drained_before(self._end_ms - job.policy.longest_silence_ms)
+        drained = self._archive.drained_before(self._end_ms - definition.policy.longest_silence_ms)
         causes = pa.concat_tables(
             [
                 pa.table({n: t[n].cast(k) if n in t.column_names else pa.nulls(t.num_rows, k) for n, k in _CAUSE_TYPES})
-                for t in (drained, without_excluded(late, job))
+                for t in (drained, without_excluded(late, definition))
             ]
         )
         if window_ms is not None:
@@ -188,16 +188,16 @@ class ReconcileJob:
 
     def _replacement(self, causes: pa.Table, users: pa.Array, rows_max: int | None) -> Replacement | None:
         """Events are read by the day, and further days as long as a run may go on there. None: more than rows_max."""
-        job, silence_ms = self._job, self._job.policy.longest_silence_ms
+        definition, silence_ms = self._definition, self._definition.policy.longest_silence_ms
         buckets = frozenset(causes[col.USER_HASH_BUCKET].to_pylist())
         times = causes[col.EVENT_TIME].to_numpy()
-        dates = None if job.policy.numbers_sessions else _dates(times - silence_ms, times + silence_ms)
+        dates = None if definition.policy.numbers_sessions else _dates(times - silence_ms, times + silence_ms)
         further_ms = 0
         while True:
             found = self._archive.events(users, buckets, dates, rows_max=rows_max)
             if found is None:
                 return None
-            events = without_excluded(found, job)
+            events = without_excluded(found, definition)
             if dates is None:
                 break
             runs = chains_of(events, silence_ms)
@@ -209,11 +209,11 @@ class ReconcileJob:
             further_ms = 2 * further_ms + MS_PER_DAY
             dates |= _dates(runs.first_ms[run] - further_ms, runs.last_ms[run] + further_ms) | wanted
         stored = self._archive.sessions(users, buckets, dates)
-        return reconcile(events, stored, causes, job, horizon_ms=self._done.horizon_ms, end_ms=self._end_ms)
+        return reconcile(events, stored, causes, definition, horizon_ms=self._done.horizon_ms, end_ms=self._end_ms)
 
     def _move_on(self, waiting: pa.Table) -> None:
         """Note up to which commit of late events everything is settled."""
-        if self._job.policy.numbers_sessions:
+        if self._definition.policy.numbers_sessions:
             return
         left = [first for first in (pc.min(waiting["sequence"]).as_py(), self._outside_from) if first is not None]
         to = min(left) - 1 if left else self._newest

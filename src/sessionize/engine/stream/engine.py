@@ -15,16 +15,14 @@ from functools import partial
 from typing import Any
 
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.batch.sessions import Job
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoint_format import DRAINED_TO, SETTLED, SILENCE
-from sessionize.engine.stream.checkpoints import Checkpoints, Plan, RecoveredState
+from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.engine.stream.clocks import Clock, SystemClock
 from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows
 from sessionize.engine.stream.epoch_writer import EpochWriter
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
-from sessionize.engine.stream.replan import gone, replan
-from sessionize.engine.stream.sink_check import check_agreement, check_columns
+from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError
@@ -32,6 +30,7 @@ from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId, EpochRows, StreamBatch, StreamSource
 from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class LocalEngine:
         self,
         source: StreamSource,
         outputs: StreamOutputs,
-        job: Job,
+        definition: SessionDefinition,
         checkpoints: Checkpoints,
         *,
         lateness_ms: int,
@@ -66,7 +65,7 @@ class LocalEngine:
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        self._source, self._job, self._checkpoints = source, job, checkpoints
+        self._source, self._definition, self._checkpoints = source, definition, checkpoints
         self._sinks, self._live, self._enrich = outputs.sinks, outputs.live, outputs.enrich
         self._tempo, self._writer, self._lateness_ms = options, writer, lateness_ms
         self._clock = clock or SystemClock()
@@ -82,9 +81,7 @@ class LocalEngine:
         self._last_epoch = 0
         self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
         self._status, self._telling = Status(), threading.Lock()
-        self._sessionizer = Sessionizer(
-            job.policy, rules=job.rules, columns=job.columns, user_name=job.user_name, track_changes=True
-        )
+        self._sessionizer = Sessionizer.of(definition, track_changes=True)
         self._watermarks = self._new_watermarks(None, {})
 
     @property
@@ -220,13 +217,14 @@ class LocalEngine:
         """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
         clock far ahead of the others are left out, as that would make everybody late; reconciling mends them.
         """
-        silence_ms, latest_ms = self._job.policy.longest_silence_ms, self._sessionizer.latest_ms
+        silence_ms, latest_ms = self._definition.policy.longest_silence_ms, self._sessionizer.latest_ms
         end_ms = self._watermarks.end_ms(silence_ms, now_ms=now_ms)
         return None if latest_ms is None else min(latest_ms, latest_ms if end_ms is None else end_ms) + silence_ms + 1
 
     def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
-        events = event_rows(epoch.events, self._job.user_name)
+        definition = self._definition
+        events = event_rows(epoch.events, definition.user_name)
         enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
         if plan.drain:
@@ -237,9 +235,9 @@ class LocalEngine:
         self._watermarks.floor_ms = self._sessionizer.watermark_ms
         self._last_epoch = plan.epoch
         rows = EpochRows(
-            sessions=concat([s for s in sessions if s.num_rows], self._job.columns.schema(self._job.user_name)),
+            sessions=concat([s for s in sessions if s.num_rows], self._definition.columns.schema(definition.user_name)),
             events=events,
-            late=event_rows(epoch.late, self._job.user_name),
+            late=event_rows(epoch.late, definition.user_name),
             rejected=concat(epoch.rejected, col.REJECTED_SCHEMA),
             watermark_ms=self._sessionizer.watermark_ms,
             enriched=enriched,
@@ -248,7 +246,7 @@ class LocalEngine:
         self._book()
         changes = self._sessionizer.changes()
         if self._live is not None:
-            self._live.touched(rows.sessions[self._job.user_name])  # they have ended, and nothing new needs to come
+            self._live.touched(rows.sessions[definition.user_name])  # they have ended, and nothing new needs to come
         header = {
             "positions": dict(self._positions),
             "fronts": self._watermarks.state(),
@@ -301,7 +299,7 @@ class LocalEngine:
         if found is not None:
             for which in found.damaged:
                 self._on_warning("damaged", which)
-            self._restore(found)
+            self._take_over(restore(found, self._definition))
         plans = found.plans if found is not None else ()
         begun = plans[-1].epoch if plans else self._last_epoch
         self._epoch_writer.start(lambda: self._check_sinks(begun=begun))
@@ -312,26 +310,22 @@ class LocalEngine:
         if self._live is not None:
             self._live.restart(self._sessionizer, now_ms=self._clock.now_ms())
 
-    def _check_sinks(self, *, begun: int) -> None:
-        """Errors: StateError when the state is not the one that the sinks were written with."""
-        for name, sink in self._sinks.items():
-            self._has[name] = last = self._retrier.call(name, lambda sink=sink: sink.last_epoch(self._writer))  # type: ignore[misc]
-            warning = check_agreement(name, last, writer=self._writer, done=self._last_epoch, begun=begun)
-            if warning is not None:
-                self._on_warning("output-new", warning)
+    def _take_over(self, run: RestoredRun | None) -> None:
+        if run is None:
+            return
+        self._sessionizer, self._last_epoch = run.sessionizer, run.epoch
+        self._positions, self._accounting = run.positions, run.accounting
+        self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, run.fronts)
 
-    def _restore(self, found: RecoveredState) -> None:
-        if found.header is not None and found.state is not None:
-            header, state = found.header, found.state
-            self._sessionizer = Sessionizer.restore_tables(
-                state.header, state.tables, self._job.policy, rules=self._job.rules, track_changes=True
-            )
-            check_columns(self._sessionizer.columns.names, self._job.columns.names)
-            self._positions = {place: int(offset) for place, offset in header["positions"].items()}
-            self._accounting = Accounting(**header["totals"])
-            self._last_epoch = found.epoch
-            fronts = header["fronts"] if "fronts" in header else header["latest_ms"]  # as checkpoints of before had it
-            self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, fronts)
+    def _check_sinks(self, *, begun: int) -> None:
+        self._has = check_sinks(
+            self._sinks,
+            self._retrier,
+            writer=self._writer,
+            done=self._last_epoch,
+            begun=begun,
+            warn=partial(self._on_warning, "output-new"),
+        )
 
     def _new_watermarks(self, floor_ms: int | None, fronts: dict[str, Any]) -> WatermarkTracker:
         return WatermarkTracker(
@@ -355,7 +349,9 @@ class LocalEngine:
         self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
         anew = replan(plan, epoch.records, self._has)
         if anew is not None:
-            self._on_warning("records-gone", f"epoch {plan.epoch} goes on without: {gone(plan, epoch.records)}")
+            self._on_warning(
+                "records-gone", f"epoch {plan.epoch} goes on without: {missing_records(plan, epoch.records)}"
+            )
             self._retrier.call("state", lambda: self._checkpoints.write_plan(anew))
         self._epoch_writer.start(partial(self._write, self._advance(epoch, anew or plan)))
         self._epoch_writer.wait()
