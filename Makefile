@@ -3,11 +3,11 @@
 BIN := .venv/bin
 
 .PHONY: help
-help: ## list the targets (this)
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## make or update .venv with the locked packages and the command .venv/bin/sessionize
+setup: ## create or update .venv with the locked packages and the command .venv/bin/sessionize
 	@scripts/setup
 
 .PHONY: demo
@@ -15,19 +15,19 @@ demo: setup ## a day of clickstream, from raw events to an Iceberg table you can
 	@$(BIN)/sessionize demo
 
 .PHONY: demo-stream
-demo-stream: setup ## a stream without any server: files come into a folder, sessions come out, late events are merged
+demo-stream: setup ## a stream without a server: files arrive in a folder, sessions come out, late events are merged
 	@$(BIN)/sessionize demo --stream
 
 .PHONY: kafka
-kafka: setup ## a Kafka broker of your own to try streams with, until Ctrl-C (Maven; ARGS="--port 9093")
+kafka: setup ## a local Kafka broker to try streams with, until Ctrl-C (Maven; ARGS="--port 9093")
 	@$(BIN)/python -m sessionize.testing.services.broker $(ARGS)
 
 .PHONY: test
-test: setup ## run the tests (ARGS="-k gap -x" is passed on to pytest)
+test: setup ## run the tests (ARGS="-k gap -x" goes to pytest)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 .PHONY: check
-check: lint types imports test ## everything that has to pass: ruff, mypy, import-linter, tests; the same as CI
+check: lint types imports test ## everything that must pass: ruff, mypy, import-linter, tests; the same as CI
 
 .PHONY: lint types imports
 lint: setup
@@ -39,21 +39,21 @@ imports: setup
 	@$(BIN)/lint-imports --no-logo
 
 .PHONY: bench
-bench: setup ## measure speed and memory side by side with other tools (ARGS is passed on)
+bench: setup ## measure speed and memory side by side with other tools (takes ARGS)
 	@scripts/setup bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 .PHONY: bench-stream
-bench-stream: setup ## the same for a Kafka topic: Flink, Kafka Streams, bytewax (ARGS is passed on; Java, Maven)
+bench-stream: setup ## the same for a Kafka topic: Flink, Kafka Streams, bytewax (takes ARGS; needs Java, Maven)
 	@scripts/setup bench-stream || echo "bench-stream: going on without bytewax" >&2
 	@$(BIN)/python benchmarks/stream.py $(ARGS)
 
 .PHONY: bench-tables
-bench-tables: setup ## what the tables cost: layouts, a backfill, a day of small epochs, reconciling (ARGS is passed on)
+bench-tables: setup ## what the tables cost: layouts, a backfill, a day of small epochs, reconciling (takes ARGS)
 	@$(BIN)/python benchmarks/tables.py $(ARGS)
 
 .PHONY: bench-against
-bench-against: setup ## this version beside another one, in pairs (REV=commit, branch or tag; ARGS is passed on)
+bench-against: setup ## compare this version with another one, in pairs (REV=commit, branch or tag; takes ARGS)
 	@$(BIN)/python benchmarks/against.py $(REV) $(ARGS)
 
 .PHONY: mutants
@@ -78,7 +78,7 @@ LOCK = scripts/setup uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(ARGS)
 
 .PHONY: fmt
-fmt: setup ## format the code and repair what ruff can repair
+fmt: setup ## format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix --exit-zero --quiet
 	@$(BIN)/ruff format
 

@@ -293,12 +293,12 @@ def statistics(results: Results, count: int, repeat: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--task", default="layouts,backfill,day,reconcile,statistics", help="which, with commas between"
+        "--task", default="layouts,backfill,day,reconcile,statistics", help="which, comma-separated"
     )
     parser.add_argument("--tiny", action="store_true", help="small, to see that it works")
     parser.add_argument("--epochs", type=int, default=8_640, help="of a day; 8640 are one each 10 s")
     parser.add_argument("--sizes", default="32000x181,20000x3650,1000000x1", help="of layouts: sessions x days")
-    parser.add_argument("--layouts", default=",".join(LAYOUTS), help="which, with commas between")
+    parser.add_argument("--layouts", default=",".join(LAYOUTS), help="which, comma-separated")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     given = parser.parse_args()
     results, tiny = Results(), given.tiny

@@ -60,18 +60,18 @@ EXCEPTIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("cli/options.py", "--user FIELD --time FIELD"): ("batch", "label", "explain"),
     ("cli/options.py", "--dialect {} beside {}"): ("batch", "label", "explain"),
-    ("cli/options.py", "leave --dialect out to map the fields yourself"): ("batch", "label", "explain"),
+    ("cli/options.py", "remove --dialect to map the fields yourself"): ("batch", "label", "explain"),
     ("cli/options.py", "--again and --new-only exclude each other"): ("run", "batch", "label"),
     ("cli/options.py", "--home"): TABLES,
     **{
         ("cli/options.py", text): LOOKING[:5]
         for text in (
-            "Folder for tables, catalog and state; when left out that of --pipeline, or the only one there is.",
-            "Iceberg database; when left out that of --pipeline, or the only one in the home.",
+            "Folder for tables, catalog and state; default: that of --pipeline, or the only one.",
+            "Iceberg database; default: that of --pipeline, or the only one in the home.",
         )
     },
     # what the demo shows is a run
-    ("cli/demo_stream.py", "[bold]3  resumed with --once: reads the rest, ends what is open"): ("run",),
+    ("cli/demo_stream.py", "[bold]3  resumed with --once: reads the rest, closes open sessions"): ("run",),
     # the program's own, not a command's
     ("cli/app.py", "--help"): (),
     ("cli/app.py", "--version"): (),

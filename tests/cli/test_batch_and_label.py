@@ -111,8 +111,8 @@ def test_bare_numbers_are_minutes_and_hours(sessionize, tmp_path):
 @pytest.mark.parametrize("command", ["batch", "label", "explain"])
 def test_the_help_says_what_a_bare_number_is(sessionize, command):
     help_text = " ".join(sessionize(command, "--help").out.replace("│", " ").split())
-    assert "a number alone is minutes" in help_text
-    assert "a number alone is hours" in help_text
+    assert "without a unit: minutes" in help_text
+    assert "without a unit: hours" in help_text
 
 
 def test_only_some_columns(sessionize, events, tmp_path):

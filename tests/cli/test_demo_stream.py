@@ -23,7 +23,7 @@ def test_it_shows_the_whole_road_and_leaves_something_to_go_on_with(sessionize, 
     assert rows[0]["late"] == int(late[1].replace(",", ""))
     assert rows[0]["replaced"] > 0
     assert rows[0]["drained"] > 0
-    lines = [line.strip() for line in done.err.partition("now you")[2].splitlines()[1:]]
+    lines = [line.strip() for line in done.err.partition("next steps")[2].splitlines()[1:]]
     shown = [line for line in lines if line and not line.startswith("#")]
     assert len(shown) == 6
     assert all(line.split()[1] in ("run", "produce", "query", "rejected", "explain", "init") for line in shown)
@@ -33,7 +33,7 @@ def test_it_runs_again_in_its_own_folder_and_leaves_others_alone(sessionize, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "stream.toml").write_text("# mine\n")
     done = sessionize("demo", "--stream", "--home", "mine", code=1)
-    assert "holds something else" in done.err
+    assert "the demo folder has other contents" in done.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["stream.toml"]
     sessionize("demo", "--stream", "--home", "a")
     sessionize("demo", "--stream", "--home", "a")

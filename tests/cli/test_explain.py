@@ -103,7 +103,7 @@ def test_sessions_come_first_a_line_each(tmp_path: Path) -> None:
         ["3", "2026-08-01", "14:40:00", "14:40:00", "0s", "1", "1", "inactivity", "inactivity"],
     ]
     assert all(len(line) <= 80 for line in lines)
-    assert err == "--events shows the events of all of them, --session 1 those of the first\n"
+    assert err == "to show events: --events for all sessions, --session 1 for the first\n"
 
 
 def test_events_on_demand_with_the_rules_that_decided(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_only_the_table_has_is_named(tmp_path: Path) -> None:
     stream(pipeline(tmp_path), ANN)
     out, err = told("ann", "--home", tmp_path, "--gap", "5m")
     assert err.startswith(
-        "warning: the sessions of the table were made by other rules: rules.gap: 30m there, 5m here\n"
+        "warning: the sessions of the table were made with other rules: rules.gap: 30m there, 5m here\n"
     )
     assert "gap 5m (exclusive)" in out
     assert f"only in the table: ann_{NOON + 160 * MINUTE}" not in out
@@ -189,7 +189,10 @@ def test_the_rules_are_those_of_the_tables(tmp_path: Path) -> None:
     assert len(in_json("ann", "--home", tmp_path)["sessions"]) == 8
     out, err = told("ann", "--home", tmp_path, "--pipeline", PRESET)
     assert "gap 15m (exclusive)" in out
-    assert "the pipeline has other rules than the tables, and theirs are used: rules.gap: 15m there, 30m" in err
+    assert (
+        "the pipeline's rules differ from those of the tables; using those of the tables: rules.gap: 15m there, 30m"
+        in err
+    )
     with pytest.raises(ConfigError, match="not made by this pipeline"):
         told("ann", "--home", tmp_path, "--pipeline", "kafka_stream")
 

@@ -58,7 +58,7 @@ def test_names_of_tables_stay_whole_in_eighty_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     numbers = ("12,345,678", "1,367 → 100", "1,202.6 → 800.7", "1,364 → 97", "10 of 1,200", "3 (12.5 MiB)")
-    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "files removed")
+    columns = ("table", "rows", "files", "MiB", "compacted", "snapshots expired", "files removed")
     print_table("", columns, [("rejected_events", *numbers)], right=range(1, 7), lines=False)
     assert "rejected_events  " in capsys.readouterr().out
 

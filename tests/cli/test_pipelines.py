@@ -298,7 +298,7 @@ def test_an_interrupted_demo_says_so(tmp_path):
         _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert err.endswith(b"interrupted\n")
-    assert b"do not balance" not in err
+    assert b"does not add up" not in err
 
 
 def test_version_and_help(sessionize):

@@ -72,7 +72,7 @@ def test_input_that_was_appended_twice_is_explained(tmp_path: Path) -> None:
     done = json.loads(run("reconcile", "--home", tmp_path, "--json"))
     assert done["incomplete_users"] > 0
     assert done["waiting"] > 0
-    assert "users left alone: their stored sessions hold more events than the archive" in printed
+    assert "users skipped: their stored sessions have more events than the archive" in printed
     assert "appended twice" in printed
     assert "may still be open" not in printed  # it was a batch: no session is open
 
@@ -92,7 +92,7 @@ def test_rejected_show_and_retry(home: Path) -> None:
     assert done["usable"] + sum(done["unusable"].values()) == total
     one = reasons[0]["reason"]
     printed = run("rejected", "retry", "--home", home, "--reason", one)
-    assert "usable now" in printed
+    assert "valid now" in printed
     assert f"still {one}" in printed
 
 

@@ -31,7 +31,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     name="sessionize",
-    help="Turns clickstream events into user sessions, from files, generators and tables, by one set of rules.",
+    help="Turns clickstream events into user sessions, in batch and streaming, with one set of rules.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +51,7 @@ app.command("demo", cls=Command)(for_typer(demo.demo))
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
         from importlib.metadata import version as installed
 

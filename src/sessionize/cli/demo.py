@@ -1,4 +1,4 @@
-"""`demo`: the main road once, on made-up data, in under a minute: events → sessions → Iceberg → query → explain."""
+"""`demo`: the main path once, on sample data, in under a minute: events → sessions → Iceberg → query → explain."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PIPELINE = "user_sessionization_pipeline"
 QUERIES = {
-    "sessions a day, and how many of them booked": """
+    "sessions per day, and how many booked": """
 SELECT session_date, count(*) AS sessions, round(avg(session_duration_seconds)) AS mean_seconds,
        round(avg(event_count), 1) AS mean_events, round(100 * avg(has_conversion::INT), 1) AS "booked %"
 FROM user_sessions GROUP BY 1 ORDER BY 1""",
@@ -25,16 +25,14 @@ FROM user_sessions GROUP BY 1 ORDER BY 2 DESC""",
 
 
 def demo(
-    events: Annotated[int, typer.Option(min=1_000, help="How many events to make.")] = 1_000_000,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="A stream instead: files come into a folder, sessions come out.")
-    ] = False,
+    events: Annotated[int, typer.Option(min=1_000, help="Number of events to generate.")] = 1_000_000,
+    stream: Annotated[bool, typer.Option("--stream", help="Show a stream instead: files arrive in a folder.")] = False,
     home: Annotated[
         Path | None,
-        typer.Option(help="Folder for the demo's data and tables; sessionize-demo, or sessionize-demo-stream."),
+        typer.Option(help="Folder for the demo; default: sessionize-demo, or sessionize-demo-stream."),
     ] = None,
 ) -> None:
-    """A day of sample clickstream, late and broken records included, to sessions in an Iceberg table."""
+    """Turn a day of sample clickstream, with late and malformed records, into sessions in an Iceberg table."""
     from sessionize.connectors.local_paths import check_local
 
     home = home or Path("sessionize-demo-stream" if stream else "sessionize-demo")
@@ -60,7 +58,7 @@ def _demo(events: int, home: Path) -> None:
     made = _generate(events, file)
     say.print(
         f"{file}: {made.size_bytes / 1e6:,.0f} MB, {made.users:,} users, {made.events:,} events,"
-        f" of which {made.late:,} late; {made.duplicates:,} sent twice, and {made.broken:,} broken records"
+        f" of which {made.late:,} late; {made.duplicates:,} duplicates, {made.broken:,} malformed records"
     )
     say.rule("[bold]2  events → sessions → Iceberg", align="left")
     accounting, seconds = _run(home, file)
@@ -68,12 +66,12 @@ def _demo(events: int, home: Path) -> None:
     _check(made, accounting)
     say.rule("[bold]3  the sessions", align="left")
     print_sessions(home, "sessions", "user_sessions")
-    say.rule("[bold]4  ask them anything", align="left")
+    say.rule("[bold]4  queries", align="left")
     for title, sql in QUERIES.items():
         _query(home, title, sql)
-    say.rule("[bold]5  why is a session what it is?", align="left")
+    say.rule("[bold]5  why a session began and ended", align="left")
     _explain(home)
-    say.rule("[bold]now you", align="left")
+    say.rule("[bold]next steps", align="left")
     command = command_name()
     for words in (
         f'query --home {home} "FROM user_sessions LIMIT 3"',
@@ -109,7 +107,7 @@ def _generate(events: int, file: Path) -> "GeneratedTotals":
     err = console(stderr=True)
     bars = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, console=err, disable=not err.is_terminal) as display:
-        task = display.add_task("making", total=events)
+        task = display.add_task("generate", total=events)
         return produce(settings, file, progress=lambda done: display.update(task, completed=done))
 
 
@@ -133,12 +131,12 @@ def _run(home: Path, file: Path) -> "tuple[Accounting, float]":
 
 
 def _check(made: "GeneratedTotals", accounting: "Accounting") -> None:
-    """The books must balance, and against what was made: nothing lost, nothing counted twice."""
+    """The accounting must add up and match what was generated: nothing lost, nothing counted twice."""
     from sessionize.cli.output import console
     from sessionize.errors import SessionizeError
 
     problems = [
-        f"{what}: {there:,} made, {found:,} found"
+        f"{what}: {there:,} generated, {found:,} counted"
         for what, there, found in (
             ("records", made.records, accounting.consumed),
             ("broken", made.broken, accounting.rejected),
@@ -147,7 +145,7 @@ def _check(made: "GeneratedTotals", accounting: "Accounting") -> None:
     ]
     if problems or not accounting.balanced:
         raise SessionizeError(
-            "the demo's books do not balance", detail="; ".join(problems) or str(accounting.as_dict())
+            "the record accounting of the demo does not add up", detail="; ".join(problems) or str(accounting.as_dict())
         )
     console(stderr=True).print(
         "every record is accounted for: read = in sessions + late + duplicate + rejected", style="green"

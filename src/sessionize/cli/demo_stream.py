@@ -1,6 +1,6 @@
-"""`demo --stream`: a stream without any server: files come into a folder, sessions come out of it, late ones included.
+"""`demo --stream`: a stream without a server: files arrive in a folder and become sessions, late ones included.
 
-The folder, the pipeline file and the tables stay, so that whoever looked on can go on with them.
+The folder, the pipeline file and the tables stay, so that users can continue with them.
 """
 
 import os
@@ -25,7 +25,7 @@ FILES = 16
 _MARK = ".sessionize-demo"  # lies in a folder that the next demo may empty
 _EVERY_S = 0.4  # a new file, so that the stream has something to do while somebody looks on
 PIPELINE = """\
-# Files that come into a folder become sessions, until it is stopped; the next run goes on where this one ended.
+# Reads files that arrive in a folder and writes sessions, until stopped; the next run resumes there.
 name = "demo_stream"
 
 [input]
@@ -36,11 +36,11 @@ dialect = "clickstream"
 [rules]
 gap = "30m"                # a longer silence ends the session
 max_duration = "2h"
-lateness = "2m"            # an event may be this far behind the newest ones and still count
+lateness = "2m"            # events up to this far behind the newest ones are on time
 
 [stream]
-epoch = "1s"               # how often what was read becomes durable and visible
-reconcile = "none"         # late events are merged by the command; "1h" does it beside the stream
+epoch = "1s"               # how often results become durable and visible
+reconcile = "none"         # `sessionize reconcile` merges late events; "1h": the stream does it
 
 [run]
 home = "{home}"
@@ -65,7 +65,7 @@ def demo_stream(home: Path) -> None:
         accounting = _stream(config, until=expected)
     say.print("stopped, as by Ctrl-C; open sessions are kept for the next run", style="dim")
 
-    say.rule("[bold]3  resumed with --once: reads the rest, ends what is open", align="left")
+    say.rule("[bold]3  resumed with --once: reads the rest, closes open sessions", align="left")
     for part in rest:
         _deliver(part, home / "inbox")
     accounting = _stream(load_pipeline(str(pipeline), overrides={"run.once": True}))
@@ -74,7 +74,7 @@ def demo_stream(home: Path) -> None:
 
     say.rule("[bold]4  late events", align="left")
     _late_events(home, config)
-    say.rule("[bold]now you", align="left")
+    say.rule("[bold]next steps", align="left")
     _what_next(home, pipeline)
 
 
@@ -86,9 +86,7 @@ def _begin(home: Path) -> tuple[Path, list[bytes]]:
     if (home / _MARK).exists():
         shutil.rmtree(home)
     elif home.exists() and any(home.iterdir()):
-        raise OutputError(
-            "the folder for the demo holds something else", detail=str(home), hint="name another one: --home DIR"
-        )
+        raise OutputError("the demo folder has other contents", detail=str(home), hint="choose another one: --home DIR")
     (home / "inbox").mkdir(parents=True)
     (home / _MARK).touch()
     pipeline = home / "stream.toml"
@@ -183,14 +181,14 @@ SELECT strftime(make_timestamp(session_start_time_ms * 1000), '%H:%M:%S') AS sta
        round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason
 FROM user_sessions WHERE uuid = '{user}' ORDER BY session_start_time_ms"""
     count = found["n"][0].as_py()
-    print_rows(f"{user}, {count} {'events' if count > 1 else 'event'} late", run_query(home, sql))
+    print_rows(f"{user}, {count} late {'events' if count > 1 else 'event'}", run_query(home, sql))
     started = time.perf_counter()
     done = reconcile_tables(home, config)
     say.print(
         f"reconcile: {done.late_events:,} late events of {done.users:,} users, {done.replaced:,} sessions replaced by"
         f" {done.added:,}, {time.perf_counter() - started:.1f} s"
     )
-    print_rows(f"{user}, nothing late any more", run_query(home, sql))
+    print_rows(f"{user}, late events merged", run_query(home, sql))
 
 
 def _what_next(home: Path, pipeline: Path) -> None:
@@ -200,12 +198,12 @@ def _what_next(home: Path, pipeline: Path) -> None:
     command = command_name()
     say = console(stderr=True)
     for words, remark in (
-        (f"run {pipeline}", "the stream, until Ctrl-C; meanwhile, in another terminal:"),
-        (f"produce --events 2000 --start 2026-02-01 -o {home / 'inbox' / 'more.ndjson'}", "more files for it"),
+        (f"run {pipeline}", "run the stream, until Ctrl-C; meanwhile, in another terminal:"),
+        (f"produce --events 2000 --start 2026-02-01 -o {home / 'inbox' / 'more.ndjson'}", "add a file"),
         (f'query --home {home} "FROM user_sessions LIMIT 3"', ""),
-        (f"rejected --home {home}", "what could not be used, and why"),
+        (f"rejected --home {home}", "rejected records by reason"),
         (f"explain user-17 --home {home}", ""),
-        ("init kafka_stream > kafka.toml", "the same with a Kafka topic; `make kafka` starts a broker to try it with"),
+        ("init kafka_stream > kafka.toml", "the same with a Kafka topic; `make kafka` starts a local broker"),
     ):
         if remark:
             say.print(f"# {remark}", style="dim")

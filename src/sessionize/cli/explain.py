@@ -22,14 +22,16 @@ _SESSIONS_MAX = 500
 def explain(
     who: Annotated[str, typer.Argument(metavar="USER", help="The user, exactly as in the events.")],
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Read these files, not the tables; repeatable.")
+        list[str] | None, typer.Option("--input", help="Read these files instead of the tables; repeatable.")
     ] = None,
     events: Annotated[bool, typer.Option("--events", help="Show the events of every session.")] = False,
     session: Annotated[
-        str | None, typer.Option("--session", help="Show the events of one session: its number in the list, or its id.")
+        str | None,
+        typer.Option("--session", help="Show the events of one session, by its number in the list or its id."),
     ] = None,
     pipeline: Annotated[
-        str | None, typer.Option(help="The preset or file that made the sessions: its records and tables.")
+        str | None,
+        typer.Option(help="Preset or file of the pipeline that wrote the sessions; sets record format and tables."),
     ] = None,
     dialect: opt.DialectName = None,
     user: opt.UserField = None,
@@ -50,15 +52,15 @@ def explain(
     home: opt.HomeOrNone = None,
     database: opt.DatabaseOrNone = None,
     limit: Annotated[
-        int, typer.Option(min=2, help="Events of a session to print; the rest is summed up. --json prints all.")
+        int, typer.Option(min=2, help="Events to print per session; the rest is summarised. --json prints all.")
     ] = 60,
     as_json: opt.Json = False,
 ) -> None:
-    """A user's sessions: when, how long, why each began and ended, and whether the table has it.
+    """Explain a user's sessions: when, how long, why each began and ended, and whether the table has it.
 
-    Late events count too. Sessions of the tables are explained by the rules that made them. With --input, the events
-    come from files, and the rules from --pipeline or the defaults. An option of this command (--gap, for example)
-    replaces one of these rules.
+    Late events are included. Sessions of the tables are explained by the rules that made them. With --input, the events
+    come from files, and the rules from --pipeline or the defaults. A rule option (such as --gap) replaces one of these
+    rules.
     """
     from sessionize.cli import output as out
 
@@ -79,10 +81,10 @@ def explain(
         if events or each is chosen:
             print_events_of(found, each, number, limit)
     if as_made and any(each.stored in ("no", "otherwise") for each in found.sessions):
-        waits = "what the table lacks waits: late events for `sessionize reconcile`, open sessions for their end"
+        waits = "missing from the table: late events, until `sessionize reconcile`; open sessions, until they end"
         out.console(stderr=True).print(waits, highlight=False)
     if found.sessions and not events and chosen is None:
-        out.console(stderr=True).print("--events shows the events of all of them, --session 1 those of the first")
+        out.console(stderr=True).print("to show events: --events for all sessions, --session 1 for the first")
 
 
 class _Asked:
@@ -155,10 +157,11 @@ def _from_tables(
         return SessionSpec.of(*rules, pipeline="", user_column="", boundary=rules[1].boundary_name or None)
 
     if differences := spec(theirs).differences(spec(here)):
-        out.print_warning(f"the sessions of the table were made by other rules: {describe_differences(differences)}")
+        out.print_warning(f"the sessions of the table were made with other rules: {describe_differences(differences)}")
     elif config is not None and (differences := spec(theirs).differences(spec(own))):
         out.print_warning(
-            f"the pipeline has other rules than the tables, and theirs are used: {describe_differences(differences)}"
+            "the pipeline's rules differ from those of the tables; using those of the tables: "
+            + describe_differences(differences)
         )
     return explain_from_tables(place, who, *here, table=table), here == theirs
 
@@ -179,11 +182,11 @@ def _chosen(found: "Explanation", session: str | None) -> "ExplainedSession | No
     if session.isascii() and session.isdigit() and 1 <= int(session) <= len(found.sessions):
         return found.sessions[int(session) - 1]
     raise ConfigError(
-        "there is no such session of this user",
+        "this user has no such session",
         detail=f"--session {session}",
         hint=f"a number from 1 to {len(found.sessions):,}, or an id as in the table"
         if found.sessions
-        else "the user has none by these rules",
+        else "the user has no sessions with these rules",
     )
 
 

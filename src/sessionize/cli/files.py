@@ -19,24 +19,25 @@ Inputs = Annotated[
     list[str],
     argument(
         metavar="FILES",
-        help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; - is stdin.",
+        help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; -: stdin.",
     ),
 ]
 Output = Annotated[str, option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE.")]
 Columns = Annotated[
     str | None,
-    option(help="Only these session columns, separated by commas; the user's is called user.",
+    option(help="Session columns to write, comma-separated; user means the user column.",
                  rich_help_panel="Run"),
 ]  # fmt: skip
-Memory = Annotated[str, option(help="Events held in memory before they go over the disk.", rich_help_panel="Run")]
-Rejects = Annotated[Path | None, option(help="A file for the records that could not be used.", rich_help_panel="Run")]
+Memory = Annotated[str, option(help="Memory for events before they spill to disk.", rich_help_panel="Run")]
+Rejects = Annotated[Path | None, option(help="A file for rejected records.", rich_help_panel="Run")]
 MaxFuture = Annotated[
-    str, option(help='Reject events this far ahead of now; "none" accepts any time.', rich_help_panel="Records")
+    str,
+    option(help='Reject events further in the future than this; "none" accepts any time.', rich_help_panel="Records"),
 ]
 Overwrite = Annotated[
-    bool, option("--overwrite", help="Replace an Iceberg table's rows, not add to them.", rich_help_panel="Run")
+    bool, option("--overwrite", help="Replace an Iceberg table's rows instead of appending.", rich_help_panel="Run")
 ]
-DryRun = Annotated[bool, option("--dry-run", help="Print the plan and end.", rich_help_panel="Run")]
+DryRun = Annotated[bool, option("--dry-run", help="Print the plan and exit.", rich_help_panel="Run")]
 
 
 def batch(
@@ -69,7 +70,7 @@ def batch(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Files of events → one row per session."""
+    """Read files of events and write one row per session."""
     fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
     _run(
         "sessions",
@@ -117,10 +118,10 @@ def label(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Files of events → one row per event with the id of its session.
+    """Read files of events and write one row per event, with its session id.
 
-    A row has the event decoded (user, event_time_ms, event_id, event_type, page, value: those the records have),
-    further fields as columns of their own, and what is nested in them as JSON in `properties`.
+    A row has the decoded event (user, event_time_ms, event_id, event_type, page, value: those the records have), its
+    other fields as columns, and nested values as JSON in `properties`.
     """
     fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
     _run(
@@ -217,10 +218,10 @@ def _run_plan(plan: "FilePlan", *, as_json: bool, started: float) -> None:
     else:
         out.print_accounting(accounting, seconds, plan.where(), rules=plan.policy.describe())
         if accounting.rejected and run.outputs.rejected is None:
-            sys.stderr.write("--rejects FILE keeps the rejected records, with what is wrong with each\n")
+            sys.stderr.write("--rejects FILE keeps the rejected records, each with its reason\n")
     out.warn_of_absent_fields(accounting, plan.dialect)
     if accounting.latest_ms is not None and 0 <= accounting.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
-            "warning: all event times lie in early 1970. Whole numbers are taken for milliseconds; if yours are"
-            " seconds, say --time-format s\n"
+            "warning: all event times are in early 1970. Whole numbers are read as milliseconds; if yours are"
+            " seconds, use --time-format s\n"
         )

@@ -1,4 +1,4 @@
-"""`maintain`: pack the tables' small files, expire snapshots, remove files that nobody needs any more."""
+"""`maintain`: compact the tables' small files, expire snapshots, remove unused files."""
 
 import sys
 from collections.abc import Iterator
@@ -17,31 +17,31 @@ _MIB = 1 << 20
 
 def maintain(
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE", help="Tables to maintain; all when none is named.")
+        list[str] | None, typer.Argument(metavar="TABLE", help="Tables to maintain; default: all.")
     ] = None,
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,
     database: opt.DatabaseOrNone = None,
     target_size: Annotated[
-        float | None, typer.Option(help="Size of a file to pack toward, in MiB; else the table's own.")
+        float | None, typer.Option(help="Target file size in MiB; default: the table's own.")
     ] = None,
     keep: Annotated[
-        str, typer.Option(help="Keep snapshots that were current within this time, for readers that still use them.")
+        str, typer.Option(help="Keep snapshots that were current within this time, for running queries.")
     ] = "1h",
-    keep_snapshots: Annotated[int, typer.Option(help="Keep so many of the newest snapshots, however old.")] = 1,
+    keep_snapshots: Annotated[int, typer.Option(help="Keep this many of the newest snapshots, at any age.")] = 1,
     orphan_age: Annotated[
-        float, typer.Option(help="Remove files that no snapshot ever named after so many hours, at least 1.")
+        float, typer.Option(help="Remove files that no snapshot ever named after this many hours, at least 1.")
     ] = 72.0,
     force: Annotated[
-        bool, typer.Option("--force", help="Allow --orphan-age below an hour: only while nothing writes.")
+        bool, typer.Option("--force", help="Allow --orphan-age below an hour; only while nothing writes.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")] = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Pack small files, expire old snapshots, remove the files that only these needed; safe beside a running engine.
+    """Compact small files, expire old snapshots, remove the files that only these needed; safe beside a running engine.
 
-    Packed files are compared with the old ones row by row before they take their place. What they replace is removed
-    once no reader can need it any more: by the first maintain that runs --keep later.
+    Compacted files are compared with the old ones row by row before they replace them. The old files are removed by the
+    first maintain that runs --keep later, when no reader can need them.
     """
     from dataclasses import asdict
 
@@ -74,8 +74,8 @@ def maintain(
     if as_json:
         out.print_json({"dry_run": dry_run, "tables": [asdict(table) for table in done]})
         return
-    columns = ("table", "rows", "files", "MiB", "packed", "snapshots expired", "files removed")
-    title = "What would be done" if dry_run else ""
+    columns = ("table", "rows", "files", "MiB", "compacted", "snapshots expired", "files removed")
+    title = "What would change" if dry_run else ""
     out.print_table(title, columns, [_cells(table) for table in done], right=range(1, len(columns)), lines=False)
     waiting, size = sum(table.waiting for table in done), sum(table.waiting_bytes for table in done)
     if waiting:

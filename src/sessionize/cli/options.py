@@ -18,7 +18,7 @@ Home = Annotated[
     Path | None,
     option(
         envvar="SESSIONIZE_HOME",
-        help="Folder for an Iceberg table; ./sessionize-data/DATABASE when left out.",
+        help="Folder for an Iceberg table; default: ./sessionize-data/DATABASE.",
         rich_help_panel="Run",
     ),
 ]
@@ -27,7 +27,7 @@ HomeOrNone = Annotated[
     Path | None,
     option(
         envvar="SESSIONIZE_HOME",
-        help="Folder for tables, catalog and state; when left out that of --pipeline, or the only one there is.",
+        help="Folder for tables, catalog and state; default: that of --pipeline, or the only one.",
         rich_help_panel="Run",
     ),
 ]
@@ -35,57 +35,57 @@ DatabaseOrNone = Annotated[
     str | None,
     option(
         "--iceberg-database",
-        help="Iceberg database; when left out that of --pipeline, or the only one in the home.",
+        help="Iceberg database; default: that of --pipeline, or the only one in the home.",
         rich_help_panel="Run",
     ),
 ]
 PipelineOrNone = Annotated[
     str | None,
-    option("--pipeline", help="The preset or file that made the tables: its home, database and catalog."),
+    option("--pipeline", help="Preset or file of the pipeline that wrote the tables; sets home, database and catalog."),
 ]
 Json = Annotated[bool, option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Run")]
 DialectName = Annotated[
-    str | None, option("--dialect", help=f"Whose records these are: {DIALECTS}.", rich_help_panel="Records")
+    str | None, option("--dialect", help=f"Input record format: {DIALECTS}.", rich_help_panel="Records")
 ]
 UserField = Annotated[
     str | None,
-    option("--user", help="Field that names the user, for records of no dialect; dots reach inside.",
+    option("--user", help="Field with the user, for custom formats; use dots for nested fields.",
                  rich_help_panel="Records"),
 ]  # fmt: skip
 TimeField = Annotated[str | None, option("--time", help="Field with the event time.", rich_help_panel="Records")]
 TimeFormat = Annotated[
     str,
-    option("--time-format", help="auto, ms, s, us, ns or iso8601; auto takes whole numbers for ms.",
+    option("--time-format", help="auto, ms, s, us, ns or iso8601; auto reads whole numbers as ms.",
                  rich_help_panel="Records"),
 ]  # fmt: skip
 IdField = Annotated[
     str | None,
-    option("--event-id", help="Field with the event id; without one nothing is a duplicate.",
+    option("--event-id", help="Field with the event id; without it there are no duplicates.",
                  rich_help_panel="Records"),
 ]  # fmt: skip
-TypeField = Annotated[str | None, option("--event-type", help="Field with the type.", rich_help_panel="Records")]
+TypeField = Annotated[str | None, option("--event-type", help="Field with the event type.", rich_help_panel="Records")]
 PageField = Annotated[str | None, option("--page", help="Field with the page.", rich_help_panel="Records")]
 ValueField = Annotated[
-    str | None, option("--value", help="Field with an amount; revenue adds it up.", rich_help_panel="Records")
+    str | None, option("--value", help="Field with an amount; revenue sums it.", rich_help_panel="Records")
 ]
 # Each has two names, in every command that has it: that of the rule, and that of the first system we took over from.
 GAP_NAMES = ("--gap", "--inactivity-timeout")
 MAX_NAMES = ("--max-duration", "--max-session-duration")
 _GAP = option(
     *GAP_NAMES,
-    help="The silence that ends a session: 30m, 45s; a number alone is minutes.",
+    help="A longer time without events ends the session: 30m, 45s; without a unit: minutes.",
     rich_help_panel="Rules",
 )
 Gap = Annotated[str, _GAP]
 GapOrNone = Annotated[str | None, _GAP]  # of run and explain: as the pipeline or the tables say when left out
 _GAPBOUNDARY = option(
-    help="A silence of exactly the gap: exclusive keeps the session, inclusive ends it.", rich_help_panel="Rules"
+    help="Exactly the gap: exclusive continues the session, inclusive ends it.", rich_help_panel="Rules"
 )
 GapBoundary = Annotated[str, _GAPBOUNDARY]
 GapBoundaryOrNone = Annotated[str | None, _GAPBOUNDARY]  # of explain: those of the tables when left out
 _MAXDURATION = option(
     *MAX_NAMES,
-    help='The longest a session may last: 2h, 90m; a number alone is hours; "none": no limit. Also '
+    help='Longest duration of a session: 2h, 90m; without a unit: hours; "none": no limit. Also '
     "--max-session-duration.",
     rich_help_panel="Rules",
 )
@@ -93,11 +93,12 @@ MaxDuration = Annotated[str, _MAXDURATION]
 MaxDurationOrNone = Annotated[str | None, _MAXDURATION]  # as GapOrNone
 MaxDurationMode = Annotated[
     str | None,
-    option(help="anchored: cut at multiples of it after the first event; rolling: after each session's start.",
+    option(help="anchored: cut at multiples after the first event; rolling: after each session's start.",
                  rich_help_panel="Rules"),
 ]  # fmt: skip
 _SESSIONIDS = option(
-    help="start: user_<start in ms>; sequential: user_session_1_0; running: user-1.", rich_help_panel="Rules"
+    help="Session ids: start: user_<start in ms>; sequential: user_session_1_0; running: user-1.",
+    rich_help_panel="Rules",
 )
 SessionIds = Annotated[str, _SESSIONIDS]
 SessionIdsOrNone = Annotated[str | None, _SESSIONIDS]  # of explain: those of the tables when left out
@@ -109,17 +110,21 @@ EndEvents = Annotated[
 ]
 ExcludeEvents = Annotated[
     list[str] | None,
-    option("--excluded-events", help="Event type that takes no part; repeatable.", rich_help_panel="Rules"),
+    option("--excluded-events", help="Event type to ignore; repeatable.", rich_help_panel="Rules"),
 ]
 
-Again = Annotated[bool, option("--again", help="Load once more what is in the tables already.", rich_help_panel="Run")]
-NewOnly = Annotated[bool, option("--new-only", help="Skip what is in the tables already.", rich_help_panel="Run")]
+Again = Annotated[
+    bool, option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
+]
+NewOnly = Annotated[
+    bool, option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")
+]
 
 
 def known_files_of(again: bool, new_only: bool) -> "KnownFiles | None":
     """What these options say of files that are in the tables already; None for nothing. Errors: ConfigError."""
     if again and new_only:
-        raise ConfigError("--again and --new-only exclude each other", hint="leave one of them out")
+        raise ConfigError("--again and --new-only exclude each other", hint="remove one of them")
     return "again" if again else "skip" if new_only else None
 
 
@@ -196,9 +201,9 @@ def dialect_of(
     if name is not None:
         if given:
             raise ConfigError(
-                "a dialect says where all fields are",
+                "a dialect defines all fields",
                 detail=f"--dialect {name} beside {', '.join(given)}",
-                hint="leave --dialect out to map the fields yourself",
+                hint="remove --dialect to map the fields yourself",
             )
         return dialect_named(name)
     if not given:

@@ -112,7 +112,7 @@ def print_rows(title: str, rows: "pa.Table", *, limit: int = ROWS_SHOWN_MAX) -> 
     else:
         print_table(title, rows.column_names, zip(*cells, strict=True), right=numeric)
     if rows.num_rows > limit:
-        console(stderr=True).print(f"{limit} of {rows.num_rows} rows shown; --json prints them all")
+        console(stderr=True).print(f"{limit} of {rows.num_rows} rows shown; --json prints all")
 
 
 def print_no_rows(title: str, names: Sequence[str]) -> None:
@@ -179,7 +179,7 @@ def print_accounting(
     rows = [("records read", f"{accounting.consumed:,}", speed), ("  in sessions", f"{accounting.settled:,}", "")]
     if accounting.pending:
         rows.append(("  pending", f"{accounting.pending:,}", "within the lateness; resumed by the next run"))
-    much = "most of them: wrong clocks, or rules.lateness too short?" if accounting.mostly_late else ""
+    much = "most records: wrong clocks, or rules.lateness too short?" if accounting.mostly_late else ""
     parts = (
         ("late", accounting.late, much),
         ("duplicate", accounting.duplicate, ""),

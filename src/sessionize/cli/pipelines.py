@@ -24,39 +24,42 @@ SHOWN_COLUMNS = """
 session_id, strftime(make_timestamp(session_start_time_ms * 1000), '%m-%d %H:%M:%S') AS start,
 round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason"""
 
-Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A preset's name, or a .toml file.")]
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="Name of a preset, or a .toml file.")]
 Inputs = Annotated[
-    list[str] | None, typer.Option("--input", help="Files to read in place of the pipeline's input; repeatable.")
+    list[str] | None, typer.Option("--input", help="Files to read instead of the pipeline's input; repeatable.")
 ]
 Servers = Annotated[
     str | None,
-    typer.Option("--kafka-servers", help="Brokers, with commas between.", rich_help_panel="Kafka"),
+    typer.Option("--kafka-servers", help="Brokers, comma-separated.", rich_help_panel="Kafka"),
 ]
 Topic = Annotated[str | None, typer.Option("--kafka-topic", help="The topic to read.", rich_help_panel="Kafka")]
 Partitions = Annotated[
-    str | None, typer.Option(help="The share of the topic: 0-3,7. Default: all of it.", rich_help_panel="Kafka")
+    str | None, typer.Option(help="Partitions to read: 0-3,7. Default: all.", rich_help_panel="Kafka")
 ]
 TakeOver = Annotated[
     bool,
     typer.Option(
         "--take-over",
-        help="Take over from processes that split the topic otherwise and have ended with their sessions.",
+        help="Take over the partitions of drained processes with another assignment.",
         rich_help_panel="Kafka",
     ),
 ]
-Once = Annotated[bool, typer.Option("--once", help="Process what is there, finish every session, and end.")]
+Once = Annotated[bool, typer.Option("--once", help="Read what is there, close every session, and exit.")]
 TestMode = Annotated[
-    bool, typer.Option("--test-mode", help="Sample data, once, into a temporary folder: does it all work here?")
+    bool, typer.Option("--test-mode", help="Check the installation: sample data, once, into a temporary folder.")
 ]
 Database = Annotated[str | None, typer.Option(help="Iceberg database.", rich_help_panel="Output")]
 TableName = Annotated[str | None, typer.Option(help="Iceberg table of the sessions.", rich_help_panel="Output")]
 Lateness = Annotated[
-    str | None, typer.Option(help="How far behind the newest an event may come.", rich_help_panel="Rules")
+    str | None,
+    typer.Option(
+        help="How far behind the newest events an event may be and still be on time.", rich_help_panel="Rules"
+    ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key; repeatable.")]
 LogLevel = Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", rich_help_panel="Run")]
 HomeOverride = Annotated[Path | None, typer.Option(help="Folder for tables, catalog and state.", rich_help_panel="Run")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every setting and where it comes from, and end.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every setting and its source, and exit.")]
 
 
 def run(
@@ -81,7 +84,7 @@ def run(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Run a pipeline: events in, sessions in the tables."""
+    """Run a pipeline: read events, write sessions."""
     from sessionize.app.config.pipeline import load_pipeline
     from sessionize.app.config.values import parse_set_option
 
@@ -149,7 +152,7 @@ def configured(pipeline: str | None, settings: list[str] | None, home: Path | No
 
 def init(
     preset: Annotated[
-        str | None, typer.Argument(metavar="PRESET", help="The preset to copy; without one they are listed.")
+        str | None, typer.Argument(metavar="PRESET", help="The preset to print; default: list all.")
     ] = None,
 ) -> None:
     """Print a preset as a pipeline file to edit: sessionize init NAME > my.toml."""
@@ -160,8 +163,8 @@ def init(
         return
     from sessionize.cli.output import print_table
 
-    print_table("presets", ["name", "what it is"], preset_names())
-    sys.stderr.write("copy one:  sessionize init NAME > my.toml   then:  sessionize run my.toml\n")
+    print_table("presets", ["name", "description"], preset_names())
+    sys.stderr.write("to copy one:  sessionize init NAME > my.toml   then:  sessionize run my.toml\n")
 
 
 def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, temporary: bool = False) -> None:
@@ -188,7 +191,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
         accounting, cut_short = _stoppable(opened, progress)
     seconds = time.perf_counter() - started
     where = (
-        "a temporary folder, removed again"
+        "a temporary folder, now removed"
         if temporary
         else config.output.path or f"{config.output.database}.{config.output.table} in {config.home}"
     )
@@ -201,7 +204,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     if config.run.log_level in ("DEBUG", "INFO"):
         out.print_accounting(accounting, seconds, where, rules=rules)
     if cut_short:
-        sys.stderr.write("cut short: these are the sessions of what was made before it was stopped\n")
+        sys.stderr.write("stopped early: these are the sessions of the events generated until then\n")
     if show and config.output.kind == "iceberg":
         from sessionize.app.tables.catalogs import catalog_settings_of
 
@@ -214,7 +217,7 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
 
 
 def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Accounting, bool]":
-    """Run; a signal aborts a run over files, and ends made-up events early: (totals, whether it did)."""
+    """Run; a signal aborts a run over files, and ends generated events early: (totals, whether it did)."""
     from sessionize.cli.signals import aborted_by_signals, stopped_by_signals
 
     if opened.config.input.kind == "files":

@@ -1,4 +1,4 @@
-"""`produce`: made-up clickstreams in the record formats of the five dialects, to stdout, a file or Kafka."""
+"""`produce`: synthetic clickstreams in the record formats of the five dialects, to stdout, a file or Kafka."""
 
 import sys
 from collections.abc import Callable
@@ -12,29 +12,35 @@ from sessionize.errors import ConfigError
 if TYPE_CHECKING:
     from sessionize.connectors.generator import GeneratedTotals
 
-Profile = Annotated[str, typer.Option(help="clickstream, user-events, user_activity, clicks or ecommerce.")]
-Sample = Annotated[bool, typer.Option("--sample", help="Print a few records and end.")]
-Users = Annotated[int, typer.Option("--num-users", help="How many users there are.")]
-Events = Annotated[int | None, typer.Option(help="How many events.")]
-Rate = Annotated[float | None, typer.Option(help="Events a second. Without --events this is kept in real time.")]
-Duration = Annotated[str | None, typer.Option(help="How long: minutes, or with a unit (90s, 2h).")]
-Out = Annotated[Path | None, typer.Option("-o", "--output", help="A file, .gz to compress; stdout when left out.")]
-Servers = Annotated[str | None, typer.Option("--kafka-servers", help="Send to Kafka: host:port, joined by commas.")]
-Topic = Annotated[str | None, typer.Option(help="The Kafka topic; it is made when it is not there.")]
-Format = Annotated[str, typer.Option("--format", help="What Kafka records are: json or avro.")]
-AvroSchema = Annotated[Path | None, typer.Option(help="With avro: a file to write the schema to, for readers.")]
-Registry = Annotated[str | None, typer.Option("--schema-registry", help="With avro: where to register the schema.")]
-KafkaSettings = Annotated[
-    Path | None, typer.Option(help="A file of librdkafka's settings, a line name=value for each; passwords go here.")
+Profile = Annotated[
+    str, typer.Option(help="Record format: clickstream, user-events, user_activity, clicks or ecommerce.")
 ]
-Skew = Annotated[float, typer.Option(help="How much more the busiest users do: 0 for all alike, 1 for Zipf's law.")]
-Late = Annotated[float, typer.Option(help="Share of events written late.")]
-LateBy = Annotated[str, typer.Option(help="How late they are.")]
-OutOfOrder = Annotated[str, typer.Option(help="How far any event may be behind its turn.")]
-Duplicates = Annotated[float, typer.Option(help="Share of events written twice.")]
-Broken = Annotated[float, typer.Option(help="Share of records that cannot be read.")]
-Seed = Annotated[int, typer.Option(help="The same seed makes the same bytes.")]
-Start = Annotated[str | None, typer.Option(help="When the first event happens, ISO 8601 or ms; real time starts now.")]
+Sample = Annotated[bool, typer.Option("--sample", help="Print a few records and exit.")]
+Users = Annotated[int, typer.Option("--num-users", help="Number of users.")]
+Events = Annotated[int | None, typer.Option(help="Number of events.")]
+Rate = Annotated[float | None, typer.Option(help="Events per second; in real time without --events.")]
+Duration = Annotated[str | None, typer.Option(help="Duration: minutes, or with a unit (90s, 2h).")]
+Out = Annotated[Path | None, typer.Option("-o", "--output", help="A file, .gz to compress; default: stdout.")]
+Servers = Annotated[str | None, typer.Option("--kafka-servers", help="Send to Kafka: host:port, comma-separated.")]
+Topic = Annotated[str | None, typer.Option(help="Kafka topic; created if it does not exist.")]
+Format = Annotated[str, typer.Option("--format", help="Encoding of Kafka records: json or avro.")]
+AvroSchema = Annotated[Path | None, typer.Option(help="With avro: file to write the schema to.")]
+Registry = Annotated[
+    str | None, typer.Option("--schema-registry", help="With avro: registry to register the schema in.")
+]
+KafkaSettings = Annotated[
+    Path | None, typer.Option(help="File with librdkafka settings, one name=value per line; passwords go here.")
+]
+Skew = Annotated[
+    float, typer.Option(help="Skew of activity: the exponent of a Zipf distribution; 0: all users are equally active.")
+]
+Late = Annotated[float, typer.Option(help="Share of late events.")]
+LateBy = Annotated[str, typer.Option(help="Lateness of late events.")]
+OutOfOrder = Annotated[str, typer.Option(help="Events are out of order by at most this.")]
+Duplicates = Annotated[float, typer.Option(help="Share of duplicate events.")]
+Broken = Annotated[float, typer.Option(help="Share of malformed records.")]
+Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same bytes.")]
+Start = Annotated[str | None, typer.Option(help="Time of the first event, ISO 8601 or ms; in real time, default: now.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No LATE lines and no summary on stderr.")]
 
 _SHOW_EVERY_S = 0.2
@@ -64,10 +70,10 @@ def produce(
     kafka_settings: KafkaSettings = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write made-up events: people who visit, look around, buy or leave, pause and come back.
+    """Write sample events of synthetic visitors, who browse, buy or leave, pause and return.
 
-    With --rate and no --events they come in real time, for --duration or until Ctrl-C; else as fast as possible.
-    From 10 a second on the rate is even; after a stall it catches up at twice the rate at most.
+    With --rate and without --events, events come in real time, for --duration or until Ctrl-C; otherwise as fast as
+    possible. Rates from 10 per second are even; after a stall, events catch up at twice the rate at most.
     """
     import time
 

@@ -10,7 +10,10 @@ from sessionize.cli import options as opt
 
 def query(
     sql: Annotated[
-        str, typer.Argument(metavar="SQL", help="A SELECT over user_sessions, events, late_events, rejected_events.")
+        str,
+        typer.Argument(
+            metavar="SQL", help="A SELECT over user_sessions, events, late_events, rejected_events or loads."
+        ),
     ],
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,
@@ -18,7 +21,7 @@ def query(
     limit: Annotated[int, typer.Option(min=1, help="Rows to print; --json prints all.")] = 200,
     as_json: opt.Json = False,
 ) -> None:
-    """SQL over the project's tables; --json prints one object per row."""
+    """Run SQL over the tables; --json prints one object per row."""
     from sessionize.app.tables.query import run_query
     from sessionize.cli import output as out
 
@@ -39,7 +42,7 @@ def pruning(
     table: Annotated[str, typer.Option("--iceberg-table", help="Iceberg table of the sessions.")] = "user_sessions",
     as_json: opt.Json = False,
 ) -> None:
-    """How many files a filter on date, on bucket and on both has to read, and how evenly users are spread."""
+    """Show how many files a filter on date, bucket or both reads, and how evenly users are spread."""
     from dataclasses import asdict
 
     from sessionize.app.tables.pruning import check_pruning

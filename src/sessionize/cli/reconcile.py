@@ -1,4 +1,4 @@
-"""`reconcile`: what came late goes into the sessions, until they equal a batch over everything."""
+"""`reconcile`: late events are merged into the sessions, which then equal a batch over all events."""
 
 import sys
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ Pipeline = Annotated[
     str | None,
     typer.Argument(
         metavar="PIPELINE",
-        help="The preset or .toml file that made the sessions; left out: the preset that the tables name.",
+        help="Preset or .toml file that made the sessions; default: the preset that wrote the tables.",
     ),
 ]
-Window = Annotated[str | None, typer.Option(help="How far back to look at late events: 1h, 24h; all when left out.")]
+Window = Annotated[str | None, typer.Option(help="How far back to merge late events: 1h, 24h; default: all.")]
 Drained = Annotated[
-    bool, typer.Option("--drained", help="No engine runs and none will go on: take no session for open.")
+    bool, typer.Option("--drained", help="Treat every session as closed; only if no engine runs or will resume.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")]
 
 
 def reconcile(
@@ -36,11 +36,11 @@ def reconcile(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Bring late events into the sessions: afterwards they equal a batch over all archived events.
+    """Merge late events into the sessions, which then equal a batch over all archived events.
 
-    So do those in the stores that the pipeline names (output.sqlite, output.postgres).
+    The pipeline's stores (output.sqlite, output.postgres) get the same changes.
 
-    Only sessions that are final are touched; late events of others wait for the next time.
+    Only final sessions change; late events of open sessions wait for the next run.
     """
     from sessionize.app.streams.build import open_stores
     from sessionize.app.tables.reconcile import reconcile_tables
@@ -85,15 +85,15 @@ def _print_summary(done: "Reconciled") -> None:
     from sessionize.cli import output as out
 
     rows = [
-        ("late events looked at", done.late_events, ""),
+        ("late events examined", done.late_events, ""),
         ("users affected", done.users, ""),
         ("sessions replaced", done.replaced, ""),
-        ("sessions added", done.added, "in their place, or new"),
+        ("sessions added", done.added, "as replacements, or new"),
         ("sessions unchanged", done.unchanged, ""),
         ("late events waiting", done.waiting, "see below" if done.waiting else ""),
     ]
     if done.incomplete_users:
-        rows.append(("users left alone", done.incomplete_users, "see below"))
+        rows.append(("users skipped", done.incomplete_users, "see below"))
     title = "what would change" if done.dry_run else "reconciled"
     out.print_table(title, ["", "number", ""], [(name, f"{n:,}", note) for name, n, note in rows], right=(1,))
     for note in _notes(done):
@@ -104,15 +104,15 @@ def _notes(done: "Reconciled") -> Iterator[str]:
     """What the numbers mean for whoever reads them, and what to do."""
     if done.incomplete_users:
         yield (
-            "users left alone: their stored sessions hold more events than the archive, which must not overrule them. "
-            "Nothing of theirs was touched, and their late events wait. Was the same input appended twice, or were "
-            "archived events removed? Put the missing events back; or write the tables anew, in an empty home, from "
-            "the whole input."
+            "users skipped: their stored sessions have more events than the archive, so the archive is incomplete. "
+            "Their sessions did not change, and their late events wait. Was the same input appended twice, or were "
+            "archived events removed? Restore the missing events; or load the whole input again into an empty "
+            "home."
         )
     if done.waiting and done.horizon_ms is not None:
         yield (
             "late events waiting: their sessions may still be open in an engine"
-            + (", or their users were left alone" if done.incomplete_users else "")
-            + ". A later reconcile works them in, once the engine has ended these sessions. If no engine runs, let one "
-            "go on and end them (run --once); if none ever will, reconcile --drained."
+            + (", or their users were skipped" if done.incomplete_users else "")
+            + ". A later reconcile merges them, after the engine has closed these sessions. If no engine runs, resume "
+            "one to close them (run --once); if none will ever resume, use reconcile --drained."
         )

@@ -1,4 +1,4 @@
-"""`rejected show` and `rejected retry`: what could not be used, and bringing it back once it can be."""
+"""`rejected show` and `rejected retry`: rejected records, and decoding them again."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from sessionize.cli.pipelines import HomeOverride, Set, configured
 from sessionize.cli.usage import Command
 from sessionize.errors import ConfigError
 
-app = typer.Typer(help="Rejected records: show them, or try them again.", no_args_is_help=False)
+app = typer.Typer(help="Show rejected records, or retry them.", no_args_is_help=False)
 _RAW_SHOWN = 200
 _FILES_SHOWN = 5
 
@@ -18,11 +18,11 @@ Pipeline = Annotated[
     str | None,
     typer.Argument(
         metavar="PIPELINE",
-        help="The preset or .toml file that reads them now; when left out the preset that the tables name.",
+        help="Preset or .toml file that decodes them now; default: the preset that wrote the tables.",
     ),
 ]
 Reason = Annotated[str | None, typer.Option(help="Only records with this reason.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -34,14 +34,14 @@ def rejected(
     database: opt.DatabaseOrNone = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Rejected records: show them (also without a command), or try them again."""
+    """Show rejected records (default), or retry them."""
     if context.invoked_subcommand is None:
         show(pipeline, home, database, as_json)
         return
     sources = (context.get_parameter_source(name) for name in context.params)
     if any(source is not None and source.name == "COMMANDLINE" for source in sources):
         raise ConfigError(
-            "the options stand before the command that is to have them",
+            "options must follow the command",
             detail=f"rejected … {context.invoked_subcommand}",
             hint=f"write them after it: sessionize rejected {context.invoked_subcommand} --home DIR",
         )
@@ -55,7 +55,7 @@ def show(
     database: opt.DatabaseOrNone = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Every reason with its count and an example."""
+    """Show every reason with its count and an example."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -100,7 +100,7 @@ def retry(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Decode rejected records again; what is good now joins the late events, and `reconcile` takes it from there."""
+    """Decode rejected records again; valid ones become late events, which `reconcile` merges."""
     from sessionize.app.streams.build import open_stores
     from sessionize.app.tables.retry_rejected import retry_rejected
     from sessionize.app.tables.rules import by_the_tables
@@ -112,20 +112,18 @@ def retry(
     if as_json:
         out.print_json(done.as_dict())
         return
-    rows = [("looked at", f"{done.looked_at:,}", "")]
+    rows = [("examined", f"{done.looked_at:,}", "")]
     if done.finished:
-        rows.append(("finished", f"{done.finished:,}", "of a retry that was interrupted"))
-    rows.append(("usable now", f"{done.usable:,}", "would join late_events" if dry_run else "joined late_events"))
+        rows.append(("finished", f"{done.finished:,}", "of an interrupted retry"))
+    rows.append(("valid now", f"{done.usable:,}", "would move to late_events" if dry_run else "moved to late_events"))
     if done.cut_off:
-        rows.append(("not tried", f"{sum(done.cut_off.values()):,}", "of files whose load was cut off or is under way"))
+        rows.append(("skipped", f"{sum(done.cut_off.values()):,}", "of files whose load was interrupted or is running"))
     rows += [(f"still {why}", f"{count:,}", "") for why, count in sorted(done.unusable.items())]
-    out.print_table("what would change" if dry_run else "tried again", ["", "records", ""], rows, right=(1,))
+    out.print_table("what would change" if dry_run else "retried", ["", "records", ""], rows, right=(1,))
     if done.cut_off:
         names = sorted(done.cut_off)
         more = f" and {len(names) - _FILES_SHOWN:,} more" if len(names) > _FILES_SHOWN else ""
-        out.print_warning(
-            f"run these files again, which replaces their records: {', '.join(names[:_FILES_SHOWN])}{more}"
-        )
+        out.print_warning(f"run these files again to replace their records: {', '.join(names[:_FILES_SHOWN])}{more}")
 
 
 def _cut(raw: bytes | None) -> str:

@@ -113,12 +113,14 @@ class Abortable:
             self._abort(number, frame)
         elif self._committing and not self.interrupted:
             self.interrupted = True
-            self._words.put("the results are being committed (press Ctrl-C again to abort; some may be missing then)")
+            self._words.put("committing the results (press Ctrl-C again to abort; some may then be missing)")
         elif self._aborting is None:
             self._abort(number, frame)
         elif not self._warned:
             self._warned = True
-            self._words.put("removing unfinished output (press Ctrl-C again to exit at once; temporary files may stay)")
+            self._words.put(
+                "removing unfinished output (press Ctrl-C again to exit at once; temporary files may remain)"
+            )
         else:
             os._exit(128 + number)
 
@@ -139,7 +141,7 @@ def aborted_by_signals() -> Iterator[Abortable]:
         with _handled(run.handle):
             yield run
     if run.interrupted:
-        _print("too late, all results were committed")
+        _print("too late, all results are committed")
 
 
 @contextmanager

@@ -158,5 +158,5 @@ def _unwritten(error: OSError) -> Exception:
     return OutputError(
         "the result cannot be written to stdout",
         detail=error.strerror or str(error),
-        hint="what was committed stays; free space where stdout leads, or write it somewhere else",
+        hint="what was committed stays; free disk space for stdout, or redirect it elsewhere",
     )
