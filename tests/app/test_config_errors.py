@@ -36,33 +36,33 @@ REFUSED = [
     # unknown keys
     (
         '[rules]\ngpa = "30m"',
-        ["there is no key rules.gpa", FILE + "rules.gpa = …", "mean gap?", "lateness, watermark, max"],
+        ["unknown key rules.gpa", FILE + "rules.gpa = …", "mean gap?", "lateness, watermark, max"],
     ),
-    ('[rules]\nmax-duration = "2h"', ["no key rules.max-duration", "did you mean max_duration?"]),
+    ('[rules]\nmax-duration = "2h"', ["unknown key rules.max-duration", "did you mean max_duration?"]),
     (
         'gap = "30m"',
-        ["there is no key gap", "did you mean rules.gap?", "sections and keys: name, description, input"],
+        ["unknown key gap", "did you mean rules.gap?", "sections and keys: name, description, input"],
     ),
-    ('"rules.gap" = "30m"', ["there is no key rules.gap", "did you mean rules.gap?"]),
-    ("[rulez]\nx = 1", ["there is no section rulez", "did you mean rules?"]),
-    ("[kafka.deep]\nx = 1", ["there is no section kafka", FILE + "kafka"]),
+    ('"rules.gap" = "30m"', ["unknown key rules.gap", "did you mean rules.gap?"]),
+    ("[rulez]\nx = 1", ["unknown section rulez", "did you mean rules?"]),
+    ("[kafka.deep]\nx = 1", ["unknown section kafka", FILE + "kafka"]),
     (
         "[input.mapping]\nuser = 'u'\ntime = 't'\nevnt_id = 'x'",
-        ["no key input.mapping.evnt_id", "mean event_id?"],
+        ["unknown key input.mapping.evnt_id", "mean event_id?"],
     ),
     # wrong type
-    ("rules = 3", ["rules is not usable: it is a section", "write it as a section: [rules]"]),
-    ("[[rules]]\ngap = '3m'", ["rules is not usable: it is a section"]),
-    ("[rules.gap]\nminutes = 3", ["rules.gap is not usable: it is not a duration"]),
-    ("[rules]\ngap = true", ["rules.gap is not usable: it is not a duration", "rules.gap = true"]),
+    ("rules = 3", ["invalid rules: a section, not a value", "write it as a section: [rules]"]),
+    ("[[rules]]\ngap = '3m'", ["invalid rules: a section, not a value"]),
+    ("[rules.gap]\nminutes = 3", ["invalid rules.gap: not a duration"]),
+    ("[rules]\ngap = true", ["invalid rules.gap: not a duration", "rules.gap = true"]),
     (
         "run.once = 'yes'",
-        ["run.once is not usable: it takes true or false", 'run.once = "yes"', "once = true"],
+        ["invalid run.once: expected true or false", 'run.once = "yes"', "once = true"],
     ),
-    ("run.once = 1", ["run.once is not usable: it takes true or false"]),
-    ("description = 3", ["description is not usable: it takes a text in quotes"]),
-    ("input.paths = 'x'", ["input.paths is not usable: it takes a list", 'paths = ["events.ndjson"]']),
-    ("input.paths = ['x', 3]", ["input.paths[1] is not usable: it takes a text", "input.paths[1] = 3"]),
+    ("run.once = 1", ["invalid run.once: expected true or false"]),
+    ("description = 3", ["invalid description: expected a text in quotes"]),
+    ("input.paths = 'x'", ["invalid input.paths: expected a list", 'paths = ["events.ndjson"]']),
+    ("input.paths = ['x', 3]", ["invalid input.paths[1]: expected a text", "input.paths[1] = 3"]),
     (
         "input.kind='generator'\ninput.generator.users = '10'",
         ["input.generator.users", "a whole number", "= 5000"],
@@ -70,17 +70,17 @@ REFUSED = [
     ("input.kind='generator'\ninput.generator.events = 1e3", ["a whole number"]),
     ("input.kind='generator'\ninput.generator.skew = nan", ["input.generator.skew", "a finite number"]),
     # wrong value
-    ("[rules]\ngap = 30", ["rules.gap is not usable: it has no unit", "rules.gap = 30", '"30m" for minutes']),
-    ("[rules]\ngap = '30'", ["rules.gap is not usable: it has no unit", '"30h" for hours']),
-    ("[rules]\ngap = 0", ["rules.gap is not usable: it must be longer than zero"]),
-    ("[rules]\ngap = '-3m'", ["rules.gap is not usable: it is not a duration"]),
-    ("[rules]\ngap = '200y'", ["rules.gap is not usable: it is not a duration"]),
-    ("[rules]\ngap = '99999d'", ["rules.gap is not usable: it must lie between 0 and 100 years"]),
-    ("[rules]\nmax_duration = 'never'", ["rules.max_duration is not usable: it is not a duration"]),
+    ("[rules]\ngap = 30", ["invalid rules.gap: missing unit", "rules.gap = 30", '"30m" for minutes']),
+    ("[rules]\ngap = '30'", ["invalid rules.gap: missing unit", '"30h" for hours']),
+    ("[rules]\ngap = 0", ["invalid rules.gap: must be longer than zero"]),
+    ("[rules]\ngap = '-3m'", ["invalid rules.gap: not a duration"]),
+    ("[rules]\ngap = '200y'", ["invalid rules.gap: not a duration"]),
+    ("[rules]\ngap = '99999d'", ["invalid rules.gap: must be between 0 and 100 years"]),
+    ("[rules]\nmax_duration = 'never'", ["invalid rules.max_duration: not a duration"]),
     (
         "[rules]\ngap_boundary = 'exlusive'",
         [
-            "rules.gap_boundary is not usable",
+            "invalid rules.gap_boundary",
             '"exlusive"',
             "did you mean exclusive?",
             'one of "exclusive", "inclusive"',
@@ -88,84 +88,84 @@ REFUSED = [
     ),
     ("input.dialect = 'click_stream'", ["did you mean clickstream?", '"user-events"']),
     ("run.log_level = 'loud'", ['run.log_level = "loud"', 'one of "DEBUG", "INFO"']),
-    ("run.memory = 1", ["run.memory is not usable: it has no unit", '"500MB"']),
-    ("run.memory = 'lots'", ["run.memory is not usable: it is not a size"]),
-    ("run.memory = '1MB'", ["run.memory is not usable: it is too little", "at least 16MB"]),
-    ("run.home = ''", ["run.home is not usable: it is empty"]),
-    ('run.home = "a\\u0000b"', ["run.home is not usable: it holds a control character"]),
-    ("name = '../x'", ["name is not usable: it takes a plain name", 'name = "web"']),
-    ("output.table = 'a.b'", ["output.table is not usable: it takes a plain name"]),
+    ("run.memory = 1", ["invalid run.memory: missing unit", '"500MB"']),
+    ("run.memory = 'lots'", ["invalid run.memory: not a size"]),
+    ("run.memory = '1MB'", ["invalid run.memory: too small", "at least 16MB"]),
+    ("run.home = ''", ["invalid run.home: empty"]),
+    ('run.home = "a\\u0000b"', ["invalid run.home: contains a control character"]),
+    ("name = '../x'", ["invalid name: expected a plain name", 'name = "web"']),
+    ("output.table = 'a.b'", ["invalid output.table: expected a plain name"]),
     (
         "output.columns = ['event_cuont']",
         ["output.columns[0]", "did you mean event_count?", SESSION_COLUMNS[1]],
     ),
-    ("output.columns = []", ["output.columns is not usable: it names no column"]),
-    ("output.columns = ['user', 'user']", ["output.columns is not usable: it names user twice"]),
-    ("rules.boundary = 'my_rules'", ["rules.boundary is not usable", '"my_rules:after_logout"']),
+    ("output.columns = []", ["invalid output.columns: no column"]),
+    ("output.columns = ['user', 'user']", ["invalid output.columns: user occurs twice"]),
+    ("rules.boundary = 'my_rules'", ["invalid rules.boundary", '"my_rules:after_logout"']),
     ("[input.mapping]\nuser = 'u'\ntime = 'a..b'", ["input.mapping.time", "the path has an empty part"]),
     ("[input.mapping]\nuser = 'u'", ["input.mapping.time is missing", FILE, 'time = "event_timestamp"']),
-    ("[input.mapping]", ["the pipeline has 2 mistakes", "input.mapping.user is missing"]),
+    ("[input.mapping]", ["the pipeline has 2 errors", "input.mapping.user is missing"]),
     (
         "input.kind='generator'\ninput.generator.late_fraction = 1.5",
-        ["late_fraction is not usable", "at most 1"],
+        ["invalid input.generator.late_fraction", "at most 1"],
     ),
-    ("input.kind='generator'\ninput.generator.users = 0", ["users is not usable: it takes 1 or more"]),
+    ("input.kind='generator'\ninput.generator.users = 0", ["invalid input.generator.users: expected 1 or more"]),
     # Avro needs one schema, and JSON none
-    ("input.kind='kafka'\ninput.kafka.format='avro'", ["input.kafka.format is not usable: Avro needs a schema"]),
+    ("input.kind='kafka'\ninput.kafka.format='avro'", ["invalid input.kafka.format: Avro needs a schema"]),
     (
         "input.kind='kafka'\n[input.kafka]\nformat='avro'\nschema_file='x.avsc'\nschema_registry='http://x:1'",
-        ["input.kafka.schema_file is not usable: schema_registry says the schema too", "keep one"],
+        ["invalid input.kafka.schema_file: schema_registry and schema_file exclude each other", "keep one"],
     ),
     (
         "input.kind='kafka'\n[input.kafka]\nschema_registry='http://x:1'",
-        ["input.kafka.schema_registry is not usable: json records need no schema", 'format = "avro"'],
+        ["invalid input.kafka.schema_registry: json records need no schema", 'format = "avro"'],
     ),
-    ("input.kind='kafka'\n[input.kafka]\nschema_file='x'", ["input.kafka.schema_file is not usable: json records"]),
+    ("input.kind='kafka'\n[input.kafka]\nschema_file='x'", ["invalid input.kafka.schema_file: json records"]),
     (
         "input.kind='kafka'\n[input.kafka]\nformat='avro'\nschema_registry='x:8081'",
-        ["input.kafka.schema_registry is not usable: it is not the address", "https://registry:8081"],
+        ["invalid input.kafka.schema_registry: not the address", "https://registry:8081"],
     ),
     (
         "input.kind='kafka'\n[input.kafka]\nsettings=['schema.registry.ssl.ca.location=x']",
-        ["schema.registry.ssl.ca.location is for a schema registry", "give schema_registry"],
+        ["schema.registry.ssl.ca.location is for a schema registry", "set schema_registry"],
     ),
     # options of a mode that is not selected, and contradictions
     (
         "input.kind = 'generator'\ninput.paths = ['a']",
-        ["input.paths is not usable: it belongs to input.kind = files", 'set input.kind = "files"'],
+        ["invalid input.paths: needs input.kind = files", 'set input.kind = "files"'],
     ),
-    ("[input.generator]\nusers = 1", ["input.generator is not usable: it belongs to input.kind = generator"]),
-    ("[input.generator]", ["input.generator is not usable: it belongs to input.kind = generator"]),
+    ("[input.generator]\nusers = 1", ["invalid input.generator: needs input.kind = generator"]),
+    ("[input.generator]", ["invalid input.generator: needs input.kind = generator"]),
     (
         "input.dialect = 'clicks'\n[input.mapping]\nuser = 'a'\ntime = 'b'",
-        ["input.dialect is not usable", "keep input.dialect or [input.mapping], not both"],
+        ["invalid input.dialect", "keep input.dialect or [input.mapping], not both"],
     ),
     (
         "input.kind='generator'\ninput.dialect = 'clicks'\ninput.generator.profile = 'ecommerce'",
-        ["input.generator.profile is not usable: input.dialect reads clicks records, not ecommerce"],
+        ["invalid input.generator.profile: input.dialect reads clicks records, not ecommerce"],
     ),
     (
         "input.kind='generator'\n[input.generator]\nevents = 1\nduration = '1h'\nrate = 2",
-        ["input.generator.rate is not usable", "leave one of the three out"],
+        ["invalid input.generator.rate", "remove one of the three"],
     ),
     (
         "output.path = 'x'",
-        ["output.path is not usable: it belongs to output.kind = parquet or csv or ndjson"],
+        ["invalid output.path: needs output.kind = parquet or csv or ndjson"],
     ),
-    ("output.kind = 'csv'", ["output.path is not usable: kind = csv needs a file", 'path = "sessions.csv"']),
+    ("output.kind = 'csv'", ["invalid output.path: kind = csv needs a file", 'path = "sessions.csv"']),
     (
         "[output]\nkind='csv'\npath='x.csv'\ntable='t'",
-        ["output.table is not usable: it belongs to output.kind = iceberg"],
+        ["invalid output.table: needs output.kind = iceberg"],
     ),
-    ("[output]\nkind='csv'\npath='x.csv'\nmode='append'", ["output.mode is not usable"]),
+    ("[output]\nkind='csv'\npath='x.csv'\nmode='append'", ["invalid output.mode"]),
     (
         "[output]\nkind='csv'\npath='x.Parquet'",
-        ["output.path is not usable: a csv file is named with .csv"],
+        ["invalid output.path: a csv file ends in .csv"],
     ),
     (
         "rules.max_duration = 'none'\nrules.max_duration_mode = 'rolling'",
         [
-            "rules.max_duration_mode is not usable",
+            "invalid rules.max_duration_mode",
             "no effect without a maximum duration",
             "set max_duration or leave",
         ],
@@ -176,8 +176,8 @@ REFUSED = [
     ("gap = '1'\ngap = '2'", ["not valid TOML", "(at line 2, column"]),
     (b"[rules]\ngap = '\xff'", ["not UTF-8 text", "byte 0xff (at line 2, column 8)", "save it as UTF-8"]),
     ("a = " + "[" * 5_000, ["nested too deeply"]),
-    (".".join("a" * 3_000) + " = 1", ["there is no section a"]),
-    ("run.home = [" + "{" + ".".join("a" * 3_000) + " = 1}]", ["run.home is not usable: it takes a text"]),
+    (".".join("a" * 3_000) + " = 1", ["unknown section a"]),
+    ("run.home = [" + "{" + ".".join("a" * 3_000) + " = 1}]", ["invalid run.home: expected a text"]),
     ("#" * 2_000_000, ["too big for a pipeline file", "2000000 bytes"]),
 ]
 
@@ -197,8 +197,8 @@ def test_what_cannot_be_meant_is_named_with_its_place_and_a_way_out(
 
 def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
     error = refusal(tmp_path, "[rules]\ngap = 3\nlatness = '1m'\n[run]\nonce = 0\n")
-    assert error.message == "the pipeline has 3 mistakes"
-    for words in ("rules.gap is not usable", "there is no key rules.latness", "run.once is not usable"):
+    assert error.message == "the pipeline has 3 errors"
+    for words in ("invalid rules.gap", "unknown key rules.latness", "invalid run.once"):
         assert words in str(error)
 
 
@@ -213,11 +213,11 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ({"SESSIONIZE_RULES_GAP": "1m"}, ["SESSIONIZE_RULES_GAP", "did you mean SESSIONIZE_RULES__GAP?"]),
         ({"SESSIONIZE_HOEM": "x"}, ["SESSIONIZE_HOEM", "did you mean SESSIONIZE_HOME?"]),
         ({"SESSIONIZE_QQQQQ": "x"}, ["SESSIONIZE_QQQQQ", "for example SESSIONIZE_RULES__GAP=45m"]),
-        ({"SESSIONIZE_RULES__GAP": "30"}, ["environment SESSIONIZE_RULES__GAP: rules.gap = 30", "no unit"]),
+        ({"SESSIONIZE_RULES__GAP": "30"}, ["environment SESSIONIZE_RULES__GAP: rules.gap = 30", "missing unit"]),
         ({"SESSIONIZE_RULES": "{ gpa = '1m' }"}, ["environment SESSIONIZE_RULES: rules.gpa", "mean gap?"]),
         (
             {"SESSIONIZE_INPUT__PATHS": "a"},
-            ["environment SESSIONIZE_INPUT__PATHS", "it takes a list in brackets"],
+            ["environment SESSIONIZE_INPUT__PATHS", "expected a list in brackets"],
         ),
         (
             {"SESSIONIZE_HOME": "a", "SESSIONIZE_RUN__HOME": "b"},
@@ -234,12 +234,12 @@ def test_the_environment_is_checked_like_the_file(tmp_path: Path, environ: dict[
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ({"rules.gpa": "1m"}, ["there is no key rules.gpa", "option: ", "did you mean gap?"]),
-        ({"gap": "1m"}, ["there is no key gap", "did you mean rules.gap?"]),
-        ({"rules": "1m"}, ["rules is not usable: it is a section"]),
-        ({"rules.gap.x": "1m"}, ["rules.gap is not usable"]),
+        ({"rules.gpa": "1m"}, ["unknown key rules.gpa", "option: ", "did you mean gap?"]),
+        ({"gap": "1m"}, ["unknown key gap", "did you mean rules.gap?"]),
+        ({"rules": "1m"}, ["invalid rules: a section, not a value"]),
+        ({"rules.gap.x": "1m"}, ["invalid rules.gap"]),
         ({"input.mapping": {"user": "u"}}, ["input.mapping.time is missing", "option: "]),
-        ({"input.kafka.partitions": "a-b"}, ["numbers of partitions and ranges", '"0-3,7"']),
+        ({"input.kafka.partitions": "a-b"}, ["expected partition numbers and ranges", '"0-3,7"']),
         ({"input.paths": "[a.csv]"}, ['input.paths = "[a.csv]"', """--set 'input.paths=["…"]'"""]),
     ],
 )
@@ -275,8 +275,8 @@ def test_a_file_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
 
 def test_thousands_of_mistakes_are_counted_and_the_first_told(tmp_path: Path) -> None:
     error = refusal(tmp_path, "\n".join(f"key{i} = 1" for i in range(20_000)))
-    assert error.message == "the pipeline has 20000 mistakes"
-    assert "there is no key key0\n" in str(error)
+    assert error.message == "the pipeline has 20000 errors"
+    assert "unknown key key0\n" in str(error)
     assert "- and 19990 more" in str(error)
     assert len(str(error)) < 5_000
 
@@ -284,7 +284,7 @@ def test_thousands_of_mistakes_are_counted_and_the_first_told(tmp_path: Path) ->
 def test_a_hostile_key_or_value_is_shown_short_and_without_control_characters(tmp_path: Path) -> None:
     key, value = "\\u001b[31m" + "k" * 100_000, "\\u001b[31m" + "v" * 100_000
     error = refusal(tmp_path, f'"{key}" = "{value}"')
-    assert str(error).startswith("there is no key ?[31mkkk")
+    assert str(error).startswith("unknown key ?[31mkkk")
     assert "vvv" not in str(error)  # what nobody knows may be a secret
     assert "\x1b" not in str(error)
     assert len(str(error)) < 1_000
@@ -305,7 +305,7 @@ def test_a_hostile_key_or_value_is_shown_short_and_without_control_characters(tm
 )
 def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
     told = str(refusal(tmp_path, f"[input]\nkind = 'kafka'\n[input.kafka]\n{text}"))
-    assert "is not usable" in told
+    assert told.startswith("invalid ")
     assert "hunter2" not in told
 
 
@@ -326,7 +326,7 @@ def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str
 )
 def test_an_address_with_a_password_is_refused_before_any_command_shows_it(tmp_path: Path, text: str) -> None:
     told = str(refusal(tmp_path, text))
-    assert "is not usable" in told
+    assert told.startswith("invalid ")
     assert "hunter2" not in told
 
 
@@ -340,15 +340,15 @@ def test_an_address_without_a_password_is_fine(tmp_path: Path, dsn: str) -> None
 def test_a_topic_is_not_read_and_written(tmp_path: Path) -> None:
     text = "[input]\nkind = 'kafka'\n[input.kafka]\nservers = 'b:9092'\ntopic = 'clicks'\n[output.kafka]\n"
     error = refusal(tmp_path, f"{text}late = 'clicks'")
-    assert "output.kafka.late is not usable: the topic is the one that is read" in str(error)
+    assert "invalid output.kafka.late: this topic is the input" in str(error)
     error = refusal(tmp_path, f"{text}servers = 'b:9092'\nsessions = 'clicks'")
-    assert "the topic is the one that is read" in str(error)
+    assert "this topic is the input" in str(error)
     (tmp_path / "fine.toml").write_text(f"{text}servers = 'other:9092'\nlate = 'clicks'")
     load_pipeline(str(tmp_path / "fine.toml"))
 
 
 def test_an_epoch_is_not_longer_than_the_future_that_is_allowed(tmp_path: Path) -> None:
     text = "[input]\nkind = 'kafka'\n[rules]\nmax_future = '5s'\n[stream]\nepoch = "
-    assert "rules.max_future is not usable" in str(refusal(tmp_path, f"{text}'10s'"))
+    assert "invalid rules.max_future" in str(refusal(tmp_path, f"{text}'10s'"))
     (tmp_path / "fine.toml").write_text(f"{text}'5s'")
     load_pipeline(str(tmp_path / "fine.toml"))

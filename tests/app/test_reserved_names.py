@@ -17,7 +17,7 @@ from tests.app.loads import pipeline, two_files
 @pytest.mark.parametrize("table", [EVENTS, LATE_EVENTS, REJECTED_EVENTS, LOADS])
 def test_tables_beside_the_sessions_are_reserved(tmp_path: Path, table: str) -> None:
     assert set(_RESERVED_TABLES) == {EVENTS, LATE_EVENTS, REJECTED_EVENTS, LOADS}
-    with pytest.raises(ConfigError, match=r"(?s)output\.table.*kept beside the sessions"):
+    with pytest.raises(ConfigError, match=r"(?s)output\.table.*reserved for another table"):
         pipeline(two_files(tmp_path), **{"output.table": table})
 
 

@@ -27,9 +27,9 @@ def parse_duration_ms(value: Duration, *, name: str, bare_unit: Unit | None = No
     """
     ms = _to_ms(value, name, bare_unit)
     if not 0 <= ms <= MS_MAX:
-        raise _refuse(name, value, "it must lie between 0 and 100 years")
+        raise _refuse(name, value, "must be between 0 and 100 years")
     if ms != int(ms):
-        raise _refuse(name, value, "it is finer than a millisecond")
+        raise _refuse(name, value, "finer than a millisecond")
     return int(ms)
 
 
@@ -49,7 +49,7 @@ def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
     if isinstance(value, timedelta):
         return value / timedelta(milliseconds=1)
     if isinstance(value, bool):
-        raise _refuse(name, value, "it is a truth value")
+        raise _refuse(name, value, "a boolean is not a duration")
     if isinstance(value, int | float):
         return _bare(value, value, name, bare_unit)
     text = value.strip().lower().replace(" ", "")
@@ -58,7 +58,7 @@ def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
     except ValueError:
         parts = _PART.findall(text)
         if not parts or "".join(n + u for n, u in parts) != text:
-            raise _refuse(name, value, "it is not a duration") from None
+            raise _refuse(name, value, "not a duration") from None
         ms = sum(float(n) * MS_OF_UNIT["m" if u == "min" else u] for n, u in parts)
         # 0.1h is 360000.00000000006 in binary; anything closer than a thousandth of a millisecond is the whole one.
         return round(ms, 3)
@@ -67,15 +67,15 @@ def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
 
 def _bare(number: float, value: Duration, name: str, bare_unit: Unit | None) -> float:
     if number != number or number in (float("inf"), float("-inf")):
-        raise _refuse(name, value, "it is not a finite number")
+        raise _refuse(name, value, "not a finite number")
     if bare_unit is None and number != 0:
-        raise _refuse(name, value, "it has no unit")
+        raise _refuse(name, value, "missing unit")
     return round(number * MS_OF_UNIT[bare_unit or "ms"], 3)
 
 
 def _refuse(name: str, value: object, why: str) -> ConfigError:
     return ConfigError(
-        f"{name} is not usable: {why}",
+        f"invalid {name}: {why}",
         detail=f"{name} = {value!r}",
         hint="write for example 30m, 2h, 1h30m, 45s or 500ms",
     )

@@ -60,7 +60,7 @@ def config_error(error: ValidationError, layer: ConfigSource, model: type[BaseMo
     lines = [f"- {p.message}\n  {p.detail}\n  hint: {p.hint}" for p in problems]
     if count > _TOLD_MAX:
         lines.append(f"- and {count - _TOLD_MAX} more")
-    return ConfigError(f"the pipeline has {count} mistakes", detail="\n".join(lines))
+    return ConfigError(f"the pipeline has {count} errors", detail="\n".join(lines))
 
 
 def _problem(item: Mapping[str, Any], layer: ConfigSource, model: type[BaseModel]) -> ConfigError:
@@ -70,27 +70,27 @@ def _problem(item: Mapping[str, Any], layer: ConfigSource, model: type[BaseModel
         key = refused.key or _dotted(location)
         at = tuple(key.split(".")) if refused.key else location
         where = _where(at, layer, None if refused.key else item["input"], secret=refused.secret)
-        return ConfigError(f"{key} is not usable: {refused.why}", detail=where, hint=refused.hint)
+        return ConfigError(f"invalid {key}: {refused.why}", detail=where, hint=refused.hint)
     if kind == "extra_forbidden":
         return _unknown_key(location, item["input"], layer, model)
     key = _dotted(location)
     if kind == "missing":
         return ConfigError(f"{key} is missing", detail=_where(location, layer), hint=_example(location, model))
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        why, expected = "it is a section, not a value", f"write it as a section: [{key}]"
-        return ConfigError(f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=expected)
+        why, expected = "a section, not a value", f"write it as a section: [{key}]"
+        return ConfigError(f"invalid {key}: {why}", detail=_where(location, layer, item["input"]), hint=expected)
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", str(context["expected"]))
         near = did_you_mean(str(item["input"]), allowed) if isinstance(item["input"], str) else ""
         hint = hint_of(near, f"one of {', '.join(format_value(word) for word in allowed)}")
-        why = "it is not one of the known values"
+        why = "unknown value"
     else:
         expected = _EXPECTED.get(kind, item["msg"]).format(**context)
-        why = f"it takes {expected}" if kind in _EXPECTED else item["msg"]
+        why = f"expected {expected}" if kind in _EXPECTED else item["msg"]
         hint = _example(location, model)
         if kind == "tuple_type" and str(item["input"]).startswith("["):
-            hint += f"; the shell takes quotes, so put others around it: --set '{key}=[\"…\"]'"
-    return ConfigError(f"{key} is not usable: {why}", detail=_where(location, layer, item["input"]), hint=hint)
+            hint += f"; the shell removes quotes, so add outer ones: --set '{key}=[\"…\"]'"
+    return ConfigError(f"invalid {key}: {why}", detail=_where(location, layer, item["input"]), hint=hint)
 
 
 def _unknown_key(location: Location, value: object, layer: ConfigSource, model: type[BaseModel]) -> ConfigError:
@@ -103,7 +103,7 @@ def _unknown_key(location: Location, value: object, layer: ConfigSource, model: 
     allowed = f"keys of [{section}]: {', '.join(here)}" if section else f"sections and keys: {', '.join(here)}"
     what = "section" if isinstance(value, dict) else "key"
     return ConfigError(
-        f"there is no {what} {_dotted(location)}",
+        f"unknown {what} {_dotted(location)}",
         detail=_where(location, layer, value, secret=not isinstance(value, dict)),  # nobody knows what it is
         hint=hint_of(f"did you mean {near}?" if near else "", allowed),
     )
@@ -135,7 +135,7 @@ def _example(location: Location, model: type[BaseModel]) -> str:
     examples: list[Any] = (field.examples or []) if field is not None else []
     if not examples:
         return "see docs/configuration.md"
-    return f"write for example {_dotted(_names(location)).rpartition('.')[2]} = {format_value(examples[0])}"
+    return f"for example {_dotted(_names(location)).rpartition('.')[2]} = {format_value(examples[0])}"
 
 
 def _model_at(location: Location, model: type[BaseModel]) -> type[BaseModel]:

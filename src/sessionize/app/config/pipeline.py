@@ -71,13 +71,13 @@ class _Loaded:
 class PipelineConfig(Section):
     """A pipeline, checked and complete."""
 
-    name: kinds.Name = key("pipeline", "What the pipeline is called; the file's name when left out.", example="web")
-    description: StrictStr = key("", "What it is for, in a sentence.", example="Sessions of the web shop")
+    name: kinds.Name = key("pipeline", "Name of the pipeline; default: the file's name.", example="web")
+    description: StrictStr = key("", "Its purpose, in a sentence.", example="Sessions of the web shop")
     input: InputSection = Field(default_factory=InputSection, description="Where events come from.")
     rules: RulesSection = Field(default_factory=RulesSection, description="What a session is.")
     output: OutputSection = Field(default_factory=OutputSection, description="Where sessions go.")
     run: RunSection = Field(default_factory=RunSection, description="How to run.")
-    stream: StreamSection = Field(default_factory=StreamSection, description="How a stream moves.")
+    stream: StreamSection = Field(default_factory=StreamSection, description="How a stream runs.")
 
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
     _as_made: "SessionSpec | None" = PrivateAttr(default=None)
@@ -92,8 +92,8 @@ class PipelineConfig(Section):
                 if owners and chosen not in owners:
                     named = f"{table}.{selector}"
                     refuse(
-                        f"it belongs to {named} = {' or '.join(owners)}, and {named} is {chosen or 'not set'}",
-                        f"take it out, or set {named} = {format_value(owners[0])}",
+                        f"needs {named} = {' or '.join(owners)}, and {named} is {chosen or 'not set'}",
+                        f"remove it, or set {named} = {format_value(owners[0])}",
                         key=f"{table}.{option}",
                     )
         return self
@@ -102,8 +102,8 @@ class PipelineConfig(Section):
     def _keeps_what_it_reconciles(self) -> Self:
         if self.stream.reconcile not in ("auto", "none") and not self._keeps_events:
             refuse(
-                "late events are not kept, so they cannot be worked into the sessions later",
-                "set output.kind = iceberg and output.events = true, or take this out",
+                "late events are not kept, so they cannot be merged into the sessions",
+                "set output.kind = iceberg and output.events = true, or remove this key",
                 key="stream.reconcile",
             )
         return self
@@ -115,7 +115,7 @@ class PipelineConfig(Section):
             return self
         for name in ("enriched", "sessions", "late", "rejected"):
             if getattr(output, name) == topic:
-                refuse("the topic is the one that is read", "write to another one", key=f"output.kafka.{name}")
+                refuse("this topic is the input", "choose another one", key=f"output.kafka.{name}")
         return self
 
     @model_validator(mode="after")
@@ -123,8 +123,8 @@ class PipelineConfig(Section):
         future_ms, epoch_ms = self.rules.max_future_ms, parse_duration_ms(self.stream.epoch, name="stream.epoch")
         if self.input.kind == "kafka" and future_ms is not None and future_ms < epoch_ms:
             refuse(
-                f"it is shorter than an epoch ({self.stream.epoch}), which looks up once what the present is",
-                "make it longer, or stream.epoch shorter: otherwise records of just now are rejected as of the future",
+                f"shorter than an epoch ({self.stream.epoch}), which reads the clock once",
+                "make it longer, or stream.epoch shorter; otherwise current records count as future ones",
                 key="rules.max_future",
             )
         return self
@@ -252,9 +252,9 @@ class PipelineConfig(Section):
         """What to read. Errors: ConfigError where the input is files, or a directory, and none is named."""
         if self.input.kind in ("files", "directory") and not self.input.paths:
             raise ConfigError(
-                "there is nothing to read",
+                "nothing to read",
                 detail=f"{self.origin_of('input.paths')}: input.paths = []",
-                hint="give --input PATH, or name the files in input.paths",
+                hint="use --input PATH, or set input.paths",
             )
         return self.input.paths
 

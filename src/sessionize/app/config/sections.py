@@ -1,7 +1,7 @@
 """The sections of the pipeline file, as frozen models: every key with its default, meaning and example.
 
-docs/pipeline.schema.json is made from here; docs/configuration.md is for people. Durations and sizes stay
-text, as in the file; the properties ending in _ms and _bytes are for those who calculate.
+docs/pipeline.schema.json is generated from here; docs/configuration.md explains the keys. Durations and sizes stay
+text, as in the file; the properties ending in _ms and _bytes are for calculations.
 """
 
 from pathlib import PurePath
@@ -41,14 +41,14 @@ def _ms(text: str) -> int:
 
 
 class MappingSection(Section):
-    """Where the fields are in records of no known dialect; dotted paths reach into nested records."""
+    """Field names of a custom record format; use dots for nested fields."""
 
-    user: kinds.FieldPath = key(..., "Field that names the user.", example="uuid")
+    user: kinds.FieldPath = key(..., "Field with the user.", example="uuid")
     time: kinds.FieldPath = key(..., "Field with the event time.", example="event_timestamp")
     event_id: kinds.FieldPath | None = key(
-        None, "Field with a unique event id; without one nothing is a duplicate.", example="event_id"
+        None, "Field with a unique event id; without it there are no duplicates.", example="event_id"
     )
-    event_type: kinds.FieldPath | None = key(None, "Field with the kind of event.", example="event_details.event_type")
+    event_type: kinds.FieldPath | None = key(None, "Field with the event type.", example="event_details.event_type")
     page: kinds.FieldPath | None = key(None, "Field with the page or screen.", example="page_name")
     value: kinds.FieldPath | None = key(
         None, "Field with an amount; revenue sums it over conversions.", example="amount"
@@ -57,59 +57,59 @@ class MappingSection(Section):
     category: kinds.FieldPath | None = key(None, "Field with the product's category.", example="category")
     time_format: TimeFormat = key(
         "auto",
-        "How the event time is written: s, ms, us or ns since 1970 (as a number or in quotes), iso8601, "
-        "or auto: numbers are ms, other text is ISO 8601.",
+        "Format of the event time: s, ms, us or ns since 1970 (quoted or not), iso8601, or auto: numbers are ms, other "
+        "text is ISO 8601.",
         example="ms",
     )
 
 
 class GeneratorSection(Section):
-    """What the built-in generator makes: made-up visitors, the same for the same seed."""
+    """Synthetic visitors; the same settings generate the same events."""
 
-    profile: DialectName | None = key(None, "Shape of the records; input.dialect when left out.", example="clickstream")
-    users: kinds.Users = key(1_000, "How many different users.", example=5_000, unit="users")
+    profile: DialectName | None = key(None, "Record format; default: input.dialect.", example="clickstream")
+    users: kinds.Users = key(1_000, "Number of users.", example=5_000, unit="users")
     events: kinds.Events | None = key(
         None,
-        "How many events; rate times duration when both are given, else 100000.",
+        "Number of events; default: rate times duration if both are set, else 100000.",
         example=200_000,
         unit="events",
     )
     duration: kinds.PositiveLength | None = key(
-        None, "The span of event time; 24h, or events divided by rate when there is a rate.", example="24h"
+        None, "Span of event time; default: events divided by rate if rate is set, else 24h.", example="24h"
     )
     rate: kinds.Rate | None = key(
         None,
-        "Events per second of event time; with it, give events or duration, not both.",
+        "Events per second of event time; with it, set events or duration, not both.",
         example=50,
         unit="events per second",
     )
     skew: kinds.Skew = key(
         1.0,
-        "How much more the busiest users do than others: the exponent of a Zipf law, 0 for all alike.",
+        "Skew of activity: the exponent of a Zipf distribution; 0: all users are equally active.",
         example=1.2,
     )
-    out_of_order: kinds.Length = key("0s", "How far an event may arrive behind its turn, at most.", example="2m")
+    out_of_order: kinds.Length = key("0s", "Events are out of order by at most this.", example="2m")
     late_fraction: kinds.Fraction = key(
         0.0,
-        "Share of events that arrive so far behind that rules.lateness no longer covers them.",
+        "Share of events later than rules.lateness.",
         example=0.01,
         unit="share, 0 to 1",
     )
     duplicate_fraction: kinds.Fraction = key(0.0, "Share of events sent twice.", example=0.005, unit="share, 0 to 1")
     broken_fraction: kinds.Fraction = key(
         0.0,
-        "For this share of events, one more record comes that cannot be read.",
+        "Malformed records to add, as a share of the events.",
         example=0.001,
         unit="share, 0 to 1",
     )
-    seed: kinds.Seed = key(0, "Number that fixes everything random.", example=42)
+    seed: kinds.Seed = key(0, "Random seed.", example=42)
 
     @model_validator(mode="after")
     def _two_of_three(self) -> Self:
         if self.events is not None and self.duration is not None and self.rate is not None:
             refuse(
-                "events, duration and rate each follow from the other two",
-                "leave one of the three out",
+                "events, duration and rate determine each other",
+                "remove one of the three",
                 key="input.generator.rate",
             )
         return self
@@ -121,7 +121,7 @@ class InputSection(Section):
     kind: Literal["files", "generator", "kafka", "directory"] = key(
         "files",
         "files reads input.paths; directory follows them for new files; kafka reads a topic, see [input.kafka]; "
-        "generator makes events up, see [input.generator].",
+        "generator generates events, see [input.generator].",
         example="files",
     )
     paths: kinds.LocalPaths = key(
@@ -132,18 +132,18 @@ class InputSection(Section):
     )
     known_files: KnownFiles = key(
         "refuse",
-        "What to do with files, or generated events, that are in the tables already: refuse the run, load them again, "
-        "or skip them. Only with kind = files or generator.",
+        "What to do with files or generated events that are loaded already: refuse the run, load them again, or skip "
+        "them. Only with kind = files or generator.",
         example="skip",
     )
     dialect: DialectName | None = Field(
         default=None,
-        description="Which producer's records these are. Use [input.mapping] for any other.",
+        description="Input record format. Use [input.mapping] for a custom one.",
         examples=["clickstream"],
         json_schema_extra={"default": "clickstream"},
     )
     mapping: MappingSection | None = Field(
-        default=None, description="Fields of your own records, in place of a dialect."
+        default=None, description="Field names of a custom record format, instead of a dialect."
     )
     generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
     kafka: KafkaInputSection = Field(default_factory=KafkaInputSection, description="Only with kind = kafka.")
@@ -164,7 +164,7 @@ class InputSection(Section):
     def _one_shape(self) -> Self:
         if self.mapping is not None and self.dialect is not None:
             refuse(
-                "a dialect and a mapping say the same thing twice",
+                "a dialect and a mapping exclude each other",
                 "keep input.dialect or [input.mapping], not both",
                 key="input.dialect",
             )
@@ -172,7 +172,7 @@ class InputSection(Section):
         if profile is not None and self.dialect is not None and profile != self.dialect:
             refuse(
                 f"input.dialect reads {self.dialect} records, not {profile}",
-                "leave the profile out, or set input.dialect to the same",
+                "remove the profile, or set input.dialect to the same",
                 key="input.generator.profile",
             )
         return self
@@ -184,57 +184,56 @@ class InputSection(Section):
 
 
 class RulesSection(Section):
-    """What a session is. Without conversion_events the dialect says what a conversion is."""
+    """What a session is. Without conversion_events, the dialect defines conversions."""
 
-    gap: kinds.PositiveLength = key("30m", "The silence after which a session is over.", example="45m")
+    gap: kinds.PositiveLength = key("30m", "A longer time without events ends the session.", example="45m")
     gap_boundary: GapBoundary = key(
         "exclusive",
-        "exclusive: a silence of exactly the gap still belongs to the session; inclusive: it ends it.",
+        "exclusive: exactly the gap continues the session; inclusive: it ends it.",
         example="inclusive",
     )
     max_duration: kinds.PositiveLengthOrNone = key(
-        "2h", 'The longest a session may last; "none" for no limit.', example="4h"
+        "2h", 'Longest duration of a session; "none": no limit.', example="4h"
     )
     max_duration_mode: MaxDurationMode = key(
         "anchored",
-        "anchored: cut at whole multiples of max_duration after the first event; rolling: each cut starts "
-        "anew at the event that crossed it.",
+        "anchored: cut at multiples of max_duration after the first event; rolling: restart at each cut's event.",
         example="rolling",
     )
     session_ids: SessionIds = key(
         "start",
-        "start: user and time of the first event, the same in every run; sequential: "
+        "Form of the session id. start: user and time of the first event, the same in every run; sequential: "
         "user_session_<chain>_<piece>; running: user-<n>.",
         example="sequential",
     )
     lateness: kinds.Length = key(
         "10m",
-        "How far behind the newest events one may arrive and still count; later ones are late.",
+        "How far behind the newest events an event may be and still be on time; beyond that it is late.",
         example="1h",
     )
     watermark: WatermarkRule = key(
         "confirmed",
-        "What says how far event time has come. confirmed: events of several users, so that one wrong clock makes "
-        "nobody else late; maximum: the newest event, whoever sent it. Neither passes the present.",
+        "What advances event time. confirmed: events of several users, so one wrong clock makes nobody else late; "
+        "maximum: the newest event, whoever sent it. Neither passes the present.",
         example="maximum",
     )
     max_future: kinds.LengthOrNone = key(
         "24h",
-        'Events further in the future than this are rejected; "none" accepts any time, and leaves the clock out.',
+        'Events further in the future are rejected; "none" accepts any time and ignores the clock.',
         example="1h",
     )
     start_events: kinds.Texts = key((), "Event types that open a session.", example=["login"])
     end_events: kinds.Texts = key((), "Event types that close their session.", example=["logout"])
-    excluded_events: kinds.Texts = key((), "Event types that take no part.", example=["heartbeat"])
+    excluded_events: kinds.Texts = key((), "Event types to ignore.", example=["heartbeat"])
     conversion_events: kinds.Texts = key(
         (),
-        "Event types that set has_conversion and count as revenue; upper and lower case are the same.",
+        "Event types that set has_conversion and count as revenue; case-insensitive.",
         example=["purchase"],
     )
     boundary: kinds.FunctionName | None = key(
         None,
         'A Python function "module:function" that takes the events as an Arrow table and returns for each '
-        "whether it opens a session. The module is looked for beside the pipeline file first.",
+        "whether it opens a session. The module is searched beside the pipeline file first.",
         example="my_rules:after_logout",
     )
 
@@ -248,7 +247,7 @@ class RulesSection(Section):
 
     @property
     def lateness_ms(self) -> int:
-        """How far behind the newest event one may arrive and still count."""
+        """How far behind the newest events an event may be and still be on time."""
         return _ms(self.lateness)
 
     @property
@@ -272,7 +271,7 @@ class OutputSection(Section):
 
     kind: Literal["iceberg", "parquet", "csv", "ndjson"] = key(
         "iceberg",
-        "iceberg writes tables under run.home; the others write the one file output.path.",
+        "iceberg writes tables under run.home; the others write one file, output.path.",
         example="parquet",
     )
     database: kinds.TableName = key("sessions", "Iceberg database. Only with kind = iceberg.", example="analytics")
@@ -281,48 +280,50 @@ class OutputSection(Section):
     )
     path: kinds.LocalPath | None = key(
         None,
-        "File to write. Only with kind = parquet, csv or ndjson, and needed there.",
+        "File to write. Required with kind = parquet, csv or ndjson, and only there.",
         example="sessions.parquet",
     )
     mode: Literal["append", "overwrite"] = key(
         "append",
-        "append adds to the tables; overwrite replaces their rows. Only with kind = iceberg.",
+        "append adds rows to the tables; overwrite replaces their rows. Only with kind = iceberg.",
         example="overwrite",
     )
     events: kinds.Switch = key(
         True,
-        "Whether to keep every accepted event (tables events and late_events). Only with kind = iceberg.",
+        "Keep every accepted event (tables events and late_events). Only with kind = iceberg.",
         example=False,
     )
     rejected: kinds.Switch = key(
         True,
-        "Whether to keep rejected records, with their bytes and the reason: in a table, or beside the file.",
+        "Keep rejected records, with bytes and reason: in a table, or beside the file.",
         example=False,
     )
     layout: LayoutName | None = key(
         None,
-        "How tables are divided into files: date; date_bucket, by date and bucket of users; month; none; or auto, by "
-        "date, with the rows of many dates that have few rows each by month or in one file. Left out: new tables are "
-        "auto, others stay as they are. Only with kind = iceberg.",
+        "File partitioning: date; date_bucket, by date and bucket of users; month; none; or auto: by date, but dates "
+        "with few rows share a file per month, or one file. Default: auto for new tables, unchanged for others. "
+        "Only with kind = iceberg.",
         example="date_bucket",
     )
     buckets: Literal[2, 4, 5, 10, 20, 25, 50, 100] = key(
         100,
-        "How many buckets of users a date is divided into. Only with layout = date_bucket.",
+        "Number of user buckets per date. Only with layout = date_bucket.",
         example=20,
     )
     catalog: CatalogSection = Field(
         default_factory=CatalogSection, description="The catalog of the tables. Only with kind = iceberg."
     )
-    postgres: PostgresSection | None = Field(default=None, description="Sessions in PostgreSQL too; for streams.")
-    sqlite: SqliteSection | None = Field(default=None, description="Sessions in SQLite too; for streams.")
+    postgres: PostgresSection | None = Field(default=None, description="Also write to PostgreSQL; for streams.")
+    sqlite: SqliteSection | None = Field(default=None, description="Also write to SQLite; for streams.")
     redis: RedisSection | None = Field(default=None, description="Open sessions in Redis; for streams.")
     kafka: KafkaOutputSection | None = Field(default=None, description="Topics to write; for streams.")
-    lake: LakeSection | None = Field(default=None, description="Accepted events as Parquet files too; for streams.")
-    console: kinds.Switch = key(False, "Print each final session as a line of JSON as well; for streams.", example=True)
+    lake: LakeSection | None = Field(
+        default=None, description="Also write accepted events as Parquet files; for streams."
+    )
+    console: kinds.Switch = key(False, "Also print each final session as a line of JSON; for streams.", example=True)
     columns: kinds.Columns | None = key(
         None,
-        "Which session columns to write; all that the input can fill when left out.",
+        "Session columns to write; default: all that the input can fill.",
         example=["session_id", "session_start_time_ms", "event_count"],
     )
 
@@ -330,15 +331,15 @@ class OutputSection(Section):
     def _has_a_place(self) -> Self:
         if self.kind == "iceberg":
             if self.table in _RESERVED_TABLES:
-                why = "this table is kept beside the sessions, for something else"
-                refuse(why, 'give another name, for example "user_sessions"', key="output.table")
+                why = "this name is reserved for another table"
+                refuse(why, 'choose another name, for example "user_sessions"', key="output.table")
             return self
         hint = f'path = "sessions.{self.kind}"'
         if self.path is None:
             refuse(f"kind = {self.kind} needs a file to write to", hint, key="output.path")
         endings = _ENDINGS[self.kind]
         if PurePath(self.path).suffix not in endings:
-            refuse(f"a {self.kind} file is named with {' or '.join(endings)}", hint, key="output.path")
+            refuse(f"a {self.kind} file ends in {' or '.join(endings)}", hint, key="output.path")
         return self
 
 
@@ -347,20 +348,20 @@ class RunSection(Section):
 
     once: kinds.Switch = key(
         False,
-        "Process what is there, finish every session, and end; inputs that end by themselves always do.",
+        "Read what is there, close every session, and exit; bounded inputs always do.",
         example=True,
     )
     home: kinds.LocalPath | None = key(
         None,
-        "Folder for tables, catalog and state; ./sessionize-data/<name of the pipeline> when left out.",
+        "Folder for tables, catalog and state; default: ./sessionize-data/<name of the pipeline>.",
         example="~/sessionize-data",
     )
-    memory: kinds.Size = key("1GB", "How much memory to use, about, before spilling to disk.", example="500MB")
+    memory: kinds.Size = key("1GB", "Approximate memory limit before spilling to disk.", example="500MB")
     log_level: Annotated[LogLevel, kinds.CaseBlindUpper] = key(
-        "INFO", "The least important output to show: WARNING and ERROR leave out a run's summary.", example="DEBUG"
+        "INFO", "Lowest level to show: WARNING and ERROR hide a run's summary.", example="DEBUG"
     )
 
     @property
     def memory_bytes(self) -> int:
-        """How much memory to use, about."""
+        """Approximate memory limit."""
         return parse_size_bytes(self.memory)

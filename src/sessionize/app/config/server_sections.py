@@ -1,6 +1,6 @@
-"""The sections of the pipeline file about servers: what is read from them, and which further outputs there are.
+"""The sections of the pipeline file about servers: the Kafka input, and the outputs beside the tables.
 
-Nothing secret stands in the file: a setting `name=env:VARIABLE` or `name=file:PATH` says where the secret is.
+The file contains no secrets: a setting `name=env:VARIABLE` or `name=file:PATH` names their source.
 """
 
 import re
@@ -23,10 +23,10 @@ _PARTITIONS = r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$"
 def _setting(value: str) -> str:
     name, equals, _ = value.partition("=")
     if not equals or not name.strip():
-        refuse("it is not a setting", 'write "name=value", "name=env:VARIABLE" or "name=file:PATH"')
+        refuse("not a setting", 'write "name=value", "name=env:VARIABLE" or "name=file:PATH"')
     if is_secret(name) and not value.partition("=")[2].startswith(("env:", "file:")):
         refuse(
-            "a secret may not stand in the file",
+            "the file must not contain a secret",
             f'write "{name.strip()}=env:VARIABLE" or "{name.strip()}=file:PATH"',
             secret=True,
         )
@@ -35,7 +35,7 @@ def _setting(value: str) -> str:
 
 def _partitions(value: str) -> str:
     if re.fullmatch(_PARTITIONS, value, re.ASCII) is None:
-        refuse("it takes numbers of partitions and ranges of them", 'write for example "0-3,7"')
+        refuse("expected partition numbers and ranges", 'write for example "0-3,7"')
     return value
 
 
@@ -60,8 +60,8 @@ def is_secret(name: str) -> bool:
 def _without_password(value: str) -> str:
     if _PASSWORD.search(value):
         refuse(
-            "it has a password in it",
-            "take it out, and say where it is: by password_env or password_file, or as a setting name=env:VARIABLE",
+            "contains a password",
+            "remove it, and name its source: password_env, password_file, or a setting name=env:VARIABLE",
             secret=True,
         )
     return value
@@ -70,7 +70,7 @@ def _without_password(value: str) -> str:
 def _brokers(value: str) -> str:
     if "@" in value:
         refuse(
-            "it has a user or password in it",
+            "contains a user or password",
             'write them as settings: "sasl.username=NAME", "sasl.password=env:VARIABLE"',
             secret=True,
         )
@@ -81,12 +81,12 @@ def _registry_address(value: str) -> str:
     parts = urlsplit(value)
     if "@" in parts.netloc or _PASSWORD.search(value):
         refuse(
-            "it has a user or password in it",
+            "contains a user or password",
             f'write them as a setting: "{REGISTRY_PREFIX}basic.auth.user.info=env:VARIABLE"',
             secret=True,
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        refuse("it is not the address of a schema registry", 'write for example "https://registry:8081"')
+        refuse("not the address of a schema registry", 'write for example "https://registry:8081"')
     return value
 
 
@@ -101,46 +101,41 @@ Ordinal = Annotated[StrictInt, Field(ge=0, le=9_999)]
 
 
 class KafkaInputSection(Section):
-    """A Kafka topic to read. Offsets live in the pipeline's checkpoints, not in a consumer group."""
+    """A Kafka topic to read. Offsets are in the pipeline's checkpoints, not in a consumer group."""
 
-    servers: Brokers = key("127.0.0.1:9092", "Brokers, with commas between.", example="broker-1:9092,broker-2:9092")
+    servers: Brokers = key("127.0.0.1:9092", "Brokers, comma-separated.", example="broker-1:9092,broker-2:9092")
     topic: TopicName = key("user-events", "The topic to read.", example="clicks")
-    format: Literal["json", "avro"] = key("json", "How the records are written.", example="avro")
+    format: Literal["json", "avro"] = key("json", "Record encoding.", example="avro")
     schema_registry: Annotated[kinds.Text, AfterValidator(_registry_address)] | None = key(
         None,
-        "Address of the schema registry that knows the schemas which the records name, for Avro.",
+        "Address of the schema registry, for Avro.",
         example="http://127.0.0.1:8081",
     )
     schema_file: kinds.LocalPath | None = key(
-        None, "File with the Avro schema of all records, where there is no registry.", example="event.avsc"
+        None, "File with the Avro schema of all records, without a registry.", example="event.avsc"
     )
-    partitions: Partitions | None = key(
-        None, "Which partitions this process reads; all when left out.", example="0-3,7"
-    )
+    partitions: Partitions | None = key(None, "Partitions that this process reads; default: all.", example="0-3,7")
     instance: Ordinal | None = key(
         None,
-        "Which of the instances this is, from 0 on; a host name that ends in -<number> tells it too.",
+        "Number of this instance, from 0; default: the number at the end of the host name, after `-`.",
         example=0,
     )
-    instances: Count = key(1, "How many processes share the topic.", example=4)
+    instances: Count = key(1, "Number of processes that share the topic.", example=4)
     take_over: kinds.Switch = key(
         False,
-        "Whether to take over the topic from processes that split it otherwise, once all of them have ended with their "
-        "sessions.",
+        "Take over the partitions of processes with another assignment, after all of them are drained.",
         example=True,
     )
-    start: Literal["earliest", "latest"] = key(
-        "earliest", "Where to begin when the pipeline has no checkpoint yet.", example="latest"
-    )
+    start: Literal["earliest", "latest"] = key("earliest", "Where to begin without a checkpoint.", example="latest")
     on_expired: Literal["fail", "earliest"] = key(
         "fail",
-        "What to do when records are gone before they were read: stop, or go on at the earliest there is.",
+        "What to do when records expire before they are read: fail, or continue at the earliest one.",
         example="earliest",
     )
     settings: Settings = key(
         (),
-        "Further settings of the Kafka client, such as those for security, as name=value; those of the registry begin "
-        "with `schema.registry.`: `basic.auth.user.info` (user:password) and `ssl.ca.location`.",
+        "More settings of the Kafka client, such as security, as name=value; those of the registry begin with "
+        "`schema.registry.`: `basic.auth.user.info` (user:password) and `ssl.ca.location`.",
         example=["security.protocol=SASL_SSL", "sasl.password=env:KAFKA_PASSWORD"],
     )
 
@@ -150,22 +145,24 @@ class KafkaInputSection(Section):
         if self.format == "avro" and not named:
             refuse(
                 "Avro needs a schema",
-                "give schema_registry, the address of a registry, or schema_file, a file with the schema",
+                "set schema_registry to the address of a registry, or schema_file to a file with the schema",
                 key="input.kafka.format",
             )
         if self.format == "avro" and len(named) == 2:
-            refuse("schema_registry says the schema too", "keep one of them", key="input.kafka.schema_file")
+            refuse(
+                "schema_registry and schema_file exclude each other", "keep one of them", key="input.kafka.schema_file"
+            )
         if self.format != "avro" and named:
             refuse(
                 f"{self.format} records need no schema",
-                'take it out, or set format = "avro"',
+                'remove it, or set format = "avro"',
                 key=f"input.kafka.{named[0]}",
             )
         for_registry = [each for each in self.settings if each.strip().startswith(REGISTRY_PREFIX)]
         if for_registry and self.schema_registry is None:
             refuse(
-                f"{for_registry[0].partition('=')[0].strip()} is for a schema registry, and none is named",
-                "take it out, or give schema_registry",
+                f"{for_registry[0].partition('=')[0].strip()} is for a schema registry, and none is set",
+                "remove it, or set schema_registry",
                 key="input.kafka.settings",
                 secret=True,
             )
@@ -175,14 +172,14 @@ class KafkaInputSection(Section):
     def _one_share(self) -> Self:
         if self.partitions is not None and self.instances > 1:
             refuse(
-                "partitions and instances both split the topic",
+                "partitions and instances exclude each other",
                 "keep one of them",
                 key="input.kafka.partitions",
             )
         if self.instance is not None and self.instance >= self.instances:
             refuse(
                 f"there are {self.instances} instances, numbered from 0",
-                f"give 0 to {self.instances - 1}, or more instances",
+                f"use 0 to {self.instances - 1}, or raise instances",
                 key="input.kafka.instance",
             )
         return self
@@ -213,10 +210,10 @@ class SqliteSection(Section):
 
 
 class RedisSection(Section):
-    """Redis shows the sessions that are open now. A cache: it is emptied and filled again at every start."""
+    """Redis serves the sessions that are open now. A cache: it is cleared and refilled at every start."""
 
     url: Address = key("redis://127.0.0.1:6379/0", "Address, without a password.", example="redis://cache:6379/1")
-    prefix: kinds.Text = key("sessionize:", "What every key begins with.", example="web:")
+    prefix: kinds.Text = key("sessionize:", "Prefix of every key.", example="web:")
     password_env: kinds.Text | None = key(
         None, "Environment variable that holds the password.", example="REDIS_PASSWORD"
     )
@@ -224,24 +221,24 @@ class RedisSection(Section):
 
 
 class KafkaOutputSection(Section):
-    """Topics to write, in one transaction an epoch. A topic that is left out is not written."""
+    """Topics to write, one transaction per epoch. A topic without a name is not written."""
 
-    servers: Brokers | None = key(None, "Brokers; those of input.kafka when left out.", example="broker-1:9092")
+    servers: Brokers | None = key(None, "Brokers; default: those of input.kafka.", example="broker-1:9092")
     enriched: TopicName | None = key(
-        None, "Every accepted event, with processing_time and the session id so far.", example="enriched_activity"
+        None, "Accepted events, with processing_time and the session id so far.", example="enriched_activity"
     )
     sessions: TopicName | None = key(None, "Final sessions.", example="user_sessions")
     late: TopicName | None = key(None, "Late events.", example="late_events")
     rejected: TopicName | None = key(None, "Rejected records.", example="rejected_events")
     oversized: Literal["shorten", "stop"] = key(
         "shorten",
-        "A row larger than its topic takes: send it without its lists and with `shortened_fields`, or else skip it with"
-        " a warning (`shorten`), or end the run with an error (`stop`).",
+        "What to do with a row larger than its topic accepts. `shorten`: send it without its lists and with "
+        "`shortened_fields`; if it is still too large, skip it with a warning. `stop`: end the run with an error.",
         example="stop",
     )
     settings: Settings = key(
         (),
-        "Further settings of the Kafka client, as name=value; those of input.kafka when left out.",
+        "More settings of the Kafka client, as name=value; default: those of input.kafka.",
         example=["security.protocol=SASL_SSL", "sasl.password=env:KAFKA_PASSWORD"],
     )
 
@@ -249,33 +246,35 @@ class KafkaOutputSection(Section):
     def _some_topic(self) -> Self:
         topics = [t for t in (self.enriched, self.sessions, self.late, self.rejected) if t is not None]
         if len(set(topics)) != len(topics):
-            refuse("two of the topics are the same", "give each its own name", key="output.kafka")
+            refuse("two topics have the same name", "give each its own name", key="output.kafka")
         return self
 
 
 class LakeSection(Section):
-    """Parquet files of the accepted events, in folders by day."""
+    """Accepted events as Parquet files, in folders by day."""
 
     path: kinds.LocalPath = key("data/lake", "The folder; relative to run.home.", example="/data/lake")
 
 
 class CatalogSection(Section):
-    """Where the Iceberg tables are registered, and where their files lie."""
+    """Where the Iceberg tables are registered, and where their files are."""
 
     kind: Literal["sqlite", "postgres", "rest"] = key(
-        "sqlite", "sqlite is a file under run.home; the others are servers.", example="rest"
+        "sqlite", "sqlite: a file under run.home; the others are servers.", example="rest"
     )
     uri: Address | None = key(
-        None, "Address of the catalog, without a password; needed for postgres and rest.", example="http://catalog:8181"
+        None,
+        "Address of the catalog, without a password; required for postgres and rest.",
+        example="http://catalog:8181",
     )
     warehouse: Address | None = key(
         None,
-        "Where data files go: a folder or s3://bucket/path; `<run.home>/warehouse` when left out.",
+        "Location of data files: a folder or s3://bucket/path; default: `<run.home>/warehouse`.",
         example="s3://lake/sessions",
     )
     settings: Settings = key(
         (),
-        "Further settings of the catalog and its storage, as name=value.",
+        "More settings of the catalog and its storage, as name=value.",
         example=["s3.region=eu-west-1", "s3.secret-access-key=env:S3_SECRET"],
     )
 
@@ -284,45 +283,47 @@ class CatalogSection(Section):
         if self.kind != "sqlite" and self.uri is None:
             refuse(f"a {self.kind} catalog needs an address", 'uri = "…"', key="output.catalog.uri")
         if self.kind == "sqlite" and self.uri is not None:
-            refuse("the sqlite catalog is a file under run.home", "take uri out", key="output.catalog.uri")
+            refuse("the sqlite catalog is a file under run.home", "remove uri", key="output.catalog.uri")
         return self
 
 
 class StreamSection(Section):
-    """How a stream moves."""
+    """How a stream runs."""
 
-    epoch: kinds.PositiveLength = key("10s", "How often what was read becomes durable and visible.", example="1m")
+    epoch: kinds.PositiveLength = key("10s", "How often results become durable and visible.", example="1m")
     epoch_rows: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = key(
-        1_000_000, "An epoch ends early with about so many records.", example=100_000, unit="records"
+        1_000_000, "An epoch ends early at about this many records.", example=100_000, unit="records"
     )
-    poll: kinds.PositiveLength = key("200ms", "How long to wait for new records before looking around.", example="50ms")
+    poll: kinds.PositiveLength = key(
+        "200ms", "How long to wait for new records before doing other work.", example="50ms"
+    )
     idle_after: kinds.PositiveLength = key(
-        "1m", "A partition without new records for so long no longer holds the others back.", example="5m"
+        "1m", "A partition without new records for this long no longer holds the watermark back.", example="5m"
     )
     outage: kinds.PositiveLength = key(
-        "10m", "How long a server may be away before the run gives up; nothing is lost either way.", example="1h"
+        "10m", "How long an unavailable server is retried before the run fails; nothing is lost.", example="1h"
     )
-    live: kinds.PositiveLength = key("500ms", "How often open sessions are shown in Redis.", example="2s")
+    live: kinds.PositiveLength = key("500ms", "How often Redis is updated with the open sessions.", example="2s")
     drain: kinds.Switch = key(
         True,
-        "With run.once: end every open session at the end; false keeps them open for the next run.",
+        "With run.once: close every open session at the end; false keeps them open for the next run.",
         example=False,
     )
     writer: kinds.Name | None = key(
         None,
-        "Under which name epochs are recorded; the pipeline's when left out. Never used by two processes.",
+        "Name under which epochs are recorded; default: the pipeline's name. Unique for each process.",
         example="web-0",
     )
     reconcile: kinds.PositiveLengthOrNone | Literal["auto"] = key(
         "auto",
         "How often late events are merged into the sessions while running; with run.once: once, at the end. auto: "
-        "every hour where the events are kept in tables.",
+        "every hour if events are kept in tables.",
         example="1h",
     )
     reconcile_tiers: Annotated[tuple[kinds.PositiveLength, ...], Field(min_length=1)] = key(
         ("1h", "24h"),
-        "How far back late events are looked at: the shortest each time, a longer one each time it has passed. What "
-        "is older than all of them is left to `sessionize reconcile`.",
+        "How far back late events are merged: the shortest each time, a longer one each time it has passed. "
+        "`sessionize reconcile` merges older ones.",
         example=["1h", "24h"],
     )
 
@@ -345,17 +346,17 @@ class StreamSection(Section):
 
     @property
     def idle_after_s(self) -> float:
-        """After which silence a partition no longer holds the others back."""
+        """After how long without new records a partition no longer holds the watermark back."""
         return _seconds(self.idle_after)
 
     @property
     def outage_s(self) -> float:
-        """How long a server may be away."""
+        """How long an unavailable server is retried."""
         return _seconds(self.outage)
 
     @property
     def live_s(self) -> float:
-        """How often open sessions are shown."""
+        """How often Redis is updated with the open sessions."""
         return _seconds(self.live)
 
     @property
@@ -365,7 +366,7 @@ class StreamSection(Section):
 
     @property
     def reconcile_tiers_ms(self) -> list[int]:
-        """How far back late events are looked at."""
+        """How far back late events are merged."""
         return [parse_duration_ms(tier, name="stream.reconcile_tiers") for tier in self.reconcile_tiers]
 
 

@@ -36,7 +36,7 @@ class RefusedError(ValueError):
 
 
 def refuse(why: str, hint: str, *, key: str | None = None, secret: bool = False) -> NoReturn:
-    """Fail a validation: "KEY is not usable: <why>"; key is given where it is not the field itself.
+    """Fail a validation: "invalid KEY: <why>"; key is given if it is not the field itself.
 
     secret: the value may hold a password, so it is not shown.
     """
@@ -46,14 +46,14 @@ def refuse(why: str, hint: str, *, key: str | None = None, secret: bool = False)
 def _duration(value: object, *, zero: bool) -> str:
     """Check a duration; it stays as it is written, but for a bare zero, which gets a unit."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        refuse("it is not a duration", _DURATION_HINT)
+        refuse("not a duration", _DURATION_HINT)
     try:
         ms = parse_duration_ms(value, name="duration")
     except ConfigError as error:
-        unit = f' ("{value}m" for minutes, "{value}h" for hours)' if error.message.endswith("it has no unit") else ""
+        unit = f' ("{value}m" for minutes, "{value}h" for hours)' if error.message.endswith("missing unit") else ""
         refuse(error.message.partition(": ")[2], _DURATION_HINT + unit)
     if ms == 0 and not zero:
-        refuse("it must be longer than zero", _DURATION_HINT)
+        refuse("must be longer than zero", _DURATION_HINT)
     return str(value).strip() if ms else "0s"
 
 
@@ -79,25 +79,25 @@ def _size(value: object) -> str:
         size_bytes = parse_size_bytes(value)
     except ConfigError as error:
         refuse(
-            error.message.partition(": ")[2] or "it is not a size",
+            error.message.partition(": ")[2] or "not a size",
             'write for example "500MB", "1GB" or "2GiB"',
         )
     if size_bytes < _BYTES_MIN:
-        refuse("it is too little to work with", f"give at least {_BYTES_MIN // 1000**2}MB")
+        refuse("too small", f"use at least {_BYTES_MIN // 1000**2}MB")
     return str(value).strip()
 
 
 def _text(value: str) -> str:
     if not value.strip():
-        refuse("it is empty", "write a text, or leave the key out")
+        refuse("empty", "write a text, or remove the key")
     if any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) < 0xE000 for char in value):
-        refuse("it holds a control character", "write one line of plain text")
+        refuse("contains a control character", "write one line of plain text")
     return value
 
 
 def _local_path(value: str) -> str:
     if is_address(value):
-        refuse("it takes a path on this machine, not an address", hint_for(value))
+        refuse("expected a local path, not an address", hint_for(value))
     return value
 
 
@@ -105,30 +105,30 @@ def _field_path(value: str) -> str:
     if not all(value.split(".")):
         refuse("the path has an empty part", "write names joined by dots, for example event_details.event_type")
     if not can_be_mapped(value):
-        refuse("a field with this name cannot be mapped", UNMAPPABLE_HINT)
+        refuse("a field of this name cannot be mapped", UNMAPPABLE_HINT)
     return value
 
 
 def _column(value: str) -> str:
     if value not in SESSION_COLUMNS:
         near = did_you_mean(value, SESSION_COLUMNS)
-        refuse("there is no such session column", hint_of(near, f"one of {', '.join(SESSION_COLUMNS)}"))
+        refuse("no such session column", hint_of(near, f"one of {', '.join(SESSION_COLUMNS)}"))
     return value
 
 
 def _columns(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
-        refuse("it names no column", "leave the key out for every column")
+        refuse("no column", "remove the key to write every column")
     twice = sorted({name for name in value if value.count(name) > 1})
     if twice:
-        refuse(f"it names {', '.join(twice)} twice", "name each column once")
+        refuse(f"{', '.join(twice)} occurs twice", "name each column once")
     return value
 
 
 def _function(value: str) -> str:
     module, colon, function = value.partition(":")
     if not colon or not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        refuse("it does not name a function", 'write "module:function", for example "my_rules:after_logout"')
+        refuse("not a function name", 'write "module:function", for example "my_rules:after_logout"')
     return value
 
 

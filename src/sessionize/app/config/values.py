@@ -80,9 +80,9 @@ def parse_size_bytes(text: object) -> int:
         number = isinstance(text, int | float) and not isinstance(text, bool)
         unitless = number or (isinstance(text, str) and re.fullmatch(r"\d+(\.\d+)?", text.strip()))
         raise ConfigError(
-            "not usable as a size: it has no unit" if unitless else "not usable as a size",
+            "invalid size: missing unit" if unitless else "invalid size",
             detail=f"size = {text!r}",
-            hint="write for example 500MB, 1GB or 2GiB",
+            hint="for example 500MB, 1GB or 2GiB",
         )
     return int(float(match[1]) * _BYTES_OF_UNIT[match[2].lower()])
 
