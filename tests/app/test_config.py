@@ -114,7 +114,7 @@ def test_late_generated_events_are_later_than_the_lateness(tmp_path: Path) -> No
 
 def test_files_without_a_path_are_an_error_only_when_they_are_read(tmp_path: Path) -> None:
     config = load(tmp_path, "")
-    with pytest.raises(ConfigError, match="^nothing to read") as caught:
+    with pytest.raises(ConfigError, match=r"^nothing to read") as caught:
         config.input_paths()
     assert "--input" in str(caught.value.hint)
     assert load(tmp_path, 'input.paths = ["a", "b"]').input_paths() == ("a", "b")

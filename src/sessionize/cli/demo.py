@@ -139,7 +139,7 @@ def _check(made: "GeneratedTotals", accounting: "Accounting") -> None:
         f"{what}: {there:,} generated, {found:,} counted"
         for what, there, found in (
             ("records", made.records, accounting.consumed),
-            ("broken", made.broken, accounting.rejected),
+            ("malformed", made.broken, accounting.rejected),
         )
         if there != found
     ]
