@@ -85,7 +85,7 @@ def test_rejected_show_and_retry(home: Path) -> None:
     assert f"{total:,} rejected records" in shown
     assert [f"{each['reason']}  {each['count']:,}, for example" in shown for each in reasons] == [True] * len(reasons)
     assert json.loads(run("rejected", "--home", home, "--json")) == reasons
-    with pytest.raises(ConfigError, match="before the command"):
+    with pytest.raises(ConfigError, match="options must follow the command"):
         run("rejected", "--home", home, "retry")
     done = json.loads(run("rejected", "retry", "--home", home, "--dry-run", "--json"))
     assert done["looked_at"] == total
