@@ -21,8 +21,8 @@ EVENTS = 400_000
 RUN = """
 import os, signal, sys
 from sessionize.cli import main
-from sessionize.engine.batch.sessions import sessions as batch
-from sessionize.engine.batch.sessions import outputs
+from sessionize.engine.batch import sessions as batch
+from sessionize.engine.batch import outputs
 {patch}
 sys.argv = ["sessionize", *sys.argv[1:]]
 main()
@@ -224,13 +224,13 @@ def test_a_signal_that_meets_a_finalizer_is_not_lost(events: Path, tmp_path: Pat
 
 
 WHILE_GENERATING = """
-from sessionize.connectors.generator.stream import Tally
+from sessionize.connectors.generator.stream import DistinctCounts
 def interrupting(add):
     def added(self, *args):
         add(self, *args)
         os.kill(os.getpid(), signal.{name})
     return added
-Tally.add = interrupting(Tally.add)
+DistinctCounts.add = interrupting(Tally.add)
 """
 
 
