@@ -230,7 +230,7 @@ def interrupting(add):
         add(self, *args)
         os.kill(os.getpid(), signal.{name})
     return added
-DistinctCounts.add = interrupting(Tally.add)
+DistinctCounts.add = interrupting(DistinctCounts.add)
 """
 
 
