@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import report
 from measure import Limits, Run, run
 
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import (
     IcebergEpochSink,
     IcebergSink,
@@ -157,7 +157,7 @@ def layouts(results: Results, sizes: list[tuple[int, int]], names: list[str]) ->
                     what = "count(*) AS n" if where == "count" else "*"
                     clause = f" WHERE {where}" if "=" in where else ""
                     sql = f"SELECT {what} FROM user_sessions{clause}"
-                    seconds, found = timed(lambda sql=sql, home=home: run_query(home, sql))
+                    seconds, found = timed(lambda sql=sql, home=home: Warehouse(home).query(sql))
                     spent.append(seconds)
                     if where in ("count", "all"):
                         got = found["n"][0].as_py() if where == "count" else found.num_rows
@@ -189,7 +189,7 @@ def backfill(results: Results, events: int, days: int) -> None:
                 if done.failure is not None:
                     results.problems.append(f"backfill: {name} {done.failure}: {done.said}")
                 results.add("backfill", header, events, days, layout, name, done.wall_s, done.cpu_s, peak_mb)
-            found = run_query(home / "home", sql)["n"][0].as_py()
+            found = Warehouse(home / "home").query(sql)["n"][0].as_py()
             results.check("backfill", f"events in {layout}", found, events)
 
 
@@ -213,7 +213,8 @@ def day(results: Results, epochs: int, each: int) -> None:
         maintain = _NOTE_PEAK + (
             "import sys, pathlib\n"
             "from sessionize.app.tables.maintain import MaintenanceSettings, maintain\n"
-            "maintain(pathlib.Path(sys.argv[1]), MaintenanceSettings(keep_s=0), database='sessions')\n"
+            "from sessionize.app.tables.warehouse import Warehouse\n"
+            "maintain(Warehouse(pathlib.Path(sys.argv[1])), MaintenanceSettings(keep_s=0))\n"
         )
         done, peak_mb = process([sys.executable, "-c", maintain, str(home)], home)
         if done.failure is not None:

@@ -9,8 +9,8 @@ import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.tables.query import run_query
-from sessionize.connectors.iceberg import CatalogSettings, IcebergSink
+from sessionize.app.tables.warehouse import Warehouse
+from sessionize.connectors.iceberg import IcebergSink
 
 NOW_MS = 1_900_000_000_000
 COUNTS = (
@@ -37,8 +37,8 @@ def run(config: PipelineConfig, tell: Callable[[str], None] = pytest.fail) -> An
     return plan_pipeline(config, now_ms=NOW_MS).open(tell).run()
 
 
-def counts(folder: Path, catalog: CatalogSettings | None = None) -> tuple[int, int, int]:
-    row = run_query(folder / "home", COUNTS, catalog=catalog).to_pylist()[0]
+def counts(folder: Path, warehouse: Warehouse | None = None) -> tuple[int, int, int]:
+    row = (warehouse or Warehouse(folder / "home")).query(COUNTS).to_pylist()[0]
     return row["sessions"], row["events"], row["rejected"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.tables.generated_loads import fingerprint_of
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.stream import Stream
 from sessionize.errors import StateError
@@ -34,7 +34,7 @@ def counts(home: Path) -> tuple[int, int, int]:
         "SELECT (SELECT count(*) FROM user_sessions) AS n, (SELECT count(DISTINCT session_id) FROM user_sessions) AS d,"
         " (SELECT count(*) FROM events) AS e"
     )
-    row = run_query(home, sql).to_pylist()[0]
+    row = Warehouse(home).query(sql).to_pylist()[0]
     return row["n"], row["d"], row["e"]
 
 
@@ -71,7 +71,7 @@ def test_skipped_loaded_again_and_replaced(tmp_path: Path) -> None:
 def test_another_seed_is_another_load(tmp_path: Path) -> None:
     run(pipeline(tmp_path))
     run(pipeline(tmp_path, **{"input.generator.seed": 43}))
-    found = run_query(tmp_path, "SELECT path, fingerprint, size_bytes FROM loads ORDER BY path").to_pylist()
+    found = Warehouse(tmp_path).query("SELECT path, fingerprint, size_bytes FROM loads ORDER BY path").to_pylist()
     assert [row["path"] for row in found] == [f"generator (seed {seed}: 400 events of 20 users)" for seed in (42, 43)]
     assert len({row["fingerprint"] for row in found}) == 2
     assert [row["size_bytes"] for row in found] == [None, None]

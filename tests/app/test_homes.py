@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sessionize.app.config.pipeline import explain_config, load_pipeline
-from sessionize.app.tables.catalogs import tables_place
 from sessionize.app.tables.homes import home_of_table, homes_in, only_home
 from sessionize.app.tables.rules import pipeline_of_home
+from sessionize.app.tables.warehouse import find_warehouse
 from sessionize.connectors.iceberg import IcebergSink, Owner, open_catalog, user_sessions
 from sessionize.errors import ConfigError
 from sessionize.session.policy import Policy
@@ -53,7 +53,7 @@ def test_the_only_home_is_meant() -> None:
         only_home()
     make(DATA / "web", "web")
     (DATA / "notes").mkdir()
-    assert tables_place(None, None, None).home == DATA / "web"
+    assert find_warehouse(None, None, None).home == DATA / "web"
     assert homes_in(DATA) == [DATA / "web"]
 
 
@@ -62,31 +62,31 @@ def test_several_homes_are_listed_with_the_options_to_write() -> None:
     make(DATA / "shop", "shop")
     for home in (None, DATA):
         with pytest.raises(ConfigError) as caught:
-            tables_place(None, home, None)
+            find_warehouse(None, home, None)
         assert "--home sessionize-data/shop or --home sessionize-data/web" in str(caught.value)
-    assert tables_place(None, DATA / "shop", None).home == DATA / "shop"
-    assert tables_place("kafka_stream", None, None).home == DATA / "kafka_stream"
-    assert tables_place("kafka_stream", DATA / "web", None).home == DATA / "web"
+    assert find_warehouse(None, DATA / "shop", None).home == DATA / "shop"
+    assert find_warehouse("kafka_stream", None, None).home == DATA / "kafka_stream"
+    assert find_warehouse("kafka_stream", DATA / "web", None).home == DATA / "web"
 
 
 def test_tables_of_an_earlier_version_are_a_home_like_others() -> None:
     make(DATA, None)
-    assert tables_place(None, None, None).home == DATA
+    assert find_warehouse(None, None, None).home == DATA
     make(DATA / "web", "web")
     with pytest.raises(ConfigError, match="--home sessionize-data or --home sessionize-data/web"):
-        tables_place(None, None, None)
-    assert tables_place(None, DATA, None).home == DATA
+        find_warehouse(None, None, None)
+    assert find_warehouse(None, DATA, None).home == DATA
 
 
 def test_the_only_database_is_meant() -> None:
     make(DATA / "mine", "batch", database="mine", table="s")
-    assert tables_place(None, None, None).database == "mine"
-    assert tables_place(None, None, "other").database == "other"
+    assert find_warehouse(None, None, None).database == "mine"
+    assert find_warehouse(None, None, "other").database == "other"
     make(DATA / "mine", "batch", database="yours", table="s")
     with pytest.raises(ConfigError, match="--iceberg-database mine or --iceberg-database yours"):
-        tables_place(None, None, None)
+        find_warehouse(None, None, None)
     make(DATA / "mine", "web")
-    assert tables_place(None, None, None).database == "sessions"  # the usual one
+    assert find_warehouse(None, None, None).database == "sessions"  # the usual one
 
 
 def test_a_table_of_batch_is_in_a_home_called_after_its_database() -> None:

@@ -11,9 +11,9 @@ import pytest
 from sessionize.app.files import FilePlan
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.tables.maintain import MaintenanceSettings, maintain
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import load_table, maintain_table, open_catalog
 from sessionize.errors import InputError, StateError
 from sessionize.formats.dialects import dialect_named
@@ -82,7 +82,7 @@ def test_again_adds_and_overwrite_replaces(folder: Path) -> None:
 def test_what_was_loaded_can_be_asked(folder: Path) -> None:
     run(pipeline(folder))
     run(pipeline(folder, "in/ann.ndjson", **{"output.mode": "overwrite"}))
-    rows = run_query(folder / "home", "FROM loads ORDER BY loaded_at, path").to_pylist()
+    rows = Warehouse(folder / "home").query("FROM loads ORDER BY loaded_at, path").to_pylist()
     assert [(Path(row["path"]).name, row["is_in"]) for row in rows] == [
         ("ann.ndjson", False), ("bob.ndjson", False), ("ann.ndjson", True)
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def test_the_record_outlives_maintenance(folder: Path) -> None:
     for name in ("in/ann.ndjson", "in/bob.ndjson"):
         run(pipeline(folder, name))
     settings = MaintenanceSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
-    done = maintain(folder / "home", settings, database="sessions")
+    done = maintain(Warehouse(folder / "home"), settings)
     assert {table.table: table.files_after for table in done}["loads"] == 1
     for name in ("in/ann.ndjson", "in/bob.ndjson"):
         with pytest.raises(StateError, match="already"):
@@ -123,7 +123,7 @@ def test_a_load_that_was_killed_at_any_commit_is_done_by_the_next_try(
     else:
         run(pipeline(folder, **{"input.known_files": known}), lambda text: None)
     assert counts(folder) == ((4, 12, 4) if commits == 5 and known == "again" else ONCE)
-    is_in = run_query(folder / "home", "SELECT count(*) AS n FROM loads WHERE is_in").to_pylist()
+    is_in = Warehouse(folder / "home").query("SELECT count(*) AS n FROM loads WHERE is_in").to_pylist()
     assert is_in == [{"n": 4 if commits == 5 and known == "again" else 2}]
 
 
@@ -134,7 +134,7 @@ def test_what_was_cut_off_is_taken_out_by_a_load_of_some_of_its_files(
         killed_after(patched, 4)
         with pytest.raises(KilledError):
             run(pipeline(folder))
-    assert run_query(folder / "home", "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 6}]
+    assert Warehouse(folder / "home").query("SELECT count(*) AS n FROM events").to_pylist() == [{"n": 6}]
     run(pipeline(folder, "in/ann.ndjson", **{"input.mapping.page": None}))
     assert counts(folder) == (1, 3, 1)
     run(pipeline(folder, "in/bob.ndjson"))
@@ -154,7 +154,7 @@ def test_what_was_cut_off_is_known_when_its_snapshot_is_not(folder: Path, monkey
         with table.transaction() as change:  # a further snapshot, so that the load's own may go
             change.update_snapshot().merge_append().commit()
     settings = MaintenanceSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
-    maintain(folder / "home", settings, database="sessions", tables=["events", "rejected_events"])
+    maintain(Warehouse(folder / "home"), settings, tables=["events", "rejected_events"])
     table = load_table(open_catalog(folder / "home"), "sessions", "events")
     assert all("sessionize.load" not in (each.summary or {}).additional_properties for each in table.snapshots())
     run(pipeline(folder))
@@ -170,11 +170,11 @@ def test_maintenance_leaves_what_was_cut_off_as_it_is(folder: Path, monkeypatch:
         with pytest.raises(KilledError):
             run(pipeline(folder, "in/bob.ndjson"))
     settings = MaintenanceSettings(keep_s=0, keep_snapshots=1, orphan_age_h=0, force=True)
-    files = {each.table: each.files_after for each in maintain(folder / "home", settings, database="sessions")}
+    files = {each.table: each.files_after for each in maintain(Warehouse(folder / "home"), settings)}
     assert (files["events"], files["rejected_events"], files["user_sessions"]) == (2, 2, 1)
     run(pipeline(folder, "in/bob.ndjson"))
     assert counts(folder) == (3, 9, 3)
-    files = {each.table: each.files_after for each in maintain(folder / "home", settings, database="sessions")}
+    files = {each.table: each.files_after for each in maintain(Warehouse(folder / "home"), settings)}
     assert (files["events"], files["rejected_events"], files["user_sessions"]) == (1, 1, 1)
 
 
@@ -204,7 +204,7 @@ def test_a_pipe_is_loaded_whatever_came_before(folder: Path) -> None:
         run(pipeline(folder, "pipe.ndjson"))
         writer.join()
     assert counts(folder) == (2, 6, 2)
-    rows = run_query(folder / "home", "SELECT fingerprint, size_bytes, is_in FROM loads").to_pylist()
+    rows = Warehouse(folder / "home").query("SELECT fingerprint, size_bytes, is_in FROM loads").to_pylist()
     assert rows == [{"fingerprint": None, "size_bytes": None, "is_in": True}] * 2
 
 
@@ -214,7 +214,7 @@ def test_files_of_which_every_record_was_rejected_can_be_run_again(folder: Path)
     for _ in range(2):
         with pytest.raises(InputError, match="run it over the files again, which replaces them"):
             run(pipeline(folder, **wrong))
-        assert run_query(folder / "home", "SELECT count(*) AS n FROM rejected_events").to_pylist() == [{"n": 8}]
+        assert Warehouse(folder / "home").query("SELECT count(*) AS n FROM rejected_events").to_pylist() == [{"n": 8}]
     assert run(pipeline(folder)).settled == 6
     assert counts(folder) == ONCE
 
@@ -225,7 +225,7 @@ def test_files_whose_records_a_retry_brought_in_are_in(folder: Path) -> None:
     assert retry_rejected(folder / "home", pipeline(folder), now_ms=NOW_MS).usable == 6
     with pytest.raises(StateError, match="already"):
         run(pipeline(folder))
-    assert run_query(folder / "home", "SELECT count(*) AS n FROM late_events").to_pylist() == [{"n": 6}]
+    assert Warehouse(folder / "home").query("SELECT count(*) AS n FROM late_events").to_pylist() == [{"n": 6}]
 
 
 def test_files_of_one_content_in_one_run(folder: Path) -> None:
@@ -280,7 +280,7 @@ def plan(folder: Path, output: str, **more: Any) -> FilePlan:
 @pytest.mark.parametrize(("what", "rows"), [("sessions", 2), ("labels", 6)])
 def test_batch_and_label_into_a_table(folder: Path, what: str, rows: int) -> None:
     def there() -> int:
-        count: int = run_query(folder / "home", "SELECT count(*) AS n FROM t").to_pylist()[0]["n"]
+        count: int = Warehouse(folder / "home").query("SELECT count(*) AS n FROM t").to_pylist()[0]["n"]
         return count
 
     plan(folder, "iceberg:mine.t", what=what).open(pytest.fail).run()

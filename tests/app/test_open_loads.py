@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.tables.catalogs import catalog_settings_of
 from sessionize.app.tables.maintain import MaintenanceSettings
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.retry_rejected import retry_rejected
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import IcebergSink, maintain_table, open_catalog
 from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.errors import InputError, StateError
@@ -73,7 +72,7 @@ def test_a_retry_leaves_records_of_a_load_that_was_cut_off(folder: Path, monkeyp
     for dry_run in (True, False):
         done = retry_rejected(folder / "home", now, now_ms=NOW_MS, dry_run=dry_run)
         assert (done.usable, done.looked_at, done.cut_off) == (0, 0, {f"{folder}/cid.ndjson": 1})
-    assert not run_query(folder / "home", "FROM loads WHERE is_in").num_rows
+    assert not Warehouse(folder / "home").query("FROM loads WHERE is_in").num_rows
     run(now)
     assert counts(folder) == (2, 4, 0)
     assert retry_rejected(folder / "home", now, now_ms=NOW_MS).looked_at == 0
@@ -140,7 +139,7 @@ def test_a_killed_retry_leaves_nothing_that_another_run_would_double(
         with pytest.raises(StateError, match="already"):
             run(pipeline(folder))
     assert retry_rejected(folder / "home", pipeline(folder), now_ms=NOW_MS).finished == 6
-    rows = run_query(folder / "home", "SELECT count(*) AS n FROM late_events").to_pylist()
+    rows = Warehouse(folder / "home").query("SELECT count(*) AS n FROM late_events").to_pylist()
     assert (rows, counts(folder)) == ([{"n": 6}], (0, 0, 2))
 
 
@@ -225,9 +224,8 @@ def test_two_homes_with_one_catalog_load_the_same_files_once(
     loser = "second" if second < 2 else "first"  # from point 2 on it has replaced the other one
     assert list(failed) == [loser]
     assert ("has replaced this one" if loser == "first" else "already") in failed[loser]
-    catalog = catalog_settings_of(configs["first"])
-    assert counts(folder, catalog) == ONCE
-    is_in = run_query(folder / "home", "SELECT count(*) AS n FROM loads WHERE is_in", catalog=catalog).to_pylist()
+    assert counts(folder, Warehouse.of(configs["first"])) == ONCE
+    is_in = Warehouse.of(configs["first"]).query("SELECT count(*) AS n FROM loads WHERE is_in").to_pylist()
     assert is_in == [{"n": 2}]
     with pytest.raises(StateError, match="already"):
         run(pipeline(folder, **server_catalog))

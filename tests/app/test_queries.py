@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import (
     IcebergSink,
     events,
@@ -57,8 +57,8 @@ def own_home(tmp_path: Path) -> Path:
     return fill(tmp_path / "home")
 
 
-def rows(home: Path, sql: str) -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in run_query(home, sql).to_pylist()]
+def rows(home: Path, sql: str, **warehouse: str) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in Warehouse(home, **warehouse).query(sql).to_pylist()]
 
 
 @pytest.mark.parametrize("name", ["user_sessions", "sessions.user_sessions", "user_sessions_partitioned"])
@@ -93,7 +93,7 @@ def test_a_user_column_called_user(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_has_its_types(home: Path) -> None:
-    result = run_query(home, "SELECT * FROM rejected_events")
+    result = Warehouse(home).query("SELECT * FROM rejected_events")
 
     assert result.num_rows == 0
     assert result.schema.names == REJECTED_SCHEMA.names
@@ -114,11 +114,11 @@ def test_another_database(tmp_path: Path) -> None:
     sink.write(pa.table({"user": ["ann"]}))
     sink.commit()
 
-    assert run_query(tmp_path, 'SELECT user FROM "user-sessions"', database="analytics").num_rows == 1
-    assert run_query(tmp_path, 'FROM analytics."user-sessions"', database="analytics").num_rows == 1
-    assert run_query(tmp_path, 'FROM "user-sessions"').num_rows == 1  # the only one of that name
+    assert Warehouse(tmp_path, "analytics").query('SELECT user FROM "user-sessions"').num_rows == 1
+    assert Warehouse(tmp_path, "analytics").query('FROM analytics."user-sessions"').num_rows == 1
+    assert Warehouse(tmp_path).query('FROM "user-sessions"').num_rows == 1  # the only one of that name
     with pytest.raises(ConfigError, match="tables: user-sessions"):
-        run_query(tmp_path, "FROM user_sessions")
+        Warehouse(tmp_path).query("FROM user_sessions")
 
 
 def test_tables_of_several_databases(own_home: Path) -> None:
@@ -132,13 +132,14 @@ def test_tables_of_several_databases(own_home: Path) -> None:
     assert rows(own_home, "SELECT count(*) FROM sessions.user_sessions_partitioned") == [(3,)]
     assert rows(own_home, "SELECT a.uuid FROM visits a JOIN mine.user_sessions b USING (uuid)") == [("zoe",)]
     assert rows(own_home, "SELECT count(*) FROM events") == [(2,)]
-    assert {name for (name,) in rows(own_home, "SHOW TABLES")} == {"events", "rejected_events", "visits"}
+    known = {name for (name,) in rows(own_home, "SHOW TABLES", database="neither")}
+    assert known == {"events", "rejected_events", "visits"}
     with pytest.raises(ConfigError) as caught:
-        run_query(own_home, "FROM user_sessions")
+        Warehouse(own_home, "neither").query("FROM user_sessions")
     assert "mine.user_sessions, visits, events" in str(caught.value)
     assert "sessions.user_sessions" in str(caught.value)
     for database, count in (("mine", 1), ("sessions", 3)):
-        found = run_query(own_home, "SELECT count(*) AS n FROM user_sessions", database=database)
+        found = Warehouse(own_home, database).query("SELECT count(*) AS n FROM user_sessions")
         assert found["n"].to_pylist() == [count]
 
 
@@ -172,7 +173,7 @@ def test_a_filter_on_the_partition_opens_only_its_files(own_home: Path) -> None:
     for condition in ("session_date < '1970-01-02'", "session_date IN ('1969-12-31', '1970-01-01')"):
         assert rows(own_home, f"SELECT count(*) FROM user_sessions WHERE {condition}") == [(2,)]
     with pytest.raises(InputError, match="cannot be read"):
-        run_query(own_home, "SELECT sum(event_count) FROM user_sessions")
+        Warehouse(own_home).query("SELECT sum(event_count) FROM user_sessions")
 
 
 def test_a_data_file_that_was_removed(own_home: Path) -> None:
@@ -180,15 +181,15 @@ def test_a_data_file_that_was_removed(own_home: Path) -> None:
         file.unlink()
 
     with pytest.raises(InputError, match="cannot be read"):
-        run_query(own_home, "SELECT sum(event_count) FROM user_sessions")
+        Warehouse(own_home).query("SELECT sum(event_count) FROM user_sessions")
 
 
 def test_a_home_without_tables(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no tables yet"):
-        run_query(tmp_path / "nowhere", "SELECT 1")
+        Warehouse(tmp_path / "nowhere").query("SELECT 1")
     open_catalog(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        run_query(tmp_path, "SELECT * FROM user_sessions")
+        Warehouse(tmp_path).query("SELECT * FROM user_sessions")
     assert "run a pipeline first" in str(caught.value)
 
 
@@ -206,7 +207,7 @@ def test_a_home_without_tables(tmp_path: Path) -> None:
 )
 def test_mistakes_are_explained(home: Path, sql: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        run_query(home, sql)
+        Warehouse(home).query(sql)
 
     assert hint.lower() in str(caught.value).lower()
 
@@ -251,7 +252,7 @@ def test_a_query_can_do_nothing_but_read_the_tables(home: Path, tmp_path: Path, 
     before = {path: path.read_bytes() for path in (home / "warehouse").rglob("*") if path.is_file()}
 
     with pytest.raises(ConfigError, match=message):
-        run_query(home, sql.format(out=tmp_path / "out", data=data, catalog=home / "catalog.db"))
+        Warehouse(home).query(sql.format(out=tmp_path / "out", data=data, catalog=home / "catalog.db"))
 
     assert not (tmp_path / "out").exists()
     assert {path: path.read_bytes() for path in (home / "warehouse").rglob("*") if path.is_file()} == before
@@ -259,4 +260,4 @@ def test_a_query_can_do_nothing_but_read_the_tables(home: Path, tmp_path: Path, 
 
 def test_deeply_nested_sql_is_an_error_and_no_crash(home: Path) -> None:
     with pytest.raises(ConfigError):
-        run_query(home, "SELECT " + "(" * 20_000 + "1" + ")" * 20_000)
+        Warehouse(home).query("SELECT " + "(" * 20_000 + "1" + ")" * 20_000)

@@ -12,8 +12,8 @@ import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import (
     EVENTS,
     LATE_EVENTS,
@@ -350,7 +350,7 @@ def test_what_cannot_be_reconciled_says_why(tmp_path: Path, engine: Engine) -> N
     other = load_pipeline("user_sessionization_pipeline", overrides={"run.home": str(tmp_path)})
     with pytest.raises(ConfigError, match="not made by this pipeline"):
         reconcile_tables(tmp_path, other)
-    assert run_query(tmp_path, "SELECT count(*) AS n FROM events")["n"].to_pylist() == [1]
+    assert Warehouse(tmp_path).query("SELECT count(*) AS n FROM events")["n"].to_pylist() == [1]
 
 
 def test_a_window_that_holds_everything_is_remembered(engine: Engine) -> None:

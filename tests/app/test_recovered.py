@@ -10,7 +10,7 @@ import pytest
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.run import open_stream
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 
 PIPELINE = """
 name = "recovered"
@@ -61,6 +61,6 @@ def test_a_damaged_plan_is_in_the_log_and_mended(tmp_path: Path) -> None:
     assert told["event"] == "state-damaged"
     assert str(told["problem"]).startswith("plan-1.b: ")
     assert plan.read_bytes() == whole
-    found = run_query(home, "SELECT count(*) AS n, sum(event_count) AS events FROM user_sessions").to_pylist()
+    found = Warehouse(home).query("SELECT count(*) AS n, sum(event_count) AS events FROM user_sessions").to_pylist()
     assert found == [{"n": 5, "events": 50}]
     assert not [line for line in run() if line["level"] == "warning"]

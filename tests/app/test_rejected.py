@@ -14,9 +14,9 @@ from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.tables import retry_rejected as module
 from sessionize.app.tables.maintain import MaintenanceSettings, maintain
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import rejected_reasons, retry_rejected
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import IcebergSink, events, load_table, open_catalog, rejected_events
 from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.connectors.store import StoreSink
@@ -65,12 +65,12 @@ def config(tmp_path: Path) -> PipelineConfig:
 def counts(config: PipelineConfig) -> tuple[int, int]:
     """Rows of late_events and of rejected_events."""
     sql = "SELECT (SELECT count(*) FROM late_events) AS late, (SELECT count(*) FROM rejected_events) AS rejected"
-    row = run_query(config.home, sql).to_pylist()[0]
+    row = Warehouse(config.home).query(sql).to_pylist()[0]
     return row["late"], row["rejected"]
 
 
 def test_reasons_with_counts_and_an_example(config: PipelineConfig) -> None:
-    found = rejected_reasons(config.home)
+    found = rejected_reasons(Warehouse(config.home))
     assert [(each.reason, each.count) for each in found] == [
         ("invalid_time", 3),
         ("corrupt_gzip", 1),
@@ -98,12 +98,12 @@ def test_what_is_readable_now_comes_into_the_sessions(config: PipelineConfig, tm
         "no_bytes": 1,
     }
     assert counts(changed) == (3, 5)
-    assert run_query(changed.home, "SELECT colour FROM late_events WHERE event_id = '3'").to_pylist() == [
+    assert Warehouse(changed.home).query("SELECT colour FROM late_events WHERE event_id = '3'").to_pylist() == [
         {"colour": "red"}
     ]
     assert retry_rejected(changed.home, changed, now_ms=NOON).usable == 0
     assert reconcile_tables(changed.home, changed).replaced == 1
-    assert run_query(changed.home, "SELECT event_count, revision FROM user_sessions").to_pylist() == [
+    assert Warehouse(changed.home).query("SELECT event_count, revision FROM user_sessions").to_pylist() == [
         {"event_count": 4, "revision": 1}
     ]
 
@@ -170,7 +170,7 @@ def test_a_killed_retry_is_known_after_its_snapshot_has_expired(
     another = IcebergSink(open_catalog(changed.home), events("uuid"), table="late_events")
     another.write(pa.table({"uuid": ["zoe"], "event_time_ms": [NOON]}))
     another.commit()
-    maintain(changed.home, MaintenanceSettings(keep_s=0, keep_snapshots=1), database="sessions")
+    maintain(Warehouse(changed.home), MaintenanceSettings(keep_s=0, keep_snapshots=1))
     assert counts(changed) == (4, 8)
     done = retry_rejected(changed.home, changed, now_ms=NOON)
     assert (done.usable, done.finished) == (0, 3)

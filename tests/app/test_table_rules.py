@@ -10,10 +10,10 @@ import pytest
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.files import FilePlan
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.app.tables.rules import by_the_tables
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import USER_SESSIONS, load_table, open_catalog, spec_of, table_names
 from sessionize.errors import ConfigError, InputError, StateError
 from sessionize.formats.dialects import dialect_named
@@ -40,7 +40,7 @@ def run(config: PipelineConfig) -> Any:
 
 
 def sessions(home: Path, columns: str = "*") -> list[dict[str, Any]]:
-    return run_query(home, f"SELECT {columns} FROM user_sessions ORDER BY session_id").to_pylist()
+    return Warehouse(home).query(f"SELECT {columns} FROM user_sessions ORDER BY session_id").to_pylist()
 
 
 def state(home: Path) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def test_what_a_first_try_rejected_is_brought_in_once_the_column_is_right(tmp_pa
         run(mapped(tmp_path, "whom"))
     mended = by_the_tables(mapped(tmp_path, "who"), warn=pytest.fail)
     assert retry_rejected(mended.home, mended, now_ms=NOW_MS).usable == 12
-    assert run_query(mended.home, "SELECT count(who) AS n FROM late_events").to_pylist() == [{"n": 12}]
+    assert Warehouse(mended.home).query("SELECT count(who) AS n FROM late_events").to_pylist() == [{"n": 12}]
 
 
 def test_a_first_try_that_was_killed_while_it_wrote_binds_nobody(tmp_path: Path) -> None:
@@ -198,4 +198,4 @@ def test_a_retry_names_the_user_as_the_tables_do(tmp_path: Path) -> None:
     assert told == [
         "the tables were made with other rules, and those of the tables are used: user column: who there, uid here"
     ]
-    assert run_query(mended.home, "SELECT who FROM late_events").to_pylist() == [{"who": "zoe"}]
+    assert Warehouse(mended.home).query("SELECT who FROM late_events").to_pylist() == [{"who": "zoe"}]

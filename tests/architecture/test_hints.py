@@ -25,6 +25,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/tables/explain.py": ("explain",),
     "app/files.py": ("batch", "label"),
     "app/tables/homes.py": LOOKING,
+    "app/tables/warehouse.py": LOOKING[:6],
     "app/tables/grown_files.py": ("run", "batch", "label"),
     "app/tables/loading.py": ("run", "batch", "label"),
     "app/config/values.py": ("run", "reconcile", "rejected retry"),

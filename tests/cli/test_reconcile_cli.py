@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.pipelines import plan_pipeline
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.cli import rejected
 from sessionize.cli.declared import for_typer
 from sessionize.cli.reconcile import reconcile
@@ -48,16 +48,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_reconcile_in_json_dry_in_a_window_and_for_real(home: Path) -> None:
     sql = "SELECT sum(event_count) AS n FROM user_sessions"
-    before = run_query(home, sql)["n"].to_pylist()
+    before = Warehouse(home).query(sql)["n"].to_pylist()
     dry: dict[str, Any] = json.loads(run("reconcile", "--home", home, "--dry-run", "--json"))
     window = json.loads(run("reconcile", "--home", home, "--dry-run", "--json", "--window", "1h"))
     assert dry["added"] > 0
     assert window["late_events"] < dry["late_events"]
-    assert run_query(home, sql)["n"].to_pylist() == before
+    assert Warehouse(home).query(sql)["n"].to_pylist() == before
     printed = run("reconcile", "--home", home)
     assert "reconciled" in printed
     assert f"{dry['replaced']:,}" in printed
-    assert run_query(home, sql)["n"].to_pylist() > before
+    assert Warehouse(home).query(sql)["n"].to_pylist() > before
     again = json.loads(run("reconcile", "--home", home, "--json", "--drained"))
     assert (again["late_events"], again["added"]) == (0, 0)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.cli.standard_streams import Reports
 from sessionize.errors import SessionizeError
 
@@ -139,7 +139,8 @@ def wait_for_events(folder: Path, running: "subprocess.Popen[Any]", count: int) 
     """Until so many are in the archive."""
     while running.poll() is None:
         try:
-            found = run_query(folder / "sessionize-data" / "p", "SELECT count(*) AS n FROM events")["n"][0].as_py()
+            home = folder / "sessionize-data" / "p"
+            found = Warehouse(home).query("SELECT count(*) AS n FROM events")["n"][0].as_py()
         except SessionizeError:  # it has not been made yet
             continue
         if found >= count:

@@ -23,6 +23,7 @@ from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.maintain import MaintenanceSettings, maintain
 from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import event_differences, session_differences
 from tests.system.campaign import EPOCH_ROWS, USER, Campaign, Stream
@@ -73,7 +74,6 @@ def campaign(kafka: KafkaServers, folder: Path, *, kills: int, seed: int) -> Cam
     fed = Stream.filled(kafka, folder, "upkeep", 4 * EPOCH_ROWS * (2 * kills + 6), seed=seed)
     config, whole = fed.config(), fed.config(in_one_epoch=True)
     result.records = fed.records
-    database = config.output.database
 
     def reconcile(step: object) -> None:
         reconcile_tables(config.home, config)
@@ -82,10 +82,10 @@ def campaign(kafka: KafkaServers, folder: Path, *, kills: int, seed: int) -> Cam
         reconcile_tables(config.home, config, drained=True)
 
     def upkeep(step: object) -> None:
-        maintain(config.home, _KEEP, database=database)
+        maintain(Warehouse.of(config), _KEEP)
 
     def clean_up(step: object) -> None:
-        maintain(config.home, _CLEAN, database=database)
+        maintain(Warehouse.of(config), _CLEAN)
 
     def engine(step: Callable[[str], None]) -> None:
         stream(config, step)

@@ -12,8 +12,8 @@ import fastavro
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.retry_rejected import retry_rejected
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.stream.status import Status
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroWriter
@@ -61,7 +61,7 @@ def pipeline(folder: Path, servers: str, topic: str, *, dialect: str = "clicks",
 
 
 def rows(config: PipelineConfig, sql: str) -> list[dict[str, Any]]:
-    return run_query(config.home, sql).to_pylist()
+    return Warehouse(config.home).query(sql).to_pylist()
 
 
 def produced(servers: str, topic: str, *options: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.streams.run import open_stream
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import InputError, StateError
 from sessionize.testing.services.kafka import KafkaServers
 from tests.system.whole_runs import run
@@ -41,8 +41,10 @@ def test_what_produce_sends_becomes_sessions_by_the_command(tmp_path: Path, kafk
     where = ("--kafka-servers", kafka.servers, "--kafka-topic", topic)
     done(tmp_path, "run", "kafka_stream", *where, "--once", "--set", "rules.gap=30s", "--set", "rules.lateness=5s")
     home = tmp_path / "sessionize-data" / "kafka_stream"
-    counted = run_query(home, "SELECT sum(event_count) AS events, count(*) AS sessions FROM user_sessions").to_pylist()
-    late = run_query(home, "SELECT count(*) AS n FROM late_events").to_pylist()[0]["n"]
+    counted = (
+        Warehouse(home).query("SELECT sum(event_count) AS events, count(*) AS sessions FROM user_sessions").to_pylist()
+    )
+    late = Warehouse(home).query("SELECT count(*) AS n FROM late_events").to_pylist()[0]["n"]
     assert counted[0]["events"] + late == 400
     assert counted[0]["sessions"] >= 20
 

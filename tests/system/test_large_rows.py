@@ -12,7 +12,7 @@ import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.streams.logs import StreamLog
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import OutputError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -111,7 +111,7 @@ def test_a_session_too_large_for_its_topic_goes_out_without_its_lists_and_stops_
     (short,) = (row for row in sent if "shortened_fields" in row)
     assert (short["uuid"], short["event_count"], short["pages_visited"]) == (user, 100, None)
     sql = f"SELECT pages_visited, events_by_type FROM user_sessions WHERE session_id = '{short['session_id']}'"
-    (lists,) = run_query(config.home, sql).to_pylist()
+    (lists,) = Warehouse(config.home).query(sql).to_pylist()
     assert len(lists["pages_visited"]) == 100
     lists["events_by_type"] = dict(lists["events_by_type"])
     sessions = {

@@ -26,9 +26,9 @@ from sessionize.app.streams import reconcile as stream_reconciling
 from sessionize.app.streams.build import open_stores
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.run import open_stream
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.cli.app import app
 from sessionize.cli.status_line import StatusLine
 from sessionize.engine import schedule as periodic
@@ -85,7 +85,7 @@ def batch_of(config: PipelineConfig, parts: list[list[bytes]], *, late_too: bool
 
 
 def in_tables(config: PipelineConfig) -> Counter[Any]:
-    found = run_query(config.home, f"SELECT {COLUMNS} FROM user_sessions").to_pylist()
+    found = Warehouse(config.home).query(f"SELECT {COLUMNS} FROM user_sessions").to_pylist()
     return Counter(tuple(row.values()) for row in found)
 
 
@@ -103,7 +103,7 @@ def test_the_command_makes_every_table_equal_a_batch(tmp_path: Path, kafka: Kafk
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert json.loads(done.stdout)["waiting"] == 0
     assert in_tables(config) == in_store(config) == batch_of(config, parts)
-    revisions = run_query(config.home, "SELECT uuid, session_id, revision FROM user_sessions").to_pylist()
+    revisions = Warehouse(config.home).query("SELECT uuid, session_id, revision FROM user_sessions").to_pylist()
     assert in_store(config, "uuid, session_id, revision") == Counter(tuple(row.values()) for row in revisions)
     assert max(row["revision"] for row in revisions) == 1
     again = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
@@ -310,7 +310,7 @@ def test_late_and_rejected_records_go_to_their_topics_once(tmp_path: Path, kafka
     rejected = sent_to(kafka, names["rejected"])
     assert len(rejected) == oracle.rejected == accounting.rejected > 10
     assert len({(row["source"], row["line_number"]) for row in rejected}) == oracle.rejected
-    in_table = run_query(config.home, "SELECT source, line_number, reason FROM rejected_events").to_pylist()
+    in_table = Warehouse(config.home).query("SELECT source, line_number, reason FROM rejected_events").to_pylist()
     assert Counter((row["source"], row["line_number"], row["reason"]) for row in rejected) == Counter(
         tuple(row.values()) for row in in_table
     )

@@ -9,8 +9,8 @@ from confluent_kafka import Producer
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.streams.run import open_stream
-from sessionize.app.tables.query import run_query
 from sessionize.app.tables.reconcile import reconcile_tables
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import StateError
 from sessionize.testing.services.kafka import KafkaServers
 from tests.system.test_stream_is_batch import pipeline, run
@@ -40,7 +40,7 @@ def sharing(folder: Path, kafka: KafkaServers, topic: str, number: int, total: i
 def archived(config: PipelineConfig) -> Counter[str]:
     """Late ones too: what comes within the gap after a process has ended its sessions is late for that process."""
     sql = "SELECT event_id FROM events UNION ALL SELECT event_id FROM late_events"
-    return Counter(run_query(config.home, sql)["event_id"].to_pylist())
+    return Counter(Warehouse(config.home).query(sql)["event_id"].to_pylist())
 
 
 def expected(minutes: int) -> Counter[str]:
@@ -74,7 +74,7 @@ def test_the_number_of_processes_changes_and_every_record_counts_once(
             run(each)
         assert archived(whole) == expected(begin + 10)
     reconcile_tables(whole.home, whole, drained=True)
-    rows = run_query(whole.home, "SELECT uuid, event_count FROM user_sessions").to_pylist()
+    rows = Warehouse(whole.home).query("SELECT uuid, event_count FROM user_sessions").to_pylist()
     assert Counter((row["uuid"], row["event_count"]) for row in rows) == Counter((user, 50) for user in USERS)
 
 

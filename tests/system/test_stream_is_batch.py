@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.streams.run import open_stream
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.accounting import Accounting
@@ -59,7 +59,7 @@ def generated(count: int, **settings: Any) -> list[bytes]:
 
 
 def session_rows(config: PipelineConfig) -> Counter[tuple[Any, ...]]:
-    found = run_query(config.home, f"SELECT uuid, {', '.join(COMPARED)} FROM user_sessions").to_pylist()
+    found = Warehouse(config.home).query(f"SELECT uuid, {', '.join(COMPARED)} FROM user_sessions").to_pylist()
     return Counter(session_row(row["uuid"], row) for row in found)
 
 
@@ -69,7 +69,7 @@ def expected_rows(oracle: Oracle, config: PipelineConfig, *, late_too: bool = Fa
 
 
 def count(config: PipelineConfig, table: str) -> int:
-    (row,) = run_query(config.home, f"SELECT count(*) AS n FROM {table}").to_pylist()
+    (row,) = Warehouse(config.home).query(f"SELECT count(*) AS n FROM {table}").to_pylist()
     return int(row["n"])
 
 
@@ -145,7 +145,7 @@ def test_poison_is_set_aside_to_the_record(tmp_path: Path, kafka: KafkaServers, 
     )
     assert accounting.rejected == count(config, "rejected_events") == oracle.rejected > 0
     assert session_rows(config) == expected_rows(oracle, config)
-    raw = run_query(config.home, "SELECT raw, source, line_number FROM rejected_events").to_pylist()
+    raw = Warehouse(config.home).query("SELECT raw, source, line_number FROM rejected_events").to_pylist()
     for row in raw:  # each can be found again where it came from
         partition = int(row["source"].rpartition("[")[2].rstrip("]"))
         assert parts[partition][row["line_number"]].startswith(bytes(row["raw"]))
@@ -159,7 +159,7 @@ def test_the_year_2099_moves_no_watermark(tmp_path: Path, kafka: KafkaServers) -
     accounting, _ = run(config)
     assert (accounting.rejected, accounting.late) == (1, 0)
     assert accounting.rejected_by_reason == {"future_timestamp": 1}
-    (row,) = run_query(config.home, "SELECT uuid, event_count FROM user_sessions").to_pylist()
+    (row,) = Warehouse(config.home).query("SELECT uuid, event_count FROM user_sessions").to_pylist()
     assert row == {"uuid": "a", "event_count": 20}
 
 
@@ -197,8 +197,8 @@ def test_one_user_with_very_many_events(tmp_path: Path, kafka: KafkaServers) -> 
     config = pipeline(tmp_path, kafka, filled_topic(kafka, [records]), stream__epoch_rows=4_000)
     accounting, _ = run(config)
     assert accounting.settled == 30_000
-    found = run_query(
-        config.home, "SELECT sum(event_count) AS n, max(session_duration_seconds) AS s FROM user_sessions"
+    found = Warehouse(config.home).query(
+        "SELECT sum(event_count) AS n, max(session_duration_seconds) AS s FROM user_sessions"
     )
     (row,) = found.to_pylist()
     assert row["n"] == 30_000

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig, explain_config
 from sessionize.app.output_paths import check_output_places
-from sessionize.app.tables.catalogs import open_catalog_of
 from sessionize.app.tables.rules import owner_of
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.generated import run_generated
 from sessionize.engine.batch.outputs import Outputs
@@ -90,7 +90,7 @@ class PipelinePlan:
         from sessionize.connectors import iceberg
 
         output = self.config.output
-        catalog, owner, user_name = open_catalog_of(self.config), owner_of(self.config), definition.user_name
+        catalog, owner, user_name = Warehouse.of(self.config).open(create=True), owner_of(self.config), definition.user_name
         sessions_in = iceberg.user_sessions(user_name, layout=output.layout, buckets=output.buckets)
         layouts = {output.table: sessions_in}
         if output.events:

@@ -6,8 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sessionize.cli import demo, explain, files, maintain, pipelines, produce, reconcile, rejected
-from sessionize.cli import query as tables
+from sessionize.cli import demo, explain, files, maintain, pipelines, produce, pruning, query, reconcile, rejected
 from sessionize.cli.declared import for_typer
 from sessionize.cli.usage import Command
 
@@ -40,9 +39,9 @@ app.command("run", cls=Command)(for_typer(pipelines.run))
 app.command("batch", cls=Command)(for_typer(files.batch))
 app.command("label", cls=Command)(for_typer(files.label))
 app.command("produce", cls=Command)(for_typer(produce.produce))
-app.command("query", cls=Command)(for_typer(tables.query))
+app.command("query", cls=Command)(for_typer(query.query))
 app.command("explain", cls=Command)(for_typer(explain.explain))
-app.command("pruning", cls=Command)(for_typer(tables.pruning))
+app.command("pruning", cls=Command)(for_typer(pruning.pruning))
 app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))
 app.add_typer(rejected.app, name="rejected")
 app.command("maintain", cls=Command)(for_typer(maintain.maintain))

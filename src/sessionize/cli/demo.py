@@ -47,8 +47,8 @@ def demo(
 
 def _demo(events: int, home: Path) -> None:
     from sessionize.app.tables import query  # noqa: F401 - what is not installed is said before a million events are made
+    from sessionize.app.tables.warehouse import Warehouse
     from sessionize.cli import output as out
-    from sessionize.cli.pipelines import print_sessions
     from sessionize.session.policy import Policy
 
     say = out.console(stderr=True)
@@ -65,7 +65,7 @@ def _demo(events: int, home: Path) -> None:
     out.print_accounting(accounting, seconds, f"sessions.user_sessions in {home}", rules=Policy().describe())
     _check(made, accounting)
     say.rule("[bold]3  the sessions", align="left")
-    print_sessions(home, "sessions", "user_sessions")
+    out.print_rows("the largest sessions", Warehouse(home).largest_sessions())
     say.rule("[bold]4  queries", align="left")
     for title, sql in QUERIES.items():
         _query(home, title, sql)
@@ -153,17 +153,16 @@ def _check(made: "GeneratedTotals", accounting: "Accounting") -> None:
 
 
 def _query(home: Path, title: str, sql: str) -> None:
-    from sessionize.app.tables.query import run_query
+    from sessionize.app.tables.warehouse import Warehouse
     from sessionize.cli.output import print_rows
 
-    print_rows(title, run_query(home, sql))
+    print_rows(title, Warehouse(home).query(sql))
 
 
 def _explain(home: Path) -> None:
     """The user with a session cut by the maximum duration and not too many events: the most there is to see."""
-    from sessionize.app.tables.catalogs import DATABASE, TablesPlace
     from sessionize.app.tables.explain import explain_from_tables
-    from sessionize.app.tables.query import run_query
+    from sessionize.app.tables.warehouse import Warehouse
     from sessionize.cli.explain import print_events_of, print_sessions_of
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
@@ -171,10 +170,10 @@ def _explain(home: Path) -> None:
     sql = """
 SELECT uuid FROM user_sessions GROUP BY uuid
 HAVING sum(event_count) <= 40 ORDER BY bool_or(end_reason = 'max_duration') DESC, count(*) DESC, uuid LIMIT 1"""
-    found = run_query(home, sql)
+    found = Warehouse(home).query(sql)
     if not found.num_rows:
         return
-    explained = explain_from_tables(TablesPlace(home, DATABASE), found["uuid"][0].as_py(), Policy(), Rules())
+    explained = explain_from_tables(Warehouse(home), found["uuid"][0].as_py(), Policy(), Rules())
     print_sessions_of(explained)
     cut = next((each for each in explained.sessions if each.ended.startswith("max_duration")), explained.sessions[0])
     print_events_of(explained, cut, explained.sessions.index(cut) + 1, limit=24)

@@ -165,14 +165,14 @@ def _check(accounting: "Accounting") -> None:
 
 def _late_events(home: Path, config: "PipelineConfig") -> None:
     """Before and after `reconcile`: the few sessions of a user with late events."""
-    from sessionize.app.tables.query import run_query
     from sessionize.app.tables.reconcile import reconcile_tables
+    from sessionize.app.tables.warehouse import Warehouse
     from sessionize.cli.output import console, print_rows
 
     say = console(stderr=True)
     few = "SELECT uuid FROM user_sessions GROUP BY 1 HAVING count(*) BETWEEN 2 AND 5"
     most = f"SELECT uuid, count(*) AS n FROM late_events WHERE uuid IN ({few}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"
-    found = run_query(home, most)
+    found = Warehouse(home).query(most)
     if not found.num_rows:
         return
     user = found["uuid"][0].as_py()
@@ -181,14 +181,14 @@ SELECT strftime(make_timestamp(session_start_time_ms * 1000), '%H:%M:%S') AS sta
        round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason
 FROM user_sessions WHERE uuid = '{user}' ORDER BY session_start_time_ms"""
     count = found["n"][0].as_py()
-    print_rows(f"{user}, {count} late {'events' if count > 1 else 'event'}", run_query(home, sql))
+    print_rows(f"{user}, {count} late {'events' if count > 1 else 'event'}", Warehouse(home).query(sql))
     started = time.perf_counter()
     done = reconcile_tables(home, config)
     say.print(
         f"reconcile: {done.late_events:,} late events of {done.users:,} users, {done.replaced:,} sessions replaced by"
         f" {done.added:,}, {time.perf_counter() - started:.1f} s"
     )
-    print_rows(f"{user}, late events merged", run_query(home, sql))
+    print_rows(f"{user}, late events merged", Warehouse(home).query(sql))
 
 
 def _what_next(home: Path, pipeline: Path) -> None:

@@ -134,16 +134,17 @@ def _from_tables(
 ) -> "tuple[Explanation, bool]":
     """By the tables, and whether by the rules that their sessions were made by."""
     from sessionize.app.tables.explain import explain_from_tables, rules_of_tables
+    from sessionize.app.tables.warehouse import find_warehouse
     from sessionize.cli import output as out
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
     from sessionize.session.spec import SessionSpec, describe_differences
 
-    place, config = opt.place_of(pipeline, home, database), _loaded(pipeline)
+    warehouse, config = find_warehouse(pipeline, home, database), _loaded(pipeline)
     table = "user_sessions" if config is None else config.output.table
     own = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
     theirs = rules_of_tables(
-        place,
+        warehouse,
         table=table,
         pipeline=None if config is None else config.name,
         folder=None if config is None else config.folder,
@@ -163,7 +164,7 @@ def _from_tables(
             "the pipeline's rules differ from those of the tables; using those of the tables: "
             + describe_differences(differences)
         )
-    return explain_from_tables(place, who, *here, table=table), here == theirs
+    return explain_from_tables(warehouse, who, *here, table=table), here == theirs
 
 
 def _loaded(pipeline: str | None) -> "PipelineConfig | None":

@@ -47,6 +47,7 @@ def maintain(
 
     from sessionize.app.tables.maintain import MaintenanceSettings
     from sessionize.app.tables.maintain import maintain as maintain_tables
+    from sessionize.app.tables.warehouse import find_warehouse
     from sessionize.cli import output as out
     from sessionize.session.durations import parse_duration_ms
 
@@ -58,16 +59,9 @@ def maintain(
         force=force,
         dry_run=dry_run,
     )
-    place = opt.place_of(pipeline, home, database)
+    warehouse = find_warehouse(pipeline, home, database)
     with _shown() as progress:
-        done = maintain_tables(
-            place.home,
-            settings,
-            database=place.database,
-            tables=tables or (),
-            catalog=place.catalog,
-            progress=progress,
-        )
+        done = maintain_tables(warehouse, settings, tables=tables or (), progress=progress)
     for warning in (table.warning() for table in done):
         if warning is not None:
             out.print_warning(warning)

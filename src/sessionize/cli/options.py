@@ -8,7 +8,6 @@ from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.app.config.values import KnownFiles
-    from sessionize.app.tables.catalogs import TablesPlace
     from sessionize.formats.dialects import Dialect
     from sessionize.session.policy import Policy
 
@@ -126,16 +125,6 @@ def known_files_of(again: bool, new_only: bool) -> "KnownFiles | None":
     if again and new_only:
         raise ConfigError("--again and --new-only exclude each other", hint="remove one of them")
     return "again" if again else "skip" if new_only else None
-
-
-def place_of(pipeline: str | None, home: Path | None, database: str | None) -> "TablesPlace":
-    """Where the tables are that a command is to look at. Errors: ConfigError."""
-    from sessionize.app.tables.catalogs import tables_place
-    from sessionize.connectors.local_paths import check_local
-
-    if home is not None:
-        check_local(home, name="--home")
-    return tables_place(pipeline, home, database)
 
 
 def gap_of(text: str) -> str:

@@ -13,16 +13,11 @@ from sessionize.errors import MissingExtraError
 if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.app.pipelines import PipelineRun
-    from sessionize.connectors.iceberg import CatalogSettings
     from sessionize.engine.accounting import Accounting, Progress
 
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
 TEST_MODE = {"input.kind": "generator", "input.generator.events": 5_000, "input.generator.users": 50, "run.once": True}
-# What people want to see of a session first: readable, and narrow enough for eighty columns.
-SHOWN_COLUMNS = """
-session_id, strftime(make_timestamp(session_start_time_ms * 1000), '%m-%d %H:%M:%S') AS start,
-round(session_duration_seconds / 60, 1) AS minutes, event_count AS events, end_reason"""
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="Name of a preset, or a .toml file.")]
 Inputs = Annotated[
@@ -206,12 +201,10 @@ def _run(config: "PipelineConfig", *, dry_run: bool, as_json: bool, show: bool, 
     if cut_short:
         sys.stderr.write("stopped early: these are the sessions of the events generated until then\n")
     if show and config.output.kind == "iceberg":
-        from sessionize.app.tables.catalogs import catalog_settings_of
+        from sessionize.app.tables.warehouse import Warehouse
 
         try:
-            print_sessions(
-                config.home, config.output.database, config.output.table, catalog=catalog_settings_of(config)
-            )
+            out.print_rows("the largest sessions", Warehouse.of(config).largest_sessions(config.output.table))
         except MissingExtraError as missing:  # the run itself is done
             sys.stderr.write(f"{missing.message}: {missing.hint}\n")
 
@@ -237,15 +230,3 @@ def _stoppable(opened: "PipelineRun", progress: "Progress") -> "tuple[Accounting
 
 def _noted(change: str) -> None:
     sys.stderr.write(f"note: {change}\n")
-
-
-def print_sessions(
-    home: Path, database: str, table: str, *, catalog: "CatalogSettings | None" = None, limit: int = 8
-) -> None:
-    """The longest sessions of a table, as a table."""
-    from sessionize.app.tables.query import run_query
-    from sessionize.cli.output import print_rows
-
-    name = table.replace('"', '""')
-    sql = f'SELECT {SHOWN_COLUMNS} FROM "{name}" ORDER BY event_count DESC, session_id LIMIT {limit}'
-    print_rows("the largest sessions", run_query(home, sql, database=database, catalog=catalog))

@@ -60,10 +60,10 @@ def show(
     from rich.text import Text
 
     from sessionize.app.tables.retry_rejected import rejected_reasons
+    from sessionize.app.tables.warehouse import find_warehouse
     from sessionize.cli import output as out
 
-    place = opt.place_of(pipeline, home, database)
-    found = rejected_reasons(place.home, database=place.database, catalog=place.catalog)
+    found = rejected_reasons(find_warehouse(pipeline, home, database))
     if as_json:
         texts = [(each, None if each.raw is None else each.raw.decode("utf-8", "backslashreplace")) for each in found]
         out.print_json(

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 from pyiceberg.table import Table
 
-from sessionize.app.tables.query import run_query
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import (
     Catalog,
     IcebergEpochSink,
@@ -151,7 +151,7 @@ def test_every_reader_sees_the_rows_of_all_specs(catalog: Catalog, tmp_path: Pat
         assert data.to_table(filter=filters[0]).num_rows == expected[0]
         assert data.to_table(filter=filters[0] & filters[1]).num_rows == expected[1]
         query = f"SELECT count(*) AS n FROM user_sessions WHERE session_date = '{date}'"
-        assert run_query(tmp_path, query)["n"].to_pylist() == expected[:1]
+        assert Warehouse(tmp_path).query(query)["n"].to_pylist() == expected[:1]
         assert len(list(data.get_fragments(filters[0]))) == planned(table, f"session_date = '{date}'").files_planned
     assert pruning_report(table)[0].rows_there == 770
 

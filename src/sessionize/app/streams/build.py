@@ -16,8 +16,8 @@ from sessionize.app.config.server_sections import KafkaOutputSection, PostgresSe
 from sessionize.app.extras import requires_extra
 from sessionize.app.streams.avro_input import avro_decoder, client_settings
 from sessionize.app.streams.same_topic import check_same_topic
-from sessionize.app.tables.catalogs import open_catalog_of
 from sessionize.app.tables.rules import owner_of
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.session.definition import SessionDefinition
@@ -159,7 +159,7 @@ def live_view(config: PipelineConfig, writer: str, definition: SessionDefinition
 
 
 def _iceberg(config: PipelineConfig, definition: SessionDefinition, on_change: Callable[[str], None]) -> EpochSink:
-    catalog = open_catalog_of(config)
+    catalog = Warehouse.of(config).open(create=True)
     from sessionize.connectors import iceberg
 
     output = config.output

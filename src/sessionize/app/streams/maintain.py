@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import exclusive
 from sessionize.app.streams.build import instance_of
-from sessionize.app.tables.catalogs import catalog_settings_of, has_local_catalog, open_catalog_of
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import Clock, SystemClock
@@ -76,16 +76,14 @@ class StreamMaintainer:
     def _maintain(self, _window_ms: int) -> None:
         from sessionize.app.tables.maintain import MaintenanceSettings, maintain
 
-        config = self._config
-        with _turn(config) as is_ours:
+        warehouse = Warehouse.of(self._config)
+        with _turn(warehouse) as is_ours:
             if not is_ours:
                 return
             done = maintain(
-                config.home,
+                warehouse,
                 self._settings or MaintenanceSettings(),
-                database=config.output.database,
-                tables=_tables_of(config),
-                catalog=catalog_settings_of(config),
+                tables=_tables_of(self._config, warehouse),
                 stop=self._periodic.ending,
             )
         if self._log is not None:
@@ -109,9 +107,9 @@ class StreamMaintainer:
 
 
 @contextmanager
-def _turn(config: PipelineConfig) -> Iterator[bool]:
+def _turn(warehouse: Warehouse) -> Iterator[bool]:
     """Whether this process may do it now; another one of the home may be at it."""
-    held = exclusive(config.home, "maintain", "maintenance", local=has_local_catalog(config))
+    held = exclusive(warehouse.home, "maintain", "maintenance", local=warehouse.is_local)
     try:
         held.__enter__()
     except UnavailableError:
@@ -123,11 +121,11 @@ def _turn(config: PipelineConfig) -> Iterator[bool]:
         held.__exit__(None, None, None)
 
 
-def _tables_of(config: PipelineConfig) -> list[str]:
+def _tables_of(config: PipelineConfig, warehouse: Warehouse) -> list[str]:
     """The pipeline's tables that are there; the database may have others."""
     from sessionize.connectors import iceberg
 
-    there = iceberg.table_names(open_catalog_of(config, create=False), config.output.database)
+    there = warehouse.tables()
     ours = (config.output.table, iceberg.EVENTS, iceberg.LATE_EVENTS, iceberg.REJECTED_EVENTS)
     return [name for name in ours if name in there]
 
@@ -147,6 +145,6 @@ def stream_maintainer(
         return None
     share = instance_of(config)
     # tables in a shared catalog are one process's to maintain; those in a home belong to who writes there
-    if share is not None and share[0] > 0 and not has_local_catalog(config):
+    if share is not None and share[0] > 0 and not Warehouse.of(config).is_local:
         return None
     return StreamMaintainer(config, every_s=every_s, stopping=stopping, log=log, clock=clock)

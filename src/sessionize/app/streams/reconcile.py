@@ -13,8 +13,8 @@ from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import BusyError, Turn
 from sessionize.app.streams.build import instance_of, open_stores
 from sessionize.app.streams.startup import AvailabilityTracker
-from sessionize.app.tables.catalogs import has_local_catalog
 from sessionize.app.tables.reconcile import ROWS_MAX, USERS_MAX, quiet, reconcile_tables
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.reconcile.diff import check_columns
 from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
@@ -177,6 +177,6 @@ def stream_reconciler(
     check_columns(definition)
     share = instance_of(config)
     # tables in a shared catalog are one process's to reconcile; those in a home belong to who writes there
-    if share is not None and share[0] > 0 and not has_local_catalog(config):
+    if share is not None and share[0] > 0 and not Warehouse.of(config).is_local:
         return None
     return StreamReconciler(config, writer, every_s=every_s, stopping=stopping, outages=outages, log=log, clock=clock)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import BusyError
-from sessionize.app.tables.catalogs import open_catalog_of
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.reconcile.diff import Replacement
 from sessionize.engine.reconcile.job import Dates
 from sessionize.errors import ConfigError
@@ -47,7 +47,7 @@ class ArchivedTables:
                 detail=f"output.kind = {config.output.kind}",
                 hint="events that came late are archived with output.kind = iceberg alone",
             )
-        catalog, database = open_catalog_of(config, home=home, create=False), config.output.database
+        catalog, database = Warehouse.of(config, home=home).open(), config.output.database
         sessions = iceberg.load_table(catalog, database, config.output.table)
         names = iceberg.table_names(catalog, database)
         if iceberg.EVENTS not in names:

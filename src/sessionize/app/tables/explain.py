@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.config.boundary import load_boundary
-from sessionize.app.tables.catalogs import TablesPlace
+from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse
 from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting
 from sessionize.errors import ConfigError, InputError
@@ -47,12 +47,12 @@ def explain_from_files(
 
 
 def explain_from_tables(
-    place: TablesPlace,
+    warehouse: Warehouse,
     user: str,
     policy: Policy,
     rules: Rules,
     *,
-    table: str = "user_sessions",
+    table: str = USER_SESSIONS,
 ) -> Explanation:
     """Explain a user by the archived events, those that came late among them, beside what the sessions' table has.
 
@@ -61,16 +61,16 @@ def explain_from_tables(
     from sessionize.connectors import iceberg
     from sessionize.connectors.iceberg import reconcile_source as archive
 
-    catalog = iceberg.open_catalog(place.home, settings=place.catalog, create=False)
-    names = iceberg.table_names(catalog, place.database)
+    catalog, database = warehouse.open(), warehouse.database
+    names = iceberg.table_names(catalog, database)
     if iceberg.EVENTS not in names:
         raise ConfigError(
             "there are no events to explain sessions by",
-            detail=f"database {place.database} in {place.home} has no table {iceberg.EVENTS}",
+            detail=f"database {database} in {warehouse.home} has no table {iceberg.EVENTS}",
             hint="name the files that they were made of: --input FILE",
         )
     tables = {
-        name: iceberg.load_table(catalog, place.database, name)
+        name: iceberg.load_table(catalog, database, name)
         for name in (iceberg.EVENTS, iceberg.LATE_EVENTS, table)
         if name in names
     }
@@ -81,7 +81,7 @@ def explain_from_tables(
         if name != table
     }
     if not any(rows.num_rows for rows in events.values()):
-        raise _nobody(user, f"{place.database}.{' and .'.join(events)} in {place.home}")
+        raise _nobody(user, f"{database}.{' and .'.join(events)} in {warehouse.home}")
     newest = [archive.latest_time_of(tables[name]) for name in events]
     stored = _rows(tables[table], user, date=col.SESSION_DATE, only=None).to_pylist() if table in tables else None
     return explain(
@@ -96,9 +96,9 @@ def explain_from_tables(
 
 
 def rules_of_tables(
-    place: TablesPlace,
+    warehouse: Warehouse,
     *,
-    table: str = "user_sessions",
+    table: str = USER_SESSIONS,
     pipeline: str | None,
     folder: Path | None,
     boundary: str | None,
@@ -112,10 +112,8 @@ def rules_of_tables(
     or that the pipeline does not name: whoever may write to tables does not choose the code that runs here.
     """
     from sessionize.app.tables.rules import stored_spec
-    from sessionize.connectors import iceberg
 
-    catalog = iceberg.open_catalog(place.home, settings=place.catalog, create=False)
-    spec, recorded = stored_spec(catalog, place.database, table, pipeline=pipeline)
+    spec, recorded = stored_spec(warehouse, table, pipeline=pipeline)
     if spec is None:
         if not recorded:
             by = "those of the pipeline" if pipeline is not None else otherwise[0].describe()

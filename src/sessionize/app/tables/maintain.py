@@ -1,9 +1,17 @@
-"""Maintenance of the project's tables: which there are, and each in turn."""
+"""Maintenance of the project's tables, each in turn; and the check of their layout that `pruning` prints."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from sessionize.connectors.iceberg import CatalogSettings, files_of_open_load, load_table, open_catalog, table_names
+from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse
+from sessionize.connectors.iceberg import (
+    BucketSpread,
+    PruningRow,
+    bucket_spread,
+    files_of_open_load,
+    load_table,
+    pruning_report,
+    table_names,
+)
 from sessionize.connectors.iceberg.maintenance import (
     MaintenanceProgress,
     MaintenanceSettings,
@@ -11,16 +19,14 @@ from sessionize.connectors.iceberg.maintenance import (
     maintain_table,
 )
 
-__all__ = ["MaintenanceProgress", "MaintenanceSettings", "TableMaintenance", "maintain"]
+__all__ = ["MaintenanceProgress", "MaintenanceSettings", "TableMaintenance", "check_pruning", "maintain"]
 
 
 def maintain(
-    home: Path,
+    warehouse: Warehouse,
     settings: MaintenanceSettings,
     *,
-    database: str,
     tables: Sequence[str] = (),
-    catalog: CatalogSettings | None = None,
     progress: MaintenanceProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[TableMaintenance]:
@@ -28,19 +34,26 @@ def maintain(
 
     stop: asked from time to time whether to leave the rest for the next time. Errors: those of maintain_table.
     """
-    opened = open_catalog(home, settings=catalog, create=False)
-    names = list(tables) or table_names(opened, database)
+    catalog, database = warehouse.open(), warehouse.database
+    names = list(tables) or table_names(catalog, database)
     for name in tables:
-        load_table(opened, database, name)  # a name that is wrong stops before anything is done
+        load_table(catalog, database, name)  # a name that is wrong stops before anything is done
     return [
         maintain_table(
-            opened,
+            catalog,
             database,
             name,
             settings,
             progress=progress,
             stop=stop,
-            apart=files_of_open_load(opened, database, name),
+            apart=files_of_open_load(catalog, database, name),
         )
         for name in names
     ]
+
+
+def check_pruning(warehouse: Warehouse, table: str = USER_SESSIONS) -> tuple[list[PruningRow], BucketSpread]:
+    """Files and rows planned for a filter on date, bucket and both; users per bucket. Errors: those of table."""
+    found = warehouse.table(table)
+    user_name = found.schema().fields[0].name
+    return pruning_report(found), bucket_spread(found, user_name=user_name)

@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,11 +15,9 @@ from sessionize.connectors.iceberg import (
     LOADS,
     USER_SESSIONS,
     Catalog,
-    CatalogSettings,
     database_names,
     load_table,
     loads_with_state,
-    open_catalog,
     readable,
     table_names,
 )
@@ -38,16 +35,9 @@ _COLUMNS_SHOWN_MAX = 40
 _FILES_GONE = "were they moved or removed?"
 
 
-def run_query(home: Path, sql: str, *, database: str | None = None, catalog: CatalogSettings | None = None) -> pa.Table:
-    """The result of one SELECT (also FROM, VALUES, WITH, SHOW, DESCRIBE, SUMMARIZE) over the tables of a home.
-
-    Every table is known by `<database>.<name>`, as it is at this moment; by its name alone where `database` has it, or
-    else where one database alone has a table of that name. catalog: the one that they are in; None: the file in the
-    home. Errors: ConfigError for a home without tables or SQL that cannot be run; InputError for files that can't be
-    read.
-    """
-    opened = open_catalog(home, settings=catalog, create=False)
-    there = Tables.of({name: table_names(opened, name) for name in database_names(opened)}, database)
+def run_query(catalog: Catalog, sql: str, *, database: str) -> pa.Table:
+    """Warehouse.query, over the tables of a catalog."""
+    there = Tables.of({name: table_names(catalog, name) for name in database_names(catalog)}, database)
     with (
         tempfile.TemporaryDirectory(prefix="sessionize-query-") as spill,
         _closed_database(spill) as connection,
@@ -55,7 +45,7 @@ def run_query(home: Path, sql: str, *, database: str | None = None, catalog: Cat
         _check_statement(connection, sql)
         columns: dict[str, tuple[str, ...]] = {}
         for schema, name in _wanted(connection, sql, there):
-            data, names = _data_of(opened, schema, name)
+            data, names = _data_of(catalog, schema, name)
             columns[there.shown(schema, name)] = names
             _add_view(connection, schema, name, data, names)
             for known_as in (name, *there.aliases(schema, name)):
@@ -78,7 +68,7 @@ class Tables:
     alone: dict[str, str]
 
     @classmethod
-    def of(cls, names: Mapping[str, Sequence[str]], preferred: str | None) -> "Tables":
+    def of(cls, names: Mapping[str, Sequence[str]], preferred: str) -> "Tables":
         """names: of the tables by database. preferred: whose tables are meant where several have one of a name."""
         found = tuple((database, name) for database, its in names.items() for name in its)
         count = Counter(name.lower() for _, name in found)

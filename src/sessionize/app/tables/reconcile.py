@@ -10,7 +10,7 @@ from pathlib import Path
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import engines_stopped, exclusive
 from sessionize.app.tables.archived import ArchivedTables
-from sessionize.app.tables.catalogs import has_local_catalog
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.reconcile.diff import Replacer
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.reconcile.job import Reconciled, ReconcileJob, ReconcileProgress
@@ -52,7 +52,7 @@ def reconcile_tables(
     with (
         contextlib.nullcontext()
         if dry_run
-        else exclusive(home, "reconcile", "reconciliation", local=has_local_catalog(config)),
+        else exclusive(home, "reconcile", "reconciliation", local=Warehouse.of(config).is_local),
         engines_stopped(home, "reconcile --drained") if drained else contextlib.nullcontext(),
         failures_told("the tables cannot be reconciled", config.output.database),
     ):

@@ -24,8 +24,8 @@ import pyarrow.dataset as ds
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import exclusive, in_turn
 from sessionize.app.streams.avro_input import avro_decoder
-from sessionize.app.tables.catalogs import has_local_catalog, open_catalog_of
 from sessionize.app.tables.rules import owner_of
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.batch.outputs import with_user_name
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.stream.epoch import event_rows
@@ -34,7 +34,7 @@ from sessionize.formats.records import JsonRecords
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
-    from sessionize.connectors.iceberg import Catalog, CatalogSettings, OpenLoad, Owner
+    from sessionize.connectors.iceberg import Catalog, OpenLoad, Owner
 
 RETRY = "sessionize.retry"
 BYTES_MAX = 256 << 20  # of records in one pair of commits
@@ -108,15 +108,10 @@ class _Part:
         return int(self.events.nbytes + self.records.nbytes)
 
 
-def rejected_reasons(
-    home: Path, *, database: str = "sessions", catalog: "CatalogSettings | None" = None
-) -> list[ReasonCount]:
+def rejected_reasons(warehouse: Warehouse) -> list[ReasonCount]:
     """Every reason with its count and an example, the most frequent first. Errors: ConfigError without a table."""
-    from sessionize.connectors.iceberg import open_catalog
-
-    opened = open_catalog(home, settings=catalog, create=False)
     found: dict[str, ReasonCount] = {}
-    for rows in _records(opened, database):
+    for rows in _records(warehouse.open(), warehouse.database):
         for value in pc.value_counts(rows["reason"]).to_pylist():
             reason, count = value["values"], value["counts"]
             if reason in found:
@@ -157,8 +152,9 @@ def retry_rejected(
         for rows, _ in _of_loads(tables, reason, done):
             _decoded(rows, config, now_ms, done)
         return done
-    with exclusive(home, "rejected", "retry of rejected records", local=has_local_catalog(config)):
-        open_catalog_of(config, home=home, create=False)  # nothing is made where there are no tables
+    warehouse = Warehouse.of(config, home=home)
+    with exclusive(home, "rejected", "retry of rejected records", local=warehouse.is_local):
+        warehouse.open()  # nothing is made where there are no tables
         with in_turn(home, "loads"):
             _retry(_tables(home, config, stores), reason, now_ms, bytes_max, done)
     return done
@@ -182,7 +178,7 @@ def _retry(tables: _Tables, reason: str | None, now_ms: int | None, bytes_max: i
 def _tables(home: Path, config: PipelineConfig, stores: Sequence[FollowingStore]) -> _Tables:
     from sessionize.connectors.iceberg import REJECTED_EVENTS, load_table, open_loads
 
-    catalog, database = open_catalog_of(config, home=home, create=False), config.output.database
+    catalog, database = Warehouse.of(config, home=home).open(), config.output.database
     rejected = load_table(catalog, database, REJECTED_EVENTS)
     loads = open_loads(catalog, database, rejected, last=config.output.table)
     return _Tables(home, catalog, config, loads, stores)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.config.presets import preset_names
-from sessionize.app.extras import requires_extra
 from sessionize.app.files import BATCH, LABEL
-from sessionize.app.tables.catalogs import open_catalog_of
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import ConfigError
 from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference
 
 if TYPE_CHECKING:
-    from sessionize.connectors.iceberg import Catalog, Owner
+    from sessionize.connectors.iceberg import Owner
 
 Warn = Callable[[str], None]
 
@@ -46,12 +45,12 @@ def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = Non
     """
     if config.output.kind != "iceberg":
         return config
-    catalog = open_catalog_of(config, home=home, create=False)
-    spec, recorded = stored_spec(catalog, config.output.database, config.output.table, pipeline=config.name)
+    warehouse = Warehouse.of(config, home=home)
+    spec, recorded = stored_spec(warehouse, config.output.table, pipeline=config.name)
     if spec is None:
         if not recorded:
             warn(
-                f"the tables in database {config.output.database} do not say by which rules they were made (an earlier "
+                f"the tables in database {warehouse.database} do not say by which rules they were made (an earlier "
                 f"version wrote them); going by those of the pipeline: {config.spec().describe()}"
             )
         return config
@@ -66,10 +65,9 @@ def pipeline_of_home(home: Path) -> str | None:
     """The preset that made the tables of a home; None where they do not say. Errors: ConfigError for several pipelines,
     for one that is a file of the user's own, and for tables of a command that takes no pipeline.
     """
-    with requires_extra("iceberg", "tables"):
-        from sessionize.connectors import iceberg
+    catalog = Warehouse(home).open()
+    from sessionize.connectors import iceberg
 
-    catalog = iceberg.open_catalog(home, create=False)
     found: dict[str, str] = {}
     for database in iceberg.database_names(catalog):
         for table in iceberg.table_names(catalog, database):
@@ -102,14 +100,13 @@ def pipeline_of_home(home: Path) -> str | None:
     return name
 
 
-def stored_spec(
-    catalog: "Catalog", database: str, table: str, *, pipeline: str | None = None
-) -> tuple[SessionSpec | None, bool]:
+def stored_spec(warehouse: Warehouse, table: str, *, pipeline: str | None = None) -> tuple[SessionSpec | None, bool]:
     """How the sessions of a table are made, and whether its tables carry a record at all.
 
     None also for tables that no row has come into: what a run that failed has noted there binds nobody. pipeline: the
     name that the tables have to have. Errors: ConfigError when they have another one; StateError.
     """
+    catalog, database = warehouse.open(), warehouse.database
     from sessionize.connectors import iceberg
 
     names = set(iceberg.table_names(catalog, database))
