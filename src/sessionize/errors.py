@@ -5,6 +5,7 @@ SessionizeError
 ├── InputError           input that cannot be read at all (one bad record is rejected, never raised)
 ├── OutputError          a sink that cannot take the rows
 ├── UnavailableError     a server that is not there now: the same call may succeed later
+│   └── BusyError        another process is at the same work
 ├── BoundaryError        a boundary function of the user's that fails
 ├── StateError           a snapshot or checkpoint that cannot be restored
 └── MissingExtraError    an optional part that is not installed
@@ -64,6 +65,10 @@ class OutputError(SessionizeError):
 
 class UnavailableError(SessionizeError):
     """A server, network or disk that is not there now; nothing was lost, and the same call may succeed later."""
+
+
+class BusyError(UnavailableError):
+    """Another process is at the same work, which is done either way."""
 
 
 class BoundaryError(SessionizeError):

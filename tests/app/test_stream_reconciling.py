@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from sessionize.app.config.pipeline import load_pipeline
-from sessionize.app.locks import BusyError, Turn
+from sessionize.app.locks import Turn
 from sessionize.app.streams import reconcile as stream_reconciling
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.reconcile import StreamReconciler
 from sessionize.app.streams.startup import AvailabilityTracker
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.reconcile.job import Reconciled
+from sessionize.errors import BusyError
 
 GUARD_S = 60.0
 

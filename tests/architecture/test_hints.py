@@ -31,7 +31,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/config/values.py": ("run", "reconcile", "rejected retry"),
     "app/produce.py": ("produce",),
     "app/tables/retry_rejected.py": ("rejected retry",),
-    "app/streams/same_topic.py": ("run",),
+    "connectors/kafka/same_topic.py": ("run",),
     "app/streams/run.py": ("run",),
     "app/tables/rules.py": ("run",),
     "cli/demo.py": ("demo",),

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.reconcile.diff import Replacement, reconcile, without_excluded
+from sessionize.engine.reconcile.diff import reconcile, without_excluded
 from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import Replacement
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows

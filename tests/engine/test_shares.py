@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, take_place
+from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, positions_to_seek, take_place
 from sessionize.errors import StateError
+from sessionize.testing.streams import InMemoryStreamSource
 
 WHOLE = Share()
 SHARES = st.one_of(
@@ -194,3 +195,12 @@ def test_a_record_that_cannot_be_read_is_an_error() -> None:
     for name in ("sessionize.split.web", "sessionize.share.v"):
         with pytest.raises(StateError, match=f"property {name}"):
             Tables({name: "soon"}).start(process("w", WHOLE))
+
+
+def test_positions_go_on_where_others_have_ended() -> None:
+    """Unless this process is further itself; a partition that others read now does not count."""
+    source = InMemoryStreamSource([[], [], [], []])
+    own = {"0": 7, "1": 2, "9": 4}
+
+    assert positions_to_seek(own, None, source) == own
+    assert positions_to_seek(own, {"1": 5, "2": 6, "8": 1}, source) == {"0": 7, "1": 5, "2": 6}

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.locks import BusyError, exclusive
+from sessionize.app.locks import exclusive
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.maintain import stream_maintainer
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables import maintain as maintaining
 from sessionize.connectors.iceberg import MaintenanceSettings, load_table, open_catalog
-from sessionize.errors import UnavailableError
+from sessionize.errors import BusyError, UnavailableError
 from sessionize.testing.runs import BackgroundRun
 from tests.system.test_directory_pipeline import lines, pipeline, put, rows_of
 

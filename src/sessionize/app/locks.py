@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from sessionize.engine.stream.checkpoint_files import DurableFolder, FileOperations
-from sessionize.errors import OutputError, StateError, UnavailableError
-
-
-class BusyError(UnavailableError):
-    """Another process is at the same work, which is done either way."""
+from sessionize.errors import BusyError, OutputError, StateError
 
 
 @contextlib.contextmanager

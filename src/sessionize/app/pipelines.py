@@ -90,7 +90,11 @@ class PipelinePlan:
         from sessionize.connectors import iceberg
 
         output = self.config.output
-        catalog, owner, user_name = Warehouse.of(self.config).open(create=True), owner_of(self.config), definition.user_name
+        catalog, owner, user_name = (
+            Warehouse.of(self.config).open(create=True),
+            owner_of(self.config),
+            definition.user_name,
+        )
         sessions_in = iceberg.user_sessions(user_name, layout=output.layout, buckets=output.buckets)
         layouts = {output.table: sessions_in}
         if output.events:

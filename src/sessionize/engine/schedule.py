@@ -6,8 +6,8 @@ An error is told and ends nothing: the next time tries again, as far back as the
 import threading
 from collections.abc import Callable, Sequence
 
-from sessionize.engine.stream.clocks import MovingClock
 from sessionize.pauses import Pauses
+from sessionize.ports import MovingClock
 
 _END_S = 30.0
 _FAILED_S = 1.0

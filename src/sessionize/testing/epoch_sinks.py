@@ -11,13 +11,13 @@ Each check needs an empty place. OUTAGE_CHECKS also need `away` and `back`, REPL
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from sessionize.errors import SessionizeError, StateError, UnavailableError
-from sessionize.ports import EpochId, EpochRows, EpochSink
+from sessionize.ports import EpochId, EpochRows, EpochSink, ReplacingSink
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
 
@@ -33,16 +33,6 @@ _COMPARED = {
 }
 
 Row = dict[str, Any]
-
-
-@runtime_checkable
-class ReplacingSink(EpochSink, Protocol):
-    """A sink whose sessions can be replaced, as reconciling does."""
-
-    def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
-        """Remove the sessions of `removed` (user, session_id) and put those of `added` (session columns and
-        `revision`) at once; nothing when this token was given before. Errors: those of write_epoch.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

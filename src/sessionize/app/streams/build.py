@@ -15,7 +15,6 @@ from sessionize.app.config.secrets import resolved
 from sessionize.app.config.server_sections import KafkaOutputSection, PostgresSection
 from sessionize.app.extras import requires_extra
 from sessionize.app.streams.avro_input import avro_decoder, client_settings
-from sessionize.app.streams.same_topic import check_same_topic
 from sessionize.app.tables.rules import owner_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import OutputError, UnavailableError
@@ -63,6 +62,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
             bounded=config.run.once,
         )
     with requires_extra("kafka", "reading from Kafka"):
+        from sessionize.connectors.kafka.same_topic import check_same_topic
         from sessionize.connectors.kafka.stream_source import KafkaSource
         from sessionize.connectors.kafka.topic_id import topic_id
     kafka = config.input.kafka

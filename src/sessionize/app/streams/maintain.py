@@ -15,8 +15,9 @@ from sessionize.app.streams.build import instance_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.schedule import LookbackTiers, Scheduler
-from sessionize.engine.stream.clocks import Clock, SystemClock
+from sessionize.engine.stream.clocks import SystemClock
 from sessionize.errors import OutputError, UnavailableError
+from sessionize.ports import Clock
 
 if TYPE_CHECKING:
     from sessionize.app.streams.logs import StreamLog

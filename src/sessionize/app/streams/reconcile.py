@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.locks import BusyError, Turn
+from sessionize.app.locks import Turn
 from sessionize.app.streams.build import instance_of, open_stores
 from sessionize.app.streams.startup import AvailabilityTracker
 from sessionize.app.tables.reconcile import ROWS_MAX, USERS_MAX, quiet, reconcile_tables
@@ -20,7 +20,9 @@ from sessionize.engine.reconcile.diff import check_columns
 from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
 from sessionize.engine.retry import Retrier
 from sessionize.engine.schedule import LookbackTiers, Scheduler
-from sessionize.engine.stream.clocks import Clock, SystemClock
+from sessionize.engine.stream.clocks import SystemClock
+from sessionize.errors import BusyError
+from sessionize.ports import Clock
 from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:

@@ -21,14 +21,13 @@ from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoints import Checkpoints
-from sessionize.engine.stream.clocks import Clock
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.live_feed import LiveFeed
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.errors import StateError
 from sessionize.formats.dialects import Dialect
-from sessionize.ports import EpochSink
+from sessionize.ports import Clock, EpochSink
 from sessionize.session.columns import check_user_name
 from sessionize.session.definition import SessionDefinition
 
@@ -141,13 +140,14 @@ def open_stream(
             )
         enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
-            source if sharing is None else sharing.source(source),
+            source,
             StreamOutputs(sinks=sinks, live=feed, enrich=enrich),
             definition,
             checkpoints,
             lateness_ms=config.rules.lateness_ms,
             options=options,
             writer=writer,
+            begin=None if sharing is None else sharing.begin,
             listeners=Callbacks(
                 epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
                 status=outages.status,

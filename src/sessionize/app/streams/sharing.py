@@ -1,9 +1,9 @@
 """Processes that share a Kafka topic: each takes its place among the others before it reads, and says when it ended.
 
-engine/stream/shares.py decides; here are the tables that remember, and the source that begins where others have ended.
+engine/stream/shares.py decides; here are the tables that remember.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from sessionize.app.streams.avro_input import client_settings
 from sessionize.app.streams.build import instance_of
 from sessionize.engine.stream.checkpoints import RecoveredState
 from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, take_place
-from sessionize.ports import Positions, Ranges, StreamBatch, StreamSource
+from sessionize.ports import Positions
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import IcebergEpochSink
@@ -27,9 +27,10 @@ class Sharing:
     place: Place
     tables: "IcebergEpochSink"
 
-    def source(self, source: StreamSource) -> StreamSource:
-        """The source, reading on from where others have ended."""
-        return _FromOthers(source, self.place.begin) if self.place.generation > 1 else source
+    @property
+    def begin(self) -> Positions | None:
+        """Where other processes have ended, for the engine to read on from; None where nobody was before."""
+        return self.place.begin if self.place.generation > 1 else None
 
     def ended(self, found: RecoveredState | None) -> None:
         """Every session of this process has ended and is committed: others may take over from here.
@@ -68,54 +69,3 @@ def take_part(config: PipelineConfig, writer: str, tables: "IcebergEpochSink") -
     place = taken[0]
     tables.before_each_epoch(lambda properties: check_place(process, place.generation, properties))
     return Sharing(process, place, tables)
-
-
-@dataclass(slots=True)
-class _FromOthers:
-    """A source that reads partitions on from where other processes have ended, unless its own state is further."""
-
-    source: StreamSource
-    begin: Positions
-
-    @property
-    def event_columns(self) -> frozenset[str]:
-        """As the source's."""
-        return self.source.event_columns
-
-    @property
-    def user_name(self) -> str:
-        """As the source's."""
-        return self.source.user_name
-
-    def partitions(self) -> frozenset[str]:
-        """As the source's."""
-        return self.source.partitions()
-
-    def seek(self, positions: Positions) -> None:
-        """Go on from these offsets, or from those of the others. Partitions that others read now do not count."""
-        wanted = {
-            place: max(positions.get(place, 0), self.begin.get(place, 0))
-            for place in self.source.partitions()
-            if place in positions or place in self.begin
-        }
-        self.source.seek(wanted)
-
-    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
-        """As the source's."""
-        return self.source.poll(timeout_s=timeout_s, now_ms=now_ms)
-
-    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
-        """As the source's."""
-        return self.source.read(ranges, now_ms=now_ms)
-
-    def caught_up(self) -> frozenset[str]:
-        """As the source's."""
-        return self.source.caught_up()
-
-    def lag(self) -> int | None:
-        """As the source's."""
-        return self.source.lag()
-
-    def close(self) -> None:
-        """As the source's."""
-        self.source.close()

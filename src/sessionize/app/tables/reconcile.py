@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import engines_stopped, exclusive
-from sessionize.app.tables.archived import ArchivedTables
 from sessionize.app.tables.warehouse import Warehouse
-from sessionize.engine.reconcile.diff import Replacer
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.reconcile.job import Reconciled, ReconcileJob, ReconcileProgress
+from sessionize.errors import ConfigError
+from sessionize.ports import Replacer
 
 USERS_MAX = 20_000  # users of one group, and so of one commit
 ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is divided
@@ -47,22 +47,32 @@ def reconcile_tables(
     Errors: ConfigError where there is nothing that could be reconciled; StateError for drained beside an engine;
     UnavailableError while another one runs, or when something is not there now; OutputError.
     """
+    if config.output.kind != "iceberg":
+        raise ConfigError(
+            "only tables can be reconciled",
+            detail=f"output.kind = {config.output.kind}",
+            hint="events that came late are archived with output.kind = iceberg alone",
+        )
+    warehouse = Warehouse.of(config, home=home)
+    from sessionize.connectors.iceberg.archive import IcebergArchive
     from sessionize.connectors.iceberg.errors import failures_told
 
     with (
         contextlib.nullcontext()
         if dry_run
-        else exclusive(home, "reconcile", "reconciliation", local=Warehouse.of(config).is_local),
+        else exclusive(home, "reconcile", "reconciliation", local=warehouse.is_local),
         engines_stopped(home, "reconcile --drained") if drained else contextlib.nullcontext(),
-        failures_told("the tables cannot be reconciled", config.output.database),
+        failures_told("the tables cannot be reconciled", warehouse.database),
     ):
-        tables = ArchivedTables.of(home, config)
+        dialect = config.dialect()
+        definition = config.definition(dialect.columns, dialect.user_name)
+        archive = IcebergArchive.open(warehouse.open(), warehouse.database, config.output.table, definition)
         work = ReconcileJob(
-            tables.definition,
-            tables,
+            definition,
+            archive,
             stores=stores,
             unfinished=IntentLog(home / "reconcile-pending"),
-            horizon_ms=None if drained else tables.horizon_ms(closed=closed),
+            horizon_ms=None if drained else archive.horizon_ms(closed=closed),
             rows_max=rows_max,
             dry_run=dry_run,
             stop=stop,

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.stream.epoch import event_rows
 from sessionize.errors import ConfigError, StateError
 from sessionize.formats.records import JsonRecords
+from sessionize.ports import FollowingStore
 from sessionize.session import columns as col
 
 if TYPE_CHECKING:
@@ -74,13 +75,6 @@ class Retried:
     def as_dict(self) -> dict[str, Any]:
         """The numbers by name."""
         return asdict(self)
-
-
-class FollowingStore(Protocol):
-    """What keeps late events and rejected records beside the tables."""
-
-    def bring_back(self, rejected: pa.Table, late: pa.Table, *, token: str) -> None:
-        """Remove these records and add these events, once for each token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class _Rewrite:
 
 
 class RowReplacer:
-    """Replaces rows of one table by their key. Fits engine.reconcile.Replacer for sessions.
+    """Replaces rows of one table by their key. Fits ports.Replacer for sessions.
 
     table: the table, whose rows are found by the columns of `key`. layout: what its rows are made of. Partitions by
     session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be absent already. leave:

@@ -9,7 +9,7 @@ stay, so doing it twice changes nothing the second time.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from sessionize.arrow import decoded_type
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.ports import Replacement
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 
@@ -28,37 +29,6 @@ NEEDED_COLUMNS = (col.SESSION_ID, col.SESSION_START)
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-
-class Replacer(Protocol):
-    """A store whose sessions can be replaced. Errors: UnavailableError when the same call may succeed later."""
-
-    def replace(self, removed: pa.Table, added: pa.Table, *, token: str) -> None:
-        """Remove the sessions (user, session_id) and add the rows, in one step; nothing when the token is known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replacement:
-    """What has to change for the stored sessions to equal a batch over the events.
-
-    removed: user and session_id, the user called as in `added`. removed_start_ms: int64[n], their starts as stored.
-    added: the session columns and `revision`: one more than the highest that was removed from the same run, 0 where
-    nothing was. unchanged: sessions that were computed again and came out as stored. waiting: bool, for each cause
-    whether its run is not settled and has to be looked at again. incomplete: users whose stored sessions hold more
-    than the archived events, so that nothing was touched.
-    """
-
-    removed: pa.Table
-    removed_start_ms: pa.Array
-    added: pa.Table
-    unchanged: int
-    waiting: Bools
-    incomplete: int
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing has to change."""
-        return not self.removed.num_rows and not self.added.num_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,57 +9,20 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.engine.reconcile.diff import Replacement, Replacer, chains_of, reconcile, without_excluded
+from sessionize.engine.reconcile.diff import chains_of, reconcile, without_excluded
 from sessionize.engine.reconcile.intents import IntentLog
+from sessionize.ports import Archive, Dates, Replacement, Replacer
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
-
-Dates = frozenset[dt.date]
-
-
-class Archive(Protocol):
-    """Events on time and late ones, and the sessions that are stored of them.
-
-    Rows are asked for by user, the buckets of these users, and the UTC dates of events or session starts (None: all).
-    """
-
-    def newest_ms(self) -> int | None:
-        """The latest event time; None without events."""
-
-    def drained_before(self, end_ms: int) -> pa.Table:
-        """Sessions that ended by `end_of_input` and before this time: user, event_time_ms of their end, and bucket."""
-
-    def late_after(self, sequence: int) -> pa.Table:
-        """Late events of commits after this one: user, event_time_ms, event_type, bucket, and `sequence`."""
-
-    def events(
-        self, users: pa.Array, buckets: frozenset[int], dates: Dates | None, *, rows_max: int | None
-    ) -> pa.Table | None:
-        """All events of users, canonical, with the columns that sessions are made of; None for more than rows_max."""
-
-    def sessions(self, users: pa.Array, buckets: frozenset[int], dates: Dates | None) -> pa.Table:
-        """The stored sessions of users, with the definition's columns and, if there is one, `revision`."""
-
-    def replace(self, replacement: Replacement, *, token: str) -> None:
-        """Change the stored sessions, in one commit; nothing when the token is known."""
-
-    def was_committed(self, token: str) -> bool:
-        """Whether the replacement with this token took place."""
-
-    def reconciled_position(self) -> int:
-        """The commit of late events up to which everything is in the sessions; 0 for none."""
-
-    def save_position(self, sequence: int) -> None:
-        """Say so."""
 
 
 @dataclass(slots=True)

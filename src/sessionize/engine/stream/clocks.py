@@ -1,21 +1,6 @@
-"""The time as an engine sees it: a wall clock that may jump, and one that only moves forward."""
+"""The machine's clocks: a wall clock that may jump, and one that only moves forward (ports.Clock)."""
 
 import time
-from typing import Protocol
-
-
-class MovingClock(Protocol):
-    """A clock that knows no date."""
-
-    def monotonic_s(self) -> float:
-        """Seconds since some moment; only moves forward."""
-
-
-class Clock(MovingClock, Protocol):
-    """The two clocks an engine looks at."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970 UTC; may jump."""
 
 
 class SystemClock:

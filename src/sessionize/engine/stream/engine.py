@@ -18,17 +18,18 @@ from sessionize.engine.accounting import Accounting
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoint_format import DRAINED_TO, SETTLED, SILENCE
 from sessionize.engine.stream.checkpoints import Checkpoints, Plan
-from sessionize.engine.stream.clocks import Clock, SystemClock
+from sessionize.engine.stream.clocks import SystemClock
 from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows
 from sessionize.engine.stream.epoch_writer import EpochWriter
 from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
 from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
+from sessionize.engine.stream.shares import positions_to_seek
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import EpochId, EpochRows, StreamBatch, StreamSource
+from sessionize.ports import Clock, EpochId, EpochRows, Positions, StreamBatch, StreamSource
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 
@@ -48,7 +49,7 @@ class LocalEngine:
     """Runs one pipeline. writer: under which name sinks record its epochs. Not for several threads.
 
     lateness_ms: an event that is behind the front of its partition by more is late. clock: None for the machine's.
-    stopping: set when the run is to end.
+    begin: where other processes have ended, from where partitions are read on. stopping: set when the run is to end.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LocalEngine:
         lateness_ms: int,
         options: StreamOptions,
         writer: str,
+        begin: Positions | None = None,
         listeners: Callbacks | None = None,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
@@ -78,6 +80,7 @@ class LocalEngine:
         self._epoch_writer = EpochWriter(self._retrier)
         self._accounting = Accounting()
         self._positions: dict[str, int] = {}
+        self._begin = begin
         self._last_epoch = 0
         self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
         self._status, self._telling = Status(), threading.Lock()
@@ -304,7 +307,9 @@ class LocalEngine:
         begun = plans[-1].epoch if plans else self._last_epoch
         self._epoch_writer.start(lambda: self._check_sinks(begun=begun))
         self._epoch_writer.wait()
-        self._retrier.call("source", lambda: self._source.seek(self._positions))
+        self._retrier.call(
+            "source", lambda: self._source.seek(positions_to_seek(self._positions, self._begin, self._source))
+        )
         for plan in plans:
             self._repeat(plan)
         if self._live is not None:

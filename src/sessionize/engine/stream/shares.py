@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sessionize.errors import StateError
-from sessionize.ports import Positions
+from sessionize.ports import Positions, StreamSource
 
 Record = TypeVar("Record")
 
@@ -154,6 +154,20 @@ def check_place(process: Process, generation: int, properties: Mapping[str, str]
 def drained(process: Process, generation: int, epoch: int, positions: Positions) -> Mapping[str, str]:
     """The properties that say how far a process has come that ended with all its sessions."""
     return _member_text(process, _member(process, generation, (epoch, dict(positions))))
+
+
+def positions_to_seek(own: Positions, begin: Positions | None, source: StreamSource) -> Positions:
+    """Where a source goes on: this process's own positions, or those where others have ended, whichever is further.
+
+    begin: where others have ended; None where nobody was before. Then partitions that others read now do not count.
+    """
+    if begin is None:
+        return own
+    return {
+        place: max(own.get(place, 0), begin.get(place, 0))
+        for place in source.partitions()
+        if place in own or place in begin
+    }
 
 
 def _clash(process: Process, split: _Split, present: Mapping[str, _Member]) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.app.streams.same_topic import NOTE, check_same_topic
+from sessionize.connectors.kafka.same_topic import NOTE, check_same_topic
 from sessionize.errors import OutputError, StateError, UnavailableError
 
 

@@ -1,71 +1,58 @@
-"""The tables of a pipeline that archives its events, as a reconciliation sees them (engine.reconciliation.Archive)."""
+"""The tables of a pipeline that archives its events, as a reconciliation sees them (ports.Archive)."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 import pyarrow as pa
 
-from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.locks import BusyError
-from sessionize.app.tables.warehouse import Warehouse
-from sessionize.engine.reconcile.diff import Replacement
-from sessionize.engine.reconcile.job import Dates
-from sessionize.errors import ConfigError
+from sessionize.connectors.iceberg import reconcile_source as archive
+from sessionize.connectors.iceberg.catalog import Catalog, load_table, table_names
+from sessionize.connectors.iceberg.ownership import user_column_of
+from sessionize.connectors.iceberg.reconcile_source import IcebergTable, TooManyRowsError, Wanted, rows_of
+from sessionize.connectors.iceberg.row_rewrite import REPLACED, RowReplacer
+from sessionize.connectors.iceberg.tables import EVENTS, LATE_EVENTS, user_sessions
+from sessionize.errors import BusyError, ConfigError
+from sessionize.ports import Dates, Replacement
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
-
-if TYPE_CHECKING:
-    from sessionize.connectors.iceberg.reconcile_source import IcebergTable
-    from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 
 OPERATION = "sessionize.operation"
 
 
 @dataclass(slots=True)
-class ArchivedTables:
+class IcebergArchive:
     """The tables of a pipeline as they were when it began; sessions first, so that all their events are in the rest."""
 
     definition: SessionDefinition
-    sessions_table: "IcebergTable"
-    events_table: "IcebergTable"
-    late: "IcebergTable | None"
+    sessions_table: IcebergTable
+    events_table: IcebergTable
+    late: IcebergTable | None
     _last: str | None = field(init=False)  # the token of the last replacement that these rows are of
 
     def __post_init__(self) -> None:
         self._last = self._last_replacement(self.sessions_table)
 
     @classmethod
-    def of(cls, home: Path, config: PipelineConfig) -> "ArchivedTables":
-        """Open them. Errors: ConfigError for tables that are not there or of another pipeline."""
-        from sessionize.connectors import iceberg
-
-        if config.output.kind != "iceberg":
-            raise ConfigError(
-                "only tables can be reconciled",
-                detail=f"output.kind = {config.output.kind}",
-                hint="events that came late are archived with output.kind = iceberg alone",
-            )
-        catalog, database = Warehouse.of(config, home=home).open(), config.output.database
-        sessions = iceberg.load_table(catalog, database, config.output.table)
-        names = iceberg.table_names(catalog, database)
-        if iceberg.EVENTS not in names:
+    def open(cls, catalog: Catalog, database: str, table: str, definition: SessionDefinition) -> Self:
+        """table: of the sessions. Errors: ConfigError for tables that are not there, or have another user column."""
+        sessions = load_table(catalog, database, table)
+        names = table_names(catalog, database)
+        if EVENTS not in names:
             raise ConfigError(
                 "the events were not archived",
-                detail=f"there is no table {database}.{iceberg.EVENTS}",
+                detail=f"there is no table {database}.{EVENTS}",
                 hint="run the pipeline with output.events = true",
             )
-        late = iceberg.load_table(catalog, database, iceberg.LATE_EVENTS) if iceberg.LATE_EVENTS in names else None
-        events = iceberg.load_table(catalog, database, iceberg.EVENTS)
-        dialect = config.dialect()
-        definition = config.definition(dialect.columns, dialect.user_name)
-        for table in (sessions, events):
-            if definition.user_name not in table.schema().column_names:
-                theirs = iceberg.user_column_of(table)
+        late = load_table(catalog, database, LATE_EVENTS) if LATE_EVENTS in names else None
+        events = load_table(catalog, database, EVENTS)
+        user_name = definition.user_name
+        for each in (sessions, events):
+            if user_name not in each.schema().column_names:
+                theirs = user_column_of(each)
                 raise ConfigError(
                     "the tables were not made by this pipeline",
-                    detail=f"{'.'.join(table.name())} has no user column {definition.user_name!r}"
+                    detail=f"{'.'.join(each.name())} has no user column {user_name!r}"
                     + ("" if theirs is None else f", it is {theirs!r} there"),
                     hint="give the pipeline that made them",
                 )
@@ -76,27 +63,19 @@ class ArchivedTables:
 
         closed: writers that hold no open session.
         """
-        from sessionize.connectors.iceberg import reconcile_source as archive
-
         return archive.horizon_of(self.sessions_table, self._both(), closed=closed)
 
     def newest_ms(self) -> int | None:
         """Archive.newest_ms."""
-        from sessionize.connectors.iceberg import reconcile_source as archive
-
         latest = [archive.latest_time_of(table) for table in self._both()]
         return max((ms for ms in latest if ms is not None), default=None)
 
     def drained_before(self, end_ms: int) -> pa.Table:
         """Archive.drained_before."""
-        from sessionize.connectors.iceberg import reconcile_source as archive
-
         return archive.drained_before(self.sessions_table, end_ms, user_name=self.definition.user_name)
 
     def late_after(self, sequence: int) -> pa.Table:
         """Archive.late_after."""
-        from sessionize.connectors.iceberg import reconcile_source as archive
-
         if self.late is None:
             return archive.LATE.empty_table()
         return archive.late_after(self.late, sequence, user_name=self.definition.user_name)
@@ -105,32 +84,27 @@ class ArchivedTables:
         self, users: pa.Array, buckets: frozenset[int], dates: Dates | None, *, rows_max: int | None
     ) -> pa.Table | None:
         """Archive.events; a boundary function of the user's sees all columns."""
-        from sessionize.connectors.iceberg.reconcile_source import TooManyRowsError, Wanted, rows_of
-
-        definition, wanted = self.definition, Wanted(users, buckets, dates)
-        needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, definition.user_name}
-        only = frozenset(needed) if definition.rules.boundary is None else None
+        user_name, wanted = self.definition.user_name, Wanted(users, buckets, dates)
+        needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, user_name}
+        only = frozenset(needed) if self.definition.rules.boundary is None else None
         parts = []
         for table in self._both():
             try:
-                rows = rows_of(
-                    table, wanted, user_name=definition.user_name, date="event_date", only=only, rows_max=rows_max
-                )
+                rows = rows_of(table, wanted, user_name=user_name, date="event_date", only=only, rows_max=rows_max)
             except TooManyRowsError:
                 return None
-            if definition.user_name != col.USER and col.USER in rows.column_names:
+            if user_name != col.USER and col.USER in rows.column_names:
                 rows = rows.drop_columns([col.USER])
-            parts.append(rows.rename_columns([col.USER if n == definition.user_name else n for n in rows.column_names]))
+            parts.append(rows.rename_columns([col.USER if n == user_name else n for n in rows.column_names]))
         return pa.concat_tables(parts, promote_options="permissive")
 
     def sessions(self, users: pa.Array, buckets: frozenset[int], dates: Dates | None) -> pa.Table:
         """Archive.sessions."""
-        from sessionize.connectors.iceberg.reconcile_source import Wanted, rows_of
-
-        definition = self.definition
-        known = frozenset(definition.columns.schema(definition.user_name).names) | {col.REVISION}
+        known = frozenset(self.definition.columns.schema(self.definition.user_name).names) | {col.REVISION}
         wanted = Wanted(users, buckets, dates)
-        return rows_of(self.sessions_table, wanted, user_name=definition.user_name, date=col.SESSION_DATE, only=known)
+        return rows_of(
+            self.sessions_table, wanted, user_name=self.definition.user_name, date=col.SESSION_DATE, only=known
+        )
 
     def replace(self, replacement: Replacement, *, token: str) -> None:
         """Archive.replace."""
@@ -145,23 +119,19 @@ class ArchivedTables:
         self._last = token
 
     def was_committed(self, token: str) -> bool:
-        """Archive.landed."""
+        """Archive.was_committed."""
         return self._replacer().was_committed(token)
 
     def reconciled_position(self) -> int:
         """Archive.reconciled_position, which is a property of the sessions."""
-        from sessionize.connectors.iceberg import reconcile_source as archive
-
         return 0 if self.late is None else archive.reconciled_to(self.sessions_table, self.late)
 
     def save_position(self, sequence: int) -> None:
         """Archive.save_position."""
-        from sessionize.connectors.iceberg import reconcile_source as archive
-
         if self.late is not None:
             self._replacer().set_properties(archive.bookmark(self.late, sequence))
 
-    def _check_alone(self, table: "IcebergTable") -> None:
+    def _check_alone(self, table: IcebergTable) -> None:
         """Whoever has a catalog on a server may reconcile from another home: what was computed from rows that somebody
         replaced since would come to be there twice. Errors: BusyError.
         """
@@ -173,17 +143,12 @@ class ArchivedTables:
             )
 
     @staticmethod
-    def _last_replacement(table: "IcebergTable") -> str | None:
-        from sessionize.connectors.iceberg.row_rewrite import REPLACED
-
+    def _last_replacement(table: IcebergTable) -> str | None:
         return table.properties.get(REPLACED)
 
-    def _both(self) -> "list[IcebergTable]":
+    def _both(self) -> list[IcebergTable]:
         """What has events."""
         return [self.events_table] if self.late is None else [self.events_table, self.late]
 
-    def _replacer(self) -> "RowReplacer":
-        from sessionize.connectors.iceberg import user_sessions
-        from sessionize.connectors.iceberg.row_rewrite import RowReplacer
-
+    def _replacer(self) -> RowReplacer:
         return RowReplacer(self.sessions_table, user_sessions(self.definition.user_name))
