@@ -63,7 +63,6 @@ EXCEPTIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("cli/options.py", "--dialect {} beside {}"): ("batch", "label", "explain"),
     ("cli/options.py", "remove --dialect to map the fields yourself"): ("batch", "label", "explain"),
     ("cli/options.py", "--again and --new-only exclude each other"): ("run", "batch", "label"),
-    ("cli/options.py", "--home"): TABLES,
     **{
         ("cli/options.py", text): LOOKING[:5]
         for text in (
