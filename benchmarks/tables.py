@@ -293,9 +293,7 @@ def statistics(results: Results, count: int, repeat: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--task", default="layouts,backfill,day,reconcile,statistics", help="which, comma-separated"
-    )
+    parser.add_argument("--task", default="layouts,backfill,day,reconcile,statistics", help="which, comma-separated")
     parser.add_argument("--tiny", action="store_true", help="small, to see that it works")
     parser.add_argument("--epochs", type=int, default=8_640, help="of a day; 8640 are one each 10 s")
     parser.add_argument("--sizes", default="32000x181,20000x3650,1000000x1", help="of layouts: sessions x days")
