@@ -307,9 +307,8 @@ class LocalEngine:
         begun = plans[-1].epoch if plans else self._last_epoch
         self._epoch_writer.start(lambda: self._check_sinks(begun=begun))
         self._epoch_writer.wait()
-        self._retrier.call(
-            "source", lambda: self._source.seek(positions_to_seek(self._positions, self._begin, self._source))
-        )
+        positions = partial(positions_to_seek, self._positions, self._begin, self._source)
+        self._retrier.call("source", lambda: self._source.seek(positions()))
         for plan in plans:
             self._repeat(plan)
         if self._live is not None:
