@@ -1,6 +1,6 @@
-"""What is on the disk when a call returns, also when the power goes at once: files, and the names in folders.
+"""Durable writes: files and directory entries that survive a power failure once the call returns.
 
-And what it means when the disk refuses: for every writer of files the same errors are worth waiting for.
+It also classifies disk errors: all writers of files retry the same ones.
 """
 
 import contextlib
@@ -9,21 +9,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What says that a file system has no such thing as syncing a folder, rather than that it failed.
+# The file system does not support syncing a folder; the sync did not fail.
 _CANNOT = {errno.EINVAL, errno.ENOTSUP}
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether the same may succeed when somebody makes room or mends the disk.
+    """Whether a retry may succeed after someone frees space or fixes the disk.
 
-    Everything else (permissions, limits) needs another set-up.
+    All other errors (permissions, limits) need a changed setup.
     """
     return error.errno in _PASSING
 
 
 def sync_file(path: str | Path) -> None:
-    """Bring a closed file to the disk. Errors: OSError."""
+    """Sync a closed file to the disk. Errors: OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -32,14 +32,14 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_folder(path: str | Path) -> None:
-    """Make new, renamed and removed names in a folder durable; file systems without that are left alone.
+    """Make new, renamed and removed names in a folder durable, where the file system supports it.
 
     Errors: OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:
-        return  # one may write into a folder without the right to list it
+        return  # a folder can be writable but not readable
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -50,12 +50,12 @@ def sync_folder(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write a file at, which becomes `path`, whole and on the disk, when the block ends well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it replaces `path`, synced to disk, when the block ends without an error.
 
     Errors: OSError.
     """
-    # Neither a *.parquet nor a name that readers of folders take: they leave out what begins with a dot.
+    # Readers of folders skip it: its name starts with a dot and does not end in .parquet.
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         yield unfinished

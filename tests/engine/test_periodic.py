@@ -7,7 +7,7 @@ import pytest
 
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import SystemClock
-from sessionize.pauses import given_up, pause
+from sessionize.pauses import cancelled, pause
 
 HOUR_S, HOUR, DAY = 3_600, 3_600_000, 86_400_000
 
@@ -143,7 +143,7 @@ def test_a_run_that_fails_ends_the_pauses_of_what_is_under_way() -> None:
         del window_ms
         pausing.set()
         done.append(pause(3600))
-        done.append(given_up())
+        done.append(cancelled())
 
     periodic = Scheduler(
         work,

@@ -40,7 +40,7 @@ batches = st.lists(st.lists(st.lists(records | st.just({"u": 0.5}), max_size=4),
 def test_learned_decoders_and_field_by_field_give_the_same(many: list[list[list[dict[str, object]]]]) -> None:
     learning, plain = JsonLines(OWN, extras=True), JsonLines(OWN, extras=True)
     assert plain._extras is not None
-    plain._extras._hopeless = True
+    plain._extras._unnameable = True
     for batch in many:
         for piece in batch:
             data = b"".join(json.dumps({"u": "a", "t": 1, **record}).encode() + b"\n" for record in piece)
@@ -173,5 +173,5 @@ def test_a_name_that_nobody_can_ask_for_slows_down_only_its_own_piece() -> None:
     decoder.add(b'{"u":"a","t":1,"x":1}\n{"u":"a","t":1,"q\\"":1}\n', source="f")
     learned = decoder._extras._decoder
     decoder.add(b'{"u":"a","t":1,"x":1}\n', source="f")
-    assert not decoder._extras._hopeless
+    assert not decoder._extras._unnameable
     assert decoder._extras._decoder is learned

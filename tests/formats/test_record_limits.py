@@ -89,7 +89,7 @@ def test_one_record_of_many_names_does_not_slow_down_those_behind_it():
     decoder.add(fields(3_000) + b"\n" + GOOD + b"\n", source="f")
     decoder.add(GOOD + b"\n", source="f")
     assert len(decoder._extras._as_text) <= EXTRA_COLUMNS_MAX
-    assert not decoder._extras._hopeless
+    assert not decoder._extras._unnameable
     made = decoder.take().events
     assert made.num_rows == 4
     assert len(json.loads(made["properties"][1].as_py())) + EXTRA_COLUMNS_MAX == 3_000 - 2
@@ -99,7 +99,7 @@ def test_too_many_names_are_given_up_and_tried_again_later():
     decoder = JsonLines(OWN, extras=True)
     assert decoder._extras is not None
     decoder.add(b"".join(record(b'"%x":1' % n) + b"\n" for n in range(5_000)), source="f")
-    assert decoder._extras._hopeless
+    assert decoder._extras._unnameable
     assert len(decoder._extras._as_text) <= EXTRA_COLUMNS_MAX + 1  # no decoder is made for thousands of names
     for _ in range(100):
         decoder.add(GOOD + b"\n", source="f")

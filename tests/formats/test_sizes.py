@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.formats.sizes import decoded_bytes, in_pieces, unfolded_sizes
+from sessionize.formats.sizes import decoded_bytes, decoded_sizes, in_pieces
 
 TEXTS = ["a", "bb", None, "é" * 10, "", "x" * 100]
 
@@ -43,7 +43,7 @@ COLUMNS = {
 @pytest.mark.parametrize("part", [slice(0, 6), slice(2, 5), slice(5, 6), slice(3, 3)])
 def test_sizes_are_those_of_the_text_and_little_more(column: pa.Array, part: slice):
     table = pa.table({"c": pa.chunked_array([column, column])}).slice(part.start, part.stop - part.start)
-    sizes = unfolded_sizes(table).tolist()
+    sizes = decoded_sizes(table).tolist()
     texts = [text_bytes(value) for value in table["c"].to_pylist()]
     assert len(sizes) == len(texts)
     assert all(text <= size <= text + 100 for size, text in zip(sizes, texts, strict=True)), (sizes, texts)
@@ -55,7 +55,7 @@ def test_pieces_are_no_larger_than_asked_unless_a_row_is():
     rows = pa.table({"n": range(500), "page": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pages)})
     pieces = list(in_pieces(rows, bytes_max=4_000, rows_max=100))
     assert pa.concat_tables(pieces).equals(rows)
-    assert all(piece.num_rows == 1 or unfolded_sizes(piece).sum() <= 4_000 + 5_000 for piece in pieces)
+    assert all(piece.num_rows == 1 or decoded_sizes(piece).sum() <= 4_000 + 5_000 for piece in pieces)
     assert max(piece.num_rows for piece in pieces) <= 100
     assert decoded_bytes(rows) > 500_000
     assert [piece.num_rows for piece in in_pieces(rows)] == [500]

@@ -215,7 +215,7 @@ def test_a_registry_that_refuses_is_an_error_at_once(
         ("nonsense", "cannot be read"),
         ('{"type": "record", "name": "x", "fields": [{"name": "a", "type": "nope"}]}', "cannot be read"),
         ('{"type": "record", "name": "x"}', "has no fields"),
-        ('"string"', "not that of a record"),
+        ('"string"', "not a record schema"),
         ("\udcff", "cannot be read"),
     ],
 )

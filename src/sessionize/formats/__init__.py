@@ -1,1 +1,1 @@
-"""Formats: NDJSON, CSV, Parquet, Avro and records into canonical event columns; dialects, times, rejected records."""
+"""Decodes NDJSON, CSV, Parquet and Avro into canonical event columns; dialects, times, rejected records."""

@@ -1,7 +1,7 @@
-"""Fields that a mapping asks for and the records do not have: which they are, and which the records have instead.
+"""Finds mapped fields that are missing from all records, and suggests the nearest field that they have.
 
-A table says by its header that a column is not there. Records of JSON say it one by one: each is rejected for its own
-missing user or time, so what all of them lack is found here, from the first that were rejected.
+A table's header shows that a column is missing. JSON records are rejected one by one for a missing user or time, so
+this module looks at the first rejected ones.
 """
 
 import difflib
@@ -20,16 +20,16 @@ _DEPTH_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class AbsentFields:
-    """detail: what is absent and what is there. hint: the nearest name and how to say where the fields are."""
+    """detail: the absent fields and the existing ones. hint: the nearest name and how to map the fields."""
 
     detail: str
     hint: str
 
 
 def absent_fields(dialect: Dialect, raws: Iterable[bytes]) -> AbsentFields | None:
-    """What most of these records lack of user and time; None where it is neither, or where they are no JSON objects.
+    """The user or time field that most of these records lack; None if neither, or if they are not JSON objects.
 
-    raws: the bytes of records that were rejected as they have no user or no time.
+    raws: the bytes of records that were rejected for a missing user or time.
     """
     records = [record for record in map(_decoded, raws) if isinstance(record, dict)]
     names = list(dict.fromkeys(name for record in records for name in _names_in(record)))
@@ -52,7 +52,7 @@ def absent_fields(dialect: Dialect, raws: Iterable[bytes]) -> AbsentFields | Non
 
 
 def near_name(paths: Sequence[str], names: Sequence[str]) -> str | None:
-    """The name most like the first of the paths, or with the last part of one of them, whatever its case."""
+    """The name closest to the first path, else one whose last part equals a path, ignoring case."""
     near = difflib.get_close_matches(paths[0], names, n=1, cutoff=0.6)
     if near:
         return near[0]
@@ -61,13 +61,13 @@ def near_name(paths: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names and the number of the remaining ones."""
     more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
     return (", ".join(names[:_NAMES_MAX]) + more) or "none"
 
 
 def how_to_map(dialect: Dialect) -> str:
-    """How to say where the fields are."""
+    """The hint that says how to map the fields."""
     options = "--user FIELD --time FIELD --page FIELD (batch, label, explain)"
     other = "" if dialect.name == "mapping" else f" (now the dialect is {dialect.name!r})"
     return f"say where the fields are: {options}, or [input.mapping] in a pipeline{other}"
@@ -81,7 +81,7 @@ def _decoded(raw: bytes) -> Any:
 
 
 def _names_in(record: dict[str, Any], before: str = "", depth: int = 1) -> Iterable[str]:
-    """The names of the fields, those of objects with dots."""
+    """The names of the fields; fields of nested objects are joined with dots."""
     for name, value in record.items():
         if isinstance(value, dict) and value and depth < _DEPTH_MAX:
             yield from _names_in(value, f"{before}{name}.", depth + 1)
@@ -90,7 +90,7 @@ def _names_in(record: dict[str, Any], before: str = "", depth: int = 1) -> Itera
 
 
 def _has(record: dict[str, Any], path: str) -> bool:
-    """Whether the field is there, null or not."""
+    """Whether the field exists, null or not."""
     if path in record:
         return True
     here: Any = record

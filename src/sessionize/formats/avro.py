@@ -1,7 +1,7 @@
-"""Avro records, one by one: to JSON values, and through the same judgement as any other record.
+"""Decodes Avro records one by one to JSON values, which are validated like any other record.
 
-A schema comes from a file, or each value names its own by the five bytes before it (a zero and a number), which a
-registry knows. Without those bytes, bytes that are not of the schema are noticed only where they do not fit it.
+The schema comes from a file, or each value names a registry's schema in five leading bytes (a zero and a number).
+Without those bytes, a value of another schema is detected only where it does not fit.
 """
 
 import io
@@ -26,15 +26,15 @@ UNKNOWN_SCHEMA = "unknown_schema"
 _MAGIC = b"\x00"
 _HEAD_BYTES = 5
 
-# A schema's number -> its text, after those of the schemas that it refers to. None: the registry knows no such number.
+# Schema id -> the texts of the schemas it refers to, then its own. None: the registry has no such id.
 SchemaLookup = Callable[[int], Sequence[str] | None]
 Schema = dict[str, Any]
 
 
 def parsed_schema(texts: Sequence[str], *, source: str) -> Schema:
-    """A schema, ready for use; the last of the texts, which may name types of the ones before it.
+    """The parsed last one of these schemas; it may refer to types of the earlier ones.
 
-    source: where it comes from. Errors: ConfigError when it is no schema of a record.
+    source: where it comes from. Errors: ConfigError if it is not the schema of a record.
     """
     named: dict[str, Any] = {}
     parsed: Any = None
@@ -44,7 +44,7 @@ def parsed_schema(texts: Sequence[str], *, source: str) -> Schema:
     except (ValueError, TypeError, AttributeError, LookupError, fastavro.schema.SchemaParseException) as error:
         raise ConfigError("the Avro schema cannot be read", detail=f"{source}: {error!r}") from None
     if not isinstance(parsed, dict) or parsed.get("type") not in ("record", "error"):
-        raise ConfigError("the Avro schema is not that of a record", detail=source, hint="events are records")
+        raise ConfigError("the Avro schema is not a record schema", detail=source, hint="events are records")
     if not parsed.get("fields"):
         raise ConfigError("the Avro schema has no fields", detail=source, hint="events have a user and a time")
     finite: Schema = unrolled(parsed, named, parse=_parse_into, source=source)
@@ -67,7 +67,7 @@ class AvroRecords:
     A timestamp of Avro's own types is read as ISO 8601, so the dialect's time format has to be auto or iso8601 for it.
     """
 
-    __slots__ = ("_by_number", "_json", "_lookup", "_schema", "_unknown")
+    __slots__ = ("_by_id", "_json", "_lookup", "_schema", "_unknown")
 
     def __init__(
         self,
@@ -79,42 +79,43 @@ class AvroRecords:
         columns: frozenset[str] | None = None,
         extras: bool = False,
     ) -> None:
-        """schema: the text of the one that all values have, source: where it is from. lookup: values name theirs.
+        """schema: the schema of all values, as text; source: where it comes from. lookup: each value names its schema.
 
-        One of the two. columns, extras: as in JsonLines. Errors: ConfigError. What lookup raises ends a decode.
+        Exactly one of the two is given. columns, extras: as in JsonLines. decode passes on what lookup raises.
+        Errors: ConfigError.
         """
         if (schema is None) == (lookup is None):
             raise ConfigError("Avro needs a schema or a registry", hint="give a schema file, or a registry's address")
         self._json = JsonRecords(dialect, columns=columns, extras=extras)
         self._schema = None if schema is None else parsed_schema([schema], source=source)
         self._lookup = lookup
-        self._by_number: dict[int, Schema] = {}
-        self._unknown: dict[int, Fault] = {}  # of this decode: one that is not there may be registered later
+        self._by_id: dict[int, Schema] = {}
+        self._unknown: dict[int, Fault] = {}  # reset by each decode: a missing schema may be registered later
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The canonical columns that the events have."""
+        """The canonical columns of the events."""
         return self._json.columns
 
     def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
-        """As RecordDecoder says."""
+        """See RecordDecoder."""
         texts: list[bytes | None] = []
-        places: list[int] = []
+        positions: list[int] = []
         faults: dict[int, Fault] = {}
         self._unknown = {}
-        for place, value in enumerate(values):
+        for position, value in enumerate(values):
             found = TOMBSTONE if value is None else self._as_json(value)
             if isinstance(found, Fault):
-                faults[place] = found
+                faults[position] = found
             else:
                 texts.append(found)
-                places.append(place)
-        decoded = self._json.decode(texts, np.array(places, np.int64), source=source, latest_ms=latest_ms)
+                positions.append(position)
+        decoded = self._json.decode(texts, np.array(positions, np.int64), source=source, latest_ms=latest_ms)
         for row in decoded.rejected.to_pylist():
             faults[row["line_number"]] = Fault(row["reason"], row["detail"])
         rejects = Rejects()
-        for place in sorted(faults):
-            rejects.add(values[place], source=source, line_number=int(offsets[place]), fault=faults[place])
+        for position in sorted(faults):
+            rejects.add(values[position], source=source, line_number=int(offsets[position]), fault=faults[position])
         return Decoded(decoded.events, rejects.take())
 
     def _as_json(self, value: bytes) -> bytes | Fault:
@@ -122,7 +123,7 @@ class AvroRecords:
             return Fault(EMPTY_VALUE, "the record's value is empty")
         start, schema = 0, self._schema
         if schema is None:
-            found = self._named(value)
+            found = self._schema_of(value)
             if isinstance(found, Fault):
                 return found
             start, schema = _HEAD_BYTES, found
@@ -131,30 +132,30 @@ class AvroRecords:
         try:
             record = fastavro.schemaless_reader(stream, schema, None)
             text = msgspec.json.encode(record, enc_hook=str)
-        except Exception as error:  # whatever broken bytes lead a decoder to
+        except Exception as error:  # invalid bytes can raise anything
             if str(UNREADABLE_BYTES) in str(error):
                 return Fault(TOO_DEEP, f"the record is nested more than {NESTING_MAX:,} levels deep")
             return Fault(INVALID_AVRO, f"not a record of the schema: {type(error).__name__}: {error}"[:200])
         if stream.tell() != len(value):
-            return Fault(INVALID_AVRO, f"{len(value) - stream.tell()} bytes are left over behind the record")
+            return Fault(INVALID_AVRO, f"{len(value) - stream.tell()} bytes follow the record")
         return text
 
-    def _named(self, value: bytes) -> Schema | Fault:
-        """The schema that the value names."""
+    def _schema_of(self, value: bytes) -> Schema | Fault:
+        """The schema whose id the value begins with."""
         if len(value) < _HEAD_BYTES or value[:1] != _MAGIC:
-            return Fault(INVALID_AVRO, f"the value does not begin with a zero and a schema's number: {value[:5]!r}")
+            return Fault(INVALID_AVRO, f"the value does not begin with a zero and a schema id: {value[:5]!r}")
         number = int.from_bytes(value[1:_HEAD_BYTES], "big")
-        known = self._by_number.get(number) or self._unknown.get(number)
+        known = self._by_id.get(number) or self._unknown.get(number)
         if known is not None:
             return known
-        found = self._looked_up(number)
+        found = self._look_up(number)
         if isinstance(found, Fault):
             self._unknown[number] = found
         else:
-            self._by_number[number] = found
+            self._by_id[number] = found
         return found
 
-    def _looked_up(self, number: int) -> Schema | Fault:
+    def _look_up(self, number: int) -> Schema | Fault:
         texts = self._lookup(number) if self._lookup is not None else None
         if texts is None:
             return Fault(UNKNOWN_SCHEMA, f"the registry has no schema {number}")
@@ -165,7 +166,7 @@ class AvroRecords:
 
 
 class AvroWriter:
-    """Turns records into Avro. number: the schema's, to be named before each value; None for bare values."""
+    """Encodes records as Avro. number: the schema id written before each value; None for bare values."""
 
     __slots__ = ("_head", "_schema", "text")
 
@@ -176,7 +177,7 @@ class AvroWriter:
         self._head = b"" if number is None else _MAGIC + number.to_bytes(4, "big")
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
-        """Errors: ValueError, TypeError when the record is not one of the schema."""
+        """Errors: ValueError, TypeError if the record does not fit the schema."""
         stream = io.BytesIO()
         stream.write(self._head)
         fastavro.schemaless_writer(stream, self._schema, record)
@@ -184,7 +185,7 @@ class AvroWriter:
 
 
 def schema_like(records: Sequence[Mapping[str, Any]], *, name: str) -> str:
-    """A schema for records like these: every field may also be missing or null."""
+    """A schema inferred from these records; every field is optional and nullable."""
     return json.dumps(_record_type(records, "".join(c if c.isalnum() else "_" for c in name)), indent=2)
 
 

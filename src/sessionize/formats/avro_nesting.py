@@ -1,9 +1,9 @@
-"""Avro schemas that refer to themselves, unrolled.
+"""Unrolls recursive Avro schemas to a finite depth.
 
-The decoder follows a record as deep as it goes, and a few kilobytes that are nested deeply enough end the process.
+The decoder recurses as deep as the record does, so a few kilobytes of deep nesting would crash the process.
 
-Each type that can hold itself gets a copy for every level; what would be one level further is a type that no record can
-hold, so that decoding it is an error like others. Depth and schema are then finite for every decoder.
+Each recursive type gets one copy per level. The level below the last has a type that no record can contain, so
+decoding it is an ordinary error.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,23 +13,23 @@ from sessionize.errors import ConfigError
 from sessionize.formats.json_limits import NESTING_MAX
 
 Named = dict[str, Any]
-# Parses a schema into the named ones; False when it refers to one that is not among them.
+# Adds a schema to the named ones; False if it refers to an unknown one.
 Parse = Callable[[Any, Named], bool]
 
 _RECORDS = ("record", "error")
 _TOO_DEEP = "sessionize.too_deep"
-UNREADABLE_BYTES = 2**31 - 1  # which no message has; what is nested too deeply is said to have them
+UNREADABLE_BYTES = 2**31 - 1  # the size of a type that no message can contain
 
 
 def unrolled(parsed: Any, named: Named, *, parse: Parse, source: str) -> Any:
-    """The schema of a record, of finite depth. parsed, named: the schema and all types by their names, as parsed.
+    """The record schema with finite depth. parsed, named: the parsed schema and all its types by name.
 
-    Errors: ConfigError for a schema with lists of things that take no bytes, of which a record may announce billions.
+    Errors: ConfigError for a list of items without bytes, because a record could announce billions of them.
     """
     for schema in named.values():
         for node in _nodes(_content(schema)):
             if isinstance(node, dict) and node.get("type") == "array" and _is_empty(node["items"], named):
-                raise ConfigError("the Avro schema has a list of nothing", detail=f"{source}: items without any bytes")
+                raise ConfigError("the Avro schema has a list of nothing", detail=f"{source}: items without bytes")
     holds = {name: _below(name, named) for name in named}
     endless = {name for name in named if name in holds[name]}
     if not endless:
@@ -40,10 +40,10 @@ def unrolled(parsed: Any, named: Named, *, parse: Parse, source: str) -> Any:
     for level in range(NESTING_MAX, 0, -1):
         below = _at_level(endless, level + 1)
         todo += [_renamed(named[name], f"{name}__{level}", below) for name in endless]
-    while todo:  # a type has to come after those that it refers to: the second time all of them are there, or nearly
+    while todo:  # a type is parsed after the types it refers to, so this takes a few passes
         left = [schema for schema in todo if not parse(schema, made)]
         if len(left) == len(todo):
-            raise ConfigError("the Avro schema cannot be read", detail=f"{source}: {left[0]['name']} refers to others")
+            raise ConfigError("the Avro schema cannot be read", detail=f"{source}: {left[0]['name']} has unknown types")
         todo = left
     root = parsed["name"]
     return made[f"{root}__1" if root in endless else root]
@@ -59,7 +59,7 @@ def _at_level(endless: set[str], level: int) -> Callable[[str], str]:
 
 
 def _renamed(schema: Any, name: str, name_of: Callable[[str], str]) -> Any:
-    """A named type under another name, with mere references in place of the types that it holds."""
+    """A named type under another name; the types inside it become references."""
     plain = {
         key: value for key, value in schema.items() if not key.startswith("__") and key not in ("aliases", "default")
     }
@@ -84,7 +84,7 @@ def _content(schema: Any) -> list[Any]:
 
 
 def _nodes(node: Any) -> Iterator[Any]:
-    """What a type consists of, down to named types, which come as their names."""
+    """The parts of a type, down to named types, which are given by name."""
     if isinstance(node, list):
         for each in node:
             yield from _nodes(each)
@@ -97,12 +97,12 @@ def _nodes(node: Any) -> Iterator[Any]:
 
 
 def _inner(node: dict[str, Any]) -> list[str]:
-    """Under which keys a type without a name has others."""
+    """The keys under which an unnamed type contains others."""
     return [key for key in ("items", "values", "type") if isinstance(node.get(key), str | list | dict)]
 
 
 def _below(name: str, named: Named) -> set[str]:
-    """The named types that are reached from this one."""
+    """The named types reachable from this one."""
     found: set[str] = set()
     todo = [name]
     while todo:

@@ -1,4 +1,4 @@
-"""CSV to columns, piece by piece, with the same face as JsonLines."""
+"""CSV to columns, piece by piece, with the interface of JsonLines."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from sessionize.formats.validation import Decoded
 
 
 class CsvLines:
-    """Decodes the rows of one CSV file below its header; `take` gives what has gathered."""
+    """Decodes the rows of one CSV file below its header; `take` returns the rows collected so far."""
 
     __slots__ = (
         "_carry",
@@ -44,7 +44,7 @@ class CsvLines:
     ) -> None:
         """header: the first line. The other arguments are those of JsonLines.
 
-        Errors: InputError when the header cannot be read, or lacks a column that is mapped.
+        Errors: InputError if the header cannot be read or lacks a mapped column.
         """
         names = header_names(header, delimiter=delimiter, source=source)
         schema = pa.schema([(name, pa.string()) for name in names])
@@ -62,9 +62,9 @@ class CsvLines:
         self._carry_line = 0
 
     def add(self, data: memoryview | bytes, *, source: str, first_line: int = 2, at_start: bool = False) -> int:
-        """Decode whole lines; returns how many there were. A row that is still open waits for the next piece.
+        """Decode whole lines; returns their number. An unfinished row waits for the next piece.
 
-        The arguments are those of JsonLines.add; a byte-order mark stands in the header, so at_start has no effect.
+        The arguments are those of JsonLines.add. A byte-order mark is part of the header, so at_start has no effect.
         """
         self._source = source
         count = len(LineIndex(memoryview(data)))
@@ -75,21 +75,21 @@ class CsvLines:
         return count
 
     def flush(self) -> None:
-        """No row goes on beyond this point: the file ends, or an overlong line follows."""
+        """End an unfinished row: the file ends, or an overlong line follows."""
         if self._carry:
             self._decode(self._carry, self._carry_line, final=True)
 
     def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
-        """Put aside a record that its reader already found unusable."""
+        """Reject a record that its reader found invalid."""
         self._rejects.append(_rejected([(raw, line_number, fault)], source))
 
     def reject_long_line(self, head: bytes, size_bytes: int, *, source: str, line_number: int) -> None:
-        """Put aside a line that was too long to be held."""
+        """Reject a line that is too long to be held in memory."""
         fault = too_large(size_bytes, self._line_bytes_max)
         self.reject(head, source=source, line_number=line_number, fault=fault)
 
     def take(self) -> Decoded:
-        """What has gathered since the last take."""
+        """Everything decoded since the last take."""
         events = pa.concat_tables(self._events, promote_options="default").combine_chunks()
         rejected = pa.concat_tables(self._rejects)
         self._events, self._rejects = [self._nothing.events], [self._nothing.rejected]

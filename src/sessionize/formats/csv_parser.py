@@ -1,8 +1,8 @@
-"""Lines of CSV into a table of strings, in which one bad line costs one line.
+"""Parses CSV lines into a table of strings; an invalid line costs only itself.
 
-Without quotes a line is a row, and pyarrow reads whole pieces. With quotes Python's reader does, because it tells how
-many lines a row took: a row may go on over several lines, but when that does not end in the right number of columns, a
-stray quote is to blame and only the line it stands in is given up.
+Without quotes each line is a row, and pyarrow parses whole pieces. With quotes Python's reader parses them, because
+it reports how many lines a row took. A row may span several lines; if that gives a wrong number of columns, the quote
+is stray and only its line is rejected.
 """
 
 import csv
@@ -32,8 +32,8 @@ ROW_LINES_MAX = 200
 class CsvPiece:
     """The rows of some lines.
 
-    table: the columns asked for, as strings, empty ones null. first, last: the lines (from 0) that each row took.
-    faults: by line. rest: the line from which on a row is still open, the number of lines when there is none.
+    table: the requested columns as strings, empty ones null. first, last: the lines (from 0) of each row. faults: by
+    line. rest: the line at which an unfinished row begins, the number of lines if there is none.
     """
 
     table: pa.Table
@@ -58,7 +58,7 @@ class CsvRows:
         self._line_bytes_max = line_bytes_max
 
     def parse(self, lines: LineIndex, *, final: bool) -> CsvPiece:
-        """final: no more lines follow, so a row cannot stay open."""
+        """final: no more lines follow, so the last row is finished."""
         if lines.longest <= self._line_bytes_max and lines.is_utf8():
             if not (lines.text == _QUOTE).any():
                 piece = self._without_quotes(lines)
@@ -70,14 +70,14 @@ class CsvRows:
         return self._line_by_line(lines, final=final)
 
     def _without_quotes(self, lines: LineIndex) -> CsvPiece | None:
-        """A row for each line that is not empty; None when pyarrow sees it differently."""
+        """One row for each non-empty line; None if pyarrow would split the rows differently."""
         if bytes(lines.data[: len(_BOM)]) == _BOM:
-            return None  # pyarrow takes it away wherever a piece begins; only the header's is none of the data
+            return None  # pyarrow drops a byte-order mark at the start of any piece; only the header's is not data
         returns = np.zeros(len(lines), np.int64)
         filled = lines.ends > lines.starts
         returns[filled] = lines.text[lines.ends[filled] - 1] == _RETURN
         if np.count_nonzero(lines.text == _RETURN) != returns.sum():
-            return None  # pyarrow takes a lone carriage return for the end of a line
+            return None  # pyarrow treats a lone carriage return as the end of a line
         places = np.flatnonzero(lines.ends - returns > lines.starts)
         if not len(places):
             return CsvPiece(self._table([]), places, places, {}, len(lines))
@@ -112,11 +112,11 @@ class CsvRows:
         return CsvPiece(table, places, places, faults, len(lines))
 
     def _row_by_line(self, lines: LineIndex) -> CsvPiece | None:
-        """When every line is a row of its own."""
+        """The piece if every line is one row."""
         texts = io.StringIO(str(lines.data, "utf-8"), newline="\n")
         try:
             with _long_fields(self._line_bytes_max):
-                # An empty line behind the last one is a row of its own, unless the last one is still open.
+                # An empty line after the last one is a row, unless the last row is unfinished.
                 *rows, behind = csv.reader(chain(texts, ("",)), delimiter=self._delimiter)
         except csv.Error:
             return None
@@ -144,7 +144,7 @@ class CsvRows:
                     continue
                 row, used = self._next_row(texts, at)
                 if at + used > end and not final and len(lines.data) - lines.starts[at] <= self._line_bytes_max:
-                    end = at  # it may go on in the next piece
+                    end = at  # it may continue in the next piece
                     break
                 fault = self._fault(row, at, used, lines, faults)
                 if fault is not None:
@@ -158,7 +158,7 @@ class CsvRows:
         return CsvPiece(self._table(rows), places[:, 0], places[:, 1], faults, end)
 
     def _fault(self, row: list[str], at: int, used: int, lines: LineIndex, faults: Faults) -> Fault | None:
-        """What is wrong with a row that took the lines from `at`, if anything."""
+        """The fault of the row that starts at line `at`, if it has one."""
         if used == 0:
             return Fault(INVALID_CSV, f"not CSV: {preview(bytes(lines[at]))}")
         width = len(self.names)
@@ -171,7 +171,7 @@ class CsvRows:
         return None
 
     def _texts(self, lines: LineIndex) -> tuple[list[str], Faults]:
-        """Each line with its line feed; one that cannot be text is empty here and has a fault."""
+        """Each line with its line feed; a line that is not UTF-8 becomes empty and has a fault."""
         texts: list[str] = []
         faults: Faults = {}
         for number in range(len(lines)):
@@ -188,9 +188,9 @@ class CsvRows:
         return texts, faults
 
     def _next_row(self, texts: list[str], at: int) -> tuple[list[str], int]:
-        """The row that begins in line `at` and how many lines it took: one too many when it never ends, 0 for none.
+        """The row that begins at line `at` and its number of lines: one too many if it never ends, 0 for no row.
 
-        A row has at most ROW_LINES_MAX lines: else every stray quote would be read up to the end of the file.
+        A row has at most ROW_LINES_MAX lines, so that a stray quote is not read to the end of the file.
         """
         stop = min(len(texts), at + ROW_LINES_MAX)
         for strict in (False, True):
@@ -200,7 +200,7 @@ class CsvRows:
                 row = next(reader)
             except csv.Error:
                 return [], 0
-            # Over several lines only without any odd quote, or a stray one would swallow the lines up to the next.
+            # Several lines only if all quotes are regular: a stray one would take in the lines up to the next quote.
             if reader.line_num == 1 or at + reader.line_num > len(texts):
                 break
             if at + reader.line_num > stop:
@@ -218,9 +218,9 @@ class CsvRows:
 
 
 def header_names(line: bytes, *, delimiter: str, source: str) -> list[str]:
-    """The column names in the first line; a second column of the same name gets a number.
+    """The column names in the first line; a repeated name gets a number.
 
-    Errors: InputError when the line is not text or not CSV.
+    Errors: InputError if the line is not UTF-8 or not CSV.
     """
     try:
         names = next(csv.reader([str(line, "utf-8-sig")], delimiter=delimiter, strict=True))
@@ -239,7 +239,7 @@ def header_names(line: bytes, *, delimiter: str, source: str) -> list[str]:
 
 @contextmanager
 def _long_fields(bytes_max: int) -> Iterator[None]:
-    """Python's CSV reader refuses fields beyond 128 KiB unless it is told, for the whole process, not to."""
+    """Raise the limit of Python's CSV reader for one field, 128 KiB by default and set per process."""
     before = csv.field_size_limit(max(bytes_max, csv.field_size_limit()))
     try:
         yield

@@ -1,7 +1,7 @@
 """Dialects: which field of the input is the user, the time, the page ...
 
-A dialect maps the producer's fields to the canonical event columns (session/columns.py) by dotted paths. Five come with
-the package; `Dialect.mapping` makes one from the names a user gives. Loads nothing heavy, so that `--help` may use it.
+A dialect maps the producer's fields to the canonical event columns (session/columns.py) by dotted paths. Five are
+built in; `Dialect.mapping` makes one from given field names. This module imports nothing heavy, for `--help`.
 """
 
 import difflib
@@ -22,19 +22,19 @@ UNMAPPABLE_HINT = "names with a quotation mark, a backslash or a control charact
 
 
 def can_be_mapped(path: str) -> bool:
-    """Whether decoders take the names in a path: msgspec takes none that JSON would have to escape."""
+    """Whether decoders accept the names in a path: msgspec rejects names that JSON must escape."""
     return not any(char in '"\\' or ord(char) < 0x20 for char in path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How one producer names things.
+    """The field names of one producer.
 
-    user ... value: for each canonical column the candidate paths, first present and non-null wins; () means the input
-    has no such thing. "event_details.event_type" is the field event_type inside event_details, or else a field that is
-    itself called so. time_format: the unit of numeric times (formats/times.py). user_name: what the input calls the
-    user. conversion_events: the event types that count as a conversion. exact: every mapped column of a table (CSV,
-    Parquet) has to be there; otherwise only user and time must.
+    user ... value: for each canonical column the candidate paths; the first that is present and not null is used; ()
+    means that the input has none. "event_details.event_type" is the field event_type inside event_details, or else a
+    field of that whole name. time_format: the unit of numeric times (formats/times.py). user_name: the input's name
+    of the user column. conversion_events: the event types that count as conversions. exact: a table (CSV, Parquet)
+    needs every mapped column; otherwise only user and time.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Dialect:
             )
         if self.time_format not in get_args(TimeFormat):
             raise ConfigError(
-                "the time format is not known",
+                "unknown time format",
                 detail=f"time_format = {self.time_format!r}",
                 hint=f"one of {', '.join(get_args(TimeFormat))}",
             )
@@ -94,7 +94,7 @@ class Dialect:
         time_format: TimeFormat = "auto",
         conversion_events: tuple[str, ...] = _DEFAULT_CONVERSIONS,
     ) -> "Dialect":
-        """The user's own mapping. The user column keeps the last part of its path as its name.
+        """A custom mapping. The user column is named by the last part of its path.
 
         Errors: ConfigError for an empty path or an unknown time format.
         """
@@ -119,7 +119,7 @@ class Dialect:
         )
 
     def paths(self, column: str) -> Paths:
-        """The candidate paths of a canonical column, () when it is not mapped."""
+        """The candidate paths of a canonical column, () if it is not mapped."""
         return getattr(self, column) if column in EVENT_COLUMNS else ()
 
     @property
@@ -128,7 +128,7 @@ class Dialect:
         return frozenset(column for column in EVENT_COLUMNS if self.paths(column))
 
     def columns_for(self, asked: frozenset[str] | None) -> tuple[str, ...]:
-        """The mapped columns that are asked for (None: all), in canonical order; user and time always."""
+        """The requested mapped columns (None: all) in canonical order; always with user and time."""
         return tuple(
             column
             for column in EVENT_COLUMNS
@@ -190,13 +190,13 @@ DIALECTS: dict[str, Dialect] = {
 
 
 def dialect_named(name: str) -> Dialect:
-    """The built-in dialect of that name. Errors: ConfigError with the nearest name when there is none."""
+    """The built-in dialect of that name. Errors: ConfigError, with the nearest name."""
     if name in DIALECTS:
         return DIALECTS[name]
     near = difflib.get_close_matches(name.lower().replace(" ", "_"), DIALECTS, n=1, cutoff=0.5)
     known = f"one of {', '.join(DIALECTS)}, or map the fields yourself"
     raise ConfigError(
-        "the dialect is not known",
+        "unknown dialect",
         detail=f"dialect {name!r}",
         hint=f"did you mean {near[0]!r}? {known}" if near else known,
     )

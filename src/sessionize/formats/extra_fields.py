@@ -1,8 +1,8 @@
-"""The fields that no canonical column takes: kept as columns of their own, or as JSON text in `properties`.
+"""Keeps unmapped fields as columns of their own, or as JSON text in `properties`.
 
-Scalars become columns named as in the input, their type found for each batch; what is nested, has no usable name, or
-comes after the first 200 names goes to `properties`, letter by letter as it was written. The names are learned from
-the records: as long as no new one appears, a typed decoder reads whole pieces; otherwise one record is read at a time.
+Scalars become columns with the input's names; their type is inferred for each batch. Fields that are nested, have an
+invalid name or come after the first 200 names go to `properties`, with their text unchanged. The names are learned
+from the records: a typed decoder reads whole pieces until a new name appears, then records are read one by one.
 """
 
 import re
@@ -25,15 +25,15 @@ _Fields = dict[str, msgspec.Raw]
 
 _ABSENT = msgspec.Raw()
 _NESTED = (b"{", b"[")
-# Of names: what a typed decoder cannot be made for, nor SQL ask for without trouble.
-_UNUSABLE = re.compile(r'["\\\x00-\x1f]')
-_HOPELESS_BATCHES = 64
+# Characters in names that a typed decoder cannot read, or that SQL has to quote.
+_INVALID_NAME = re.compile(r'["\\\x00-\x1f]')
+_UNNAMEABLE_BATCHES = 64
 _ERRORS = (msgspec.MsgspecError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """scalars: by name, a value for each record. rest: JSON objects as text, null where nothing is left."""
+    """scalars: by name, a value for each record. rest: JSON objects as text, null if there is no other field."""
 
     record_count: int
     scalars: dict[str, list[Any]]
@@ -41,32 +41,32 @@ class _Piece:
 
 
 class Extras:
-    """Gathers the unmapped fields of the records of a batch."""
+    """Collects the unmapped fields of a batch of records."""
 
     __slots__ = (
         "_as_text",
+        "_attributes",
         "_batches_to_wait",
         "_decoder",
         "_fields",
-        "_hopeless",
         "_mapped",
         "_pieces",
-        "_places",
         "_reserved",
         "_scalar",
         "_slots",
+        "_unnameable",
     )
 
     def __init__(self, mapped: frozenset[str], *, user_name: str) -> None:
-        """mapped: the top-level fields that have a canonical column themselves. user_name: what outputs call the user;
-        another field of that name can be no column.
+        """mapped: the top-level fields with a canonical column. user_name: the outputs' user column; no other field can
+        have a column of that name.
         """
         self._mapped = mapped
         self._reserved = frozenset(name.casefold() for name in (*EVENT_TYPES, user_name))
-        self._as_text: dict[str, bool] = {}  # what is known: field name -> whether it may be anything but a scalar
-        self._places: dict[str, str] = {}  # field name -> attribute of the typed decoder's records
-        self._hopeless = False  # too many names, or names that differ only in case
-        self._batches_to_wait = 0  # until the names are forgotten, and learned anew
+        self._as_text: dict[str, bool] = {}  # field name -> whether it may be anything but a scalar
+        self._attributes: dict[str, str] = {}  # field name -> attribute of the typed decoder's records
+        self._unnameable = False  # too many names, or names that differ only in case
+        self._batches_to_wait = 0  # until the names are reset and learned again
         self._decoder: msgspec.json.Decoder[Any] | None = None
         self._fields = msgspec.json.Decoder(_Fields)
         self._scalar: msgspec.json.Decoder[_Scalar] = msgspec.json.Decoder(_Scalar)
@@ -74,7 +74,7 @@ class Extras:
         self._slots: dict[str, str] = {}  # the columns of this batch: casefolded name -> name
 
     def add(self, lines: LineIndex, wanted: Sequence[int] | None) -> None:
-        """The records of a piece. wanted: the lines that are events, None when every line is one."""
+        """Add the records of a piece. wanted: the lines that are events, None for all lines."""
         records = self._records(lines, wanted)
         if records is None:
             self._pieces.append(self._field_by_field(self._all_fields(lines, wanted)))
@@ -82,13 +82,13 @@ class Extras:
             self._pieces.append(self._column_by_column(records))
 
     def take(self) -> dict[str, pa.Array]:
-        """The extra columns of everything added since the last take, in the order of their names."""
+        """The extra columns of all records since the last take, ordered by name."""
         pieces, self._pieces = self._pieces, []
         names, self._slots = sorted(self._slots.values()), {}
-        if self._hopeless:
+        if self._unnameable:
             self._batches_to_wait -= 1
             if not self._batches_to_wait:
-                self._hopeless, self._as_text, self._decoder = False, {}, None
+                self._unnameable, self._as_text, self._decoder = False, {}, None
         columns: dict[str, pa.Array] = {}
         for name in names:
             values: list[Any] = []
@@ -101,9 +101,9 @@ class Extras:
         return columns
 
     def _records(self, lines: LineIndex, wanted: Sequence[int] | None) -> list[Any] | None:
-        """The records as structs; None when they have to be taken field by field."""
+        """The records as structs; None if they must be read field by field."""
         for _ in range(2):
-            if self._hopeless:
+            if self._unnameable:
                 return None
             if self._decoder is not None:
                 try:
@@ -120,34 +120,34 @@ class Extras:
         for line in range(len(lines)) if wanted is None else wanted:
             try:
                 found.append(self._fields.decode(lines[line]))
-            except _ERRORS:  # nested to the very limit: it could just be decoded as an event, and is kept whole
+            except _ERRORS:  # nested right at the limit: decodes as an event, and is kept whole
                 found.append({"": msgspec.Raw(bytes(lines[line]))})
         return found
 
     def _learn(self, many: list[_Fields]) -> None:
         for fields in many:
             if len(fields) > 2 * EXTRA_COLUMNS_MAX:
-                continue  # a record like no other: its piece is taken field by field
+                continue  # an unusual record: its piece is read field by field
             if len(self._as_text) > EXTRA_COLUMNS_MAX:
                 break
             for name, raw in fields.items():
-                if name in self._mapped or self._as_text.get(name) or _UNUSABLE.search(name):
-                    continue  # a piece with an unusable name is taken field by field
+                if name in self._mapped or self._as_text.get(name) or _INVALID_NAME.search(name):
+                    continue  # a piece with an invalid name is read field by field
                 self._as_text[name] = not (name and name.casefold() not in self._reserved) or isinstance(
                     self._value(bytes(raw)), bytes
                 )
         folded = {name.casefold() for name in self._as_text}
-        self._hopeless = len(folded) < len(self._as_text) or len(self._as_text) > EXTRA_COLUMNS_MAX
-        if self._hopeless:
-            self._batches_to_wait, self._decoder = _HOPELESS_BATCHES, None
+        self._unnameable = len(folded) < len(self._as_text) or len(self._as_text) > EXTRA_COLUMNS_MAX
+        if self._unnameable:
+            self._batches_to_wait, self._decoder = _UNNAMEABLE_BATCHES, None
             return
-        self._places = {name: f"f{number}" for number, name in enumerate(self._as_text)}
+        self._attributes = {name: f"f{number}" for number, name in enumerate(self._as_text)}
         members: list[tuple[str, Any, Any]] = [
             (place, msgspec.Raw if self._as_text[name] else _Scalar, _ABSENT if self._as_text[name] else None)
-            for name, place in self._places.items()
+            for name, place in self._attributes.items()
         ]
-        names = {place: name for name, place in self._places.items()}
-        for number, name in enumerate(self._mapped):  # known, so that only new fields are unknown ones
+        names = {place: name for name, place in self._attributes.items()}
+        for number, name in enumerate(self._mapped):  # declared, so that only new fields are unknown
             members.append((f"m{number}", str | int | float | None, None))
             names[f"m{number}"] = name
         struct = msgspec.defstruct("Extras", members, rename=names, gc=False, forbid_unknown_fields=True)
@@ -157,7 +157,7 @@ class Extras:
         scalars: dict[str, list[Any]] = {}
         left: list[tuple[str, pa.Array]] = []
         for name in sorted(self._as_text):
-            values = list(map(attrgetter(self._places[name]), records))
+            values = list(map(attrgetter(self._attributes[name]), records))
             if self._as_text[name]:
                 texts, values = self._split(name, values)
                 left.append((name, texts))
@@ -167,7 +167,7 @@ class Extras:
         return _Piece(len(records), scalars, _joined(left, len(records)))
 
     def _split(self, name: str, raws: list[msgspec.Raw]) -> tuple[pa.Array, list[Any]]:
-        """The values of one field that must stay text (null elsewhere), and those that are scalars (None elsewhere)."""
+        """The values of one field that stay text (null elsewhere), and its scalars (None elsewhere)."""
         texts: list[bytes | None] = list(map(bytes, raws))
         array = pa.array(texts, pa.string())
         first = pc.utf8_slice_codeunits(array, 0, 1)
@@ -184,7 +184,7 @@ class Extras:
         return pc.if_else(stays, array, None), values
 
     def _field_by_field(self, many: list[_Fields]) -> _Piece:
-        """The same as _column_by_column, for any names: the first to need a column get one."""
+        """As _column_by_column, for any names: the first names that need a column get one."""
         scalars: dict[str, list[Any]] = {}
         rest: list[str | None] = []
         for row, fields in enumerate(many):
@@ -204,16 +204,16 @@ class Extras:
         return _Piece(len(many), scalars, pa.array(rest, pa.string()))
 
     def _has_slot(self, name: str) -> bool:
-        """Whether this name is a column of this batch, which it becomes if it can."""
+        """Whether this name is a column of this batch; makes it one if possible."""
         folded = name.casefold()
-        if not name or folded in self._reserved or _UNUSABLE.search(name):
+        if not name or folded in self._reserved or _INVALID_NAME.search(name):
             return False
         if folded not in self._slots and len(self._slots) < EXTRA_COLUMNS_MAX:
             self._slots[folded] = name
         return self._slots.get(folded) == name
 
     def _value(self, text: bytes) -> _Scalar | bytes:
-        """A scalar, or the text itself: of a nested value, or of a number that fits no machine type."""
+        """A scalar, or the text of a nested value or of a number that fits no machine type."""
         try:
             return self._scalar.decode(text)
         except msgspec.ValidationError:
@@ -221,11 +221,11 @@ class Extras:
 
 
 def _joined(left: list[tuple[str, pa.Array]], count: int) -> pa.StringArray:
-    """Objects of the fields that are not null, row by row: string[count], null for an object without any field."""
+    """One object per row of the fields that are not null: string[count], null for an empty object."""
     left = [(name, texts) for name, texts in left if texts.null_count < count]
     if not left:
         return pa.nulls(count, pa.string())
-    # Not with null_handling="skip", which loses the rows in which all are null.
+    # null_handling="skip" would lose the rows in which all fields are null.
     members = [pc.binary_join_element_wise(f"{_quoted(name)}:", texts, ",", "").fill_null("") for name, texts in left]
     inner = pc.utf8_rtrim(pc.binary_join_element_wise(*members, ""), characters=",")
     whole = pc.binary_join_element_wise("{", inner, "}", "")
@@ -241,7 +241,7 @@ def _quoted(name: str) -> str:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Booleans, integers, numbers; whatever is mixed, or does not fit, becomes text."""
+    """Booleans, integers or numbers; mixed values and those that do not fit become text."""
     kinds = set(map(type, values)) - {type(None)}
     try:
         if kinds == {bool}:

@@ -1,4 +1,4 @@
-"""A gzip stream that gives what it can: damage ends it, and is told instead of raised."""
+"""A gzip stream that returns all readable data: damage ends it and is reported, not raised."""
 
 import zlib
 from typing import Protocol
@@ -16,8 +16,8 @@ class _Input(Protocol):
 class GzipStream:
     """Reads one or more gzip members, in bounded memory however well they are compressed.
 
-    begins: what was read of the file already. fault: after the end, what was damaged, None when nothing was; a file
-    without any content is cut off. read_bytes: compressed bytes consumed so far.
+    begins: the bytes already read from the file. fault: after the end, the damage, None if there is none; an empty file
+    is truncated. read_bytes: compressed bytes consumed so far.
     """
 
     __slots__ = ("_begun", "_ended", "_file", "_inflate", "_input", "fault", "read_bytes")
@@ -32,7 +32,7 @@ class GzipStream:
         self._inflate = zlib.decompressobj(_GZIP)
 
     def readinto(self, buffer: memoryview) -> int:
-        """The next bytes of text; 0 at the end and where damage begins."""
+        """The next bytes of text; 0 at the end or where damage begins."""
         while not self._ended:
             if not self._input and not self._refill():
                 self._ended = True
@@ -48,7 +48,7 @@ class GzipStream:
             self._begun = True
             self._input = self._inflate.unconsumed_tail
             if self._inflate.eof:
-                # Zeros may pad the file behind a member; anything else is the next member.
+                # Zeros may pad the file after a member; anything else is the next member.
                 self._input = self._inflate.unused_data.lstrip(b"\0")
                 self._inflate = zlib.decompressobj(_GZIP)
                 self._begun = False

@@ -1,8 +1,8 @@
-"""The shape of a JSON record, as a typed decoder made for one dialect: only the mapped fields are ever built.
+"""Builds typed JSON decoders for one dialect; they build only the mapped fields.
 
-Every mapped field takes a string, a number or null; anything else makes the decoder fail with the field's path, so that
-the record is rejected. There are two decoders. The general one takes times as they come. The quick one asks for whole
-numbers (digit strings too, in msgspec's lax mode) and is simply not used where it fails; it never means something else.
+Every mapped field holds a string, a number or null; for anything else the decoder fails with the field's path, and
+the record is rejected. The general decoder accepts times in any form. The quick one accepts only whole numbers (also
+digit strings, in msgspec's lax mode); where it fails, the general one is used. Both give the same values.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from sessionize.formats.dialects import Dialect
 from sessionize.session.columns import CATEGORY, EVENT_ID, EVENT_TIME, EVENT_TYPE, PAGE, PRODUCT, USER, VALUE
 
 Path = tuple[str, ...]
-Rows = Sequence[Any]  # structs made below; their type is known only at run time
+Rows = Sequence[Any]  # structs defined below; their type is known only at run time
 Getter = Callable[[Rows], list[Any]]
 
 _SCALAR = str | int | float | None
-_NO_OBJECT = str | int | float | bool | list[msgspec.Raw] | None  # where an object was expected: it has no fields
+_NO_OBJECT = str | int | float | bool | list[msgspec.Raw] | None  # in place of an object: it has no fields
 
-# Plain attribute access is a third faster than attrgetter, and this is the hottest line of the whole package.
+# Plain attribute access is a third faster than attrgetter, and this line is the hottest of the package.
 _FLAT: dict[str, Getter] = {
     USER: lambda rows: [row.user for row in rows],
     EVENT_TIME: lambda rows: [row.event_time_ms for row in rows],
@@ -38,8 +38,8 @@ _FLAT: dict[str, Getter] = {
 class RecordShape:
     """The decoders and getters for some columns of a dialect.
 
-    general, quick: decoders of one record, or of many by decode_lines; quick is None when times are not plain numbers.
-    top_level: the names of the top-level fields that are themselves mapped.
+    general, quick: decoders of one record, or of many by decode_lines; quick is None if times are not plain numbers.
+    top_level: the names of the mapped top-level fields.
     """
 
     __slots__ = ("_getters", "columns", "general", "quick", "top_level")
@@ -61,7 +61,7 @@ class RecordShape:
                 self.quick = msgspec.json.Decoder(_struct(places, {EVENT_TIME: int}), strict=False)
 
     def values(self, rows: Rows, column: str) -> list[Any]:
-        """The column's raw values, the first non-null candidate of each row."""
+        """The column's raw values: the first non-null candidate of each row."""
         first, *others = self._getters[column]
         values = first(rows)
         for getter in others:
@@ -72,13 +72,13 @@ class RecordShape:
 
 
 def _candidates(text: str) -> list[Path]:
-    """ "a.b" is b inside a, or else a field that is itself called "a.b"."""
+    """ "a.b" is b inside a, or else a field named "a.b"."""
     nested = tuple(text.split("."))
     return [nested] if len(nested) == 1 else [nested, (text,)]
 
 
 def _getter(path: Path, column: str, places: dict[Path, str]) -> Getter:
-    """Give the path an attribute name in the structs (unless it has one) and return what reads it."""
+    """The getter of a path, which gets an attribute name in the structs if it has none."""
     name = places.get(path)
     if name is None:
         first = column not in places.values() and len(path) == 1
@@ -98,7 +98,7 @@ def _nested_getter(names: tuple[str, ...]) -> Getter:
     def get(rows: Rows) -> list[Any]:
         try:
             return list(map(quick, rows))
-        except AttributeError:  # somewhere there is no object on the way
+        except AttributeError:  # a value on the path is not an object
             pass
         values = list(rows)
         for name in names:

@@ -1,6 +1,6 @@
-"""Says in words what is wrong with a line that could not be decoded as an event.
+"""Explains why a line could not be decoded as an event.
 
-Only called for lines that failed, so it may look at the line again to quote the value that is to blame.
+It runs only for lines that failed, so it may parse the line again to quote the invalid value.
 """
 
 import re
@@ -27,13 +27,13 @@ _FOUND = re.compile(r"got `(?P<found>\w+)`")
 
 
 def explain(line: bytes, error: Exception, time_fields: frozenset[str]) -> Fault:
-    """line: without its line feed. error: what the decoder raised. time_fields: the dotted paths mapped to time."""
+    """The fault of a line. line: without line feed. error: of the decoder. time_fields: paths mapped to time."""
     if isinstance(error, UnicodeDecodeError):
         return invalid_utf8(line, error)
     if isinstance(error, RecursionError):
         return Fault(TOO_DEEP, "the record is nested too deeply")
     if isinstance(error, msgspec.ValidationError):
-        # The typed decoder stopped at the first wrong type, and has not seen what comes after.
+        # The typed decoder stopped at the first wrong type and has not checked the rest.
         error = _malformed(line) or error
     message = str(error)
     if not isinstance(error, msgspec.ValidationError):
@@ -54,7 +54,7 @@ def explain(line: bytes, error: Exception, time_fields: frozenset[str]) -> Fault
 
 
 def _malformed(line: bytes) -> msgspec.DecodeError | None:
-    """What is wrong with the line as JSON, if anything is."""
+    """The error of the line as JSON, if it has one."""
     try:
         msgspec.json.decode(line, type=msgspec.Raw)
     except msgspec.DecodeError as error:
@@ -65,7 +65,7 @@ def _malformed(line: bytes) -> msgspec.DecodeError | None:
 
 
 def invalid_utf8(line: bytes, error: UnicodeDecodeError) -> Fault:
-    """The place and the bytes that are not UTF-8; error comes from decoding just this line."""
+    """The position and the bytes that are not UTF-8; error comes from decoding this line alone."""
     at = error.start
     return Fault(INVALID_UTF8, f"not UTF-8 at byte {at}: {line[at : at + 8]!r}")
 
@@ -76,7 +76,7 @@ def too_large(size_bytes: int, line_bytes_max: int) -> Fault:
 
 
 def _quoted(line: bytes, path: str) -> str:
-    """The text of the value at a dotted path, shortened; a dot may also belong to a field's own name."""
+    """The shortened text of the value at a dotted path; a field's name may contain a dot."""
     raw: Any = line
     rest = path
     try:

@@ -1,6 +1,6 @@
-"""How much one JSON record may be: so many fields, nested so deeply. One line could take a gigabyte and a minute else.
+"""Limits of one JSON record: fields and nesting depth. One line could otherwise take a gigabyte and a minute.
 
-Only lines that are long enough to go beyond a limit are looked at, which ordinary events are not.
+Only lines long enough to exceed a limit are checked; ordinary events are shorter.
 """
 
 import re
@@ -12,19 +12,19 @@ import numpy.typing as npt
 from sessionize.formats.lines import LineIndex
 from sessionize.formats.rejects import TOO_DEEP, TOO_MANY_FIELDS, Fault
 
-FIELDS_MAX = 10_000  # of one record, at the top
-# A decoder of any language has limits of its own, which may even depend on who calls it: this one is far below them.
+FIELDS_MAX = 10_000  # at the top level of one record
+# Far below the decoders' own limits, which may even depend on the caller.
 NESTING_MAX = 500
 _DEEP_BYTES = 2 * NESTING_MAX  # no shorter line can be nested too deeply
-_WIDE_BYTES = 5 * FIELDS_MAX  # nor have too many fields: "":1,
+_WIDE_BYTES = 5 * FIELDS_MAX  # no shorter line can have too many fields: "":1,
 _BLOCK_BYTES = 1 << 16
-_FEW_LINES = 16  # that many are looked at one by one
+_FEW_LINES = 16  # so many are checked one by one
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def may_exceed(lines: LineIndex) -> bool:
-    """Whether any of the lines needs a closer look, quickly."""
+    """A quick test whether any line needs the exact check."""
     if lines.longest < _DEEP_BYTES:
         return False
     size = lines.ends - lines.starts
@@ -35,7 +35,7 @@ def may_exceed(lines: LineIndex) -> bool:
 
 
 def excess(line: bytes) -> Fault | None:
-    """What a line has too much of. line: valid JSON, an object."""
+    """The limit that a line exceeds, if any. line: a valid JSON object."""
     if len(line) < _DEEP_BYTES:
         return None
     if _has_many_brackets(line):
@@ -52,8 +52,8 @@ def excess(line: bytes) -> Fault | None:
 def _may_be_deep(lines: LineIndex, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
     """bool[chosen]: which lines may have more than NESTING_MAX opening brackets. Counts whole words of 64 bytes."""
     bits = np.zeros(-(-len(lines.text) // 64) * 8, np.uint8)
-    for start in range(0, len(lines.text), _BLOCK_BYTES):  # in blocks, or each step would ask the system for memory
-        opened = lines.text[start : start + _BLOCK_BYTES] & 0xDF  # [ and { differ by this bit alone
+    for start in range(0, len(lines.text), _BLOCK_BYTES):  # in blocks, so that no step allocates new memory
+        opened = lines.text[start : start + _BLOCK_BYTES] & 0xDF  # [ and { differ only in this bit
         packed = np.packbits(opened == ord("["))
         bits[start >> 3 : (start >> 3) + len(packed)] = packed
     so_far = np.append(0, np.cumsum(np.bitwise_count(bits.view(np.uint64)), dtype=np.int64))

@@ -1,7 +1,7 @@
-"""NDJSON to columns: whole pieces at a time, and line by line only where a piece has a fault in it.
+"""NDJSON to columns: whole pieces at a time, and line by line only where a piece has a fault.
 
-The quick road decodes a piece with one call, after making sure that every line holds exactly one value. Where anything
-is odd, the same decoder takes the lines one by one, so that a bad line is rejected alone and both roads mean the same.
+The quick path decodes a piece with one call, after a check that every line holds exactly one value. If anything is
+irregular, the same decoder reads the lines one by one: a bad line is rejected alone, and both paths give equal results.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ _UNDECODABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class JsonLines:
-    """Decodes the records of one dialect, piece by piece; `take` gives what has gathered."""
+    """Decodes the records of one dialect, piece by piece; `take` returns the events so far."""
 
     __slots__ = (
         "_extras",
@@ -63,9 +63,9 @@ class JsonLines:
     ) -> None:
         """columns: the canonical columns to build, None for all that the dialect maps; user and time always.
 
-        extras: keep the other fields too (json_extras.py). latest_ms: reject later events; may be set anew between two
-        calls. plain_users: no dictionary of users, for whoever numbers them anyhow. Errors: ConfigError when the
-        dialect maps a field both as a value and as an object.
+        extras: keep other fields too (extra_fields.py). latest_ms: reject later events; may be changed between two
+        calls. plain_users: no dictionary of users, for callers that number them. Errors: ConfigError if the dialect
+        maps a field both as a value and as an object.
         """
         self.columns = dialect.columns_for(columns)
         self.row_count = 0
@@ -91,10 +91,10 @@ class JsonLines:
         at_start: bool = False,
         ends: Ints | None = None,
     ) -> int:
-        """Decode whole lines; returns how many there were.
+        """Decode whole lines; returns their number.
 
-        data: is not kept. source, first_line: for the rejected ones. at_start: a byte-order mark may be there. ends: of
-        the lines, as in LineIndex, from who knows them.
+        data: not kept. source, first_line: for rejected lines. at_start: a byte-order mark may come first. ends: the
+        ends of the lines if known, as in LineIndex.
         """
         if at_start and bytes(data[:3]) == _BOM:
             data = data[3:]
@@ -117,19 +117,19 @@ class JsonLines:
         return len(lines)
 
     def flush(self) -> None:
-        """Nothing is ever left over: a record does not go on beyond its line."""
+        """Do nothing: a record always ends with its line."""
 
     def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
-        """Put aside a record that its reader already found unusable."""
+        """Reject a record that its reader found invalid."""
         self._rejects.add(raw, source=source, line_number=line_number, fault=fault)
 
     def reject_long_line(self, head: bytes, size_bytes: int, *, source: str, line_number: int) -> None:
-        """Put aside a line that was too long to be held."""
+        """Reject a line that is too long to be held in memory."""
         fault = too_large(size_bytes, self._line_bytes_max)
         self._rejects.add(head, source=source, line_number=line_number, fault=fault)
 
     def take(self) -> Decoded:
-        """What has gathered since the last take: text that repeats as dictionaries of distinct values."""
+        """Everything decoded since the last take; repeated text as dictionaries of distinct values."""
         kinds = {**DECODED_TYPES, USER: pa.string()} if self._plain_users else DECODED_TYPES
         arrays = {column: _joined(parts, kinds[column]) for column, parts in self._parts.items()}
         if self._extras is not None:
@@ -139,7 +139,7 @@ class JsonLines:
         return Decoded(pa.table(arrays), self._rejects.take())
 
     def _decode_whole(self, lines: LineIndex) -> tuple[Rows, ParsedTimes | None] | None:
-        """All lines at once; None when any of them needs a closer look."""
+        """All lines at once; None if any of them must be decoded alone."""
         if not _regular(lines) or lines.longest > self._line_bytes_max or not lines.is_utf8():
             return None
         if may_exceed(lines):
@@ -163,7 +163,7 @@ class JsonLines:
         return None
 
     def _quick(self) -> msgspec.json.Decoder[Any] | None:
-        """The quick decoder, unless it failed lately: then only now and then."""
+        """The quick decoder; after recent failures only for one piece in _TRY_EVERY."""
         self._pieces += 1
         worth_it = self._quick_misses < _MISSES_MAX or self._pieces % _TRY_EVERY == 0
         return self._shape.quick if worth_it else None
@@ -177,11 +177,11 @@ class JsonLines:
         return None if times.faults else times
 
     def _decode_each(self, lines: LineIndex) -> tuple[Rows, Ints, Faults]:
-        """The records that could be decoded, the line of each (from 0), and the faults of the others, by line."""
+        """The decoded records, the line of each (from 0), and the faults of the others by line."""
         rows: list[Any] = []
         places: list[int] = []
         faults: Faults = {}
-        # gigabytes of blank lines take a few kilobytes when they are gzipped
+        # a few kilobytes of gzip can hold gigabytes of blank lines
         if not bytes(lines.data).strip(_BLANK + b"\n"):
             return rows, np.array(places, np.int64), faults
         decode = self._shape.general.decode
@@ -253,15 +253,15 @@ class JsonLines:
 def _regular(lines: LineIndex) -> bool:
     """Whether every line begins with { and ends with }.
 
-    Then a line break cannot stand inside a value: } and { never follow one another in JSON, and in a string a bare line
-    break is an error. So each line holds one value at least, and as many values as lines means one in each.
+    Then no value contains a line break: } and { are never adjacent in JSON, and a bare line break in a string is an
+    error. So each line holds at least one value, and as many values as lines means exactly one each.
     """
     if not len(lines) or (lines.starts == lines.ends).any():
         return False
     last = lines.text[lines.ends - 1]
     returns = last == _RETURN
     if returns.any():
-        last = lines.text[lines.ends - 1 - returns]  # a line of a lone return ends with the line feed before it
+        last = lines.text[lines.ends - 1 - returns]  # a line that is only a return ends at the line feed before it
     return bool((last == _CLOSE).all() and (lines.text[lines.starts] == _OPEN).all())
 
 

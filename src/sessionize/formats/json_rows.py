@@ -1,4 +1,4 @@
-"""Rows of a table as JSON objects, one value for each row: what goes out record by record."""
+"""Encodes the rows of a table as JSON objects, one for each output record."""
 
 from collections.abc import Collection
 from typing import Any
@@ -25,7 +25,7 @@ def json_rows(rows: pa.Table) -> list[bytes]:
 def json_rejected(rejected: pa.Table) -> list[bytes]:
     """REJECTED_SCHEMA as JSON objects: raw as text where it is UTF-8, else as raw_base64.
 
-    At most RAW_BYTES_MAX of raw are kept, so that a record of any size fits into a message; raw_size_bytes is its size.
+    raw is cut to RAW_BYTES_MAX so that any record fits into a message; raw_size_bytes is its full size.
     """
     records = []
     for row in rejected.to_pylist():
@@ -43,16 +43,16 @@ def json_rejected(rejected: pa.Table) -> list[bytes]:
 
 
 def json_without(row: bytes, names: Collection[str]) -> bytes | None:
-    """A JSON object with null for these fields, which `shortened_fields` names; None when it has none of them."""
+    """The JSON object with null for these fields, listed in `shortened_fields`; None if it has none of them."""
     fields = _FIELDS(row)
     emptied = [name for name in names if bytes(fields.get(name, _NULL)) != b"null"]
     return _ENCODE({**fields, **dict.fromkeys(emptied, _NULL), SHORTENED_FIELDS: emptied}) if emptied else None
 
 
 def json_with_only(row: bytes, names: Collection[str]) -> bytes | None:
-    """A JSON object of only these fields; the names of the others are in `shortened_fields`, but for long ones.
+    """The JSON object of only these fields; `shortened_fields` lists the others, except long names.
 
-    None when it has no others.
+    None if it has no others.
     """
     fields = _FIELDS(row)
     left = [name for name in fields if name not in names and bytes(fields[name]) != b"null"]

@@ -1,8 +1,8 @@
-"""Bytes into pieces that end where a line ends, in bounded memory.
+"""Splits bytes into pieces that end at a line end, in bounded memory.
 
-A piece is about as large as a processor's second-level cache, because decoding is a third faster there. A
-line that is longer than the limit is never held: its head is kept, the rest is read past. A range of a file
-holds the lines that begin in it, so that several processes can share a file.
+A piece is about as large as a second-level cache, where decoding is a third faster. For a line beyond the limit only
+the head is kept and the rest is skipped. A range of a file holds the lines that begin in it, so that several
+processes can share a file.
 """
 
 import io
@@ -23,17 +23,17 @@ _LINE_FEED = 10
 
 
 class Readable(Protocol):
-    """Anything with readinto: a raw file, a FileRange, a GzipStream."""
+    """An object with readinto: a raw file, a FileRange, a GzipStream."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill buffer with what there is, at least one byte; 0 or None at the end."""
+        """Fill buffer with the available bytes, at least one; 0 or None at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
     """Whole lines. ended: the last one has its line feed; False only at the end of the stream.
 
-    data is valid only until the next piece is asked for: the buffer behind it is used again.
+    data is valid only until the next piece is requested, because its buffer is reused.
     """
 
     data: memoryview
@@ -42,7 +42,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
-    """A line beyond the limit. head: its first RAW_BYTES_MAX bytes. size_bytes: its whole length."""
+    """A line beyond the limit. head: its first RAW_BYTES_MAX bytes. size_bytes: its full length."""
 
     head: bytes
     size_bytes: int
@@ -52,7 +52,7 @@ class LongLine:
 def pieces(
     stream: Readable, *, piece_bytes: int = PIECE_BYTES, line_bytes_max: int = LINE_BYTES_MAX
 ) -> Iterator[Lines | LongLine]:
-    """Everything in the stream, in order. At most line_bytes_max or one piece is held, whichever is more."""
+    """Everything in the stream, in order. Holds at most line_bytes_max or one piece, whichever is larger."""
     buffer = bytearray(piece_bytes)
     have = 0
     while True:
@@ -84,7 +84,7 @@ def pieces(
 
 
 def _read_past(stream: Readable, buffer: bytearray) -> tuple[LongLine, bytes]:
-    """buffer is full of the beginning of a long line. The line, and what was read behind its end."""
+    """The long line that fills buffer, and the bytes read after its end."""
     head = bytes(buffer[:RAW_BYTES_MAX])
     size_bytes = len(buffer)
     while read := stream.readinto(memoryview(buffer)):
@@ -98,8 +98,8 @@ def _read_past(stream: Readable, buffer: bytearray) -> tuple[LongLine, bytes]:
 class LineIndex:
     """Where the lines of a piece begin and end. A last line without a line feed counts too.
 
-    data: the piece. text: it as uint8. starts, ends: int64, line n is data[starts[n]:ends[n]]. Who knows the ends may
-    give them: the offsets of all line feeds.
+    data: the piece. text: the same as uint8. starts, ends: int64, line n is data[starts[n]:ends[n]]. A caller that
+    knows the offsets of all line feeds can give them.
     """
 
     __slots__ = ("data", "ends", "starts", "text")
@@ -128,7 +128,7 @@ class LineIndex:
         return int((self.ends - self.starts).max(initial=0))
 
     def is_utf8(self) -> bool:
-        """Whether the whole piece is valid UTF-8; pure ASCII is found out at once."""
+        """Whether the whole piece is valid UTF-8; pure ASCII is detected at once."""
         if not len(self.data) or self.text.view(np.int8).min() >= 0:
             return True
         offsets = pa.py_buffer(np.array([0, len(self.data)], np.int64))
@@ -140,7 +140,7 @@ class LineIndex:
 
 
 def _line_feeds(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """The offsets of all line feeds, by way of one bit for each byte: most words of 64 bits are zero."""
+    """The offsets of all line feeds, found with one bit per byte: most 64-bit words are zero."""
     hits = text == _LINE_FEED
     bits = np.packbits(hits, bitorder="little")
     words = np.zeros(-(-len(bits) // 8), "<u8")
@@ -154,23 +154,23 @@ def _line_feeds(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 class FileRange:
-    """The lines of a file that begin at offsets start <= offset < end, as a stream of their own."""
+    """The lines of a file that begin at offsets start <= offset < end, as a stream."""
 
     __slots__ = ("_at", "_end", "_file", "_in_line")
 
     def __init__(self, file: io.RawIOBase, start: int, end: int) -> None:
-        """file: opened for reading without a buffer; only this object may move it from now on."""
+        """file: opened unbuffered for reading; from now on only this object may move its position."""
         self._file = file
         self._end = end
         self._at = start
         self._in_line = False
         if start > 0:
-            # The byte before start tells whether a line begins there.
+            # The byte before start shows whether a line begins there.
             self._at = self._after_line_feed(start - 1)
         file.seek(self._at)
 
     def readinto(self, buffer: memoryview) -> int:
-        """The next bytes; 0 behind the last line of the range."""
+        """The next bytes; 0 after the last line of the range."""
         if self._at < self._end:
             read = self._file.readinto(buffer[: self._end - self._at]) or 0
             self._at += read
@@ -178,14 +178,14 @@ class FileRange:
             return read
         if not self._in_line:
             return 0
-        # The last line reaches beyond the range, mostly by much less than a piece.
+        # The last line extends beyond the range, usually by much less than a piece.
         read = self._file.readinto(buffer[:_LOOK_BYTES]) or 0
         end = bytes(buffer[:read]).find(b"\n") + 1
         self._in_line = read > 0 and end == 0
         return end or read
 
     def _after_line_feed(self, at: int) -> int:
-        """The offset behind the first line feed at or after `at`, the end of the range when none is left."""
+        """The offset after the first line feed at or after `at`, else the end of the range."""
         self._file.seek(at)
         while at < self._end and (piece := self._file.read(_LOOK_BYTES)):
             found = piece.find(b"\n")

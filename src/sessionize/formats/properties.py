@@ -1,4 +1,4 @@
-"""Further fields joined to those in `properties`, whose text stays letter by letter as it was written."""
+"""Adds fields to `properties`; its existing text stays unchanged."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,22 +12,22 @@ from sessionize.session.columns import PROPERTIES
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder(enc_hook=str).encode
 
-# Arrow, by which most read these files, has columns of these names beside those of a file: a scan fails over two.
+# Arrow adds columns of these names to those of a file; a scan of a file that has them too fails.
 ARROWS_OWN = ("__filename", "__fragment_index", "__batch_index", "__last_in_fragment")
 
 
 def with_fields(texts: Sequence[str | None], fields: pa.Table) -> pa.StringArray:
-    """The JSON object of each text with the fields of its row that are not null.
+    """The JSON object of each text plus the non-null fields of its row.
 
-    Nothing within the text is taken apart: its numbers may be longer than any language's, and keep every digit.
+    The values in the text are not decoded: a number keeps every digit, however long it is.
     """
-    columns = [_as_python_has_it(column) for column in fields.columns]
+    columns = [_python_times(column) for column in fields.columns]
     rows = pa.Table.from_arrays(columns, names=fields.column_names).to_pylist()
     return pa.array([_with(text, row) for text, row in zip(texts, rows, strict=True)], pa.string())
 
 
-def set_aside(events: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The events without these fields, whose values are in `properties` instead."""
+def moved_to_properties(events: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The events with these fields moved into `properties`."""
     texts = events[PROPERTIES].to_pylist() if PROPERTIES in events.column_names else [None] * events.num_rows
     merged = with_fields(texts, events.select(names))
     kept = events.drop_columns([name for name in (*names, PROPERTIES) if name in events.column_names])
@@ -35,19 +35,19 @@ def set_aside(events: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def _with(text: str | None, row: Mapping[str, Any]) -> str | None:
-    given = {name: _plain(value) for name, value in row.items() if value is not None}
+    given = {name: _finite(value) for name, value in row.items() if value is not None}
     if not given:
         return text
     return _ENCODE({**_MEMBERS.decode(text or "{}"), **given}).decode()
 
 
-def _plain(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity."""
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _as_python_has_it(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Python's times end at microseconds."""
+def _python_times(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Python's times are no finer than a microsecond."""
     if pa.types.is_duration(column.type):
         return column.cast(pa.int64())
     in_ns = pa.types.is_timestamp(column.type) or pa.types.is_time64(column.type)

@@ -1,7 +1,7 @@
-"""Records that come one by one, as from Kafka: a list of values to columns.
+"""Decodes single records, as from Kafka: a list of values to columns.
 
-JSON values are joined with line feeds and decoded as lines, a piece at a time, which is as quick as reading a file.
-What cannot be a line is dealt with here: a null value, an empty one, and one that has line feeds in it.
+JSON values are joined with line feeds and decoded as lines, a piece at a time, which is as fast as reading a file.
+This module handles values that are not a line: null, empty, or with line feeds inside.
 """
 
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ class RecordDecoder(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The canonical columns that the events have."""
+        """The canonical columns of the events."""
 
     def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
-        """values: one for each record, None for a null. offsets: int64[n], the line numbers of rejected ones.
+        """values: one for each record, None for a null. offsets: int64[n], the line numbers of rejected records.
 
-        source: for the rejected ones. latest_ms: later events are rejected, None lets all pass. Each record becomes an
-        event or a rejected one, both in the order in which they came.
+        source: of rejected records. latest_ms: reject later events, None accepts all. Each record becomes an event or a
+        rejected record, both in input order.
         """
 
 
@@ -63,15 +63,15 @@ class JsonRecords:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The canonical columns that the events have."""
+        """The canonical columns of the events."""
         return self._lines.columns
 
     def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
-        """As RecordDecoder says."""
+        """See RecordDecoder."""
         self._lines.latest_ms = latest_ms
         odd, start = False, 0
         lengths = _lengths(values)
-        # the pieces end where the size passes a multiple of a piece's
+        # a piece ends where the size passes a multiple of PIECE_BYTES
         for stop in (*_piece_ends(lengths), len(values)):
             if stop > start:
                 odd |= self._add(values[start:stop], lengths[start:stop], source, start)
@@ -79,20 +79,20 @@ class JsonRecords:
         decoded = self._lines.take()
         rejected = decoded.rejected
         if odd or len(decoded.events) + len(rejected) != len(values):
-            rejected = _with_odd_ones(rejected, values, source)
+            rejected = _with_invalid_values(rejected, values, source)
         return Decoded(decoded.events, _numbered(rejected, offsets))
 
     def _add(self, values: Values, lengths: Ints, source: str, start: int) -> bool:
-        """Decode a piece; whether there was a value in it that is not one line."""
+        """Decode a piece; returns whether it has a value that is not exactly one line."""
         odd = False
-        # A line feed at the end too, because a last line that is empty would be none.
+        # With a line feed at the end, because an empty last line would not count.
         try:
             text = b"\n".join([*cast(Sequence[bytes], values), b""])
-        except TypeError:  # a null: its line stays empty, which decoding passes over
+        except TypeError:  # a null: its line stays empty, and decoding skips it
             text = b"\n".join([*(value or b"" for value in values), b""])
             odd = True
         if text.count(b"\n") != len(values):
-            # Both are white space to JSON, and neither may stand in a string: what is right stays right.
+            # JSON treats both as white space and allows neither in a string, so valid values stay valid.
             text = b"\n".join([*((value or b"").replace(b"\n", b"\r") for value in values), b""])
             odd = True
         ends = np.cumsum(lengths + 1) - 1
@@ -108,14 +108,14 @@ def _lengths(values: Values) -> Ints:
 
 
 def _piece_ends(lengths: Ints) -> list[int]:
-    """Where to cut, so that no piece is larger than PIECE_BYTES by more than a value."""
+    """Where to cut, so that no piece exceeds PIECE_BYTES by more than one value."""
     pieces = np.cumsum(lengths) // PIECE_BYTES
     cuts: list[int] = (np.flatnonzero(pieces[1:] != pieces[:-1]) + 1).tolist()
     return cuts
 
 
-def _with_odd_ones(rejected: pa.Table, values: Values, source: str) -> pa.Table:
-    """The rejected records with those added that are no line, and with their bytes as they came."""
+def _with_invalid_values(rejected: pa.Table, values: Values, source: str) -> pa.Table:
+    """The rejected records plus null and empty values, with their original bytes."""
     rows = {row["line_number"]: row for row in rejected.to_pylist()}
     for number, value in enumerate(values):
         if value is None or not value.strip(_BLANK):
@@ -131,9 +131,9 @@ def _with_odd_ones(rejected: pa.Table, values: Values, source: str) -> pa.Table:
 
 
 def _numbered(rejected: pa.Table, offsets: Ints) -> pa.Table:
-    """The rejected records with their offsets for line numbers, which were places in the list so far."""
+    """The rejected records with offsets as line numbers, in place of list positions."""
     if not len(rejected):
         return rejected
-    places = rejected["line_number"].to_numpy()
+    positions = rejected["line_number"].to_numpy()
     at = REJECTED_SCHEMA.get_field_index("line_number")
-    return rejected.set_column(at, REJECTED_SCHEMA.field(at), pa.array(offsets[places]))
+    return rejected.set_column(at, REJECTED_SCHEMA.field(at), pa.array(offsets[positions]))

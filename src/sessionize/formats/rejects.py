@@ -1,7 +1,7 @@
-"""Why a record was rejected, and the table that rejected records travel in.
+"""The reasons for rejecting a record, and the table of rejected records.
 
-A reason is a short code that stays the same for ever; the detail is for people and names the field and the value.
-A fault is tied to its row by index until the row's bytes and line number are known.
+A reason is a short, stable code; the detail is for people and names the field and the value.
+A fault refers to its row by index until the row's bytes and line number are known.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ TRUNCATED_GZIP = "truncated_gzip"
 CORRUPT_GZIP = "corrupt_gzip"
 CORRUPT_PARQUET = "corrupt_parquet"
 
-RAW_BYTES_MAX = 65_536  # how much of a line that is too long is kept
+RAW_BYTES_MAX = 65_536  # so much of an overlong line is kept
 _SHOWN_CHARACTERS = 80
 
 
@@ -45,11 +45,11 @@ class Fault(NamedTuple):
     detail: str
 
 
-Faults = dict[int, Fault]  # by row number within the piece at hand
+Faults = dict[int, Fault]  # by row number within the current piece
 
 
 def preview(value: object) -> str:
-    """A value for people: strings quoted, anything long cut with its full length named."""
+    """A value for people: strings quoted, long ones cut, with their full length."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
@@ -78,7 +78,7 @@ class Rejects:
         return len(self._records)
 
     def add(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
-        """raw: the record's own bytes, without a line feed; None when it has none that could be read."""
+        """raw: the record's bytes without a line feed; None if they cannot be read."""
         self._records.append((raw, _unicode(source), line_number, fault.reason, _unicode(fault.detail)))
 
     def take(self) -> pa.Table:
@@ -90,5 +90,5 @@ class Rejects:
 
 
 def _unicode(text: str) -> str:
-    """With � for each byte of a file's name that is no UTF-8: systems allow such names, and no table takes them."""
+    """A file's name with � for each byte that is not UTF-8: tables accept no other names."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,6 +1,6 @@
-"""Single values of mixed types to columns of text and of amounts.
+"""Converts single values of mixed types to columns of text and of amounts.
 
-JSON gives Python values, CSV gives strings; a value means the same in both.
+JSON gives Python values and CSV gives strings; equal values give equal results.
 """
 
 import math
@@ -19,7 +19,7 @@ _AMOUNT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 
 
 def text_column(values: Sequence[Scalar], field: str, *, whole_numbers_only: bool) -> tuple[pa.StringArray, Faults]:
-    """Strings as they are, numbers as text; whole_numbers_only (users, ids) refuses fractions, spelt in many ways."""
+    """Strings unchanged, numbers as text; whole_numbers_only (users, ids) rejects fractions: many spellings."""
     try:
         return pa.array(values, pa.string()), {}
     except (pa.ArrowTypeError, pa.ArrowInvalid):
@@ -53,8 +53,8 @@ def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, 
 
 
 def within_limit(numbers: pa.DoubleArray) -> bool:
-    """Whether all of them can be amounts; nulls can, NaN and infinities cannot."""
-    return pc.all(pc.less_equal(pc.abs(numbers), VALUE_MAX)).as_py() in (True, None)  # None: there are only nulls
+    """Whether all of them are valid amounts; null is valid, NaN and infinity are not."""
+    return pc.all(pc.less_equal(pc.abs(numbers), VALUE_MAX)).as_py() in (True, None)  # None: all are null
 
 
 def value_of(value: str | float | None, field: str) -> float | Fault | None:

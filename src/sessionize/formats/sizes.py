@@ -1,7 +1,6 @@
-"""How large rows are when the dictionaries of their text are written out, and how to take them a piece at a time.
+"""Measures rows with their dictionaries decoded, and splits them into pieces of bounded size.
 
-A text that repeats is in memory once as long as it is coded; written out, a few megabytes may become more than an array
-has room for.
+Dictionary-encoded text is in memory once; decoded, a few megabytes may exceed the size of an array.
 """
 
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ Sizes = npt.NDArray[np.int64]
 
 
 def in_pieces(rows: pa.Table, *, bytes_max: int | None = None, rows_max: int | None = None) -> Iterator[pa.Table]:
-    """The rows, so many at a time that they take about bytes_max when written out, one at least.
+    """The rows in pieces of about bytes_max each when decoded, at least one row each.
 
     bytes_max: None for PIECE_BYTES_MAX.
     """
@@ -30,14 +29,14 @@ def in_pieces(rows: pa.Table, *, bytes_max: int | None = None, rows_max: int | N
         if _most(part) <= bytes_max:
             yield part
             continue
-        piece = (np.cumsum(unfolded_sizes(part)) - 1) // bytes_max
+        piece = (np.cumsum(decoded_sizes(part)) - 1) // bytes_max
         ends = [*(np.flatnonzero(np.diff(piece)) + 1).tolist(), part.num_rows]
         for first, end in zip([0, *ends], ends, strict=False):
             yield part.slice(first, end - first)
 
 
 def decoded_bytes(table: pa.Table) -> int:
-    """The size of a table with its dictionaries written out: a value that repeats is there once until then."""
+    """The size of a table with its dictionaries decoded, where repeated values count each time."""
     size = 0
     for chunk in (chunk for column in table.columns for chunk in column.chunks):
         size += chunk.nbytes
@@ -47,8 +46,8 @@ def decoded_bytes(table: pa.Table) -> int:
     return size
 
 
-def unfolded_sizes(rows: pa.Table) -> Sizes:
-    """int64[n]: the size of each row when it is written out, about."""
+def decoded_sizes(rows: pa.Table) -> Sizes:
+    """int64[n]: the approximate decoded size of each row."""
     sizes = np.zeros(rows.num_rows, np.int64)
     for column in rows.columns:
         at = 0
@@ -59,7 +58,7 @@ def unfolded_sizes(rows: pa.Table) -> Sizes:
 
 
 def _most(rows: pa.Table) -> int:
-    """What the rows take at most: every coded text as long as the longest one."""
+    """An upper bound of the rows' size: every encoded text as long as the longest one."""
     return int(rows.nbytes) + sum(_most_of(chunk) for column in rows.columns for chunk in column.chunks)
 
 
@@ -72,7 +71,7 @@ def _most_of(array: pa.Array) -> int:
 
 
 def _sizes(array: pa.Array) -> Sizes:
-    """int64[n]: the size of each value when it is written out."""
+    """int64[n]: the decoded size of each value."""
     kind = array.type
     sizes: Sizes
     if isinstance(array, pa.DictionaryArray):
@@ -93,7 +92,7 @@ def _sizes(array: pa.Array) -> Sizes:
 
 
 def _inner(array: pa.Array) -> pa.Array:
-    """What a list or map holds, of its own rows alone."""
+    """The items of a list or map, only those of its own rows."""
     first, last = int(array.offsets[0].as_py()), int(array.offsets[-1].as_py())
     if isinstance(array, pa.MapArray):
         both = pa.StructArray.from_arrays([array.keys, array.items], ["k", "v"])

@@ -1,7 +1,7 @@
-"""Columns of tables as every output can take them: values that some program wrote, and others cannot hold, become text.
+"""Converts columns to types that every output supports; values that some cannot hold become text.
 
-A time of the year 20000, a zone that nobody knows, a UUID: Arrow carries them, Python, Iceberg or JSON do not. Ordinary
-columns stay as they are.
+Examples: a time in the year 20000, an unknown time zone, a UUID. Arrow holds them; Python, Iceberg or JSON do not.
+Ordinary columns stay unchanged.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ _LONGEST_S = 999_999_999 * _DAY_S  # of Python's timedelta
 
 
 def storable(array: pa.Array) -> pa.Array:
-    """The values of a column that is not nested, in types that every output knows what to do with."""
+    """The values of a column that is not nested, in types that every output supports."""
     kind = array.type
     if isinstance(array, pa.DictionaryArray):
         return storable(array.dictionary_decode())
@@ -52,7 +52,7 @@ def storable(array: pa.Array) -> pa.Array:
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """As to_pylist, but with the bare number of a time that Python cannot hold."""
+    """As to_pylist, but a time that Python cannot hold becomes its bare number."""
     try:
         return list(array.to_pylist())
     except (ValueError, OverflowError):  # ArrowInvalid is a ValueError
@@ -60,7 +60,7 @@ def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
 
 
 def python_value(value: pa.Scalar) -> Any:
-    """As as_py, but with the bare number of a time that Python cannot hold."""
+    """As as_py, but a time that Python cannot hold becomes its bare number."""
     if not value.is_valid:
         return None
     if pa.types.is_dictionary(value.type):
@@ -85,7 +85,7 @@ def _number(value: pa.Scalar) -> Any:
 
 
 def _in_range(array: pa.Array, first: int, last: int) -> pa.Array:
-    """The times as they are, or all of them as text when one is out of range: then that one is a bare number."""
+    """The times unchanged; if one is out of range, all as text, and that one as a bare number."""
     first, last = max(first, _INT64.min), min(last, _INT64.max)
     short = pa.types.is_date32(array.type) or pa.types.is_time32(array.type)
     numbers = array.cast(pa.int32() if short else pa.int64())
@@ -99,7 +99,7 @@ def _in_range(array: pa.Array, first: int, last: int) -> pa.Array:
 
 
 def _in_known_zone(times: pa.Array) -> pa.Array:
-    """Times in UTC where nobody knows their zone; the instants are the same."""
+    """The times, in UTC if their zone is unknown; the instants are the same."""
     if not pa.types.is_timestamp(times.type) or times.type.tz is None:
         return times
     try:

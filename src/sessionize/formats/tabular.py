@@ -1,7 +1,7 @@
-"""Tables from CSV and Parquet to the same columns that JSON gives, a whole column at a time.
+"""Decodes tables from CSV and Parquet to the same columns as JSON, a whole column at a time.
 
-A Layout says where the fields are. Decoding casts, parses the times and judges; a row that fails is rendered
-as JSON for the rejects, unless the reader still has the row's own bytes.
+A Layout maps the fields. Decoding casts, parses the times and validates; a row that fails is rendered as JSON for
+the rejects, unless the reader still has the row's own bytes.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from sessionize.formats.scalars import value_column, within_limit
 from sessionize.formats.storable import python_value, python_values, storable
 from sessionize.formats.tabular_layout import Layout, Path
 from sessionize.formats.times import times_of_array
-from sessionize.formats.utf8 import ValidText, with_sound_text
+from sessionize.formats.utf8 import ValidText, with_valid_text
 from sessionize.formats.validation import DECODED_TYPES, Decoded, validate, without_empty
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, PROPERTIES, USER, VALUE
 
@@ -32,7 +32,7 @@ class Tabular:
     __slots__ = ("_dialect", "_fields", "_latest_ms", "_layout")
 
     def __init__(self, layout: Layout, dialect: Dialect, *, latest_ms: int | None = None) -> None:
-        """latest_ms: reject later events; None lets all pass."""
+        """latest_ms: reject later events; None accepts all."""
         self._layout = layout
         self._dialect = dialect
         self._latest_ms = latest_ms
@@ -47,15 +47,15 @@ class Tabular:
         raw: Callable[[int], bytes] | None = None,
         plain_users: bool = False,
     ) -> Decoded:
-        """The events and the rejects of a table that has the layout's columns.
+        """The events and the rejects of a table with the layout's columns.
 
-        source, line_number (of a row, from 0) and raw (its own bytes; None renders it as JSON) serve the rejects.
-        plain_users: users that are plain text stay so, for whoever numbers them anyhow.
+        source, line_number (of a row, from 0) and raw (its own bytes; None renders it as JSON) are for the rejects.
+        plain_users: plain text users stay plain, for callers that number them.
         """
         arrays: dict[str, pa.Array] = {}
-        # whoever has the bytes of each row has looked at them
-        sound = ValidText(table, {}) if raw is not None else with_sound_text(table)
-        table, faults = sound.table, sound.faults
+        # a caller that has each row's bytes has validated them
+        valid = ValidText(table, {}) if raw is not None else with_valid_text(table)
+        table, faults = valid.table, valid.faults
         arrays[USER], user_faults = self._column(table, USER)
         for column in self._layout.columns:
             if column not in (USER, EVENT_TIME):
@@ -77,14 +77,14 @@ class Tabular:
         columns = {column: arrays[column] for column in self._layout.columns} | self._extras(table)
         if keep is not None:
             columns = {column: array.filter(keep) for column, array in columns.items()}
-        # Encoded only now, so that dictionaries of text hold no values of rejected rows.
+        # Encoded only now, so that dictionaries hold no values of rejected rows.
         if not (plain_users and pa.types.is_string(arrays[USER].type)):
             columns[USER] = _in_decoded_form(USER, columns[USER])
         events = pa.table({n: a if n == USER else _in_decoded_form(n, a) for n, a in columns.items()})
         rejects = Rejects()
         if faults:
             for row in sorted(faults):
-                own = _rendered(table, row, sound.broken.get(row, {})) if raw is None else raw(row)
+                own = _rendered(table, row, valid.broken.get(row, {})) if raw is None else raw(row)
                 rejects.add(own, source=source, line_number=line_number(row), fault=faults[row])
         return Decoded(events, rejects.take())
 
@@ -112,7 +112,7 @@ class Tabular:
 
 
 def _in_decoded_form(column: str, array: pa.Array) -> pa.Array:
-    """Text as a dictionary where DECODED_TYPES wants it so."""
+    """Text as a dictionary where DECODED_TYPES requires it."""
     wanted = DECODED_TYPES.get(column)
     if wanted is not None and pa.types.is_dictionary(wanted) and not pa.types.is_dictionary(array.type):
         return array.dictionary_encode()
@@ -120,7 +120,7 @@ def _in_decoded_form(column: str, array: pa.Array) -> pa.Array:
 
 
 def _present(table: pa.Table, paths: tuple[Path, ...]) -> pa.Array | None:
-    """The first non-null candidate of each row; None when there is no candidate."""
+    """The first non-null candidate of each row; None if there is no candidate."""
     arrays = [_at(table, path) for path in paths]
     if len(arrays) < 2:
         return arrays[0] if arrays else None
@@ -133,12 +133,12 @@ def _present(table: pa.Table, paths: tuple[Path, ...]) -> pa.Array | None:
 def _at(table: pa.Table, path: Path) -> pa.Array:
     array = one_chunk(table[path[0]])
     for name in path[1:]:
-        array = pc.struct_field(array, name)  # unlike Array.field, this is null where the struct is
+        array = pc.struct_field(array, name)  # unlike Array.field, null where the struct is null
     return array
 
 
 def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:
-    """string, or dictionary<int32, string> when the input is a dictionary."""
+    """string, or dictionary<int32, string> if the input is a dictionary."""
     kind = array.type
     if pa.types.is_string(kind):
         return array, {}
@@ -167,7 +167,7 @@ def _of_rows(indices: pa.Array, of_value: Faults) -> Faults:
 
 
 def _floats_as_text(numbers: list[float | None], field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:
-    """Whole-number floats are how pandas writes integers with gaps: 7.0 is the user 7, and NaN is none."""
+    """pandas writes integers with nulls as floats: 7.0 is the user 7, and NaN is null."""
     faults: Faults = {}
     texts: list[str | None] = []
     for row, number in enumerate(numbers):
@@ -210,7 +210,7 @@ def _as_values(array: pa.Array, field: str) -> tuple[pa.Array, Faults]:
 
 
 def _rendered(table: pa.Table, row: int, broken: Mapping[str, bytes]) -> bytes:
-    """A row as JSON. broken: values that are JSON already, but no UTF-8."""
+    """A row as JSON. broken: values that are already JSON, but not UTF-8."""
     record: dict[str, Any] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         record[name] = python_value(column[row])

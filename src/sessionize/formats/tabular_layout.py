@@ -1,7 +1,7 @@
 """Finds a dialect's fields among the columns of a table, once for each file.
 
-A path is a field inside a struct column, or a column of that very name. What is missing is said with the columns that
-are there and the nearest name.
+A path is a field inside a struct column, or a column of that name. The error for a missing column lists the existing
+ones and the nearest name.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns of a table make which canonical ones.
+    """The columns of a table behind each canonical column.
 
-    columns: the canonical columns to build. paths: for each its candidates that exist, () for an optional one that the
-    table lacks. extras: top-level columns to keep as they are. rest: top-level columns to keep as JSON text.
+    columns: the canonical columns to build. paths: the existing candidates of each, () for a missing optional one.
+    extras: top-level columns to keep unchanged. rest: top-level columns to keep as JSON text.
     """
 
     columns: tuple[str, ...]
@@ -35,8 +35,8 @@ class Layout:
     def of(
         cls, schema: pa.Schema, dialect: Dialect, *, source: str, columns: frozenset[str] | None, extras: bool
     ) -> "Layout":
-        """Errors: InputError when a needed column is missing, occurs twice, or holds lists or objects; and for more
-        than FIELDS_MAX columns where they are to be kept.
+        """Errors: InputError if a required column is missing, occurs twice, or holds lists or objects, or if more than
+        FIELDS_MAX columns are to be kept.
         """
         wanted = dialect.columns_for(columns)
         paths: dict[str, tuple[Path, ...]] = {}
@@ -60,14 +60,14 @@ class Layout:
 
     @property
     def read(self) -> list[str]:
-        """The dotted paths to read from a file; a file need not be asked for anything else."""
+        """The dotted paths to read from a file; nothing else is needed."""
         whole = dict.fromkeys(self.extras + self.rest)
         mapped = dict.fromkeys(".".join(p) for ps in self.paths.values() for p in ps if p[0] not in whole)
         return [*mapped, *whole]
 
 
 def field_names(schema: pa.Schema) -> list[str]:
-    """All names that a path may give, fields of structs included."""
+    """All names that a path may use, including fields of structs."""
     names: list[str] = []
     for field in schema:
         names.append(field.name)
@@ -109,7 +109,7 @@ def _check(schema: pa.Schema, path: Path, column: str, source: str) -> None:
 
 
 def _extras(schema: pa.Schema, mapped: set[str], user_name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Unmapped top-level columns: those to keep as columns, and those that go into `properties`."""
+    """Unmapped top-level columns: those kept as columns, and those that go into `properties`."""
     taken = {name.casefold() for name in (*EVENT_TYPES, user_name)}
     kept: list[str] = []
     rest: list[str] = []

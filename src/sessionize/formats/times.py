@@ -1,9 +1,9 @@
-"""Whole columns of raw times to milliseconds since 1970-01-01 UTC.
+"""Converts columns of raw times to milliseconds since 1970-01-01 UTC.
 
-Columns of one kind (all integers, all digit strings, all ISO 8601, Arrow timestamps) are turned as a whole; only
-what does not fit goes value by value, with the same meaning. Finer than a millisecond is floored, also below zero;
-times before 1970 are times like any other. Floats of seconds or milliseconds are first rounded to the microsecond,
-because 0.1 is not a binary number.
+Columns of one kind (all integers, all digit strings, all ISO 8601, Arrow timestamps) are converted as a whole; other
+values are converted one by one, with the same result. Fractions of a millisecond are floored, also below zero; times
+before 1970 are valid. Floats of seconds or milliseconds are first rounded to the microsecond, because 0.1 has no
+exact binary form.
 """
 
 import re
@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _INT64 = np.iinfo(np.int64)
-# A number of the unit is this many milliseconds: (times, divided by).
+# Factor from the unit to milliseconds: (times, divided by).
 _SCALE: dict[str, tuple[int, int]] = {
     "auto": (1, 1),
     "ms": (1, 1),
@@ -49,7 +49,7 @@ _ISO = re.compile(
     r" ?(?P<zone>[Zz]|(?P<sign>[+-])(?P<zone_hour>\d\d)(?::?(?P<zone_minute>\d\d))?)?)?",
     re.ASCII,
 )
-# The bytes that regular times are written in, as tables bool[256].
+# The bytes allowed in regular times, as tables bool[256].
 _DIGIT_BYTES = np.isin(np.arange(256), list(b"0123456789"))
 _ISO_BYTES = np.isin(np.arange(256), list(b"0123456789-:TZ+. "))
 _ARROW_KINDS: tuple[tuple[TimeFormat, str | None], ...] = (
@@ -71,7 +71,7 @@ class ParsedTimes:
 
 
 def times_of_values(values: Sequence[object], time_format: TimeFormat, *, field: str) -> ParsedTimes:
-    """Times as JSON gives them: integers, floats, strings, None, in any mixture. field: its name, for the faults."""
+    """Times from JSON: integers, floats, strings and None, in any mixture. field: its name, for the faults."""
     kinds = set(map(type, values))
     if len(kinds) == 1:
         return _of_kind(next(iter(kinds)), values, time_format, field)
@@ -86,7 +86,7 @@ def times_of_values(values: Sequence[object], time_format: TimeFormat, *, field:
 
 
 def times_of_array(array: pa.Array | pa.ChunkedArray, time_format: TimeFormat, *, field: str) -> ParsedTimes:
-    """Times in an Arrow column of any type; timestamps and dates keep their own unit, time_format rules the others."""
+    """Times in an Arrow column of any type; timestamps and dates have their own unit, the others use time_format."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     if pa.types.is_dictionary(array.type):
@@ -166,7 +166,7 @@ def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTi
     if time_format == "iso8601":
         return _one_by_one(numbers.tolist(), time_format, field)
     times, divided_by = _SCALE[time_format]
-    # Whatever is not clearly inside is looked at one by one; NaN is not inside either.
+    # All values not clearly in range are checked one by one, also NaN.
     inside = np.abs(numbers) < min(-TIME_MS_MIN * divided_by // times * 0.99, 9e18)
     safe = np.where(inside, numbers, 0.0)
     if divided_by == 1:
@@ -177,7 +177,7 @@ def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTi
 
 
 def _of_strings(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedTimes:
-    """array: string without nulls. First as a whole; else the digit strings, the likely ISO 8601 strings, the rest."""
+    """array: string without nulls. As a whole if possible; else digit strings, likely ISO 8601, and the rest."""
     ms = _of_regular(array, time_format)
     if ms is not None:
         return ParsedTimes(ms, {})
@@ -194,7 +194,7 @@ def _of_strings(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedT
 
 
 def _of_regular(array: pa.Array, time_format: TimeFormat) -> Ints | None:
-    """ms of all strings, or None when they are not of one kind or one of them has a fault.
+    """ms of all strings; None if they are of several kinds or one has a fault.
 
     The kinds: 1 to 18 digits; ISO 8601 that Arrow can read, all with a zone or all without.
     """
@@ -208,7 +208,7 @@ def _of_regular(array: pa.Array, time_format: TimeFormat) -> Ints | None:
     for unit, zone in _ARROW_KINDS:
         kind = pa.timestamp(unit, tz=zone)
         try:
-            array[:1].cast(kind)  # a cast that fails is slow: it describes every single value that it cannot read
+            array[:1].cast(kind)  # a failing cast is slow, because it describes every value that it cannot read
             numbers = array.cast(kind).cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid:
             continue
@@ -226,7 +226,7 @@ def _written_in(array: pa.Array, alphabet: npt.NDArray[np.bool_]) -> npt.NDArray
     fits: npt.NDArray[np.bool_] = (lengths > 0) & (lengths <= longest)
     foreign = ~alphabet[text]
     if foreign.any():
-        # The running count of foreign bytes does not grow over a string that has none.
+        # The running count of other bytes stays constant over a valid string.
         seen = np.concatenate(([0], np.cumsum(foreign)))
         fits &= np.diff(seen[offsets - offsets[0]]) == 0
     return fits
@@ -235,7 +235,7 @@ def _written_in(array: pa.Array, alphabet: npt.NDArray[np.bool_]) -> npt.NDArray
 def _patched(
     ms: Ints, rows: npt.NDArray[np.intp], values: Sequence[object], time_format: TimeFormat, field: str
 ) -> ParsedTimes:
-    """Put the rows that need a closer look into ms."""
+    """Set the rows that were converted one by one in ms."""
     part = _one_by_one(values, time_format, field)
     ms[rows] = part.ms
     return ParsedTimes(ms, {int(rows[row]): fault for row, fault in part.faults.items()})
@@ -254,7 +254,7 @@ def _one_by_one(values: Sequence[object], time_format: TimeFormat, field: str) -
 
 
 def time_of(value: object, time_format: TimeFormat, *, field: str) -> int | Fault:
-    """One raw time to ms UTC, or what is wrong with it. The meaning that the whole-column roads share."""
+    """One raw time to ms UTC, or its fault. The whole-column paths give the same results."""
     if isinstance(value, str):
         text = value.strip()
         if not text:

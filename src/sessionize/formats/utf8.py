@@ -1,7 +1,7 @@
-"""Text in tables that is no text: other programs write strings into Parquet without looking whether they are UTF-8.
+"""Finds strings in tables that are not UTF-8: some programs write such strings into Parquet.
 
-Such a value would pass through here unseen and fail wherever somebody reads it, so its row is found beforehand. Looking
-costs one pass over the bytes, and little more than that where all of them are ASCII.
+Such a value would pass unnoticed and fail in a later reader, so its row is rejected here. The check takes one pass
+over the bytes, and pure ASCII needs little more.
 """
 
 import json
@@ -19,14 +19,14 @@ _SHOWN_BYTES = 40
 
 @dataclass(frozen=True, slots=True)
 class ValidText:
-    """table: with � for what is no UTF-8. broken: by row and column what was none, as JSON of its bytes."""
+    """table: with � for invalid bytes. broken: by row and column the invalid values, as JSON of their bytes."""
 
     table: pa.Table
     broken: dict[int, dict[str, bytes]]
 
     @property
     def faults(self) -> Faults:
-        """Of the rows with such values."""
+        """The faults of the rows with invalid values."""
         return {
             row: Fault(
                 INVALID_UTF8, "not UTF-8: " + ", ".join(f"{n} = {v[:_SHOWN_BYTES]!r}" for n, v in values.items())
@@ -35,17 +35,17 @@ class ValidText:
         }
 
 
-def with_sound_text(table: pa.Table) -> ValidText:
-    """Errors: ArrowInvalid for other damage."""
+def with_valid_text(table: pa.Table) -> ValidText:
+    """The table with valid text, and the invalid values. Errors: ArrowInvalid for other damage."""
     broken: dict[int, dict[str, bytes]] = {}
     for place, field in enumerate(table.schema):
         column = table.column(place)
-        if all(_is_sound(chunk) for chunk in column.chunks):
+        if all(_is_valid(chunk) for chunk in column.chunks):
             continue
         start, chunks = 0, []
         for chunk in column.chunks:
-            mended, values = _mended(chunk)
-            chunks.append(mended)
+            repaired, values = _repaired(chunk)
+            chunks.append(repaired)
             for row, value in values.items():
                 broken.setdefault(start + row, {})[field.name] = value
             start += len(chunk)
@@ -53,10 +53,10 @@ def with_sound_text(table: pa.Table) -> ValidText:
     return ValidText(table, broken)
 
 
-def _is_sound(array: pa.Array) -> bool:
+def _is_valid(array: pa.Array) -> bool:
     kind = array.type
     if pa.types.is_dictionary(kind):
-        return _is_sound(array.dictionary)
+        return _is_valid(array.dictionary)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return is_utf8(array)
     if not (pa.types.is_nested(kind) or pa.types.is_string_view(kind)):
@@ -70,13 +70,13 @@ def _is_sound(array: pa.Array) -> bool:
     return True
 
 
-def _mended(array: pa.Array) -> tuple[pa.Array, dict[int, bytes]]:
-    """The array with � for what is no UTF-8, and by row the values that were none, as JSON."""
+def _repaired(array: pa.Array) -> tuple[pa.Array, dict[int, bytes]]:
+    """The array with � for invalid bytes, and by row the invalid values as JSON."""
     if pa.types.is_dictionary(array.type):
-        mended, broken = _mended(array.dictionary)
+        repaired, broken = _repaired(array.dictionary)
         codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(np.isin(codes, np.fromiter(broken, np.int64, len(broken)))).tolist()
-        return pa.DictionaryArray.from_arrays(array.indices, mended), {row: broken[int(codes[row])] for row in rows}
+        return pa.DictionaryArray.from_arrays(array.indices, repaired), {row: broken[int(codes[row])] for row in rows}
     values, found = [], {}
     for row, value in enumerate(array.cast(_as_bytes(array.type)).to_pylist()):
         try:
@@ -89,7 +89,7 @@ def _mended(array: pa.Array) -> tuple[pa.Array, dict[int, bytes]]:
 
 
 def _as_bytes(kind: pa.DataType) -> pa.DataType:
-    """The type with bytes in place of text."""
+    """The type with bytes instead of text."""
     if _is_text(kind):
         return pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
     if pa.types.is_struct(kind):
@@ -104,7 +104,7 @@ def _as_bytes(kind: pa.DataType) -> pa.DataType:
 
 
 def _text_in(value: Any, kind: pa.DataType, errors: str) -> Any:
-    """The value with text in place of bytes. errors: as in bytes.decode."""
+    """The value with text instead of bytes. errors: as in bytes.decode."""
     if value is None:
         return None
     if _is_text(kind):

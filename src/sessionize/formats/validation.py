@@ -1,6 +1,6 @@
-"""What every road into the system has in common: the columns of a decoded batch, and the judgement on user and time.
+"""The columns of a decoded batch and the validation of user and time, shared by all formats.
 
-NDJSON, CSV and Parquet end here, so that the same record is accepted or rejected for the same reason in all of them.
+NDJSON, CSV and Parquet all use it, so that the same record is accepted or rejected for the same reason in each.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from sessionize.session.limits import USER_BYTES_MAX, all_usable, text_ends
 EXTRA_COLUMNS_MAX = 200
 
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-# The types that decoding gives: text that repeats comes as a dictionary.
+# The types of decoded columns: repeated text is a dictionary.
 DECODED_TYPES: dict[str, pa.DataType] = {
     USER: DICTIONARY,
     EVENT_TIME: pa.int64(),
@@ -68,10 +68,10 @@ def validate(
     user_field: str,
     time_field: str,
 ) -> Faults:
-    """The rows that cannot be events, each with its first fault: the user's before the time's.
+    """The invalid rows, each with its first fault: the user's before the time's.
 
-    user: string or dictionary of strings, n rows. user_faults: what turning it into text has found. latest_ms: later
-    events are from the future; None lets all pass.
+    user: string or dictionary of strings, n rows. user_faults: from the conversion to text. latest_ms: reject later
+    events as future ones; None accepts all.
     """
     faults = _future_faults(times.ms, latest_ms, time_field)
     faults.update(times.faults)
@@ -81,7 +81,7 @@ def validate(
 
 
 def without_empty(ids: pa.StringArray) -> pa.StringArray:
-    """Null for empty event ids: "" identifies nothing, and must not make events duplicates of each other."""
+    """Null for empty event ids: "" identifies nothing, so events that have it are not duplicates."""
     if not len(ids) or np.diff(text_ends(ids)).min() > 0:
         return ids
     return pc.if_else(pc.equal(pc.binary_length(ids), 0), pa.scalar(None, pa.string()), ids)
@@ -93,7 +93,7 @@ def _future_faults(ms: Ints, latest_ms: int | None, field: str) -> Faults:
     return {
         int(row): Fault(
             FUTURE_TIMESTAMP,
-            f"{field} lies {(int(ms[row]) - latest_ms) / 1000:,.0f} s after the latest accepted time",
+            f"{field} is {(int(ms[row]) - latest_ms) / 1000:,.0f} s after the latest accepted time",
         )
         for row in np.flatnonzero(ms > latest_ms)
     }
@@ -113,7 +113,7 @@ def _user_faults(user: pa.Array, field: str) -> Faults:
 
 
 def _text_faults(user: pa.StringArray, field: str) -> Faults:
-    """Null, empty, blank and overlong users. Costs almost nothing when there are none."""
+    """Null, empty, blank and overlong users. Costs almost nothing if there are none."""
     if all_usable(user):
         return {}
     lengths = np.diff(text_ends(user))

@@ -24,7 +24,7 @@ from sessionize.connectors.generator.settings import (
     ProfileName,
 )
 from sessionize.connectors.generator.stream import Block, DistinctCounts, Stream
-from sessionize.durable import replacing
+from sessionize.durable import atomic_write
 from sessionize.errors import OutputError
 from sessionize.session.time import MS_PER_DAY
 
@@ -161,8 +161,9 @@ def open_output(path: Path | str, *, whole: bool = False) -> Iterator[BinaryIO]:
     path = Path(path)
     with ExitStack() as opened:
         try:
-            place = opened.enter_context(replacing(path)) if whole and (path.is_file() or not path.exists()) else path
-            file = opened.enter_context(place.open("wb"))
+            atomic = whole and (path.is_file() or not path.exists())
+            target = opened.enter_context(atomic_write(path)) if atomic else path
+            file = opened.enter_context(target.open("wb"))
         except OSError as error:
             raise OutputError(
                 "the file for the generated records cannot be made",

@@ -17,7 +17,7 @@ from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, 
 
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS
 from sessionize.errors import SessionizeError, StateError
-from sessionize.pauses import given_up, pause
+from sessionize.pauses import cancelled, pause
 
 COMMIT_ID = "sessionize.commit-id"  # in a snapshot's summary: what made it
 # A try that lost against another writer, or whose answer got lost.
@@ -139,7 +139,7 @@ def commit_with_retry(attempt: Callable[[], Result], *, gave_up: Callable[[Excep
         except LOST as error:
             lost = error
         paused = number < _TRIES_MAX and pause(random.uniform(0, min(_WAIT_MAX_S, _WAIT_MIN_S * 2**number)))
-        if number == _TRIES_MAX or given_up() or (not paused and isinstance(lost, STORAGE_ERRORS)):
+        if number == _TRIES_MAX or cancelled() or (not paused and isinstance(lost, STORAGE_ERRORS)):
             raise gave_up(lost, f"{number} {'try' if number == 1 else 'tries'}; the last one: {lost}") from lost
 
 

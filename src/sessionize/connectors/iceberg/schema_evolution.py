@@ -16,7 +16,7 @@ from pyiceberg.types import IcebergType
 from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
 from sessionize.errors import OutputError
-from sessionize.formats.properties import ARROWS_OWN, set_aside
+from sessionize.formats.properties import ARROWS_OWN, moved_to_properties
 from sessionize.session.columns import USER
 
 # Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
@@ -90,7 +90,7 @@ def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
     """
     taken = (*(derived.name for derived in layout.derived), *ARROWS_OWN)
     claimed = [name for name in taken if name in rows.column_names]
-    return set_aside(rows, claimed) if claimed else rows
+    return moved_to_properties(rows, claimed) if claimed else rows
 
 
 def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
@@ -112,7 +112,7 @@ def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa
             misfits.append(column.name)
         elif not is_known:
             room -= 1
-    return set_aside(rows, misfits) if misfits else rows
+    return moved_to_properties(rows, misfits) if misfits else rows
 
 
 def _fits(column: pa.Field, old: IcebergType | None) -> bool:

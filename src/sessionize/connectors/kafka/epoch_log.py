@@ -23,7 +23,7 @@ from sessionize.connectors.kafka.client import (
     unavailable,
 )
 from sessionize.errors import OutputError
-from sessionize.pauses import given_up
+from sessionize.pauses import cancelled
 
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.01"}
 _WAIT_MS = 10  # the end of a log that nobody writes to is told after this, which every start waits for
@@ -112,7 +112,7 @@ def last_written(
                         return found
                 elif not error.retriable() and error.code() not in UNKNOWN_ERRORS:
                     raise output_error(servers, error, "the log of epochs")
-            if time.monotonic() > until or given_up():
+            if time.monotonic() > until or cancelled():
                 raise unavailable(servers, f"{epochs_topic} could not be read to its end within {timeout_s:.0f} s")
     finally:
         consumer.close()

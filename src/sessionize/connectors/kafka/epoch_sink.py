@@ -28,7 +28,7 @@ from sessionize.connectors.kafka.topic_id import topic_ids
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, StateError
 from sessionize.formats.json_rows import json_rejected, json_rows
 from sessionize.formats.sizes import in_pieces
-from sessionize.pauses import given_up
+from sessionize.pauses import cancelled
 from sessionize.ports import EpochId, EpochRows
 
 _LOG = logging.getLogger("sessionize.output.kafka")
@@ -270,7 +270,7 @@ class KafkaEpochSink:
         until = time.monotonic() + self._timeout_s
         while len(producer) > waiting // 2 and self._failure is None:
             producer.poll(_FULL_WAIT_S)
-            if time.monotonic() > until or given_up():
+            if time.monotonic() > until or cancelled():
                 raise unavailable(self._servers, self._log.last or "records are not taken in time")
 
     def _wait_until_sent(self, producer: Producer) -> None:
@@ -280,7 +280,7 @@ class KafkaEpochSink:
         until = time.monotonic() + self._timeout_s
         while len(producer) and self._failure is None and time.monotonic() < until:
             producer.poll(_SENT_WAIT_S)  # not flush(), which goes on after a fatal error
-            if given_up():
+            if cancelled():
                 raise unavailable(self._servers, "the run has ended before all records were sent")
         if self._failure is not None:
             raise KafkaException(self._failure[0])

@@ -6,7 +6,7 @@ the checkpoints, and is made before the first record is read.
 
 from pathlib import Path
 
-from sessionize.durable import is_transient, replacing
+from sessionize.durable import atomic_write, is_transient
 from sessionize.errors import OutputError, StateError, UnavailableError
 
 NOTE = "topic.id"
@@ -24,7 +24,7 @@ def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
     try:
         known = note.read_text(errors="replace").strip() if note.exists() else ""
         if not known or not known.isascii():  # what is damaged counts as absent
-            with replacing(note) as unfinished:
+            with atomic_write(note) as unfinished:
                 unfinished.write_text(f"{topic_id}\n")
             return
     except OSError as error:

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sessionize.connectors.lake.records import Records
-from sessionize.durable import is_transient, replacing, sync_folder
+from sessionize.durable import atomic_write, is_transient, sync_folder
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
-from sessionize.formats.properties import ARROWS_OWN, set_aside
+from sessionize.formats.properties import ARROWS_OWN, moved_to_properties
 from sessionize.ports import EpochId, EpochRows
 from sessionize.session.columns import EVENT_DATE, EVENT_TIME
 
@@ -97,7 +97,7 @@ class ParquetLakeSink:
         if not folder.exists():
             folder.mkdir(exist_ok=True)
             sync_folder(self._folder)
-        with replacing(folder / name) as unfinished:
+        with atomic_write(folder / name) as unfinished:
             pq.write_table(rows, unfinished, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
         return {"file": f"{partition}/{name}", "rows": rows.num_rows}
 
@@ -117,7 +117,7 @@ def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         return
     # Readers take the date from the folder.
     if taken := [name for name in (EVENT_DATE, *ARROWS_OWN) if name in events.column_names]:
-        events = set_aside(events, taken)
+        events = moved_to_properties(events, taken)
     days = np.floor_divide(events.column(EVENT_TIME).to_numpy(), _DAY_MS)
     if days[0] != days[-1] or np.any(days != days[0]):
         order = np.argsort(days, kind="stable")

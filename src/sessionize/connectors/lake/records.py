@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sessionize.durable import replacing
+from sessionize.durable import atomic_write
 from sessionize.errors import StateError
 from sessionize.ports import EpochId
 
@@ -42,7 +42,7 @@ class Records:
     def put(self, epoch: EpochId, **further: Any) -> None:
         """The epoch is there, durably; further: what else to say about it."""
         content = {"writer": epoch.writer, "epoch": epoch.number, "plan": epoch.plan, **further}
-        with replacing(self._folder / f"{epoch.writer}.last.json") as unfinished:
+        with atomic_write(self._folder / f"{epoch.writer}.last.json") as unfinished:
             unfinished.write_text(json.dumps(content, indent=1) + "\n")
         for number in itertools.islice(self._markers(epoch.writer), _REMOVED_MAX):
             (self._folder / f"{epoch.writer}-{number}.json").unlink(missing_ok=True)

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from sessionize.connectors.store.tables import Column, TableShape
 from sessionize.connectors.store.text import stored_keys, stored_text, stored_texts
 from sessionize.errors import OutputError
-from sessionize.formats.properties import set_aside
-from sessionize.formats.sizes import in_pieces, unfolded_sizes
+from sessionize.formats.properties import moved_to_properties
+from sessionize.formats.sizes import decoded_sizes, in_pieces
 
 # PostgreSQL's JSONB has room for 256 MB of texts, and for as many elements as fit into this.
 JSON_BYTES_MAX = 64 << 20
@@ -58,7 +58,7 @@ def further_fields_in_properties(events: pa.Table, shape: TableShape) -> pa.Tabl
     A field may be a number today and text tomorrow, so it gets no column.
     """
     further = [name for name in events.column_names if name not in shape.column_names]
-    return set_aside(events, further) if further else events
+    return moved_to_properties(events, further) if further else events
 
 
 def _plain_column(rows: pa.Table, column: Column, *, is_key: bool) -> pa.Array:
@@ -103,7 +103,7 @@ def json_texts(values: pa.Array) -> pa.Array:
 
     Of a list or map of more than JSON_BYTES_MAX the first elements are kept.
     """
-    if pa.types.is_nested(values.type) and unfolded_sizes(pa.table({"": values})).max(initial=0) > JSON_BYTES_MAX:
+    if pa.types.is_nested(values.type) and decoded_sizes(pa.table({"": values})).max(initial=0) > JSON_BYTES_MAX:
         return _dumped(_first(value, JSON_BYTES_MAX) for value in values.to_pylist())
     type_ = values.type
     if pa.types.is_list(type_) and pa.types.is_string(type_.value_type):
