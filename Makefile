@@ -45,7 +45,7 @@ bench: setup ## measure speed and memory side by side with other tools (takes AR
 
 .PHONY: bench-stream
 bench-stream: setup ## the same for a Kafka topic: Flink, Kafka Streams, bytewax (takes ARGS; needs Java, Maven)
-	@scripts/setup bench-stream || echo "bench-stream: going on without bytewax" >&2
+	@scripts/setup bench-stream || echo "bench-stream: continuing without bytewax" >&2
 	@$(BIN)/python benchmarks/stream.py $(ARGS)
 
 .PHONY: bench-tables

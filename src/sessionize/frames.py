@@ -180,7 +180,7 @@ def label(
     native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
     if column in native.columns:
         raise InputError(
-            "the frame has a column of that name already", detail=f"column {column!r}", hint="name another: column=…"
+            "the frame already has a column of that name", detail=f"column {column!r}", hint="choose another: column=…"
         )
     policy = Policy.of(
         gap=gap,
@@ -218,9 +218,9 @@ def _read(frame: Any, user: str, time: str, given: dict[str, str | None], *, kee
         native = nw.from_native(frame)
     except TypeError as error:
         raise InputError(
-            "this kind of frame is not known",
+            "unsupported kind of frame",
             detail=f"{type(frame).__module__}.{type(frame).__name__}",
-            hint="pandas, Polars, pyarrow tables and DuckDB relations are",
+            hint="supported are pandas, Polars, pyarrow tables and DuckDB relations",
         ) from error
     present = native.collect_schema().names()
     names = {user: col.USER, time: col.EVENT_TIME} | {c: name for name, c in given.items() if c is not None}
@@ -230,7 +230,7 @@ def _read(frame: Any, user: str, time: str, given: dict[str, str | None], *, kee
                 "the frame has no such column", detail=f"column {wanted!r}", hint=f"it has {', '.join(present)}"
             )
     if len(names) < 2 + sum(c is not None for c in given.values()):
-        raise InputError("one column can't serve for two things", detail=f"user={user!r}, time={time!r}, {given}")
+        raise InputError("one column cannot have two roles", detail=f"user={user!r}, time={time!r}, {given}")
     chosen = native if keep_all else native.select(list(names))
     table = chosen.collect("pyarrow").to_native() if isinstance(chosen, nw.LazyFrame) else chosen.to_arrow()
     rest = {n: table[n] for n in table.column_names if n not in names and n not in col.EVENT_TYPES}

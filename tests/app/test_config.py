@@ -175,7 +175,7 @@ def test_a_boundary_may_import_from_its_folder_and_lie_in_a_package(tmp_path: Pa
 @pytest.mark.parametrize(
     ("source", "named", "expected"),
     [
-        (None, "rules_absent:f", ["there is no Python module rules_absent", "rules_absent.py into"]),
+        (None, "rules_absent:f", ["no Python module rules_absent", "rules_absent.py into"]),
         (
             "x = 1\ndef after_log(t): ...\n",
             "rules_a:after_logout",

@@ -167,7 +167,7 @@ REFUSED = [
         [
             "invalid rules.max_duration_mode",
             "no effect without a maximum duration",
-            "set max_duration or leave",
+            "set max_duration or remove",
         ],
     ),
     # not TOML at all
@@ -178,7 +178,7 @@ REFUSED = [
     ("a = " + "[" * 5_000, ["nested too deeply"]),
     (".".join("a" * 3_000) + " = 1", ["unknown section a"]),
     ("run.home = [" + "{" + ".".join("a" * 3_000) + " = 1}]", ["invalid run.home: expected a text"]),
-    ("#" * 2_000_000, ["too big for a pipeline file", "2000000 bytes"]),
+    ("#" * 2_000_000, ["too large for a pipeline file", "2000000 bytes"]),
 ]
 
 

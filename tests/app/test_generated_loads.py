@@ -48,7 +48,7 @@ def test_a_second_run_is_refused_whenever_it_is(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "generator (seed 42: 400 events of 20 users) (loaded 20" in text
     assert f" UTC, {read:,} records)" in text
-    assert "another input.generator.seed makes other events" in text
+    assert "another input.generator.seed generates other events" in text
     assert "--again loads them once more, --set output.mode=overwrite replaces what the tables hold" in text
     assert counts(tmp_path) == once
 

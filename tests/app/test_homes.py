@@ -102,7 +102,7 @@ def test_the_pipeline_that_made_the_tables_is_known_by_them() -> None:
     make(DATA / "old", None)
     assert pipeline_of_home(DATA / "old") is None
     make(DATA / "b", "web")
-    with pytest.raises(ConfigError, match=r"of your own[^$]*web\.toml"):
+    with pytest.raises(ConfigError, match=r"made by a pipeline file[^$]*web\.toml"):
         pipeline_of_home(DATA / "b")
     make(DATA / "c", "batch")
     make(DATA / "c", "label", table="labels")

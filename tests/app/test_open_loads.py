@@ -53,7 +53,7 @@ def test_tables_that_were_half_replaced_take_another_replacement_alone(
         with pytest.raises(KilledError):
             run(pipeline(folder, "cid.ndjson", **replacing))
     for name in ("cid.ndjson", "dora.ndjson") if commits > 1 else ():
-        with pytest.raises(StateError, match=r"was cut off[\s\S]*events[\s\S]*overwrite"):
+        with pytest.raises(StateError, match=r"was interrupted[\s\S]*events[\s\S]*overwrite"):
             run(pipeline(folder, name))
     if commits == 1:  # the load was noted, and nothing else
         run(pipeline(folder, "dora.ndjson"))

@@ -15,7 +15,7 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 EVENT = b'{"user_id": "ann", "timestamp": 1700000000000}\n'
-REFUSED = "an output would lie among the input"
+REFUSED = "the output would overwrite an input"
 Open = Callable[[Path, str, str], object]
 
 

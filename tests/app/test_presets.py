@@ -146,15 +146,15 @@ def test_an_example_in_the_comments_loads_when_it_is_switched_on(tmp_path: Path,
     [
         ("user_sesionization_pipeline", "did you mean user_sessionization_pipeline?"),
         ("batch-file-processor", "did you mean batch_file_processor?"),
-        ("nothing like it", "a file of your own ends in .toml"),
-        ("", "a file of your own ends in .toml"),
+        ("nothing like it", "a pipeline file ends in .toml"),
+        ("", "a pipeline file ends in .toml"),
     ],
 )
 def test_an_unknown_preset_names_those_there_are(name: str, hint: str) -> None:
     for attempt in (lambda: preset_text(name), lambda: load_pipeline(name, environ={})):
         with pytest.raises(ConfigError) as caught:
             attempt()
-        assert caught.value.message == f"there is no preset named {name!r}"
+        assert caught.value.message == f"no preset named {name!r}"
         assert caught.value.detail == "presets: batch_file_processor, kafka_stream, user_sessionization_pipeline"
         assert hint in str(caught.value.hint)
 

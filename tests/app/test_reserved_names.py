@@ -31,7 +31,7 @@ def test_the_list_of_loads_is_no_output(tmp_path: Path) -> None:
         rules=Rules(),
         home=tmp_path / "home",
     )
-    with pytest.raises(ConfigError, match="loads lists what is loaded"):
+    with pytest.raises(ConfigError, match="loads is reserved for the list of loads"):
         plan.open()
     assert not (tmp_path / "home").exists()
 

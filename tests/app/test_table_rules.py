@@ -62,7 +62,7 @@ def test_reconcile_goes_by_the_rules_of_the_tables(tmp_path: Path) -> None:
     done = reconcile_tables(preset.home, preset)
     assert done.added > 0
     assert told == [
-        "the tables were made with another policy, and those of the tables are used: rules.gap: 30s there, 30m here"
+        "the tables were made with another policy; using those of the tables: rules.gap: 30s there, 30m here"
     ]
     assert sessions(made.home) == sessions(again.home)
 
@@ -196,6 +196,6 @@ def test_a_retry_names_the_user_as_the_tables_do(tmp_path: Path) -> None:
     mended = by_the_tables(mapped(tmp_path, "data.uid"), warn=told.append)
     assert retry_rejected(mended.home, mended, now_ms=NOW_MS).usable == 1
     assert told == [
-        "the tables were made with other rules, and those of the tables are used: user column: who there, uid here"
+        "the tables were made with other rules; using those of the tables: user column: who there, uid here"
     ]
     assert Warehouse(mended.home).query("SELECT who FROM late_events").to_pylist() == [{"who": "zoe"}]

@@ -54,7 +54,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
 }
 # Texts that are shown by other commands than the rest of their module.
 EXCEPTIONS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("app/tables/rules.py", "give the pipeline that made them, or the --home of this one"): (
+    ("app/tables/rules.py", "name the pipeline that made them, or the --home of this one"): (
         "explain",
         "reconcile",
         "rejected retry",

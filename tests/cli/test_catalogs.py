@@ -195,7 +195,7 @@ def test_one_reconciliation_at_a_time_also_without_a_catalog_in_the_home(pipelin
 def test_what_is_given_goes_before_the_pipeline(pipeline: Path) -> None:
     from sessionize.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="no events to explain sessions by"):
+    with pytest.raises(ConfigError, match="no events to explain the sessions from"):
         done(pipeline, "explain", "a", "--iceberg-database", "another")
     shown = done(pipeline, "query", "SELECT count(*) AS n FROM user_sessions", "--home", str(pipeline.parent), "--json")
     assert json.loads(shown) == {"n": 4}  # the catalog knows them wherever the home is

@@ -206,8 +206,8 @@ def test_tables_of_before_say_nothing_of_their_rules(tmp_path: Path) -> None:
             change.remove_properties(*(ours & table.properties.keys()))
     out, err = told("ann", "--home", tmp_path)
     assert "ann: 9 events, 3 sessions" in out
-    assert "do not say by which rules they were made" in err
-    assert "going by gap 30m" in err
+    assert "do not record their rules" in err
+    assert "using gap 30m" in err
 
 
 def test_the_newest_time_is_taken_from_the_bounds_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_other_rules_than_those_of_the_tables_are_named_once(home: Path, command
     assert (plain.exit_code, other.exit_code) == (0, 0)
     assert plain.stderr == ""
     assert other.stderr == (
-        "warning: the tables were made with another policy, and those of the tables are used: user column: uuid there, "
+        "warning: the tables were made with another policy; using those of the tables: user column: uuid there, "
         "user_id here; rules.gap: 30m there, 5m here; rules.conversion_events: booking there, none here\n"
     )
     if command[0] == "reconcile":  # a retry reads the records by the dialect that is given

@@ -60,7 +60,7 @@ def test_it_says_all_that_matters_in_two_lines_of_eighty_columns() -> None:
     clock.s += 4
     line.show(Status(**{name: getattr(BUSY, name) for name in BUSY.__slots__} | {"last_epoch": committed(1_234)}))
     assert shown(line) == [
-        "up 1h02m  records 12.3M  98,765/s  behind 1,234  pending 654,321  open 40,000",
+        "up 1h02m  records 12.3M  98,765/s  lag 1,234  pending 654,321  open 40,000",
         "sessions 1.23M  late 12  rejected 3  watermark 11:59:59  epoch 1,234, 4s ago",
     ]
 
@@ -80,15 +80,15 @@ def test_before_the_first_status_it_is_starting() -> None:
 def test_a_lag_that_is_not_known_is_not_shown_as_one() -> None:
     clock = Clock()
     line = line_of(BUSY, clock=clock)
-    assert "behind 1,234" in shown(line)[0]
+    assert "lag 1,234" in shown(line)[0]
     clock.s += 20
     line.show(Status(lag=None, unavailable={"kafka": "Kafka cannot be reached"}))
     clock.s += 2
     lines = shown(line)
     assert "lag unknown (1,234 22s ago)" in lines[0]
-    assert "behind" not in " ".join(lines)
+    assert "lag 1,234" not in " ".join(lines)
     line.show(BUSY)
-    assert "behind 1,234" in shown(line)[0]
+    assert "lag 1,234" in shown(line)[0]
 
 
 def test_the_lag_of_long_ago_is_not_shown_as_that_of_now() -> None:
@@ -102,7 +102,6 @@ def test_the_lag_of_long_ago_is_not_shown_as_that_of_now() -> None:
 def test_a_source_that_never_knows_its_lag_shows_none() -> None:
     lines = " ".join(shown(line_of(Status())))
     assert "lag" not in lines
-    assert "behind" not in lines
     assert "lag unknown" in " ".join(shown(line_of(Status(unavailable={"kafka": "no answer yet"}))))
 
 

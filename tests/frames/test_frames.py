@@ -168,7 +168,7 @@ def test_a_custom_boundary_sees_all_columns():
     ("change", "error", "says"),
     [
         ({"user": "nobody"}, InputError, "nobody"),
-        ({"user": "at"}, InputError, "two things"),
+        ({"user": "at"}, InputError, "two roles"),
         ({"time": "url"}, InputError, "timestamps"),
         ({"page": "uid2"}, InputError, "uid2"),
         ({"value": "url"}, InputError, "url"),

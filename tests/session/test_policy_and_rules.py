@@ -180,7 +180,7 @@ def test_session_columns_follow_the_event_columns():
     assert col.SessionColumns.made_of(frozenset(col.EVENT_TYPES)).names == col.SESSION_COLUMNS
     only = col.SessionColumns.made_of(frozenset({"user", "event_time_ms"}), only=("event_count",))
     assert only.names == ("user", "event_count")
-    with pytest.raises(ConfigError, match="not known"):
+    with pytest.raises(ConfigError, match="unknown session column"):
         col.SessionColumns.made_of(frozenset(), only=("pages",))
     with pytest.raises(ConfigError, match="cannot be filled"):
         col.SessionColumns.made_of(frozenset({"user", "event_time_ms"}), only=("entry_page",))

@@ -186,7 +186,7 @@ def test_a_topic_that_was_made_anew_is_told_from_the_one_that_was_read(tmp_path:
     kafka.create_topic(topic)
     kafka.send(topic, records)
     for _again in range(2):
-        with pytest.raises(StateError, match="not the one that was read before") as caught:
+        with pytest.raises(StateError, match="the Kafka topic was recreated") as caught:
             run(config)
         assert topic in str(caught.value.detail)
     assert everything(config, kafka, out) == before

@@ -191,7 +191,7 @@ class FilePlan:
             )
         if table == "loads":
             raise ConfigError(
-                "the table loads lists what is loaded, and cannot be the output",
+                "the table name loads is reserved for the list of loads",
                 detail=self.output,
                 hint="give the table another name",
             )

@@ -26,7 +26,7 @@ def exclusive(home: Path, name: str, what: str, *, local: bool = True) -> Iterat
         path.touch()
     except OSError as error:
         raise OutputError(
-            f"a {what} cannot be locked", detail=f"{path}: {error.strerror}", hint="check the home and who may write it"
+            f"a {what} cannot be locked", detail=f"{path}: {error.strerror}", hint="check the home and its permissions"
         ) from error
     with open(path, "ab") as file:
         try:
@@ -71,7 +71,7 @@ class Turn:
             raise OutputError(
                 "a home cannot be locked",
                 detail=f"{self._path}: {error.strerror}",
-                hint="check the home and who may write it",
+                hint="check the home and its permissions",
             ) from error
 
     def give_back(self) -> None:
@@ -104,10 +104,10 @@ def engines_stopped(home: Path, what: str) -> Iterator[None]:
                 folder = DurableFolder(lock.parent, FileOperations())
             except StateError as error:
                 raise StateError(
-                    f"{what} takes no session for open, and an engine runs",
+                    f"{what} treats every session as closed, but an engine runs",
                     detail=error.detail,
-                    hint="end it first, with its sessions (run --once), or leave the option out: what is final is "
-                    "reconciled beside it",
+                    hint="drain it first (run --once), or remove the option: final sessions are reconciled beside a "
+                    "running engine",
                 ) from error
             held.callback(folder.close)
         yield

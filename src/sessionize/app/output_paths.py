@@ -26,9 +26,9 @@ def check_output_places(inputs: Iterable[str], files: Iterable[InputFile], outpu
             name = read.get(same)
         if name is not None:
             raise ConfigError(
-                "an output would lie among the input",
+                "the output would overwrite an input",
                 detail=f"input {name}, output {output}",
-                hint="write it somewhere else",
+                hint="write it to another place",
             )
 
 

@@ -53,24 +53,24 @@ class KafkaTarget:
             return None
         if servers is None or topic is None:
             raise ConfigError(
-                "the options for Kafka are not complete",
+                "the Kafka options are incomplete",
                 detail=f"servers: {servers or 'missing'}, topic: {topic or 'missing'}",
                 hint="--kafka-servers host:port --topic NAME",
             )
         if "@" in servers:
             raise ConfigError(
-                "the address of the Kafka servers has a user or password in it",
+                "the address of the Kafka servers contains a user or password",
                 detail="--kafka-servers (not shown)",
                 hint="write sasl.username and sasl.password into the file of --kafka-settings",
             )
         target = cls(servers=servers, topic=topic, record_format=record_format, **places)
         if record_format not in ("json", "avro"):
-            raise ConfigError("the format of records is not known", detail=f"{record_format!r}", hint="json or avro")
+            raise ConfigError("unknown record format", detail=f"{record_format!r}", hint="json or avro")
         if (record_format == "avro") != (target.schema_file is not None or target.registry_url is not None):
             raise ConfigError(
-                "Avro, and only Avro, needs a place for its schema",
+                "Avro, and only Avro, needs a schema file or registry",
                 detail=f"format {record_format}",
-                hint="give a schema file to write, or the address of a schema registry",
+                hint="name a schema file to write, or the address of a schema registry",
             )
         return target
 
@@ -137,7 +137,7 @@ def _to_kafka(
                 kafka.schema_file.write_text(f"{avro.text}\n", encoding="utf-8")
             except OSError as error:
                 raise OutputError(
-                    "the file of the Avro schema cannot be written", detail=f"{kafka.schema_file}: {error.strerror}"
+                    "the Avro schema file cannot be written", detail=f"{kafka.schema_file}: {error.strerror}"
                 ) from None
     return produce_events(
         settings,
@@ -157,13 +157,13 @@ def _client_settings(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the file of Kafka settings cannot be read", detail=f"{path}: {error}") from None
+        raise ConfigError("the Kafka settings file cannot be read", detail=f"{path}: {error}") from None
     settings: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         name, equals, value = line.strip().partition("=")
         if not name or name.startswith("#"):
             continue
         if not equals:
-            raise ConfigError("the file of Kafka settings has a line without =", detail=f"{path}, line {number}")
+            raise ConfigError("the Kafka settings file has a line without =", detail=f"{path}, line {number}")
         settings[name.strip()] = value.strip()
     return settings

@@ -175,10 +175,10 @@ def print_accounting(
     seconds: None where they are of several runs. rules: those of the sessions, in words. watermark_ms: of a stream that
     may go on.
     """
-    speed = "since the first run" if seconds is None else f"{accounting.consumed / max(seconds, 1e-9):,.0f} a second"
+    speed = "since the first run" if seconds is None else f"{accounting.consumed / max(seconds, 1e-9):,.0f} per second"
     rows = [("records read", f"{accounting.consumed:,}", speed), ("  in sessions", f"{accounting.settled:,}", "")]
     if accounting.pending:
-        rows.append(("  pending", f"{accounting.pending:,}", "within the lateness; resumed by the next run"))
+        rows.append(("  pending", f"{accounting.pending:,}", "ahead of the watermark; resumed by the next run"))
     much = "most records: wrong clocks, or rules.lateness too short?" if accounting.mostly_late else ""
     parts = (
         ("late", accounting.late, much),

@@ -94,7 +94,7 @@ class StatusLine:
             return ("lag", "unknown") if status.unavailable else None
         lag, known_s = self._behind
         if status.lag is not None and now_s - self._heard_s < _STALE_S:
-            return "behind", short(lag)
+            return "lag", short(lag)
         return "lag", f"unknown ({short(lag)} {lasted(now_s - known_s)} ago)"
 
     def _watermark(self, watermark_ms: int | None) -> str:

@@ -137,14 +137,14 @@ class SessionColumns:
         for name in only:
             if name not in SESSION_TYPES:
                 raise ConfigError(
-                    "a session column is not known", detail=f"column {name!r}", hint=f"one of {', '.join(possible)}"
+                    "unknown session column", detail=f"column {name!r}", hint=f"one of {', '.join(possible)}"
                 )
             if name not in possible:
                 needs = ", ".join(sorted(MADE_OF[name] - event_columns))
                 raise ConfigError(
                     "a session column cannot be filled",
                     detail=f"column {name!r} needs the event column(s) {needs}, which the input does not map",
-                    hint="map them, or leave the column out",
+                    hint="map them, or remove the column",
                 )
         return cls(tuple(n for n in possible if n in only or n == USER))
 

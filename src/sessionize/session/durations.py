@@ -77,5 +77,5 @@ def _refuse(name: str, value: object, why: str) -> ConfigError:
     return ConfigError(
         f"invalid {name}: {why}",
         detail=f"{name} = {value!r}",
-        hint="write for example 30m, 2h, 1h30m, 45s or 500ms",
+        hint="for example 30m, 2h, 1h30m, 45s or 500ms",
     )

@@ -62,7 +62,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.gap_ms <= 0:
-            raise ConfigError("the gap must be longer than zero", detail=f"gap_ms = {self.gap_ms}", hint="e.g. 30m")
+            raise ConfigError(
+                "the gap must be longer than zero", detail=f"gap_ms = {self.gap_ms}", hint="for example 30m"
+            )
         if self.max_duration_ms is not None and self.max_duration_ms <= 0:
             raise ConfigError(
                 "the maximum duration must be longer than zero",
@@ -76,7 +78,7 @@ class Policy:
             raise ConfigError(
                 "max_duration_mode has no effect without a maximum duration",
                 detail=f"max_duration = none, max_duration_mode = {self.max_duration_mode}",
-                hint="set max_duration or leave max_duration_mode out",
+                hint="set max_duration or remove max_duration_mode",
             )
 
     @classmethod
@@ -146,4 +148,4 @@ class Policy:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{name} is not known", detail=f"{name} = {value!r}", hint=f"one of {', '.join(allowed)}")
+        raise ConfigError(f"unknown {name}", detail=f"{name} = {value!r}", hint=f"one of {', '.join(allowed)}")

@@ -101,7 +101,7 @@ class Rules:
             raise ConfigError(
                 "an excluded event cannot open or close a session",
                 detail=f"event types {', '.join(sorted(both))}",
-                hint="take them out of excluded_events or out of start_events and end_events",
+                hint="remove them from excluded_events, or from start_events and end_events",
             )
         if self.boundary is not None and not self.boundary_name:
             object.__setattr__(self, "boundary_name", getattr(self.boundary, "__name__", "boundary"))
@@ -126,9 +126,9 @@ class Rules:
         has_type = EVENT_TYPE in events.column_names
         if self.need_event_type and not has_type:
             raise ConfigError(
-                "a rule looks at the event type, which the events do not have",
+                "a rule needs the event type, which the events lack",
                 detail=f"columns: {', '.join(events.column_names)}",
-                hint="map event_type, or leave start_events, end_events and excluded_events out",
+                hint="map event_type, or remove start_events, end_events and excluded_events",
             )
         kind = events[EVENT_TYPE] if has_type else None
         starts = self._code(_is_in(kind, self.start_events), 0)
@@ -182,7 +182,7 @@ def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray
         mask = np.empty((), object)
     if mask.shape != (events.num_rows,) or mask.dtype != np.bool_:
         raise ConfigError(
-            f"the boundary function {name} must return one truth value per event",
+            f"the boundary function {name} must return one boolean per event",
             detail=f"it returned {answer} ({mask.dtype} of shape {mask.shape}) for {events.num_rows} events",
             hint="return for example pyarrow.compute.equal(events['page'], 'logout')",
         )
@@ -201,7 +201,7 @@ def _asked(boundary: Boundary, name: str, events: pa.Table) -> object:
         raise BoundaryError(
             f"the boundary function {name} failed",
             detail=f"{type(error).__name__}: {error}, {_place(error)}, for {events.num_rows:,} events",
-            hint="mend the function: it has to answer for every event, whatever is in its fields",
+            hint="fix the function: it must return a boolean for every event, with any field values",
         ) from error
 
 

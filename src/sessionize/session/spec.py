@@ -134,7 +134,7 @@ class SessionSpec:
                 **lists,
             )
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise ValueError(f"it is not such a record: {type(error).__name__}: {error}") from error
+            raise ValueError(f"not such a record: {type(error).__name__}: {error}") from error
 
     def _compared(self) -> dict[str, "_Value"]:
         named = {"name": (self.pipeline, self.pipeline), "user column": (self.user_column, self.user_column)}

@@ -166,11 +166,11 @@ def test_a_server_that_goes_away_is_an_error(own_kafka, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--topic", "t"], "not complete"),
-        (["--kafka-servers", "127.0.0.1:1"], "not complete"),
-        (["--format", "avro"], "not complete"),
-        (["--kafka-servers", "127.0.0.1:1", "--topic", "t", "--format", "avro"], "place for its schema"),
-        (["--kafka-servers", "127.0.0.1:1", "--topic", "t", "--format", "xml"], "not known"),
+        (["--topic", "t"], "the Kafka options are incomplete"),
+        (["--kafka-servers", "127.0.0.1:1"], "the Kafka options are incomplete"),
+        (["--format", "avro"], "the Kafka options are incomplete"),
+        (["--kafka-servers", "127.0.0.1:1", "--topic", "t", "--format", "avro"], "needs a schema file or registry"),
+        (["--kafka-servers", "127.0.0.1:1", "--topic", "t", "--format", "xml"], "unknown record format"),
         (["--kafka-servers", "127.0.0.1:1", "--topic", "t", "-o", "x.ndjson"], "not both"),
         (["--kafka-servers", "127.0.0.1:1", "--topic", "t", "--kafka-settings", "nowhere"], "cannot be read"),
     ],

@@ -13,7 +13,7 @@ from sessionize.errors import OutputError, StateError, UnavailableError
 def test_the_first_id_is_noted_and_the_next_ones_are_compared(tmp_path: Path) -> None:
     check_same_topic(tmp_path, "clicks", "one")
     check_same_topic(tmp_path, "clicks", "one")
-    with pytest.raises(StateError, match="not the one that was read before") as caught:
+    with pytest.raises(StateError, match="the Kafka topic was recreated") as caught:
         check_same_topic(tmp_path, "clicks", "two")
     assert "clicks has the id two" in str(caught.value.detail)
     assert (tmp_path / NOTE).read_text() == "one\n"
@@ -39,7 +39,7 @@ def test_a_damaged_note_is_written_again_and_one_that_cannot_be_read_is_told(tmp
     assert (tmp_path / NOTE).read_text() == "one\n"
     (tmp_path / NOTE).unlink()
     (tmp_path / NOTE).mkdir()
-    with pytest.raises(OutputError, match="cannot be noted"):
+    with pytest.raises(OutputError, match="cannot be saved"):
         check_same_topic(tmp_path, "clicks", "one")
 
 

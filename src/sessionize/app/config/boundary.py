@@ -33,7 +33,7 @@ def load_boundary(reference: str, *, folder: Path) -> "BoundaryFunction":
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _broken(module_name, where, error) from error
         raise ConfigError(
-            f"there is no Python module {module_name}",
+            f"no Python module {module_name}",
             detail=where,
             hint=f"put {module_name.replace('.', '/')}.py into {folder.resolve()}, or install it",
         ) from None

@@ -20,9 +20,9 @@ def preset_text(name: str) -> str:
     if name not in texts:
         known = sorted(texts)
         raise ConfigError(
-            f"there is no preset named {name!r}",
+            f"no preset named {name!r}",
             detail=f"presets: {', '.join(known)}",
-            hint=hint_of(did_you_mean(name.removesuffix(".toml"), known), "a file of your own ends in .toml"),
+            hint=hint_of(did_you_mean(name.removesuffix(".toml"), known), "a pipeline file ends in .toml"),
         )
     return texts[name]
 

@@ -49,8 +49,8 @@ def from_environment(variable: str, *, needed_for: str, environ: Mapping[str, st
     if not value:
         raise ConfigError(
             "a secret is missing",
-            detail=f"{needed_for} is to come from the environment variable {variable}, which is not set",
-            hint=f"set {variable}, or name another place",
+            detail=f"{needed_for} comes from the environment variable {variable}, which is not set",
+            hint=f"set {variable}, or name another source",
         )
     return value
 
@@ -61,12 +61,12 @@ def from_file(path: str, *, needed_for: str) -> str:
         with Path(path).expanduser().open("rb") as file:
             data = file.read(_SECRET_BYTES_MAX + 1)
         if len(data) > _SECRET_BYTES_MAX:
-            raise OSError(f"it is larger than {_SECRET_BYTES_MAX} bytes")
+            raise OSError(f"larger than {_SECRET_BYTES_MAX} bytes")
         return data.decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(
             "a secret cannot be read",
-            detail=f"{needed_for} is to come from the file {path}: {reason}",
-            hint="check the path and who may read it",
+            detail=f"{needed_for} comes from the file {path}: {reason}",
+            hint="check the path and its permissions",
         ) from None

@@ -213,8 +213,8 @@ class RulesSection(Section):
     )
     watermark: WatermarkRule = key(
         "confirmed",
-        "What advances event time. confirmed: events of several users, so one wrong clock makes nobody else late; "
-        "maximum: the newest event, whoever sent it. Neither passes the present.",
+        "What advances event time. confirmed: events of several users, so a wrong clock affects only its own events; "
+        "maximum: the newest event of any user. Neither passes the present.",
         example="maximum",
     )
     max_future: kinds.LengthOrNone = key(

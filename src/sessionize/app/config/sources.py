@@ -125,7 +125,7 @@ def environment_layer(environ: Mapping[str, str], known: list[str]) -> ConfigSou
         value = parse_value(text)
         if layer.has(path) and layer.values.get(path) != value:
             raise ConfigError(
-                f"{'.'.join(path)} is set twice by the environment",
+                f"{'.'.join(path)} is set twice in the environment",
                 detail=f"{layer.origin_of(path)} and {name} differ",
                 hint="unset one of them",
             )
@@ -184,9 +184,9 @@ def _read(path: Path) -> str:
     try:
         if path.stat().st_size > _SIZE_BYTES_MAX:
             raise ConfigError(
-                f"{path} is too big for a pipeline file",
+                f"{path} is too large for a pipeline file",
                 detail=f"{path.stat().st_size} bytes, at most {_SIZE_BYTES_MAX}",
-                hint="data is read with `run --input FILE`, or input.paths in the pipeline file",
+                hint="to read it as data, use `run --input FILE`, or input.paths in the pipeline file",
             )
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -196,9 +196,9 @@ def _read(path: Path) -> str:
         hint = hint_of(
             f"did you mean {beside.get(near, near)}?" if near else "",
             f"presets: {', '.join(presets)}",
-            "`sessionize init PRESET > my.toml` makes a file to edit",
+            "`sessionize init PRESET > my.toml` creates a file to edit",
         )
-        raise ConfigError("there is no such pipeline file", detail=without_secrets(str(path)), hint=hint) from None
+        raise ConfigError("no such pipeline file", detail=without_secrets(str(path)), hint=hint) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError("the pipeline file cannot be read", detail=f"{path}: {reason}") from error
@@ -222,7 +222,7 @@ def _parse(text: str, where: str) -> dict[str, object]:
         raise ConfigError(
             "the pipeline file is not valid TOML",
             detail=f"{where}: {error}".replace("at end of document", last),
-            hint='a text stands in quotes (gap = "30m"), a section in brackets ([rules]), each key once',
+            hint='text needs quotes (gap = "30m"), a section needs brackets ([rules]), a key occurs once',
         ) from None
     except RecursionError:
         raise ConfigError("the pipeline file is nested too deeply", detail=where) from None
@@ -232,7 +232,7 @@ def _unknown_variable(name: str, path: KeyPath, known: list[str]) -> ConfigError
     near = closest(".".join(path), [*known, *(k.removeprefix("run.") for k in known)])
     variable = "" if near is None else f"did you mean {PREFIX}{near.replace('.', '__').upper()}?"
     return ConfigError(
-        "an environment variable names no key of the pipeline",
+        "an environment variable names an unknown key",
         detail=f"{name} would set {'.'.join(path)}",
         hint=hint_of(variable, f"write {PREFIX}<SECTION>__<KEY>, for example {PREFIX}RULES__GAP=45m, or unset it"),
     )

@@ -33,15 +33,15 @@ def registry_options(settings: Mapping[str, str]) -> dict[str, Any]:
     login, ca_file = known.pop(_LOGIN, None), known.pop(_CA_FILE, None)
     if known:
         raise ConfigError(
-            "a setting of the schema registry is not known",
+            "unknown setting of the schema registry",
             detail=", ".join(sorted(known)),
-            hint=f"there are {_LOGIN} and {_CA_FILE}",
+            hint=f"known are {_LOGIN} and {_CA_FILE}",
         )
     if login is None:
         return {"ca_file": ca_file}
     user, colon, password = login.partition(":")
     if not colon or not user:
-        raise ConfigError("the login of the schema registry cannot be read", detail=_LOGIN, hint="write user:password")
+        raise ConfigError("invalid login for the schema registry", detail=_LOGIN, hint="write user:password")
     return {"user": user, "password": password, "ca_file": ca_file}
 
 
@@ -71,7 +71,7 @@ def _text_of(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(
-            "the file of the Avro schema cannot be read",
+            "the Avro schema file cannot be read",
             detail=f"{path}: {reason}",
-            hint="check input.kafka.schema_file and who may read it",
+            hint="check input.kafka.schema_file and its permissions",
         ) from None

@@ -147,7 +147,7 @@ def live_view(config: PipelineConfig, writer: str, definition: SessionDefinition
     redis = config.output.redis
     if redis is None:
         return None
-    with requires_extra("redis", "showing open sessions in Redis"):
+    with requires_extra("redis", "updating open sessions in Redis"):
         from sessionize.connectors.redis import Login, RedisLiveView
     login = Login(url=redis.url, password_env=redis.password_env, password_file=_path(redis.password_file))
     # the keys of one process are cleared when it starts, so several must not share them
@@ -203,7 +203,7 @@ def _sqlite(config: PipelineConfig, user_name: str, path: str) -> "StoreSink":
     from sessionize.connectors.store.sqlite import SqliteDatabase
 
     file = config.home / Path(path).expanduser()
-    owner = _store_owner(config, str(file), "give each pipeline an output.sqlite.path of its own, or a home")
+    owner = _store_owner(config, str(file), "give each pipeline its own output.sqlite.path, or its own home")
     return StoreSink(SqliteDatabase(file), user_name=user_name, owner=owner)
 
 
@@ -213,9 +213,7 @@ def _postgres(config: PipelineConfig, user_name: str, section: PostgresSection) 
         from sessionize.connectors.store.postgres import Login, PostgresDatabase
 
     login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
-    owner = _store_owner(
-        config, str(login), "give each pipeline a database or a schema of its own: output.postgres.dsn"
-    )
+    owner = _store_owner(config, str(login), "give each pipeline its own database or schema: output.postgres.dsn")
     return StoreSink(PostgresDatabase(login), user_name=user_name, owner=owner)
 
 

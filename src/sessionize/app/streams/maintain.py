@@ -72,7 +72,7 @@ class StreamMaintainer:
             self._periodic.cancel()
             raise
         if not self._periodic.close() and self._log is not None:
-            self._log.note("maintain left", problem="it takes long to end; the next time finishes it")
+            self._log.note("maintain left", problem="it takes long to end; the next run finishes it")
 
     def _maintain(self, _window_ms: int) -> None:
         from sessionize.app.tables.maintain import MaintenanceSettings, maintain

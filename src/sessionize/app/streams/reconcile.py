@@ -92,7 +92,7 @@ class StreamReconciler:
             raise
         self._outages.note_doing("ending the reconciliation beside the stream")
         if not self._periodic.close() and self._log is not None:
-            self._log.note("reconcile left", problem="it takes long to end; the next time finishes it")
+            self._log.note("reconcile left", problem="it takes long to end; the next run finishes it")
 
     def _look_back(self, window_ms: int) -> None:
         """One process of a home does it for all; the others take over when it has ended."""

@@ -208,7 +208,7 @@ def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
     try:
         return Checkpoints(state_folder(config, writer), writer=writer)
     except StateError as error:  # another process holds them
-        error.hint = "stop it first, or give this one a home of its own: --home"
+        error.hint = "stop it first, or give this one its own home: --home"
         raise
 
 

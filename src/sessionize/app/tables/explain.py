@@ -65,9 +65,9 @@ def explain_from_tables(
     names = iceberg.table_names(catalog, database)
     if iceberg.EVENTS not in names:
         raise ConfigError(
-            "there are no events to explain sessions by",
+            "no events to explain the sessions from",
             detail=f"database {database} in {warehouse.home} has no table {iceberg.EVENTS}",
-            hint="name the files that they were made of: --input FILE",
+            hint="name their input files: --input FILE",
         )
     tables = {
         name: iceberg.load_table(catalog, database, name)
@@ -117,7 +117,7 @@ def rules_of_tables(
     if spec is None:
         if not recorded:
             by = "those of the pipeline" if pipeline is not None else otherwise[0].describe()
-            warn(f"the tables do not say by which rules they were made (an earlier version wrote them); going by {by}")
+            warn(f"the tables do not record their rules (an earlier version wrote them); using {by}")
         return otherwise
     if spec.boundary is None:
         return spec.policy, spec.rules()
@@ -127,7 +127,7 @@ def rules_of_tables(
             if folder is not None
             else "the sessions were made with a boundary function of a pipeline",
             detail=f"rules.boundary = {spec.boundary!r}",
-            hint="give the pipeline that made them, --pipeline FILE: its functions are looked for beside it",
+            hint="name the pipeline that made them, --pipeline FILE: its functions are searched beside it",
         )
     return spec.policy, spec.rules(load_boundary(spec.boundary, folder=folder))
 
@@ -159,7 +159,7 @@ def _of_user(events: pa.Table, user: str) -> pa.Table:
 
 def _nobody(user: str, where: str, absent: AbsentFields | None = None) -> InputError:
     return InputError(
-        "there are no events of this user",
+        "no events of this user",
         detail=f"user {user!r} in {where}" + ("" if absent is None else f": {absent.detail}"),
         hint="names are compared exactly" if absent is None else absent.hint,
     )

@@ -96,6 +96,6 @@ def refuse_grown(grown: "Sequence[tuple[InputFile, KnownFile]]", *, replacing: s
     raise StateError(
         "files have grown since they were loaded",
         detail=named + more,
-        hint="load what is new from a file of its own, in place of the whole file; --again loads all of the files once "
+        hint="load the new part from its own file instead of the whole file; --again loads all of the files once "
         f"more, {replacing} replaces what the tables hold",
     )

@@ -43,10 +43,10 @@ def only_home() -> Path:
         raise ConfigError(
             "there are no tables yet",
             detail=f"neither {DATA} nor a folder in it has a {_CATALOG}",
-            hint="run a pipeline first, or say where the tables are: --home DIR",
+            hint="run a pipeline first, or name the home of the tables: --home DIR",
         )
     raise ConfigError(
-        "there is more than one home with tables",
+        "several homes have tables",
         detail=", ".join(str(home) for home in found),
         hint=f"say which: {_options(found)}",
     )
@@ -57,7 +57,7 @@ def check_home(home: Path) -> None:
     if (home / _CATALOG).exists() or not (found := homes_in(home)):
         return
     raise ConfigError(
-        "there are no tables in this folder, but in folders below it",
+        "no tables in this folder, but in folders below it",
         detail=f"{home} has no {_CATALOG}",
         hint=f"say which: {_options(found)}",
     )

@@ -207,7 +207,7 @@ def warn_of_twins(source: object, tell: Callable[[str], None]) -> None:
     same = [(file, first) for file, first in twins(source.files) if source.has_records(file)]
     if same:
         names = twin_warnings(same)
-        tell(f"files with the same content are read more than once, and their events count each time: {names}")
+        tell(f"files with the same content are read more than once, and their events are counted each time: {names}")
 
 
 def begin_load(
@@ -253,7 +253,7 @@ def _refuse_beside_half(to: Destination, there: "list[KnownFile]") -> None:
     half = half_replaced(to.catalog, to.database, to.others, there)
     if half:
         raise StateError(
-            "a run that was to replace these tables was cut off on the way",
+            "an earlier run that replaces these tables was interrupted",
             detail=f"replaced: {', '.join(half)}; not replaced: {to.table}",
             hint=f"{to.replacing} finishes it, with these files or others",
         )
@@ -290,9 +290,9 @@ def _settle_twins(load: Load, tell: Callable[[str], None]) -> None:
     words = twin_warnings(found)
     if load.known == "refuse":
         raise StateError(
-            "files with the same content are given more than once",
+            "some files have the same content",
             detail=words,
-            hint="--new-only loads one of each, --again all of them",
+            hint="--new-only loads one of each, --again loads all",
         )
     load.source.leave_out({file.path for file, _ in found})
     tell(f"files with the same content are loaded once: {words}")
@@ -300,7 +300,7 @@ def _settle_twins(load: Load, tell: Callable[[str], None]) -> None:
 
 def twin_warnings(pairs: list[tuple[InputFile, InputFile]]) -> str:
     """Files of one content, in words."""
-    return "; ".join(f"{file.path} is the same as {same.path}" for file, same in pairs[:_NAMED_MAX]) + _more(len(pairs))
+    return "; ".join(f"{file.path} equals {same.path}" for file, same in pairs[:_NAMED_MAX]) + _more(len(pairs))
 
 
 def _are_in(load: Load, there: "list[KnownFile]") -> list[InputFile]:
@@ -318,7 +318,7 @@ def _refuse_known(load: Load, there: "list[KnownFile]") -> None:
         raise StateError(
             "the generated events are in the tables already",
             detail=listed,
-            hint=f"another input.generator.seed makes other events, --again loads them once more, {replaces}",
+            hint=f"another input.generator.seed generates other events, --again loads them once more, {replaces}",
         )
     fresh = len(load.files) - len(files)
     only = f"--new-only loads the other {fresh:,}, " if fresh else ""

@@ -111,8 +111,8 @@ def _check_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if statements[0].type != duckdb.StatementType.SELECT:
         raise ConfigError(
             "a query can only read",
-            detail=f"this is a statement of the kind {statements[0].type.name}",
-            hint="use SELECT, or SHOW TABLES and DESCRIBE to look around",
+            detail=f"this is a {statements[0].type.name} statement",
+            hint="use SELECT, SHOW TABLES or DESCRIBE",
         )
 
 
@@ -181,7 +181,7 @@ def _known_tables(there: Tables) -> str:
 
 def _known_columns(columns: dict[str, tuple[str, ...]]) -> str:
     shown = (f"{name} has {', '.join(its[:_COLUMNS_SHOWN_MAX])}" for name, its in columns.items())
-    return "; ".join(shown) or "no table is named in it"
+    return "; ".join(shown) or "the query names no table"
 
 
 def _first_line(error: Exception) -> str:

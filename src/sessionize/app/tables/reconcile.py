@@ -51,7 +51,7 @@ def reconcile_tables(
         raise ConfigError(
             "only tables can be reconciled",
             detail=f"output.kind = {config.output.kind}",
-            hint="events that came late are archived with output.kind = iceberg alone",
+            hint="late events are archived only with output.kind = iceberg",
         )
     warehouse = Warehouse.of(config, home=home)
     from sessionize.connectors.iceberg.archive import IcebergArchive

@@ -136,7 +136,7 @@ def retry_rejected(
     """
     if config.output.kind != "iceberg":
         raise ConfigError(
-            "only records in tables can be tried again",
+            "only records in tables can be retried",
             detail=f"output.kind = {config.output.kind}",
             hint="rejected records of files are in the .rejected.ndjson beside the output",
         )
@@ -242,7 +242,8 @@ def _decoded(rows: pa.Table, config: PipelineConfig, now_ms: int | None, done: R
     good = np.setdiff1d(tried, bad)
     if len(good) != decoded.events.num_rows:
         raise StateError(
-            "rejected records cannot be told apart", detail=f"{len(good)} records gave {decoded.events.num_rows} events"
+            "rejected records cannot be matched to events",
+            detail=f"{len(good)} records gave {decoded.events.num_rows} events",
         )
     done.looked_at += rows.num_rows
     done.usable += len(good)

@@ -50,14 +50,14 @@ def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = Non
     if spec is None:
         if not recorded:
             warn(
-                f"the tables in database {warehouse.database} do not say by which rules they were made (an earlier "
-                f"version wrote them); going by those of the pipeline: {config.spec().describe()}"
+                f"the tables in database {warehouse.database} do not record their rules (an earlier version "
+                f"wrote them); using those of the pipeline: {config.spec().describe()}"
             )
         return config
     differences = spec.differences(config.spec())
     if differences:
         kind, found = kind_of_difference(differences), describe_differences(differences)
-        warn(f"the tables were made with {kind}, and those of the tables are used: {found}")
+        warn(f"the tables were made with {kind}; using those of the tables: {found}")
     return config.as_made(spec)
 
 
@@ -83,17 +83,17 @@ def pipeline_of_home(home: Path) -> str | None:
         raise ConfigError(
             "the tables of this home were made by several pipelines",
             detail=", ".join(f"{table} by {name}" for name, table in found.items()),
-            hint="say which one is meant, by its preset or file",
+            hint="choose one, by its preset or file",
         )
     if not pipelines:
         raise ConfigError(
             f"a table that `{name}` made has no events beside it to work with",
             detail=f"{table} in {home}",
-            hint="run the files by a pipeline: it keeps events and rejected records",
+            hint="load the files with a pipeline: it keeps events and rejected records",
         )
     if name not in dict(preset_names()):
         raise ConfigError(
-            "the tables were made by a pipeline of your own, which has to be given",
+            "the tables were made by a pipeline file, which is required here",
             detail=f"{table} in {home}: {name}",
             hint=f"name its file, for example {name}.toml",
         )
@@ -119,7 +119,7 @@ def stored_spec(warehouse: Warehouse, table: str, *, pipeline: str | None = None
             raise ConfigError(
                 "the tables were not made by this pipeline",
                 detail=f"{'.'.join(each.name())}: name: {theirs} there, {pipeline} here",
-                hint="give the pipeline that made them, or the --home of this one",
+                hint="name the pipeline that made them, or the --home of this one",
             )
     recorded = not used or any(iceberg.pipeline_of(each) is not None for each in used.values())
     if table not in tables or not used.keys() - {iceberg.REJECTED_EVENTS}:

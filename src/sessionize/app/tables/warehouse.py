@@ -127,7 +127,7 @@ def _only_database(home: Path) -> str:
         return DATABASE
     if len(found) > 1:
         raise ConfigError(
-            "there is more than one database with tables",
+            "several databases have tables",
             detail=f"in {home}: {', '.join(found)}",
             hint=f"say which: {' or '.join(f'--iceberg-database {name}' for name in found)}",
         )

@@ -53,7 +53,7 @@ class IcebergArchive:
                 raise ConfigError(
                     "the tables were not made by this pipeline",
                     detail=f"{'.'.join(each.name())} has no user column {user_name!r}"
-                    + ("" if theirs is None else f", it is {theirs!r} there"),
+                    + ("" if theirs is None else f"; there it is {theirs!r}"),
                     hint="give the pipeline that made them",
                 )
         return cls(definition, sessions, events, late)
@@ -137,9 +137,9 @@ class IcebergArchive:
         """
         if self._last_replacement(table) != self._last:
             raise BusyError(
-                "another reconciliation changed the sessions meanwhile",
+                "another reconciliation changed the sessions at the same time",
                 detail=f"table {'.'.join(table.name())}",
-                hint="nothing was changed, and the next time goes on; let one process at a time reconcile",
+                hint="nothing was changed, and the next run continues; let only one process reconcile at a time",
             )
 
     @staticmethod

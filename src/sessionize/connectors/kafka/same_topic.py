@@ -29,14 +29,14 @@ def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
             return
     except OSError as error:
         raise (UnavailableError if is_transient(error) else OutputError)(
-            "the topic's id cannot be noted",
+            "the topic's id cannot be saved",
             detail=f"{note}: {error.strerror or error}",
-            hint="make room, mend the disk, or see to the folder's rights: nothing was read",
+            hint="free disk space, fix the disk, or check the folder's permissions; nothing was read",
         ) from error
     if known != topic_id:
         raise StateError(
-            "the Kafka topic is not the one that was read before",
+            "the Kafka topic was recreated",
             detail=f"{topic} has the id {topic_id}; the state in {folder} was made with {known}",
-            hint="it was deleted and made anew: its offsets are those of other records. Begin with a new --home, or "
+            hint="it was deleted and recreated, so the old offsets do not apply. Start over with a new --home, or "
             "another stream.writer and empty outputs",
         )
