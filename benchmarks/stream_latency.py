@@ -111,7 +111,7 @@ def wait_for(there: Path, engine: "subprocess.Popen[bytes]") -> None:
 def write_times(log: Path) -> list[float]:
     """How long each epoch took to write, in seconds, as the pipeline's log says."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return [line["writeTime"] for line in lines if line["event"] == "epoch"]
+    return [line["write_s"] for line in lines if line["event"] == "epoch_committed"]
 
 
 def told(name: str, seconds: list[float], sent: int, target: str) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.warehouse import Warehouse
+from sessionize.engine.events import Observers
+from sessionize.testing.observers import Calls
 
 PIPELINE = """
 name = "recovered"
@@ -46,9 +48,8 @@ def test_a_damaged_plan_is_in_the_log_and_mended(tmp_path: Path) -> None:
 
     def run(at: str = "") -> list[dict[str, object]]:
         log = StreamLog(config.name, to=(lines := io.StringIO()))
-        with open_stream(
-            config, stopping=threading.Event(), log=log, on_step=lambda step: crash_at(step, at)
-        ) as opened:
+        observer = Observers(log, Calls(step=lambda step: crash_at(step, at)))
+        with open_stream(config, stopping=threading.Event(), observer=observer) as opened:
             opened.run()
         return [json.loads(line) for line in lines.getvalue().splitlines()]
 
@@ -58,7 +59,7 @@ def test_a_damaged_plan_is_in_the_log_and_mended(tmp_path: Path) -> None:
     whole = plan.read_bytes()
     plan.write_bytes(whole[:-1])
     (told,) = [line for line in run() if line["level"] == "warning"]
-    assert told["event"] == "state-damaged"
+    assert told["event"] == "checkpoint_damaged"
     assert str(told["problem"]).startswith("plan-1.b: ")
     assert plan.read_bytes() == whole
     found = Warehouse(home).query("SELECT count(*) AS n, sum(event_count) AS events FROM user_sessions").to_pylist()

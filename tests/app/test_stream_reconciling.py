@@ -14,7 +14,6 @@ from sessionize.app.locks import Turn
 from sessionize.app.streams import reconcile as stream_reconciling
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.reconcile import StreamReconciler
-from sessionize.app.streams.startup import AvailabilityTracker
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.reconcile.job import Reconciled
 from sessionize.errors import BusyError
@@ -33,10 +32,7 @@ class Process:
             name,
             every_s=0.01,
             stopping=threading.Event(),
-            outages=AvailabilityTracker(
-                source="kafka", on_status=lambda status: None, on_unavailable=lambda unavailable: None
-            ),
-            log=StreamLog(name, to=self.log),
+            observer=StreamLog(name, to=self.log),
         )
         self._running = threading.Thread(target=lambda: self._reconciler.around(self._stream))
         self._running.start()
@@ -75,15 +71,15 @@ def test_one_process_of_a_home_reconciles_and_another_takes_over(
 ) -> None:
     reconciling(monkeypatch)
     first = Process(tmp_path, "first")
-    first.until("reconciled")
+    first.until("reconcile_finished")
     second = Process(tmp_path, "second")
-    (skipped,) = second.until("reconcile skipped")
-    assert (skipped["level"], skipped["why"]) == ("info", "another process of this home reconciles")
-    first.until("reconciled", len(first.lines("reconciled")) + 5)
-    assert len(second.lines("reconcile skipped")) == 1
-    assert second.lines("reconciled") == second.lines("reconcile failed") == []
+    (skipped,) = second.until("reconcile_skipped")
+    assert (skipped["level"], skipped["reason"]) == ("info", "another process of this home reconciles")
+    first.until("reconcile_finished", len(first.lines("reconcile_finished")) + 5)
+    assert len(second.lines("reconcile_skipped")) == 1
+    assert second.lines("reconcile_finished") == second.lines("reconcile_failed") == []
     first.close()
-    second.until("reconciled")
+    second.until("reconcile_finished")
     second.close()
 
 
@@ -96,12 +92,12 @@ def test_meeting_another_reconciliation_is_no_failure(tmp_path: Path, monkeypatc
 
     reconciling(monkeypatch, work)
     process = Process(tmp_path, "only")
-    process.until("reconciled")
-    assert [line["why"] for line in process.lines("reconcile skipped")] == [
+    process.until("reconcile_finished")
+    assert [line["reason"] for line in process.lines("reconcile_skipped")] == [
         "another reconciliation is running",
         "another reconciliation changed …",
     ]
-    assert process.lines("reconcile failed") == []
+    assert process.lines("reconcile_failed") == []
     process.close()
 
 

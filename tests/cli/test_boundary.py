@@ -59,7 +59,7 @@ def test_ctrl_c_ends_a_function_that_hangs(pipeline, tmp_path):
             pass
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        while process.poll() is None and b"stopping" not in process.stderr.readline():
+        while process.poll() is None and b"stream_stopping" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

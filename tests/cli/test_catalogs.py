@@ -175,7 +175,7 @@ def test_the_running_command_reconciles_and_ends_when_asked(pipeline: Path) -> N
         running.kill()
         running.wait()
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    (one,) = [line for line in lines if line["event"] == "reconciled" and line["replaced"]]
+    (one,) = [line for line in lines if line["event"] == "reconcile_finished" and line["replaced"]]
     assert (one["replaced"], one["added"], one["window_ms"]) == (1, 1, 30 * 86_400_000)
 
 

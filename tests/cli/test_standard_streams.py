@@ -101,7 +101,10 @@ def test_a_reader_of_results_who_has_enough_ends_it_in_silence(folder: Path, com
 def test_a_stream_goes_on_when_its_log_has_no_reader_any_more(folder: Path) -> None:
     with stream(folder, stderr=subprocess.PIPE) as running:
         assert running.stderr is not None
-        assert json.loads(running.stderr.readline())["event"] == "epoch"
+        assert [json.loads(running.stderr.readline())["event"] for _ in range(2)] == [
+            "stream_started",
+            "epoch_committed",
+        ]
         running.stderr.close()
         (folder / "in" / "b.ndjson").write_text(EVENTS)
         wait_for_events(folder, running, 200)

@@ -41,15 +41,19 @@ def test_every_line_is_json_from_the_first_epoch_to_the_totals(input_folder: Pat
         try:
             assert running.stderr is not None
             first = running.stderr.readline()
+            while '"epoch_committed"' not in first:
+                first += running.stderr.readline()
             running.send_signal(signal.SIGINT)
             out, rest = running.communicate(timeout=60)
         finally:
             running.kill()
     assert (running.returncode, out) == (0, "")
     lines = lines_of(first + rest)
-    assert [line["event"] for line in lines if line["event"] != "epoch"] == ["stopping", "stopped"]
-    assert "finishing this epoch" in next(line["then"] for line in lines if line["event"] == "stopping")
-    assert lines[-1]["totals"]["consumed"] == 100
+    assert [line["event"] for line in lines if line["event"] != "epoch_committed"] == [
+        "stream_started", "stream_stopping", "stream_stopped",
+    ]  # fmt: skip
+    assert "finishing this epoch" in next(line["then"] for line in lines if line["event"] == "stream_stopping")
+    assert lines[-1]["accounting"]["consumed"] == 100
     assert lines[-1]["balanced"] is True
     assert str(tmp_path / "home") in lines[-1]["output"]
 
@@ -64,11 +68,11 @@ def test_nothing_usable_is_an_error_and_a_retry_brings_it_in(
     assert "100 rejected: " in done.err
     assert "`sessionize rejected retry` brings them in" in done.err
     if kind == "directory":
-        (told,) = [line for line in lines_of(done.err.partition("error:")[0]) if line["event"] == "all rejected"]
-        assert (told["level"], told["rejected"], told["dialect"]) == ("warning", 100, "user_activity")
+        (told,) = [line for line in lines_of(done.err.partition("error:")[0]) if line["event"] == "all_rejected"]
+        assert (told["level"], told["rejected_rows"], told["dialect"]) == ("error", 100, "user_activity")
         assert told["reason"] in done.err.partition("error:")[2]
         # all was committed: the next run has nothing to read, and nothing to complain about
-        assert lines_of(sessionize("run", wrong, "--once").err)[-1]["totals"]["rejected"] == 100
+        assert lines_of(sessionize("run", wrong, "--once").err)[-1]["accounting"]["rejected"] == 100
     mended = pipeline(tmp_path, "clicks", kind)
     sessionize("rejected", "retry", mended)
     sessionize("reconcile", mended)
@@ -81,5 +85,5 @@ def test_a_bad_record_after_good_ones_is_no_error(sessionize: Any, input_folder:
     sessionize("run", path, "--once")
     (input_folder / "b.ndjson").write_text("broken\n")
     done = lines_of(sessionize("run", path, "--once").err)
-    assert (done[-1]["event"], done[-1]["totals"]["rejected"]) == ("stopped", 1)
-    assert "all rejected" not in [line["event"] for line in done]
+    assert (done[-1]["event"], done[-1]["accounting"]["rejected"]) == ("stream_stopped", 1)
+    assert "all_rejected" not in [line["event"] for line in done]

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
+from sessionize.engine.events import UNOBSERVED, Observer, Observers
 from sessionize.engine.stream.checkpoints import DELTAS_MAX, Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
-from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import expected_sessions, sorted_rows
+from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import events
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
@@ -48,10 +50,11 @@ def engine(
     lateness: int = 0,
     options: StreamOptions | None = None,
     deltas_max: int = DELTAS_MAX,
+    observer: Observer = UNOBSERVED,
     **more: Any,
 ) -> LocalEngine:
-    """more: of Listeners, with on_ before the name, and of LocalEngine."""
-    hears = {name: more.pop(name) for name in tuple(more) if name.startswith("on_")}
+    """more: of Calls, with on_ before the name, and of LocalEngine."""
+    calls = {name.removeprefix("on_"): more.pop(name) for name in tuple(more) if name.startswith("on_")}
     return LocalEngine(
         source,
         StreamOutputs(sinks=sinks),
@@ -60,7 +63,7 @@ def engine(
         lateness_ms=lateness,
         options=options or StreamOptions(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
-        listeners=Callbacks(**{name.removeprefix("on_"): hear for name, hear in hears.items()}),
+        observer=Observers(Calls(**calls), observer),
         **more,
     )
 

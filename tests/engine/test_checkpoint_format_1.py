@@ -37,7 +37,6 @@ def test_a_run_goes_on_from_a_state_of_format_1(name, tmp_path):
             rule=rules,
             lateness=LATENESS_MS,
             options=StreamOptions(epoch_rows_max=60, poll_s=0, once=True),
-            on_warning=lambda what, which: None,
         )
     )
     on_time = [row for part in rows for row in judged((r for r in part if "user" in r), LATENESS_MS)[0]]

@@ -5,8 +5,10 @@ import threading
 import pytest
 
 from sessionize.engine import retry as delivery
+from sessionize.engine.events import Handler, ServerRecovered, ServerUnavailable
 from sessionize.engine.retry import Retrier
 from sessionize.errors import OutputError, UnavailableError
+from sessionize.testing.observers import RecordedEvents
 
 
 class Flaky:
@@ -20,29 +22,36 @@ class Flaky:
         return "done"
 
 
-def retrier(retry_timeout_s: float = 30, stopping: threading.Event | None = None) -> tuple[Retrier, list[str]]:
-    heard: list[str] = []
-    told = Retrier(
-        retry_timeout_s,
-        stopping=stopping or threading.Event(),
-        on_unavailable=lambda who, error: heard.append(f"{who} {'back' if error is None else error.message}"),
-    )
-    return told, heard
+def retrier(retry_timeout_s: float = 30, stopping: threading.Event | None = None) -> tuple[Retrier, RecordedEvents]:
+    events = RecordedEvents()
+    return Retrier(retry_timeout_s, stopping=stopping or threading.Event(), observer=events), events
 
 
-def test_an_outage_is_waited_for_and_told() -> None:
-    patient, heard = retrier()
+def test_an_unavailable_server_is_retried_and_reported_once_until_it_recovers() -> None:
+    patient, events = retrier()
     call = Flaky(UnavailableError("away"), UnavailableError("away"))
     assert patient.call("store", call) == "done"
-    assert (call.calls, heard) == (3, ["store away", "store away", "store back"])
+    assert call.calls == 3
+    assert events == [ServerUnavailable(server="store", problem="away"), ServerRecovered(server="store")]
 
 
-def test_another_error_is_told_at_once() -> None:
-    patient, heard = retrier()
+def test_another_problem_of_the_same_server_is_reported_too() -> None:
+    patient, events = retrier()
+    call = Flaky(UnavailableError("away"), UnavailableError("away", detail="refused"))
+    assert patient.call("store", call) == "done"
+    assert events == [
+        ServerUnavailable(server="store", problem="away"),
+        ServerUnavailable(server="store", problem="away (refused)"),
+        ServerRecovered(server="store"),
+    ]
+
+
+def test_another_error_is_raised_at_once() -> None:
+    patient, events = retrier()
     call = Flaky(OutputError("wrong password"))
     with pytest.raises(OutputError, match="wrong password"):
         patient.call("store", call)
-    assert (call.calls, heard) == (1, [])
+    assert (call.calls, events) == (1, [])
 
 
 def test_an_outage_may_not_last_for_ever() -> None:
@@ -68,7 +77,7 @@ def test_a_pause_ends_at_once_and_nothing_is_tried_after_it(monkeypatch: pytest.
     monkeypatch.setattr(delivery, "_WAIT_MIN_S", 3600.0)
     monkeypatch.setattr(delivery, "_WAIT_MAX_S", 3600.0)
     stopping, pausing = threading.Event(), threading.Event()
-    patient = Retrier(7200, stopping=stopping, on_unavailable=lambda who, error: pausing.set())
+    patient = Retrier(7200, stopping=stopping, observer=Handler(ServerUnavailable, lambda event: pausing.set()))
     call, errors = Flaky(*[UnavailableError("away")] * 5), list[str]()
 
     def work() -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize import Policy, Rules
+from sessionize.engine.events import ServerRecovered, ServerUnavailable
 from sessionize.engine.stream import live_feed as livefeed
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
@@ -18,6 +19,7 @@ from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import StreamBatch
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table
+from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 
 MINUTE = 60_000
@@ -90,8 +92,8 @@ def test_sessions_that_ended_are_shown_no_more(tmp_path: Path, session_ids: Any)
 
 
 def test_an_outage_is_told_once_and_the_view_is_filled_anew_after_a_pause() -> None:
-    view, told = Shown(), list[UnavailableError | None]()
-    feed = LiveFeed(view, every_s=1, on_unavailable=told.append)
+    view, events = Shown(), RecordedEvents()
+    feed = LiveFeed(view, every_s=1, server="redis", observer=events)
     core = Sessionizer(Policy())
 
     def come(user: str, at_s: float) -> None:
@@ -109,14 +111,14 @@ def test_an_outage_is_told_once_and_the_view_is_filled_anew_after_a_pause() -> N
     view.unavailable = True
     come("c", 11)
     come("d", 12)
-    assert isinstance(told[0], UnavailableError)
+    assert events == [ServerUnavailable(server="redis", problem="the view is away")]
     view.unavailable, view.there = False, {}
     come("e", 16.5)  # still in the pause
-    assert (view.there, told[1:]) == ({}, [])
+    assert (view.there, events[1:]) == ({}, [])
     come("f", 17)
     assert view.there == dict.fromkeys("abcdef", 1)
     feed.refresh(core, at_s=17.1, now_ms=0)
-    assert told[1:] == [None]
+    assert events[1:] == [ServerRecovered(server="redis")]
 
 
 class Hanging(Shown):
@@ -203,8 +205,8 @@ def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
                 raise OutputError("no right any more", detail="NOPERM", hint="give it back")
             super().update(sessions, gone, now_ms=now_ms)
 
-    told, view = list[str | None](), Refusing()
-    feed = LiveFeed(view, every_s=0, on_unavailable=lambda error: told.append(error and error.message))
+    events, view = RecordedEvents(), Refusing()
+    feed = LiveFeed(view, every_s=0, observer=events)
     core = Sessionizer(Policy())
     core.push(events_table([{"user": "a", "time": 0}]))
     feed.restart(core, now_ms=0)
@@ -216,13 +218,14 @@ def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
     for at_s in (2, 3, 4):
         feed.refresh(core, at_s=at_s, now_ms=0)
         view.wait()
-    assert (told, view.there) == (["no right any more"], {"a": 1})
+    refused = ServerUnavailable(server="live view", problem="no right any more (NOPERM)")
+    assert (events, view.there) == ([refused], {"a": 1})
     view.refuses = False
     for at_s in (20, 21, 22):
         feed.refresh(core, at_s=at_s, now_ms=0)
         view.wait()
     feed.refresh(core, at_s=23, now_ms=0)
-    assert (told, view.there) == (["no right any more", None], {"a": 1, "b": 1})
+    assert (events, view.there) == ([refused, ServerRecovered(server="live view")], {"a": 1, "b": 1})
 
 
 def test_a_run_comes_to_its_end_beside_a_view_that_never_answers(tmp_path: Path, monkeypatch: Any) -> None:

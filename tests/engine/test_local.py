@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
+from sessionize.engine.events import EpochCommitted, ServerRecovered, ServerUnavailable
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
 from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.session import columns as col
+from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import BROKEN, VISITS, Crash, check, dealt, engine, run, sessions_of, some_events
@@ -79,15 +81,13 @@ def test_after_draining_whatever_could_have_changed_a_session_is_late(tmp_path: 
 
 def test_an_outage_of_a_sink_delays_and_nothing_else(tmp_path: Path) -> None:
     sink = InMemoryEpochSink(fail=[UnavailableError("the store is away")] * 3)
-    told = list[dict[str, str]]()
-    made = run(
-        lambda: engine(
-            tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, on_status=lambda s: told.append(s.unavailable)
-        )
-    )
+    events = RecordedEvents()
+    made = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, observer=events))
     check(sink, made, [VISITS], Policy(), Rules(), 0)
-    assert {"kept": "the store is away"} in told
-    assert told[-1] == {}
+    unavailable = ServerUnavailable(server="kept", problem="the store is away")
+    assert [event for event in events if isinstance(event, ServerUnavailable | ServerRecovered)] == [
+        unavailable, ServerRecovered(server="kept"),
+    ]  # fmt: skip
 
 
 def test_a_permanent_error_ends_the_run_and_the_next_one_repeats_the_epoch(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_the_books_hold_in_every_epoch(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [*VISITS[:50], BROKEN, VISITS[49], *VISITS[50:], VISITS[0], BROKEN]
     reports, sink = list[EpochReport](), InMemoryEpochSink()
     run(lambda: engine(tmp_path, InMemoryStreamSource([rows]), {"kept": sink}, on_epoch=reports.append))
-    assert all(report.as_log()["balanced"] for report in reports)
+    assert all(EpochCommitted(report).fields()["balanced"] for report in reports)
     last = reports[-1].accounting
     assert (last.consumed, last.rejected, last.duplicate, last.late) == (204, 2, 1, 1)
-    assert reports[-1].as_log()["totals"]["settled"] == 200
+    assert EpochCommitted(reports[-1]).fields()["accounting"]["settled"] == 200
 
 
 def test_empty_epoch_tables_have_their_columns(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from sessionize import Policy, Rules
+from sessionize.engine.events import ServerUnavailable, SinkBehindState
 from sessionize.errors import StateError, UnavailableError
 from sessionize.ports import EpochSink
+from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import VISITS, check, engine, half_way, run
 
@@ -57,14 +59,15 @@ def test_a_new_output_gets_what_comes_from_now_on_and_is_told(tmp_path: Path) ->
         def last_epoch(self, writer: str) -> None:  # type: ignore[override]
             """Keeps no record."""
 
-    sink, new, told = InMemoryEpochSink(), InMemoryEpochSink(), list[tuple[str, str]]()
+    sink, new, events = InMemoryEpochSink(), InMemoryEpochSink(), RecordedEvents()
     first = VISITS[: len(VISITS) // 2]
     run(lambda: engine(tmp_path, InMemoryStreamSource([first]), {"kept": sink}))
     last = len(sink.epochs)
     for _ in range(2):
         sinks: dict[str, EpochSink] = {"kept": sink, "new": new, "printed": Printed()}
-        run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), sinks, on_warning=lambda *what: told.append(what)))  # noqa: B023
-    assert told == [("output-new", f"new is new to writer 'w': it gets what comes after epoch {last}")]
+        run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), sinks, observer=events))  # noqa: B023
+    problem = f"new is new to writer 'w': it gets what comes after epoch {last}"
+    assert events.of(SinkBehindState) == [SinkBehindState(problem)]
     assert [epoch for epoch, _ in new.epochs] == [epoch for epoch, _ in sink.epochs[last:]] != []
 
 
@@ -78,14 +81,7 @@ def test_a_sink_that_is_away_when_it_is_asked_for_its_last_epoch_is_waited_for(t
                 raise UnavailableError("the store is away")
             return super().last_epoch(writer)
 
-    sink, told = Away(), list[dict[str, str]]()
-    made = run(
-        lambda: engine(
-            tmp_path,
-            InMemoryStreamSource([VISITS]),
-            {"kept": sink},
-            on_status=lambda status: told.append(status.unavailable),
-        )
-    )
+    sink, events = Away(), RecordedEvents()
+    made = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, observer=events))
     check(sink, made, [VISITS], Policy(), Rules(), 0)
-    assert {"kept": "the store is away"} in told
+    assert events.of(ServerUnavailable) == [ServerUnavailable(server="kept", problem="the store is away")]

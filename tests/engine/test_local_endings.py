@@ -9,10 +9,10 @@ import pytest
 
 from sessionize import Policy, Rules
 from sessionize.engine import retry as delivery
+from sessionize.engine.events import Handler, ServerUnavailable
 from sessionize.engine.stream import epoch_writer as beside
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
-from sessionize.engine.stream.status import Status
 from sessionize.errors import InputError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, StreamBatch
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
@@ -88,8 +88,8 @@ def raises(error: BaseException) -> Callable[[], None]:
 def test_a_fatal_error_does_not_wait_for_an_output_that_is_retried(tmp_path: Path) -> None:
     pausing = threading.Event()
 
-    def status(now: Status) -> None:
-        if "kept" in now.unavailable:
+    def paused(event: ServerUnavailable) -> None:
+        if event.server == "kept":
             pausing.set()
 
     def fails_while_the_writer_pauses() -> None:
@@ -98,7 +98,8 @@ def test_a_fatal_error_does_not_wait_for_an_output_that_is_retried(tmp_path: Pat
 
     sink = Tried(raises(UnavailableError("no server")))
     source = Polled(fails_while_the_writer_pauses)
-    error = ended(engine(tmp_path, source, {"kept": sink}, options=GOES_ON, on_status=status))
+    observer = Handler(ServerUnavailable, paused)
+    error = ended(engine(tmp_path, source, {"kept": sink}, options=GOES_ON, observer=observer))
     assert str(error) == "the topic is gone"
     assert error.__notes__ == ["and the epoch before was not written: no server"]
 
@@ -107,8 +108,8 @@ def test_a_fatal_error_does_not_wait_for_an_output_that_is_retried(tmp_path: Pat
 def test_an_output_that_refuses_does_not_wait_for_a_source_that_is_retried(tmp_path: Path) -> None:
     pausing = threading.Event()
 
-    def status(now: Status) -> None:
-        if "source" in now.unavailable:
+    def paused(event: ServerUnavailable) -> None:
+        if event.server == "source":
             pausing.set()
 
     def fails_while_the_source_pauses() -> None:
@@ -117,7 +118,8 @@ def test_an_output_that_refuses_does_not_wait_for_a_source_that_is_retried(tmp_p
 
     sink = Tried(fails_while_the_source_pauses)
     source = Polled(raises(UnavailableError("no broker")))
-    error = ended(engine(tmp_path, source, {"kept": sink}, options=GOES_ON, on_status=status))
+    observer = Handler(ServerUnavailable, paused)
+    error = ended(engine(tmp_path, source, {"kept": sink}, options=GOES_ON, observer=observer))
     assert str(error) == "wrong password"
 
 
@@ -127,23 +129,23 @@ def test_an_output_that_never_answers_is_reported_and_ends_the_run(
 ) -> None:
     monkeypatch.setattr(delivery, "_SILENT_S", 0.1)
     monkeypatch.setattr(beside, "_LEFT_S", 0.1)
-    hangs, stop, told = threading.Event(), threading.Event(), list[dict[str, str]]()
+    hangs, stop, events = threading.Event(), threading.Event(), list[ServerUnavailable]()
 
-    def hear(now: Status) -> None:
-        if now.unavailable:
-            told.append(now.unavailable)
-            if stopping:
-                stop.set()
+    def hear(event: ServerUnavailable) -> None:
+        events.append(event)
+        if stopping:
+            stop.set()
 
     sink = Tried(lambda: assert_set(hangs))
     options = StreamOptions(epoch_rows_max=1, poll_s=0, retry_timeout_s=GUARD_S if stopping else 0.5)
+    observer = Handler(ServerUnavailable, hear)
     made = engine(
-        tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, options=options, on_status=hear, stopping=stop
+        tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, options=options, observer=observer, stopping=stop
     )
     error = ended(made)
     assert (type(error), str(error).splitlines()[0]) == (UnavailableError, "kept does not answer")
     assert error.__notes__ == ["and the epoch before is still being written: the next run repeats it"]
-    assert told[0] == {"kept": "kept does not answer"}
+    assert (events[0].server, events[0].problem) == ("kept", "kept does not answer (for 0 s)")
     hangs.set()
 
 

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.app.streams.logs import StreamLog
+from sessionize.engine.events import CheckpointDamaged, CheckpointMergeFailed
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
-from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.errors import StateError
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import expected_sessions
+from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import (
@@ -104,7 +106,7 @@ def damage(path: Path) -> bytes:
 
 @pytest.mark.parametrize("copy", ["a", "b"])
 def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeated(tmp_path: Path, copy: str) -> None:
-    sink, told = InMemoryEpochSink(), list[tuple[str, str]]()
+    sink, events = InMemoryEpochSink(), RecordedEvents()
     half_way(tmp_path, sink, "write kept")
     path = tmp_path / f"plan-4.{copy}"
     whole = damage(path)
@@ -118,25 +120,21 @@ def test_a_damaged_copy_of_a_plan_is_told_and_mended_before_the_epoch_is_repeate
         InMemoryStreamSource([VISITS]),
         {"kept": sink},
         on_step=step,
-        on_warning=lambda what, which: told.append((what, which)),
+        observer=events,
     )
     with pytest.raises(Crash):
         made.run()
     made.close()
     assert path.read_bytes() == whole
-    ((what, which),) = told
-    assert (what, which.split(":")[0]) == ("damaged", path.name)
-    made = run(
-        lambda: engine(
-            tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, on_warning=lambda *more: told.append(more)
-        )
-    )
+    (damaged,) = events.of(CheckpointDamaged)
+    assert damaged.problem.split(":")[0] == path.name
+    made = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, observer=events))
     check(sink, made, [VISITS], Policy(), Rules(), 0)
-    assert len(told) == 1
+    assert events.of(CheckpointDamaged) == [damaged]
 
 
 def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_used(tmp_path: Path) -> None:
-    sink, told = InMemoryEpochSink(), list[tuple[str, str]]()
+    sink, events = InMemoryEpochSink(), RecordedEvents()
     half_way(tmp_path, sink, "write kept")
     damage(tmp_path / "delta-3.ckpt")
     steps = Steps()
@@ -146,13 +144,13 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_used(tmp_path
             InMemoryStreamSource([VISITS], cut=3),
             {"kept": sink},
             on_step=steps,
-            on_warning=lambda what, which: told.append((what, which)),
+            observer=events,
         )
     )
     check(sink, made, [VISITS], Policy(), Rules(), 0)
     assert steps.seen.count("repeat") == 2  # epochs 3 and 4
     assert sink.repeated == 1  # the sink has epoch 3 already
-    assert [(what, which.split(":")[0]) for what, which in told] == [("damaged", "delta-3.ckpt")]
+    assert [event.problem.split(":")[0] for event in events.of(CheckpointDamaged)] == ["delta-3.ckpt"]
 
 
 def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
@@ -166,13 +164,13 @@ def test_a_merge_that_fails_is_told_once_and_stops_nothing(tmp_path: Path) -> No
         lateness_ms=0,
         options=StreamOptions(epoch_rows_max=15, poll_s=0, once=True),
         writer="w",
-        listeners=Callbacks(warning=StreamLog("visits", to=log).warning),
+        observer=StreamLog("visits", level="WARNING", to=log),
     )
     made.run()
     made.close()
     check(sink, made, [VISITS], Policy(), Rules(), 0)
     (line,) = map(json.loads, log.getvalue().splitlines())
-    assert (line["event"], line["level"], line["pipeline"]) == ("state-merge-failed", "warning", "visits")
+    assert (line["event"], line["level"], line["pipeline"]) == ("checkpoint_merge_failed", "warning", "visits")
     assert "base-3.ckpt" in line["problem"]
 
 
@@ -214,13 +212,13 @@ def test_an_unforeseen_end_of_the_last_merge_is_told(tmp_path: Path, monkeypatch
         raise RuntimeError("no such thing")
 
     monkeypatch.setattr(Checkpoints, "_merge", merging)
-    sink, told, in_the_end = InMemoryEpochSink(), list[tuple[str, str]](), threading.Event()
+    sink, events, in_the_end = InMemoryEpochSink(), RecordedEvents(), threading.Event()
     made = engine(
         tmp_path,
         InMemoryStreamSource([VISITS]),
         {"kept": sink},
         deltas_max=0,
-        on_warning=lambda *what: told.append(what),
+        observer=events,
     )
     last = made._checkpoints.wait
 
@@ -233,7 +231,7 @@ def test_an_unforeseen_end_of_the_last_merge_is_told(tmp_path: Path, monkeypatch
     made.run()
     made.close()
     check(sink, made, [VISITS], Policy(), Rules(), 0)
-    assert [what for what, _ in told] == ["merge-failed"]
+    assert len(events.of(CheckpointMergeFailed)) == 1
 
 
 def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from sessionize.app.streams.build import open_stores
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.connectors.store import StoreSink
+from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -187,7 +188,7 @@ def run_once(config: PipelineConfig, kill: Killer | None) -> tuple[int, str]:
     """One run of the pipeline in a process of its own; its exit status, and where it was killed."""
 
     def run(step: Callable[[str], None]) -> int:
-        with open_stream(config, stopping=threading.Event(), on_step=step) as opened:
+        with open_stream(config, stopping=threading.Event(), observer=Calls(step=step)) as opened:
             accounting = opened.run()
         return 0 if accounting.balanced and accounting.pending == 0 else 3
 

@@ -24,6 +24,7 @@ from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.maintain import MaintenanceSettings, maintain
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.warehouse import Warehouse
+from sessionize.testing.observers import Calls
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import event_differences, session_differences
 from tests.system.campaign import EPOCH_ROWS, USER, Campaign, Stream
@@ -37,7 +38,7 @@ _CLEAN = MaintenanceSettings(keep_s=0.0, keep_snapshots=1, orphan_age_h=0.0, for
 
 def stream(config: PipelineConfig, step: Callable[[str], None]) -> None:
     """Run the pipeline to its end."""
-    with open_stream(config, stopping=threading.Event(), on_step=step) as opened:
+    with open_stream(config, stopping=threading.Event(), observer=Calls(step=step)) as opened:
         opened.run()
 
 

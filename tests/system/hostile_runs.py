@@ -12,13 +12,14 @@ from sessionize import Policy, Rules
 from sessionize.connectors.store.text import original_text, stored_key
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
-from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.formats.records import JsonRecords
 from sessionize.ports import EpochSink, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions
 from sessionize.testing.hostile import HOSTILE
+from sessionize.testing.observers import Calls
 from sessionize.testing.streams import InMemoryEpochSink
 from sessionize.testing.tables import COMPARED, session_row
 from tests.engine.local_runs import Crash, Steps
@@ -92,7 +93,7 @@ def run(
             lateness_ms=20,
             options=StreamOptions(epoch_rows_max=epoch_rows, poll_s=0, once=True),
             writer=writer,
-            listeners=Callbacks(step=Steps(next(crashes))),
+            observer=Calls(step=Steps(next(crashes))),
         )
         try:
             engine.run()

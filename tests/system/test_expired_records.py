@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.engine.accounting import Accounting
+from sessionize.engine.events import RecordsExpired
 from sessionize.errors import InputError, StateError
+from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.services.kafka import KafkaServers
 from sessionize.testing.tables import check_run, iceberg_rows
 from tests.system.whole_runs import Crash, crash_before, oracle_of, run
@@ -101,20 +102,16 @@ def test_an_epoch_that_nobody_has_is_repeated_without_them(pipeline: Pipeline) -
     pipeline.kafka.delete_records(pipeline.topic, {0: 30})
     with pytest.raises(InputError, match=r"records to go on from are gone"):
         pipeline.run(on_expired="fail")
-    told: list[str] = []
-
-    class Log:
-        def warning(self, what: str, which: str) -> None:
-            told.append(f"{what}: {which}")
-
-        def __getattr__(self, name: str) -> Callable[..., None]:
-            return lambda *_, **__: None
-
+    events = RecordedEvents()
     with pytest.raises(Crash):  # one output has what is left, the others do not
-        pipeline.run(on_step=crash_before("write iceberg"), log=Log())
-    assert told == [
-        f"records-gone: epoch 2 goes on without: {pipeline.topic}[0]: 40 of 50 records from offset 20 to before 70"
-    ]
+        pipeline.run(on_step=crash_before("write iceberg"), observer=events)
+    (expired,) = events.of(RecordsExpired)
+    assert (expired.epoch, expired.level, expired.problem) == (
+        2,
+        "error",
+        f"the source has only {pipeline.topic}[0]: 40 of 50 records from offset 20 to before 70; the epoch is planned "
+        "again without the others",
+    )
     pipeline.run()
     pipeline.send(140, 20)
     pipeline.check(pipeline.run(drain=True), gone=10)

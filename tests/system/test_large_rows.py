@@ -104,8 +104,8 @@ def test_a_session_too_large_for_its_topic_goes_out_without_its_lists_and_stops_
     log = io.StringIO()
     for crash in (crash_before("commit"), crash_before("commit", 3)):
         with pytest.raises(Crash):
-            run(config, on_step=crash, log=StreamLog("large-rows", to=log))
-    accounting = run(config, log=StreamLog("large-rows", to=log))
+            run(config, on_step=crash, observer=StreamLog("large-rows", to=log))
+    accounting = run(config, observer=StreamLog("large-rows", to=log))
     oracle = oracle_of(config, parts)
     sent = [json.loads(value) for value in kafka.committed(out)]
     (short,) = (row for row in sent if "shortened_fields" in row)
@@ -123,7 +123,7 @@ def test_a_session_too_large_for_its_topic_goes_out_without_its_lists_and_stops_
         config.home, oracle, config.policy(), config.event_rules(), accounting, user=config.dialect().user_name,
         sessions=sessions,
     )  # fmt: skip
-    told = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "rows shortened"]
+    told = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "rows_shortened"]
     assert [(line["level"], line["topic"], line["rows"], line["limit_bytes"]) for line in told] == [
         ("warning", out, 1, LIMIT_BYTES)
     ]

@@ -242,7 +242,7 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
     log = StreamLog("web", level="INFO", to=written)
 
     def stream() -> None:
-        with open_stream(config, stopping=stopping, log=log) as opened:
+        with open_stream(config, stopping=stopping, observer=log) as opened:
             ended.append(opened.run())
 
     running = threading.Thread(target=stream)
@@ -258,7 +258,9 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
         wanted = batch_of(config, parts)
         for number in range(len(parts)):  # still open
             wanted = Counter({row: n for row, n in wanted.items() if row[0] != f"marker-{number}"})
-        reached = until(lambda: "reconciled" in written.getvalue() and in_tables(config) == in_store(config) == wanted)
+        reached = until(
+            lambda: "reconcile_finished" in written.getvalue() and in_tables(config) == in_store(config) == wanted
+        )
     finally:
         asked = time.monotonic()
         stopping.set()
@@ -267,10 +269,10 @@ def test_beside_a_running_stream(tmp_path: Path, kafka: KafkaServers, monkeypatc
     assert time.monotonic() - asked < periodic._END_S  # it has not waited for a reconciliation to be left
     assert reached, written.getvalue()[-6000:]
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    failed = [(line["level"], line["problem"]) for line in lines if line["event"] == "reconcile failed"]
+    failed = [(line["level"], line["problem"]) for line in lines if line["event"] == "reconcile_failed"]
     assert failed[:2] == [("warning", "the disk is asleep"), ("error", "ValueError: a mistake")]
-    assert {line["window_ms"] for line in lines if line["event"] == "reconciled"} == {30 * DAY_MS}
-    assert all(line["balanced"] for line in lines if line["event"] == "epoch")
+    assert {line["window_ms"] for line in lines if line["event"] == "reconcile_finished"} == {30 * DAY_MS}
+    assert all(line["balanced"] for line in lines if line["event"] == "epoch_committed")
     # the next run, to its end
     run(pipeline(tmp_path, kafka, topic, stream__reconcile="1h"))
     assert in_tables(config) == in_store(config) == batch_of(config, parts)

@@ -35,7 +35,7 @@ class Told:
 
 
 def stream(config: PipelineConfig, told: Told) -> BackgroundRun:
-    return BackgroundRun(open_stream, config, log=told.log)
+    return BackgroundRun(open_stream, config, observer=told.log)
 
 
 def events_files(config: PipelineConfig) -> tuple[int, int]:
@@ -55,7 +55,7 @@ def test_a_running_stream_keeps_few_files_and_all_rows(tmp_path: Path, monkeypat
             running.wait_for(partial(running.has_read, (number + 1) * 61), f"file {number}")
 
         def packed() -> bool:
-            return any(line["packed"] and line["table"] == "events" for line in told.of("maintained"))
+            return any(line["compacted"] and line["table"] == "events" for line in told.of("maintenance_finished"))
 
         running.wait_for(packed, "maintenance that packs events")
         # one for each of the two dates, and no other left on the disk
@@ -66,10 +66,10 @@ def test_a_running_stream_keeps_few_files_and_all_rows(tmp_path: Path, monkeypat
     late = load_table(open_catalog(config.home), "sessions", "late_events").scan().to_arrow()
     found = Counter(rows["event_id"].to_pylist()) + Counter(late["event_id"].to_pylist())
     assert set(found) == {row["id"] for number in range(12) for row in rows_of(number)}
-    assert {line["table"] for line in told.of("maintained")} == {
+    assert {line["table"] for line in told.of("maintenance_finished")} == {
         *("user_sessions", "events", "late_events", "rejected_events"),
     }
-    assert told.of("maintain failed") == []
+    assert told.of("maintenance_failed") == []
 
 
 def test_one_process_of_a_home_does_it_and_the_others_pass_it_over(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_one_process_of_a_home_does_it_and_the_others_pass_it_over(tmp_path: Pat
     with stream(config, told) as running:
         put(config, "1.ndjson", lines(rows_of(1)), age_s=1)
         running.wait_for_epochs(1)
-        running.wait_for(lambda: told.of("maintained"), "maintenance")
+        running.wait_for(lambda: told.of("maintenance_finished"), "maintenance")
         with ExitStack() as held:
 
             def taken() -> bool:
@@ -88,14 +88,14 @@ def test_one_process_of_a_home_does_it_and_the_others_pass_it_over(tmp_path: Pat
                 return True
 
             running.wait_for(taken, "the lock")
-            before = len(told.of("maintained"))
+            before = len(told.of("maintenance_finished"))
             put(config, "2.ndjson", lines(rows_of(2)), age_s=2)
             running.wait_for_epochs(2)
             # what was under way when the lock was taken cannot be, as it holds the lock itself
-            assert len(told.of("maintained")) == before
-        running.wait_for(lambda: len(told.of("maintained")) > before, "maintenance")
+            assert len(told.of("maintenance_finished")) == before
+        running.wait_for(lambda: len(told.of("maintenance_finished")) > before, "maintenance")
         running.end(stop=True)
-    assert told.of("maintain failed") == []
+    assert told.of("maintenance_failed") == []
 
 
 def test_what_fails_is_a_line_in_the_log_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +111,9 @@ def test_what_fails_is_a_line_in_the_log_and_is_tried_again(tmp_path: Path, monk
     config, told = pipeline(tmp_path, stream__maintain="10ms"), Told()
     with stream(config, told) as running:
         put(config, "1.ndjson", lines(rows_of(1)), age_s=1)
-        running.wait_for(lambda: told.of("maintained"), "maintenance")
+        running.wait_for(lambda: told.of("maintenance_finished"), "maintenance")
         running.end(stop=True)
-    failed = [(line["level"], line["problem"]) for line in told.of("maintain failed")]
+    failed = [(line["level"], line["problem"]) for line in told.of("maintenance_failed")]
     assert failed == [("warning", "the catalog is asleep"), ("error", "ValueError: a mistake")]
 
 
@@ -148,4 +148,4 @@ def test_the_end_of_a_run_does_not_wait_for_the_interval(tmp_path: Path) -> None
         put(config, "1.ndjson", lines(rows_of(1)), age_s=1)
         running.wait_for_epochs(1)
         running.end(stop=True)
-    assert told.of("maintained") == told.of("maintain left") == []
+    assert told.of("maintenance_finished") == told.of("maintenance_unfinished") == []

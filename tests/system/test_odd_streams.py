@@ -21,12 +21,13 @@ from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
-from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers
@@ -233,7 +234,7 @@ def one_shot_users(tmp_path: Path) -> None:
         lateness_ms=60_000,
         options=StreamOptions(epoch_rows_max=20_000, poll_s=0, once=True),
         writer="w",
-        listeners=Callbacks(epoch=measure),
+        observer=Calls(epoch=measure),
     )
     try:
         accounting = engine.run()

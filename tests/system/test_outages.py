@@ -29,6 +29,7 @@ from sessionize.testing.services.valkey import ValkeyServer
 from sessionize.testing.tables import COMPARED, check_run
 from tests.system.whole_runs import filled_topic, oracle_of, run_once
 
+AVAILABILITY = ("server_unavailable", "server_recovered")
 PASSWORD = "OUTAGE_TEST_PASSWORD"
 BOUNCES = 10
 
@@ -136,7 +137,7 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
     kafka.send(topic, parts[0][:200], partition=0)
     written = io.StringIO()
     slow = pipeline(tmp_path, kafka.servers, topic, stream__epoch="1h", stream__epoch_rows=100_000)
-    with BackgroundRun(open_stream, slow, log=StreamLog("p", to=written)) as running:
+    with BackgroundRun(open_stream, slow, observer=StreamLog("p", to=written)) as running:
         running.wait_for(partial(running.has_read, 200), "the first half")
         assert not running.reports
         broker.kill()
@@ -150,10 +151,13 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
         running.wait_for(partial(running.has_read, 400), "the second half")
         running.end(stop=True)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    assert [line["event"] for line in lines if line["event"] in ("away", "back")] == ["away", "back"]
+    assert [line["event"] for line in lines if line["event"] in AVAILABILITY] == [
+        "server_unavailable",
+        "server_recovered",
+    ]
     short = pipeline(tmp_path, kafka.servers, topic, stream__outage="2s")
     written = io.StringIO()
-    with BackgroundRun(open_stream, short, log=StreamLog("p", to=written)) as running:
+    with BackgroundRun(open_stream, short, observer=StreamLog("p", to=written)) as running:
         running.wait_for(lambda: running.status.consumed, "the start")
         broker.kill()
         killed_s = time.monotonic()
@@ -161,7 +165,7 @@ def test_a_broker_away_for_a_while_and_then_for_too_long(tmp_path: Path, own_kaf
             running.end()
         assert time.monotonic() - killed_s < 60  # not the ten minutes of the default
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    assert [line["event"] for line in lines if line["event"] in ("away", "back")] == ["away"]
+    assert [line["event"] for line in lines if line["event"] in AVAILABILITY] == ["server_unavailable"]
     broker.start()
     oracle = oracle_of(short, parts)
     check_run(
@@ -185,7 +189,7 @@ def test_databases_that_stop_and_come_back(
     config = pipeline(tmp_path, kafka.servers, topic, **with_postgres(dsn), **redis)
     written = io.StringIO()
     log = StreamLog("p", to=written)
-    with BackgroundRun(open_stream, config, log=log) as running:
+    with BackgroundRun(open_stream, config, observer=log) as running:
         for _ in range(2):
             send_more()
             running.wait_for_epochs(2)
@@ -205,8 +209,8 @@ def test_databases_that_stop_and_come_back(
         running.wait_for(lambda: running.reports[-1].accounting.consumed == sum(map(len, parts)), "every record")
         running.end(stop=True)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    told = Counter((line["event"], line["server"]) for line in lines if line["event"] in ("away", "back"))
-    assert told == {(event, server): 2 for event in ("away", "back") for server in ("postgres", "redis")}
+    told = Counter((line["event"], line["server"]) for line in lines if line["event"] in AVAILABILITY)
+    assert told == {(event, server): 2 for event in AVAILABILITY for server in ("postgres", "redis")}
     check(config, parts, run_once(config), {"postgres": served(dsn, postgres)})
 
 

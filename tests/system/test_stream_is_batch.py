@@ -21,6 +21,7 @@ from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.stream.status import EpochReport
+from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user
 from sessionize.testing.services.kafka import KafkaServers
@@ -46,7 +47,7 @@ def pipeline(folder: Path, kafka: KafkaServers, topic: str, text: str = "", **ov
 
 def run(config: PipelineConfig) -> tuple[Accounting, list[EpochReport]]:
     reports: list[EpochReport] = []
-    with open_stream(config, stopping=threading.Event(), on_epoch=reports.append) as opened:
+    with open_stream(config, stopping=threading.Event(), observer=Calls(epoch=reports.append)) as opened:
         accounting = opened.run()
     assert all(report.accounting.balanced for report in reports)
     return accounting, reports
@@ -184,7 +185,7 @@ def test_an_empty_partition_does_not_hold_the_others(tmp_path: Path, kafka: Kafk
 
     guard = threading.Timer(60, stopping.set)
     guard.start()
-    with open_stream(config, stopping=stopping, on_epoch=told) as opened:
+    with open_stream(config, stopping=stopping, observer=Calls(epoch=told)) as opened:
         opened.run()
     guard.cancel()
     assert count(config, "user_sessions") >= 1
@@ -212,7 +213,7 @@ def test_a_stopped_run_leaves_nothing_half_done(tmp_path: Path, kafka: KafkaServ
     config = pipeline(tmp_path, kafka, topic, stream__epoch_rows=200)
     stopping = threading.Event()
     with open_stream(
-        config, stopping=stopping, on_epoch=lambda report: stopping.set() if report.epoch == 3 else None
+        config, stopping=stopping, observer=Calls(epoch=lambda report: stopping.set() if report.epoch == 3 else None)
     ) as opened:
         part = opened.run()
     assert 0 < part.consumed < len(records)
@@ -271,7 +272,7 @@ def test_once_ends_under_steady_traffic_and_replays_exactly(tmp_path: Path, kafk
 
     steps: list[str] = []
     with (
-        open_stream(config, stopping=guard, on_step=killed) as opened,
+        open_stream(config, stopping=guard, observer=Calls(step=killed)) as opened,
         steady_traffic(kafka, topic, 3),
         pytest.raises(Crash),
     ):

@@ -22,6 +22,7 @@ from sessionize.app.streams.startup import StoppedError
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.stream.status import Status
 from sessionize.errors import InputError, OutputError, UnavailableError
+from sessionize.testing.observers import Calls
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers
 from sessionize.testing.services.postgres import PostgresServer
 from sessionize.testing.services.valkey import ValkeyServer
@@ -65,7 +66,7 @@ class Ears:
 
 def opened(config: PipelineConfig, stopping: threading.Event, hears: Callable[[Status], None]) -> None:
     """Opened, and closed again."""
-    with open_stream(config, stopping=stopping, on_status=hears):
+    with open_stream(config, stopping=stopping, observer=Calls(status=hears)):
         pass
 
 
@@ -74,7 +75,7 @@ def run_while(config: PipelineConfig, come: Callable[[], None]) -> tuple[Account
     ears, stopping = Ears(), threading.Event()
 
     def run() -> Accounting:
-        with open_stream(config, stopping=stopping, on_status=ears) as opened:
+        with open_stream(config, stopping=stopping, observer=Calls(status=ears)) as opened:
             return opened.run()
 
     with ThreadPoolExecutor(1) as pool:
@@ -131,7 +132,7 @@ def test_redis_that_starts_later_holds_nothing_up(tmp_path: Path) -> None:
             stopping.set()
 
     config = pipeline(tmp_path, **{"output.redis.url": server.url, "run.once": False, "stream.epoch": "100ms"})
-    with open_stream(config, stopping=stopping, on_status=status) as opened:
+    with open_stream(config, stopping=stopping, observer=Calls(status=status)) as opened:
         assert opened.run().consumed == 100
     assert set(ears.heard) == {"redis"}
 
@@ -221,14 +222,14 @@ def test_sigterm_ends_the_wait_with_a_clean_message(tmp_path: Path) -> None:
         try:
             assert running.stderr is not None
             line = json.loads(running.stderr.readline())
-            assert (line["event"], line["server"], line["then"]) == ("away", "kafka", "trying again")
+            assert (line["event"], line["server"], line["then"]) == ("server_unavailable", "kafka", "retrying")
             os.kill(running.pid, signal.SIGTERM)
             out, said = running.communicate(timeout=60)
         finally:
             running.kill()
     assert (running.returncode, out) == (0, "")
     lines = [json.loads(line) for line in said.splitlines()]
-    assert lines[-1]["event"] == "stopped"
-    assert lines[-1]["why"] == "stopped while waiting for kafka; nothing was read or written"
-    assert "stopping" in {line["event"] for line in lines}
-    assert "back" not in {line["event"] for line in lines}
+    assert lines[-1]["event"] == "stream_stopped"
+    assert lines[-1]["reason"] == "stopped while waiting for kafka; nothing was read or written"
+    assert "stream_stopping" in {line["event"] for line in lines}
+    assert "server_recovered" not in {line["event"] for line in lines}

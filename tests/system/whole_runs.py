@@ -9,6 +9,8 @@ from typing import Any
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.streams.run import open_stream
 from sessionize.engine.accounting import Accounting
+from sessionize.engine.events import UNOBSERVED, Observer, Observers
+from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS
 from sessionize.testing.services.kafka import KafkaServers
@@ -30,9 +32,11 @@ def crash_before(step: str, times: int = 1) -> Callable[[str], None]:
     return crash
 
 
-def run(config: PipelineConfig, **more: Any) -> Accounting:
-    """Run the pipeline as it is configured, to its end. more: handed to open_stream."""
-    with open_stream(config, stopping=threading.Event(), **more) as opened:
+def run(config: PipelineConfig, *, observer: Observer = UNOBSERVED, **more: Any) -> Accounting:
+    """Run the pipeline as it is configured, to its end. more: of Calls, with on_ before the name; of open_stream."""
+    calls = {name.removeprefix("on_"): more.pop(name) for name in tuple(more) if name.startswith("on_")}
+    observers = Observers(Calls(**calls), observer)
+    with open_stream(config, stopping=threading.Event(), observer=observers, **more) as opened:
         accounting = opened.run()
     assert accounting.balanced
     return accounting

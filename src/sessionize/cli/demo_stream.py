@@ -18,7 +18,7 @@ from sessionize.errors import OutputError, SessionizeError
 if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.engine.accounting import Accounting
-    from sessionize.engine.stream.status import EpochReport
+    from sessionize.engine.events import EpochCommitted
 
 EVENTS = 20_000
 FILES = 16
@@ -136,11 +136,13 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accountin
     """Run the stream, a line for each epoch; until so many records are committed, or with run.once all are."""
     from sessionize.app.streams.run import open_stream
     from sessionize.cli.status_line import status_line
+    from sessionize.engine.events import EpochCommitted, Handler, Observers
 
     stopping = threading.Event()
-    with status_line(enabled=sys.stderr.isatty()) as show:
+    with status_line(enabled=sys.stderr.isatty()) as line:
 
-        def committed(report: "EpochReport") -> None:
+        def committed(event: "EpochCommitted") -> None:
+            report = event.report
             if report.consumed or report.sessions:
                 sys.stderr.write(  # not a console of its own: this appears above the status line
                     f"epoch {report.epoch:>2}  {report.consumed:>6,} records  {report.late:>4,} late"
@@ -149,7 +151,8 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accountin
             if until is not None and report.accounting.consumed >= until:
                 stopping.set()
 
-        with open_stream(config, stopping=stopping, on_status=show, on_epoch=committed) as opened:
+        observer = Observers(line, Handler(EpochCommitted, committed))
+        with open_stream(config, stopping=stopping, observer=observer) as opened:
             return opened.run()
 
 

@@ -1,14 +1,15 @@
-"""The lines on a terminal that say how a stream stands: drawn again some times a second, as wide as the terminal is."""
+"""The status lines of a stream on a terminal: drawn again some times a second, as wide as the terminal is."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from sessionize.engine.events import Event, Observer
     from sessionize.engine.stream.status import Status
 
 _REDRAW_PER_S = 4
@@ -18,7 +19,7 @@ _GAP = "  "
 
 
 class StatusLine:
-    """Takes each Status, and draws the newest with what only time tells: run time, age of the last commit, of the lag.
+    """An Observer that draws the newest Status, with the run time and the ages of the last commit and of the lag.
 
     now_s: monotonic seconds. now_ms: ms since 1970, UTC.
     """
@@ -32,21 +33,28 @@ class StatusLine:
         self._now_s, self._now_ms = now_s, now_ms
         self._started_s = now_s()
         self._status: Status | None = None
-        self._heard_s = self._started_s
-        self._epoch: tuple[int, float] | None = None  # the last committed one, and when we heard of it
-        self._behind: tuple[int, float] | None = None  # the last known lag, and when it was known
-        self._away_s: dict[str, float] = {}
+        self._shown_s = self._started_s
+        self._epoch: tuple[int, float] | None = None  # the last committed one, and when it was reported
+        self._last_lag: tuple[int, float] | None = None  # the last known lag, and when it was known
+        self._unavailable_s: dict[str, float] = {}
+
+    def on_event(self, event: "Event", /) -> None:
+        """Draw the status that an event brings."""
+        from sessionize.engine.events import StatusChanged
+
+        if isinstance(event, StatusChanged):
+            self.show(event.status)
 
     def show(self, status: "Status") -> None:
-        """How things stand now."""
+        """Draw this status."""
         now_s = self._now_s()
         last = status.last_epoch
         if last is not None and (self._epoch is None or self._epoch[0] != last.epoch):
             self._epoch = (last.epoch, now_s)
         if status.lag is not None:
-            self._behind = (status.lag, now_s)
-        self._away_s = {who: self._away_s.get(who, now_s) for who in status.unavailable}
-        self._status, self._heard_s = status, now_s
+            self._last_lag = (status.lag, now_s)
+        self._unavailable_s = {who: self._unavailable_s.get(who, now_s) for who in status.unavailable}
+        self._status, self._shown_s = status, now_s
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         """The lines, each within the width of the terminal."""
@@ -90,10 +98,10 @@ class StatusLine:
 
     def _lag(self, status: "Status", now_s: float) -> tuple[str, str] | None:
         """How many records are left to read; where that cannot be known now, the last that was known and its age."""
-        if self._behind is None:
+        if self._last_lag is None:
             return ("lag", "unknown") if status.unavailable else None
-        lag, known_s = self._behind
-        if status.lag is not None and now_s - self._heard_s < _STALE_S:
+        lag, known_s = self._last_lag
+        if status.lag is not None and now_s - self._shown_s < _STALE_S:
             return "lag", short(lag)
         return "lag", f"unknown ({short(lag)} {lasted(now_s - known_s)} ago)"
 
@@ -108,7 +116,7 @@ class StatusLine:
         return at.strftime("%H:%M:%S" if at.date() == today else "%Y-%m-%d %H:%M:%S")
 
     def _notes(self, status: "Status") -> Iterator[tuple[str, str]]:
-        """What needs a sentence, and its style: what is being done, late epochs, which servers are unavailable."""
+        """What needs a sentence, and its style: the phase, late epochs, unavailable servers."""
         from sessionize.cli.output import shown
 
         if status.phase is not None:
@@ -121,17 +129,19 @@ class StatusLine:
             text = f"too large for Kafka: {shortened:,} rows shortened, {skipped:,} skipped"
             yield text, "yellow" if skipped else "dim"
         for who, why in status.unavailable.items():
-            lasts = lasted(self._now_s() - self._away_s[who])
+            lasts = lasted(self._now_s() - self._unavailable_s[who])
             # reconcile is a part of this process, not a server
             state = "is waiting" if who == "reconcile" else "is unavailable"
             yield f"{shown(who)} {state}, retrying for {lasts}: {shown(why)}", "yellow"
 
 
 @contextmanager
-def status_line(*, enabled: bool) -> "Iterator[Any]":
-    """Something to give each Status to, which draws it on stderr."""
+def status_line(*, enabled: bool) -> "Iterator[Observer]":
+    """An Observer that draws the status on stderr; one that does nothing where it is not enabled."""
     if not enabled:
-        yield lambda status: None
+        from sessionize.engine.events import UNOBSERVED
+
+        yield UNOBSERVED
         return
     from rich.live import Live
 
@@ -139,7 +149,7 @@ def status_line(*, enabled: bool) -> "Iterator[Any]":
 
     line = StatusLine()
     with Live(line, console=console(stderr=True), refresh_per_second=_REDRAW_PER_S, transient=True):
-        yield line.show
+        yield line
 
 
 def short(number: int) -> str:

@@ -1,4 +1,4 @@
-"""A stream on the terminal: how it stands while it runs, and what it came to at the end."""
+"""A stream on the terminal: its status while it runs, and its result at the end."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     from sessionize.cli.signals import stopped_by_signals
     from sessionize.cli.standard_streams import dropped_lines, never_wait_longer_than
     from sessionize.cli.status_line import status_line
+    from sessionize.engine.events import Observers, StreamStopping
 
     never_wait_longer_than(_LOG_WAITS_S)
     # Arrow's own allocator gives memory back between polls and has it cleared again: half of a stream's system time.
@@ -30,46 +31,32 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     drawn = sys.stderr.isatty() and not as_json
     try:
         follows = "finishing this epoch (press Ctrl-C again to abort; the next run repeats unfinished work)"
-        with status_line(enabled=drawn) as show:
-            # a terminal shows the line, and warnings above it; everybody else gets the log, and nothing beside it
+        with status_line(enabled=drawn) as line:
+            # a terminal shows the status line, with warnings above it; elsewhere stderr is the log and nothing else
             level = "WARNING" if drawn else config.run.log_level
             log = StreamLog(
                 config.name,
                 level=level,
                 outages=not drawn,
-                dialect=config.dialect().name,
                 readable=drawn,
                 dropped=dropped_lines,
             )
-            say = None if drawn else lambda then: log.note("stopping", then=then)
+            say = None if drawn else lambda then: log.on_event(StreamStopping(then=then))
             with (
                 stopped_by_signals(follows, say) as stopping,
-                log.listening(),
-                open_stream(config, stopping=stopping, on_status=show, log=log) as opened,
+                open_stream(config, stopping=stopping, observer=Observers(log, line)) as opened,
             ):
                 accounting = opened.run()
     except StoppedError as stopped:
         if drawn:
             sys.stderr.write(f"{stopped.message}; nothing was read or written\n")
-        else:
-            log.note("stopped", why=f"{stopped.message}; nothing was read or written")
         return
     seconds = time.perf_counter() - started
     dropped = {"log_lines_dropped": dropped_lines()} if dropped_lines() else {}
     if as_json:
-        told = {"output": opened.describe(), "rules": config.policy().describe(), "seconds": round(seconds, 3)}
-        out.print_json({**accounting.as_dict(), **told, **dropped})
-    if not drawn:
-        log.note(
-            "stopped",
-            accounting=accounting.as_dict(),
-            balanced=accounting.balanced,
-            watermark_ms=opened.engine.watermark_ms,
-            output=opened.describe(),
-            rules=config.policy().describe(),
-            **dropped,
-        )
-    elif config.run.log_level in ("DEBUG", "INFO"):
+        run = {"output": opened.describe(), "rules": config.policy().describe(), "seconds": round(seconds, 3)}
+        out.print_json({**accounting.as_dict(), **run, **dropped})
+    if drawn and config.run.log_level in ("DEBUG", "INFO"):
         engine = opened.engine
         out.print_accounting(
             accounting,

@@ -1,7 +1,7 @@
 """Calls to servers that may be unavailable: retried with growing pauses, for a bounded time, and reported.
 
-Only UnavailableError is worth another try. Everything else is a mistake that waiting does not mend. A server that takes
-a call and never answers is reported too, and counts as unavailable for good after the same time.
+Only an UnavailableError is retried: waiting mends no other error. A server that accepts a call and never answers is
+reported too, and the call fails after the same time.
 """
 
 import threading
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import tenacity
 
+from sessionize.engine.events import UNOBSERVED, Observer, ServerRecovered, ServerUnavailable
 from sessionize.errors import UnavailableError
 from sessionize.pauses import Pauses
 
@@ -23,11 +24,11 @@ _SILENT_S = 30.0  # how long a call may take before it is reported; a large comm
 
 
 class Retrier:
-    """Tries again while a server is unavailable.
+    """Retries calls while a server is unavailable.
 
     retry_timeout_s: how long one call may fail in a row before the error is final. stopping: set when the run is to
-    end, which ends a pause at once. on_unavailable: gets the name of the server and the error; None for the error once
-    the server answers again.
+    end, which ends a pause at once. observer: gets ServerUnavailable when a call fails for the first time, or with
+    another problem than before, and ServerRecovered when it succeeds after that.
     """
 
     def __init__(
@@ -35,35 +36,37 @@ class Retrier:
         retry_timeout_s: float,
         *,
         stopping: threading.Event,
-        on_unavailable: Callable[[str, UnavailableError | None], None],
+        observer: Observer = UNOBSERVED,
     ) -> None:
-        self._outage_s_max = retry_timeout_s
+        self._retry_timeout_s = retry_timeout_s
         self._stopping = stopping
-        self._on_outage = on_unavailable
+        self._observer = observer
         self._pauses = Pauses(stopping)
         self._closed = threading.Event()
         self._guard = threading.Lock()
-        self._begun_s: dict[tuple[str, int], float] = {}  # calls under way, by name and thread
+        self._begun_s: dict[tuple[str, int], float] = {}  # calls under way, by server and thread
         self._silent: set[str] = set()
 
     def cancel(self) -> None:
-        """The run ends by another error: calls that pause in other threads are not tried again."""
+        """The run ends by another error: calls that pause in other threads are not retried."""
         self._pauses.cancel()
 
     def close(self) -> None:
-        """The run has ended, and whoever is still at work in another thread begins nothing more."""
+        """The run has ended: a thread that still works makes no further calls."""
         self.cancel()
         self._closed.set()
 
-    def call(self, who: str, what: Callable[[], T]) -> T:
+    def call(self, server: str, what: Callable[[], T]) -> T:
         """The result of what(). Errors: its own; UnavailableError when it lasts too long, or the run is to end."""
         unavailable: UnavailableError | None = None
 
-        def tell(state: tenacity.RetryCallState) -> None:
+        def report(state: tenacity.RetryCallState) -> None:
             nonlocal unavailable
             error = state.outcome.exception() if state.outcome is not None else None
-            unavailable = error if isinstance(error, UnavailableError) else None
-            self._on_outage(who, unavailable)
+            if isinstance(error, UnavailableError):
+                if unavailable is None or str(unavailable) != str(error):
+                    self._observer.on_event(ServerUnavailable.of(server, error))
+                unavailable = error
 
         def pause(seconds: float) -> None:
             if not self._pauses.pause(seconds) and unavailable is not None:
@@ -71,51 +74,51 @@ class Retrier:
 
         def once() -> T:
             if self._closed.is_set():
-                raise UnavailableError("the run has ended", detail=f"{who} is not called any more")
-            with self._timed(who):
+                raise UnavailableError("the run has ended", detail=f"{server} is not called any more")
+            with self._timed(server):
                 return what()
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
             wait=tenacity.wait_exponential_jitter(multiplier=_WAIT_MIN_S, max=_WAIT_MAX_S, jitter=_WAIT_MIN_S),
             stop=tenacity.stop_any(
-                tenacity.stop_after_delay(self._outage_s_max), tenacity.stop_when_event_set(self._stopping)
+                tenacity.stop_after_delay(self._retry_timeout_s), tenacity.stop_when_event_set(self._stopping)
             ),
             sleep=pause,
-            before_sleep=tell,
+            before_sleep=report,
             reraise=True,
         )
         with self._pauses.around():
             result: T = retrying(once)
         if unavailable is not None and not self._stopping.is_set():
-            self._on_outage(who, None)  # told to stop, a call may return without having asked anybody
+            self._recovered(server)  # when the run is to stop, a call may return without a request to the server
         return result
 
     def note_silence(self) -> None:
-        """Report whoever has been called in another thread and does not answer.
+        """Report servers that were called in another thread and do not answer.
 
-        Errors: UnavailableError when that lasts longer than an outage may, or for some time when the run is to end.
+        Errors: UnavailableError when that lasts longer than a retry may, or for some time when the run is to end.
         """
         now_s = time.monotonic()
         with self._guard:
-            waits = {who: now_s - begun_s for (who, _), begun_s in self._begun_s.items()}
-        for who, silent_s in waits.items():
+            waits = {server: now_s - begun_s for (server, _), begun_s in self._begun_s.items()}
+        for server, silent_s in waits.items():
             if silent_s < _SILENT_S:
                 continue
             error = UnavailableError(
-                f"{who} does not answer",
+                f"{server} does not answer",
                 detail=f"for {silent_s:.0f} s",
-                hint="check whether the server hangs; what was begun is repeated by the next run",
+                hint="check whether the server hangs; the next run repeats what was begun",
             )
-            if silent_s >= self._outage_s_max or self._pauses.ended:
+            if silent_s >= self._retry_timeout_s or self._pauses.ended:
                 raise error
-            if who not in self._silent:
-                self._silent.add(who)
-                self._on_outage(who, error)
+            if server not in self._silent:
+                self._silent.add(server)
+                self._observer.on_event(ServerUnavailable.of(server, error))
 
     @contextmanager
-    def _timed(self, who: str) -> Iterator[None]:
-        key = (who, threading.get_ident())
+    def _timed(self, server: str) -> Iterator[None]:
+        key = (server, threading.get_ident())
         with self._guard:
             self._begun_s[key] = time.monotonic()
         try:
@@ -123,7 +126,10 @@ class Retrier:
         finally:
             with self._guard:
                 del self._begun_s[key]
-                was_silent = who in self._silent
-                self._silent.discard(who)
+                was_silent = server in self._silent
+                self._silent.discard(server)
             if was_silent and not self._stopping.is_set():
-                self._on_outage(who, None)
+                self._recovered(server)
+
+    def _recovered(self, server: str) -> None:
+        self._observer.on_event(ServerRecovered(server=server))

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from sessionize.engine.accounting import Accounting
+from sessionize.engine.events import UNOBSERVED, Observer, Observers
 from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.testing.observers import Calls
 
 _TIMEOUT_S = 120.0
 _LOOK_EVERY_S = 0.005
@@ -16,11 +18,19 @@ _LOOK_EVERY_S = 0.005
 class BackgroundRun:
     """Opens and runs a stream in a thread, from start to its end.
 
-    open_stream, config: what to run, app.streaming.open_stream or something like it. more: handed to it. reports: the
-    epochs committed so far. status: as told last. away: every server that was told to be away, and what was said.
+    open_stream, config: what to run, app.streams.run.open_stream or something like it. observer: gets its events too.
+    more: passed to open_stream. reports: the epochs committed so far. status: the last one. unavailable: every server
+    that was reported as unavailable, and the last problem of each.
     """
 
-    def __init__(self, open_stream: Callable[..., AbstractContextManager[Any]], config: Any, **more: Any) -> None:
+    def __init__(
+        self,
+        open_stream: Callable[..., AbstractContextManager[Any]],
+        config: Any,
+        *,
+        observer: Observer = UNOBSERVED,
+        **more: Any,
+    ) -> None:
         self.reports: list[EpochReport] = []
         self.status = Status()
         self.unavailable: dict[str, str] = {}
@@ -30,8 +40,8 @@ class BackgroundRun:
 
         def run() -> None:
             try:
-                told = {"on_status": self._note, "on_epoch": self.reports.append}
-                with open_stream(config, stopping=self.stopping, **told, **more) as opened:
+                observers = Observers(Calls(status=self._note, epoch=self.reports.append), observer)
+                with open_stream(config, stopping=self.stopping, observer=observers, **more) as opened:
                     self._accounting = opened.run()
             except BaseException as error:
                 self._error = error
@@ -56,7 +66,7 @@ class BackgroundRun:
         self.wait_for(lambda: len(self.reports) >= wanted, f"epoch {wanted} of this run")
 
     def has_read(self, records: int) -> bool:
-        """Whether so many records were read, by the status told last."""
+        """Whether so many records were read, by the last status."""
         return self.status.consumed >= records
 
     def end(self, *, stop: bool = False) -> Accounting:

@@ -1,7 +1,7 @@
-"""Maintenance of the tables beside a running stream, as stream.maintain says: small files packed, others removed.
+"""Maintenance of the tables beside a running stream, as stream.maintain says: compaction, and removal of old files.
 
-On a thread of its own, and never in the way: one process of a home does it while the others pass it over, an error is a
-line in the log, and it ends between two pieces of work when the run does.
+It has its own thread and never delays the stream: one process of a home does it while the others skip it, an error is
+reported and ends nothing, and it ends between two pieces of work when the run does.
 """
 
 import threading
@@ -14,24 +14,31 @@ from sessionize.app.locks import exclusive
 from sessionize.app.streams.build import instance_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
+from sessionize.engine.events import (
+    UNOBSERVED,
+    MaintenanceFailed,
+    MaintenanceFinished,
+    MaintenanceUnfinished,
+    Observer,
+    OrphansKept,
+)
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import SystemClock
-from sessionize.errors import OutputError, UnavailableError
+from sessionize.errors import UnavailableError
 from sessionize.ports import Clock
 
 if TYPE_CHECKING:
-    from sessionize.app.streams.logs import StreamLog
     from sessionize.app.tables.maintain import MaintenanceSettings
 
-# Soon after the start, as a process that is restarted often would never come to it otherwise.
+# Soon after the start, because a process that is restarted often would never get to it otherwise.
 _FIRST_S = 300.0
 
 
 class StreamMaintainer:
     """Maintains the tables of a stream.
 
-    every_s: from one time to the next. stopping: set when the run is to end. log: hears what was done and what went
-    wrong. settings: what may be done; None: the defaults of `maintain`.
+    every_s: from one time to the next. stopping: set when the run is to end. observer: gets what was done and what
+    failed. settings: what may be done; None: the defaults of `maintain`.
     """
 
     def __init__(
@@ -40,11 +47,11 @@ class StreamMaintainer:
         *,
         every_s: float,
         stopping: threading.Event,
-        log: "StreamLog | None" = None,
+        observer: Observer = UNOBSERVED,
         clock: Clock | None = None,
         settings: "MaintenanceSettings | None" = None,
     ) -> None:
-        self._config, self._log, self._settings = config, log, settings
+        self._config, self._observer, self._settings = config, observer, settings
         self._periodic = Scheduler(
             self._maintain,
             every_s=every_s,
@@ -52,7 +59,7 @@ class StreamMaintainer:
             tiers=LookbackTiers([0]),
             clock=clock or SystemClock(),
             stopping=stopping,
-            on_error=self._failed,
+            on_error=lambda error: observer.on_event(MaintenanceFailed(error)),
         )
 
     def around(self, run: Callable[[], Accounting]) -> Accounting:
@@ -66,13 +73,13 @@ class StreamMaintainer:
         try:
             yield
         except KeyboardInterrupt:
-            self._periodic.close(wait_s=0)  # asked for twice: what is under way is undone by a later run
+            self._periodic.close(wait_s=0)  # the second Ctrl-C: a later run undoes what is under way
             raise
         except BaseException:
             self._periodic.cancel()
             raise
-        if not self._periodic.close() and self._log is not None:
-            self._log.note("maintain left", problem="it takes long to end; the next run finishes it")
+        if not self._periodic.close():
+            self._observer.on_event(MaintenanceUnfinished())
 
     def _maintain(self, _window_ms: int) -> None:
         from sessionize.app.tables.maintain import MaintenanceSettings, maintain
@@ -87,24 +94,20 @@ class StreamMaintainer:
                 tables=_tables_of(self._config, warehouse),
                 stop=self._periodic.ending,
             )
-        if self._log is not None:
-            for table in done:
-                self._log.note(
-                    "maintained",
+        for table in done:
+            self._observer.on_event(
+                MaintenanceFinished(
                     table=table.table,
                     files=table.files_after,
-                    packed=table.packed,
-                    packed_into=table.packed_into,
+                    compacted=table.packed,
+                    compacted_into=table.packed_into,
                     snapshots_expired=table.snapshots_expired,
-                    removed=table.freed + table.orphans,
+                    removed_files=table.freed + table.orphans,
                     removed_bytes=table.freed_bytes + table.orphan_bytes,
                 )
-                if (problem := table.warning()) is not None:
-                    self._log.failed("maintain kept files", OutputError(problem))
-
-    def _failed(self, error: Exception) -> None:
-        if self._log is not None:
-            self._log.failed("maintain failed", error)
+            )
+            if (problem := table.warning()) is not None:
+                self._observer.on_event(OrphansKept(problem))
 
 
 @contextmanager
@@ -135,7 +138,7 @@ def stream_maintainer(
     config: PipelineConfig,
     *,
     stopping: threading.Event,
-    log: "StreamLog | None" = None,
+    observer: Observer = UNOBSERVED,
     clock: Clock | None = None,
 ) -> StreamMaintainer | None:
     """What maintains the tables beside this process's stream; None when nothing does, when the run ends by itself, or
@@ -148,4 +151,4 @@ def stream_maintainer(
     # tables in a shared catalog are one process's to maintain; those in a home belong to who writes there
     if share is not None and share[0] > 0 and not Warehouse.of(config).is_local:
         return None
-    return StreamMaintainer(config, every_s=every_s, stopping=stopping, log=log, clock=clock)
+    return StreamMaintainer(config, every_s=every_s, stopping=stopping, observer=observer, clock=clock)

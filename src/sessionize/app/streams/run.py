@@ -13,18 +13,30 @@ from typing import TYPE_CHECKING, cast
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.streams.build import TABLES, instance_of, live_view, open_source, sinks_of, state_folder
+from sessionize.app.streams.logs import warnings_observed
 from sessionize.app.streams.maintain import StreamMaintainer, stream_maintainer
 from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
 from sessionize.app.streams.sharing import Sharing, take_part
 from sessionize.app.streams.startup import AvailabilityTracker, Opener
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
+from sessionize.engine.events import (
+    UNOBSERVED,
+    EpochCommitted,
+    Event,
+    Observer,
+    Observers,
+    RowsShortened,
+    RowsSkipped,
+    StreamStarted,
+    StreamStopped,
+    TableLayoutChanged,
+)
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.live_feed import LiveFeed
-from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.errors import StateError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Clock, EpochSink
@@ -32,7 +44,6 @@ from sessionize.session.columns import check_user_name
 from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
-    from sessionize.app.streams.logs import StreamLog
     from sessionize.connectors.iceberg import IcebergEpochSink
     from sessionize.connectors.kafka.oversized import Unfit
 
@@ -43,17 +54,27 @@ class StreamRun:
 
     config: PipelineConfig
     engine: LocalEngine
+    writer: str
     read: "_RecordsRead"
+    observer: Observer
     reconciler: StreamReconciler | None = None
     maintainer: StreamMaintainer | None = None
     ended: Callable[[Accounting], None] = lambda accounting: None
 
     def run(self) -> Accounting:
-        """Go on where the last run stopped (LocalEngine.run), with late events worked in as stream.reconcile says and
-        the tables maintained as stream.maintain says.
+        """Resume where the last run stopped (LocalEngine.run), with late events merged as stream.reconcile says and the
+        tables maintained as stream.maintain says.
 
         Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
         """
+        self.observer.on_event(
+            StreamStarted(
+                writer=self.writer,
+                input=name_of_input(self.config),
+                output=self.describe(),
+                dialect=self.config.dialect().name,
+            )
+        )
         run = self._to_the_end
         for beside in (self.reconciler, self.maintainer):
             if beside is not None:
@@ -61,6 +82,14 @@ class StreamRun:
         accounting = run()
         if self.config.run.once:
             self.read.raise_if_all_rejected(accounting, self.config.dialect(), kept=self.config.output.rejected)
+        self.observer.on_event(
+            StreamStopped(
+                accounting=accounting,
+                watermark_ms=self.engine.watermark_ms,
+                output=self.describe(),
+                rules=self.config.policy().describe(),
+            )
+        )
         return accounting
 
     def _to_the_end(self) -> Accounting:
@@ -76,15 +105,16 @@ class StreamRun:
 
 @dataclass(slots=True)
 class _RecordsRead:
-    """What this run has read. Bad records after others that were good are nothing to fail for."""
+    """An Observer that counts what this run reads. Rejected records after valid ones are no reason to fail."""
 
     consumed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def epoch(self, report: EpochReport) -> None:
-        """An epoch was committed."""
-        self.consumed += report.consumed
-        self.reasons.update(report.reasons)
+    def on_event(self, event: Event, /) -> None:
+        """Count the records of a committed epoch."""
+        if isinstance(event, EpochCommitted):
+            self.consumed += event.report.consumed
+            self.reasons.update(event.report.reasons)
 
     def raise_if_all_rejected(self, accounting: Accounting, dialect: Dialect, *, kept: bool) -> None:
         """Raise InputError when this run read records, and neither it nor a run before it could use any."""
@@ -102,42 +132,34 @@ def open_stream(
     config: PipelineConfig,
     *,
     stopping: threading.Event,
-    log: "StreamLog | None" = None,
-    on_status: Callable[[Status], None] = lambda status: None,
-    on_epoch: Callable[[EpochReport], None] = lambda report: None,
-    on_step: Callable[[str], None] = lambda step: None,
+    observer: Observer = UNOBSERVED,
     clock: Clock | None = None,
 ) -> Iterator[StreamRun]:
-    """Everything that the pipeline names, opened; a server that is away is waited for as long as in the run.
+    """Everything that the pipeline names, opened; an unavailable server is retried for as long as in the run.
 
-    clock: None for the machine's. Errors: ConfigError, MissingExtraError, and those of the parts; StoppedError when
-    stopping is set meanwhile.
+    observer: gets the events of the opening and of the run. clock: None for the machine's. Errors: ConfigError,
+    MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
     """
     check_user_name(config.dialect().user_name, events=config.output.events)
     writer, options, input_name = writer_name(config), stream_options_of(config), name_of_input(config)
     read = _RecordsRead()
-    outages = AvailabilityTracker(
-        source=input_name,
-        on_status=on_status,
-        on_unavailable=(lambda unavailable: None) if log is None else log.unavailable,
-    )
-    retrier = Retrier(options.retry_timeout_s, stopping=stopping, on_unavailable=outages.note)
-    opening = Opener(retrier, outages, stopping=stopping)
+    tracker = AvailabilityTracker(Observers(read, observer), source=input_name, dialect=config.dialect().name)
+    retrier = Retrier(options.retry_timeout_s, stopping=stopping, observer=tracker)
+    opening = Opener(retrier, tracker, stopping=stopping)
 
     with ExitStack() as opened:
+        opened.enter_context(warnings_observed(tracker))
         checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
         source = opening.call(input_name, lambda: open_source(config, writer))
         opened.callback(source.close)
         definition = config.definition(source.event_columns, source.user_name)
-        sinks, sharing = _open_sinks(config, writer, definition, opening, opened, log, outages)
+        sinks, sharing = _open_sinks(config, writer, definition, opening, opened, tracker)
         view = live_view(config, writer, definition)
         feed = None
         if view is not None:
             opened.callback(view.close)
-            feed = LiveFeed(
-                view, every_s=config.stream.live_s, on_unavailable=lambda error: outages.note("redis", error)
-            )
+            feed = LiveFeed(view, every_s=config.stream.live_s, server="redis", observer=tracker)
         enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
             source,
@@ -148,21 +170,14 @@ def open_stream(
             options=options,
             writer=writer,
             begin=None if sharing is None else sharing.begin,
-            listeners=Callbacks(
-                epoch=_all(read.epoch, *(() if log is None else (log.epoch,)), on_epoch),
-                status=outages.status,
-                step=on_step,
-                warning=log.warning if log is not None else (lambda what, which: None),
-            ),
+            observer=tracker,
             clock=clock,
             stopping=stopping,
         )
-        reconciler = stream_reconciler(
-            config, writer, definition, stopping=stopping, outages=outages, log=log, clock=clock
-        )
-        maintainer = stream_maintainer(config, stopping=stopping, log=log, clock=clock)
+        reconciler = stream_reconciler(config, writer, definition, stopping=stopping, observer=tracker, clock=clock)
+        maintainer = stream_maintainer(config, stopping=stopping, observer=tracker, clock=clock)
         ended = _ended(sharing, engine, checkpoints, retrier)
-        yield StreamRun(config, engine, read, reconciler, maintainer, ended)
+        yield StreamRun(config, engine, writer, read, tracker, reconciler, maintainer, ended)
 
 
 def _open_sinks(
@@ -171,18 +186,17 @@ def _open_sinks(
     definition: SessionDefinition,
     opening: Opener,
     opened: ExitStack,
-    log: "StreamLog | None",
-    outages: AvailabilityTracker,
+    observer: Observer,
 ) -> tuple[dict[str, EpochSink], Sharing | None]:
-    """The sinks by name, and this process's place among those that share its topic."""
+    """The sinks by name, and this process's place among those that share its topic. observer: gets what they report."""
     sharing: Sharing | None = None
     sinks: dict[str, EpochSink] = {}
     makers = sinks_of(
         config,
         writer,
         definition,
-        on_change=lambda change: _noted(log, change),
-        on_unfit=lambda unfit: _note_unfit(log, outages, unfit),
+        on_change=lambda change: observer.on_event(TableLayoutChanged(change)),
+        on_unfit=lambda unfit: observer.on_event(_unfit_event(unfit)),
     )
     for name, make in makers.items():
         sinks[name] = opening.call(name, make)
@@ -195,7 +209,7 @@ def _open_sinks(
 def _ended(
     sharing: Sharing | None, engine: LocalEngine, checkpoints: Checkpoints, retrier: Retrier
 ) -> Callable[[Accounting], None]:
-    """What to do when the engine has ended: where nothing is left open, another process may go on from here."""
+    """What to do when the engine has ended: where nothing is left open, another process may resume from here."""
 
     def ended(accounting: Accounting) -> None:
         if sharing is not None and not engine.open_sessions and not accounting.pending:
@@ -212,27 +226,18 @@ def _checkpoints(config: PipelineConfig, writer: str) -> Checkpoints:
         raise
 
 
-def _note_unfit(log: "StreamLog | None", outages: AvailabilityTracker, unfit: "Unfit") -> None:
-    outages.note_unfit(**{"shortened" if unfit.shortened else "skipped": unfit.count})
-    if log is not None:
-        log.unfit(unfit)
-
-
-def _noted(log: "StreamLog | None", change: str) -> None:
-    if log is not None:
-        log.note("layout changed", what=change)
-
-
-def _all(*hear: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
-    def told(report: EpochReport) -> None:
-        for each in hear:
-            each(report)
-
-    return told
+def _unfit_event(unfit: "Unfit") -> RowsShortened | RowsSkipped:
+    kind = RowsShortened if unfit.shortened else RowsSkipped
+    return kind(
+        topic=unfit.topic,
+        rows=unfit.count,
+        limit_bytes=unfit.limit_bytes,
+        largest=[row.as_log() for row in unfit.shown],
+    )
 
 
 def name_of_input(config: PipelineConfig) -> str:
-    """What the input is called where somebody hears who is away: not as an output is."""
+    """What the input is called in reports of unavailable servers: not like an output."""
     kind = config.input.kind
     return "kafka input" if kind == "kafka" and config.output.kafka is not None else kind
 
@@ -248,7 +253,7 @@ def writer_name(config: PipelineConfig) -> str:
 
 
 def stream_options_of(config: PipelineConfig) -> StreamOptions:
-    """How the engine moves."""
+    """The intervals and limits of the engine."""
     stream = config.stream
     return StreamOptions(
         epoch_s=stream.epoch_s,

@@ -1,6 +1,6 @@
-"""Opening the parts of a stream while servers may be away: tried again as in a run, told about, and ended at once.
+"""Opening the parts of a stream while servers may be unavailable: retried and reported as in a run, and ended at once.
 
-Each part is opened by another thread, because some drivers answer nobody while they wait for a server.
+Each part is opened by another thread, because some drivers do not return while they wait for a server.
 """
 
 import contextlib
@@ -11,14 +11,28 @@ from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from typing import TypeVar
 
+from sessionize.engine.events import (
+    AllRejected,
+    EpochCommitted,
+    Event,
+    MostlyLate,
+    Observer,
+    PhaseChanged,
+    RowsShortened,
+    RowsSkipped,
+    ServerRecovered,
+    ServerUnavailable,
+    StatusChanged,
+    StreamStopped,
+)
 from sessionize.engine.retry import Retrier
-from sessionize.engine.stream.status import Status
+from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.errors import UnavailableError
 
 T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.05
-_SILENT_S = 10.0  # after which a server that says nothing at all counts as away; loading a driver may take some
+_SILENT_S = 10.0  # after which a server that does not answer counts as unavailable; loading a driver takes a while
 _SOURCE = "source"  # what the engine calls the input
 
 
@@ -27,100 +41,156 @@ class StoppedError(UnavailableError):
 
 
 class AvailabilityTracker:
-    """Who is away now, put together from those who notice: the opening, the engine, the live view.
+    """Puts together what the parts of a run report, for an observer: a server is unavailable once, until it recovers.
 
-    on_status, on_away: hear of every change; on_away gets all that are away, by name. source: what to call the input.
+    It gets the events of the opening, the engine, the live view and of what runs beside the stream. It passes them on,
+    except that a ServerUnavailable of a server that is known to be unavailable, and a ServerRecovered of one that is
+    not, only change the status. Each StatusChanged has all unavailable servers, the phase, and the rows that were too
+    large. A committed epoch is followed by AllRejected or MostlyLate, where it is so.
+
+    source: what to call the input. dialect: what its records are read as.
     """
 
-    def __init__(
-        self, *, source: str, on_status: Callable[[Status], None], on_unavailable: Callable[[dict[str, str]], None]
-    ) -> None:
-        self._source, self._on_status, self._on_away = source, on_status, on_unavailable
-        self._noticed: dict[str, str] = {}
+    def __init__(self, observer: Observer, *, source: str, dialect: str | None = None) -> None:
+        self._observer, self._source, self._dialect = observer, source, dialect
+        self._unavailable: dict[str, str] = {}
         self._last = Status()
-        self._doing: str | None = None
+        self._phase: str | None = None
         self._unfit = (0, 0)
-        self._telling = threading.Lock()  # those who notice are threads of their own
+        self._guard = threading.Lock()  # events come from several threads
 
-    def note(self, who: str, error: UnavailableError | None) -> None:
-        """Somebody is away, or (None) back."""
-        with self._telling:
-            if error is None:
-                self._noticed.pop(who, None)
+    def on_event(self, event: Event, /) -> None:
+        """Pass the event on, with what follows from it."""
+        match event:
+            case ServerUnavailable():
+                self._server_unavailable(event)
+            case ServerRecovered():
+                self._server_recovered(event)
+            case StatusChanged(status):
+                with self._guard:
+                    self._last = status
+                    self._report_status()
+            case PhaseChanged(phase):
+                self._observer.on_event(event)
+                with self._guard:
+                    self._phase = phase
+                    self._report_status()
+            case RowsShortened() | RowsSkipped():
+                self._observer.on_event(event)
+                self._count_unfit(event)
+            case EpochCommitted(report):
+                self._observer.on_event(event)
+                for warning in epoch_warnings(report, self._dialect):
+                    self._observer.on_event(warning)
+            case _:
+                self._observer.on_event(event)
+
+    def note_silence(self, server: str) -> None:
+        """A server has not answered so far; an earlier problem of it says more and stays."""
+        with self._guard:
+            if server in self._unavailable:
+                return
+        self.on_event(ServerUnavailable(server=server, problem="no answer yet"))
+
+    def _server_unavailable(self, event: ServerUnavailable) -> None:
+        event = replace(event, server=self._name_of(event.server))
+        with self._guard:
+            was_known = event.server in self._unavailable
+            self._unavailable[event.server] = event.problem
+            if not was_known:
+                self._observer.on_event(event)
+            self._report_status()
+
+    def _server_recovered(self, event: ServerRecovered) -> None:
+        event = replace(event, server=self._name_of(event.server))
+        with self._guard:
+            if self._unavailable.pop(event.server, None) is not None:
+                self._observer.on_event(event)
+                self._report_status()
+
+    def _count_unfit(self, event: RowsShortened | RowsSkipped) -> None:
+        with self._guard:
+            shortened, skipped = self._unfit
+            if isinstance(event, RowsShortened):
+                shortened += event.rows
             else:
-                detail = "" if error.detail is None else f" ({error.detail})"
-                self._noticed[who] = f"{error.message}{detail}"
-            self._tell(self._last)
+                skipped += event.rows
+            self._unfit = (shortened, skipped)
+            self._report_status()
 
-    def note_silence(self, who: str) -> None:
-        """Nothing was heard of somebody so far; what is known already says more."""
-        with self._telling:
-            self._noticed.setdefault(who, "no answer yet")
-            self._tell(self._last)
+    def _name_of(self, server: str) -> str:
+        return self._source if server == _SOURCE else server
 
-    def note_doing(self, what: str | None) -> None:
-        """What is done beside or after the stream, for whoever waits for it; None when it is done."""
-        with self._telling:
-            self._doing = what
-            self._tell(self._last)
+    def _report_status(self) -> None:
+        unavailable = dict(self._unavailable)
+        lag = None if self._source in unavailable else self._last.lag  # nobody knows how many records came meanwhile
+        status = replace(self._last, unavailable=unavailable, lag=lag, phase=self._phase, unfit=self._unfit)
+        self._observer.on_event(StatusChanged(status))
 
-    def note_unfit(self, *, shortened: int = 0, skipped: int = 0) -> None:
-        """Rows were larger than their topic takes; the status has the sums."""
-        with self._telling:
-            self._unfit = (self._unfit[0] + shortened, self._unfit[1] + skipped)
-            self._tell(self._last)
 
-    def status(self, now: Status) -> None:
-        """How things stand with the engine."""
-        with self._telling:
-            self._last = now
-            self._tell(now)
-
-    def _tell(self, now: Status) -> None:
-        unavailable = {self._source if who == _SOURCE else who: text for who, text in now.unavailable.items()}
-        together = unavailable | self._noticed
-        self._on_away(together)
-        lag = None if self._source in together else now.lag  # what has come meanwhile nobody knows
-        self._on_status(replace(now, unavailable=together, lag=lag, phase=self._doing, unfit=self._unfit))
+def epoch_warnings(report: EpochReport, dialect: str | None) -> list[Event]:
+    """What a person should know of a committed epoch."""
+    warnings: list[Event] = []
+    if report.all_rejected:
+        reason = max(report.reasons, key=lambda reason: report.reasons[reason], default=None)
+        warnings.append(AllRejected(epoch=report.epoch, rejected_rows=report.rejected, reason=reason, dialect=dialect))
+    if report.mostly_late:
+        warnings.append(
+            MostlyLate(
+                epoch=report.epoch,
+                late_rows=report.late,
+                input_rows=report.consumed,
+                watermark_ms=report.watermark_ms,
+            )
+        )
+    return warnings
 
 
 class Opener:
-    """Opens parts one after the other. patience: for servers that are away; stopping: ends the wait."""
+    """Opens parts one after the other. retrier: for servers that are unavailable; stopping: ends the wait."""
 
-    def __init__(self, retrier: Retrier, outages: AvailabilityTracker, *, stopping: threading.Event) -> None:
-        self._retrier, self._outages, self._stopping = retrier, outages, stopping
+    def __init__(self, retrier: Retrier, tracker: AvailabilityTracker, *, stopping: threading.Event) -> None:
+        self._retrier, self._tracker, self._stopping = retrier, tracker, stopping
 
-    def call(self, who: str, make: Callable[[], T]) -> T:
-        """What make() gives. Errors: its own, UnavailableError after too long; StoppedError when the run is to end."""
+    def call(self, server: str, make: Callable[[], T]) -> T:
+        """What make() returns.
+
+        Errors: its own, UnavailableError after too long; StoppedError, with a StreamStopped, when the run is to end.
+        """
         made: Future[T] = Future()
 
         def work() -> None:
             try:
-                made.set_result(self._retrier.call(who, make))
-            except BaseException as error:  # told by whoever waits
+                made.set_result(self._retrier.call(server, make))
+            except BaseException as error:  # raised where the result is asked for
                 made.set_exception(error)
 
-        threading.Thread(target=work, name=f"opening {who}", daemon=True).start()
+        threading.Thread(target=work, name=f"opening {server}", daemon=True).start()
         silent_s = 0.0
         while not wait_for([made], _LOOK_EVERY_S).done:
             if self._stopping.is_set():
                 made.add_done_callback(_close)
-                raise StoppedError(f"stopped while waiting for {who}")
+                raise self._stopped(server)
             silent_s += _LOOK_EVERY_S
             if silent_s - _LOOK_EVERY_S < _SILENT_S <= silent_s:
-                self._outages.note_silence(who)
+                self._tracker.note_silence(server)
         try:
             part = made.result()
         except UnavailableError as error:
             if self._stopping.is_set():
-                raise StoppedError(f"stopped while waiting for {who}", detail=str(error)) from None
+                raise self._stopped(server, detail=str(error)) from None
             raise
-        self._outages.note(who, None)
+        self._tracker.on_event(ServerRecovered(server=server))
         return part
+
+    def _stopped(self, server: str, detail: str | None = None) -> StoppedError:
+        error = StoppedError(f"stopped while waiting for {server}", detail=detail)
+        self._tracker.on_event(StreamStopped(reason=f"{error.message}; nothing was read or written"))
+        return error
 
 
 def _close(made: "Future[T]") -> None:
-    """What was opened too late is of no use to anybody."""
+    """Close a part that was opened too late."""
     close = None if made.exception() is not None else getattr(made.result(), "close", None)
     if close is not None:
         with contextlib.suppress(Exception):

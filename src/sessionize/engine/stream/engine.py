@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from sessionize.engine import events as ev
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoint_format import DRAINED_TO, SETTLED, SILENCE
@@ -21,7 +22,7 @@ from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.engine.stream.clocks import SystemClock
 from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows
 from sessionize.engine.stream.epoch_writer import EpochWriter
-from sessionize.engine.stream.options import Callbacks, StreamOptions, StreamOutputs
+from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
 from sessionize.engine.stream.shares import positions_to_seek
 from sessionize.engine.stream.status import EpochReport, Status
@@ -63,7 +64,7 @@ class LocalEngine:
         options: StreamOptions,
         writer: str,
         begin: Positions | None = None,
-        listeners: Callbacks | None = None,
+        observer: ev.Observer = ev.UNOBSERVED,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
@@ -72,11 +73,10 @@ class LocalEngine:
         self._tempo, self._writer, self._lateness_ms = options, writer, lateness_ms
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
-        callbacks = listeners or Callbacks()
-        self._on_epoch, self._on_status = callbacks.epoch, callbacks.status
-        self._on_step, self._on_warning = callbacks.step, callbacks.warning
+        self._observer = ev.Observers(observer)
+        self._report = self._observer.on_event
         self._told_error = checkpoints.merge_error
-        self._retrier = Retrier(options.retry_timeout_s, stopping=self._stopping, on_unavailable=self._note_outage)
+        self._retrier = Retrier(options.retry_timeout_s, stopping=self._stopping, observer=self._observer)
         self._epoch_writer = EpochWriter(self._retrier)
         self._accounting = Accounting()
         self._positions: dict[str, int] = {}
@@ -211,9 +211,9 @@ class LocalEngine:
             drained_to_ms=self._drained_to_ms(now_ms) if drain else None,
         )
         self._epoch_writer.wait()
-        self._on_step("plan")
+        self._report(ev.StepReached("plan"))
         self._retrier.call("state", lambda: self._checkpoints.write_plan(plan))
-        self._on_step("planned")
+        self._report(ev.StepReached("planned"))
         self._epoch_writer.start(partial(self._write, self._advance(epoch, plan)))
 
     def _drained_to_ms(self, now_ms: int) -> int | None:
@@ -281,27 +281,27 @@ class LocalEngine:
         started_s = self._clock.monotonic_s()
         epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
         for name, sink in self._sinks.items():
-            self._on_step(f"write {name}")
+            self._report(ev.StepReached(f"write {name}"))
             self._retrier.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.rows))  # type: ignore[misc]
-        self._on_step("commit")
+        self._report(ev.StepReached("commit"))
         self._retrier.call(
             "state", lambda: self._checkpoints.commit(outgoing.plan.epoch, outgoing.header, outgoing.changes)
         )
-        self._on_step("committed")
+        self._report(ev.StepReached("committed"))
         self._tell_merge_error()
         report = replace(outgoing.report, write_s=self._clock.monotonic_s() - started_s)
         with self._telling:
             self._status = replace(self._status, last_epoch=report)
-        self._on_epoch(report)
+        self._report(ev.EpochCommitted(report))
 
     # ---- recover ----
 
     def _recover(self) -> None:
-        self._on_step("recover")
+        self._report(ev.StepReached("recover"))
         found = self._retrier.call("state", self._checkpoints.recover)
         if found is not None:
             for which in found.damaged:
-                self._on_warning("damaged", which)
+                self._report(ev.CheckpointDamaged(which))
             self._take_over(restore(found, self._definition))
         plans = found.plans if found is not None else ()
         begun = plans[-1].epoch if plans else self._last_epoch
@@ -328,7 +328,7 @@ class LocalEngine:
             writer=self._writer,
             done=self._last_epoch,
             begun=begun,
-            warn=partial(self._on_warning, "output-new"),
+            warn=lambda problem: self._report(ev.SinkBehindState(problem)),
         )
 
     def _new_watermarks(self, floor_ms: int | None, fronts: dict[str, Any]) -> WatermarkTracker:
@@ -343,7 +343,7 @@ class LocalEngine:
 
     def _repeat(self, plan: Plan) -> None:
         """The same offsets, watermark and present give the same rows."""
-        self._on_step("repeat")
+        self._report(ev.StepReached("repeat"))
         self._retrier.call("state", lambda: self._checkpoints.write_plan(plan))  # mends a damaged copy
         epoch, extra = Epoch(plan.epoch, plan.now_ms, self._clock.monotonic_s()), plan.extra
         self._watermarks.repeat_epoch(extra.get(SILENCE, {}))
@@ -353,9 +353,9 @@ class LocalEngine:
         self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
         anew = replan(plan, epoch.records, self._has)
         if anew is not None:
-            self._on_warning(
-                "records-gone", f"epoch {plan.epoch} goes on without: {missing_records(plan, epoch.records)}"
-            )
+            left = missing_records(plan, epoch.records)
+            problem = f"the source has only {left}; the epoch is planned again without the others"
+            self._report(ev.RecordsExpired(epoch=plan.epoch, problem=problem))
             self._retrier.call("state", lambda: self._checkpoints.write_plan(anew))
         self._epoch_writer.start(partial(self._write, self._advance(epoch, anew or plan)))
         self._epoch_writer.wait()
@@ -366,21 +366,12 @@ class LocalEngine:
         """Once for each merge that failed; the next ones try again."""
         error = self._checkpoints.merge_error
         if error is not None and error is not self._told_error:
-            self._on_warning("merge-failed", str(error))
+            self._report(ev.CheckpointMergeFailed(str(error)))
         self._told_error = error
 
     def _book(self) -> None:
         self._accounting.add_counts(self._sessionizer)
         self._accounting.latest_ms = self._sessionizer.latest_ms
-
-    def _note_outage(self, who: str, error: UnavailableError | None) -> None:
-        # the writer's thread tells too; without the lock one's word could undo the other's
-        with self._telling:
-            unavailable = {name: text for name, text in self._status.unavailable.items() if name != who}
-            if error is not None:
-                unavailable[who] = error.message
-            self._status = replace(self._status, unavailable=unavailable)
-            self._on_status(self._status)
 
     def _tell_status(self, epoch: Epoch) -> None:
         elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
@@ -397,4 +388,4 @@ class LocalEngine:
                 late=self._accounting.late,
                 rejected=self._accounting.rejected,
             )
-            self._on_status(self._status)
+            self._report(ev.StatusChanged(self._status))

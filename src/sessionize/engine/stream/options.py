@@ -1,23 +1,22 @@
-"""What an engine of streams is given beside source and rules: how it moves, where epochs go, who hears of them."""
+"""What an engine of streams is given beside source and rules: its intervals and limits, and where epochs go."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sessionize.engine.stream.live_feed import LiveFeed
-from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.ports import EpochSink
 from sessionize.session.policy import WatermarkRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """How the engine moves.
+    """Intervals and limits of the engine.
 
-    epoch_s: how long an epoch lasts at most; epoch_rows_max, epoch_bytes_max: how many records it has, about, and how
-    large they are, before it ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition
-    that is read to its end no longer holds the watermark. retry_timeout_s: how long a server may be away before the run
-    ends. once: process what is there, and end; drain: and end every open session then. watermark: what moves a
-    partition's front (engine/stream/lateness.py); follows_clock: the present bounds it.
+    epoch_s: how long an epoch lasts at most. epoch_rows_max, epoch_bytes_max: at about how many records or bytes it
+    ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition that is read to its end no
+    longer holds the watermark back. retry_timeout_s: how long a server may be unavailable before the run ends. once:
+    process what is there, and end; drain: and close every open session then. watermark: what advances the watermark of
+    a partition (engine/stream/lateness.py); follows_clock: whether the present bounds it.
     """
 
     epoch_s: float = 10.0
@@ -43,19 +42,3 @@ class StreamOutputs:
     sinks: Mapping[str, EpochSink]
     live: LiveFeed | None = None
     enrich: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callbacks:
-    """Who hears of a run.
-
-    epoch: of every committed epoch. status: how things stand, some times a second. step: the name of every step of an
-    epoch before it begins, from whichever thread does it. warning: (what, which) of what the run does without:
-    `damaged` checkpoint files, a merge of them that failed (`merge-failed`), sinks that have nothing of the epochs
-    before (`output-new`), records of a repeated epoch that the source no longer has (`records-gone`).
-    """
-
-    epoch: Callable[[EpochReport], None] = lambda report: None
-    status: Callable[[Status], None] = lambda status: None
-    step: Callable[[str], None] = lambda step: None
-    warning: Callable[[str, str], None] = lambda what, which: None

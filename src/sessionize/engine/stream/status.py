@@ -1,12 +1,11 @@
-"""What an engine tells about itself: how things stand now, and what each epoch came to."""
+"""What an engine reports: its status now, and the result of each epoch."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sessionize.engine.accounting import Accounting
 from sessionize.ports import EpochId, EpochRows
 
-ALL_REJECTED_MIN = 10  # that so many records, and not one of them usable, are hardly an accident
+ALL_REJECTED_MIN = 10  # fewer rejected records may be an accident
 MOSTLY_LATE_MIN = 10  # the same for late events
 
 
@@ -15,8 +14,8 @@ class EpochReport:
     """A committed epoch.
 
     consumed, sessions, late, rejected: rows of this epoch. seconds: from its first poll until its final sessions
-    are made; write_s: for sinks and checkpoint. behind: records left to read, None when unknown. totals: the books over
-    all epochs. reasons: why records of this epoch were rejected, and how many for each.
+    are made. write_s: for sinks and checkpoint. lag: records left to read, None when unknown. accounting: over all
+    epochs. reasons: why records of this epoch were rejected, and how many for each reason.
     """
 
     epoch: int
@@ -65,49 +64,23 @@ class EpochReport:
 
     @property
     def mostly_late(self) -> bool:
-        """Whether more than half of the events that could be used are late: a clock or a lateness that is wrong."""
+        """Whether more than half of the usable events are late: a clock is wrong, or the lateness."""
         return self.late >= MOSTLY_LATE_MIN and 2 * self.late > self.consumed - self.rejected
 
     @property
     def all_rejected(self) -> bool:
-        """Whether there were records enough to tell, and every one was rejected: a wrong dialect, most likely."""
+        """Whether every record was rejected, and there were enough of them: probably the dialect is wrong."""
         return self.consumed >= ALL_REJECTED_MIN and self.rejected == self.consumed
-
-    def as_log(self) -> dict[str, Any]:
-        """The fields of the line that is logged for an epoch."""
-        books = self.accounting
-        return {
-            "epoch": self.epoch,
-            "plan": self.plan,
-            "numInputRows": self.consumed,
-            "inputRowsPerSecond": round(self.consumed / self.seconds, 1),
-            "processingTime": round(self.seconds + self.write_s, 3),
-            "writeTime": round(self.write_s, 3),
-            "sessions": self.sessions,
-            "late": self.late,
-            "rejected": self.rejected,
-            "openSessions": self.open_sessions,
-            "watermark_ms": self.watermark_ms,
-            "behind": self.lag,
-            "totals": {
-                "consumed": books.consumed,
-                "settled": books.settled,
-                "pending": books.pending,
-                "late": books.late,
-                "duplicate": books.duplicate,
-                "excluded": books.excluded,
-                "rejected": books.rejected,
-            },
-            "balanced": books.balanced,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand. rate: records a second in this epoch. behind: records left to read, None when unknown, as
-    while the source is unavailable. sessions: final ones, over all epochs. away: servers that do not answer, and what
-    they said. doing: what is going on when no records are read any more. unfit: rows that were larger than their topic
-    takes, and went out shortened, or not at all.
+    """How a run stands now.
+
+    rate: records a second in this epoch. lag: records left to read, None when unknown, as while the source is
+    unavailable. sessions: final ones, over all epochs. unavailable: servers that do not answer, and what they said.
+    phase: what the run works on besides its records. unfit: rows that were larger than their topic accepts, and were
+    sent shortened, or skipped.
     """
 
     consumed: int = 0
