@@ -36,9 +36,10 @@ from sessionize.connectors.iceberg import (
 )
 from sessionize.connectors.iceberg.layouts import LAYOUTS
 from sessionize.connectors.iceberg.row_rewrite import RowReplacer
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
+from sessionize.testing.epoch_outputs import output
 
 DAY_MS = 86_400_000
 START_MS = 1_388_534_400_000  # 2014-01-01
@@ -207,7 +208,9 @@ def day(results: Results, epochs: int, each: int) -> None:
             start = pa.array(np.maximum(START_MS, at_ms - np.arange(each) * 60_000))
             made = made.set_column(2, col.SESSION_START, start)
             seen = pa.table({col.USER: made[col.USER], col.EVENT_TIME: start})
-            rows = EpochRows(sessions=made, events=seen, late=nothing, rejected=rejected, watermark_ms=at_ms)
+            rows = output(
+                user_sessions=made, events=seen, late_events=nothing, rejected_events=rejected, watermark_ms=at_ms
+            )
             sink.write_epoch(EpochId("bench", number, str(number)), rows)
         results.add("day", header, epochs, each, "written", *_files(home), time.perf_counter() - began, "")
         maintain = _NOTE_PEAK + (

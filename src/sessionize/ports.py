@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sessionize.errors import StateError
+
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
@@ -145,34 +147,55 @@ class EpochId:
     number: int
     plan: str
 
+    def is_known(self, last: "EpochId | None", *, where: str) -> bool:
+        """Whether a sink that has this writer's epochs up to `last` has this one already.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRows:
-    """What an epoch adds. The user column has the input's name for it in all of them.
+        last: None before the first. where: the place of the record, for the error. Errors: StateError when the sink has
+        the epoch from another plan.
+        """
+        if last is None or self.number > last.number:
+            return False
+        if self.number == last.number and self.plan != last.plan:
+            raise StateError(
+                "an output has this epoch from another plan",
+                detail=f"{where}: epoch {self.number} of writer {self.writer!r} has the plan {last.plan}, "
+                f"now it is {self.plan}",
+                hint="two engines run under one name, or the state was removed and the outputs were not; "
+                "give this one another name, or its state back",
+            )
+        return True
 
-    sessions: those that became final. events: accepted ones, as they came. late: what came too late. rejected:
-    REJECTED_SCHEMA. watermark_ms: what ends before it is final; None before the first event. enriched: the events
-    again, with session_id, the session as it stood when the epoch was planned, and processing_time, ms; None where no
-    sink asks for it.
+
+@dataclass(frozen=True, slots=True)
+class EpochOutput:
+    """What an epoch adds: rows by the name of their table (session/tables.py). The user column has the input's name.
+
+    A table that has no rows may be left out. watermark_ms: what ends before it is final; None before the first event.
     """
 
-    sessions: pa.Table
-    events: pa.Table
-    late: pa.Table
-    rejected: pa.Table
+    tables: Mapping[str, pa.Table]
     watermark_ms: int | None
-    enriched: pa.Table | None = None
+
+    def count(self, table: str) -> int:
+        """How many rows the epoch adds to a table."""
+        return int(self.tables[table].num_rows) if table in self.tables else 0
+
+    def with_tables(self, tables: Mapping[str, pa.Table]) -> "EpochOutput":
+        """The same epoch with these tables instead of, or beside, those of the same names."""
+        return EpochOutput({**self.tables, **tables}, self.watermark_ms)
 
 
 class EpochSink(Protocol):
     """Takes the rows of one epoch after the other, each once, however often it is given one.
 
+    It writes the tables that it was given destinations for, and passes over the others.
+
     Errors: UnavailableError when the same call may succeed later, any other SessionizeError when it never will.
     """
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+    def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Make the rows durable and visible at once. An epoch that was written before, or comes before one that was,
-        changes nothing; StateError when it was written by another plan.
+        changes nothing; StateError when it was written by another plan, OutputError for a table without a spec.
         """
 
     def last_epoch(self, writer: str) -> int | None:

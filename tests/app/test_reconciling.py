@@ -29,10 +29,11 @@ from sessionize.connectors.iceberg.row_rewrite import RowReplacer
 from sessionize.engine.reconcile.job import Reconciled
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import sorted_rows
+from sessionize.testing.epoch_outputs import output
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 # the days around a midnight, so that chains lie on both sides of it
@@ -141,8 +142,7 @@ class Engine:
 
     def _write(self, accepted: pa.Table, late: pa.Table, sessions: pa.Table, mark_ms: int) -> None:
         self._number += 1
-        none = col.REJECTED_SCHEMA.empty_table()
-        rows = EpochRows(sessions=sessions, events=accepted, late=late, rejected=none, watermark_ms=mark_ms)
+        rows = output(mark_ms, user_sessions=sessions, events=accepted, late_events=late)
         sink = IcebergEpochSink(open_catalog(self.config.home), user_name=self._definition.user_name)
         sink.write_epoch(EpochId("w", self._number, "plan"), rows)
         sink.close()

@@ -23,8 +23,9 @@ from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.errors import ConfigError, UnavailableError
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId
 from sessionize.session import columns as col
+from sessionize.testing.epoch_outputs import output
 
 NOON = 1_704_110_400_000
 GOOD = {"uuid": "ann", "event_timestamp": str(NOON), "page_name": "home", "event_id": "1"}
@@ -190,7 +191,7 @@ def store(config: PipelineConfig) -> Iterator[StoreSink]:
     rejected = pa.concat_tables([kept.select(col.REJECTED_SCHEMA.names).cast(col.REJECTED_SCHEMA), other])
     sink.write_epoch(
         EpochId("w", 1, "p"),
-        EpochRows(sessions=nothing, events=nothing, late=nothing, rejected=rejected, watermark_ms=None),
+        output(user_sessions=nothing, events=nothing, late_events=nothing, rejected_events=rejected),
     )
     yield sink
     sink.close()

@@ -20,8 +20,9 @@ from sessionize.connectors.iceberg import IcebergEpochSink, load_table, open_cat
 from sessionize.connectors.iceberg import reconcile_source as archive
 from sessionize.errors import ConfigError, InputError
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId
 from sessionize.session import columns as col
+from sessionize.testing.epoch_outputs import output
 
 commands = typer.Typer()
 commands.command("explain")(for_typer(explain))
@@ -76,10 +77,13 @@ def stream(
     final = core.flush()
     assert core.latest_ms is not None
     sink = IcebergEpochSink(open_catalog(config.home), user_name=definition.user_name, owner=owner_of(config))
-    written = EpochRows(
-        sessions=final, events=rows(on_time), late=rows(late or []), rejected=col.REJECTED_SCHEMA.empty_table(),
-        watermark_ms=core.latest_ms + 2 * definition.policy.gap_ms,
-    )  # fmt: skip
+    written = output(
+        core.latest_ms + 2 * definition.policy.gap_ms,
+        user_sessions=final,
+        events=rows(on_time),
+        late_events=rows(late or []),
+        rejected_events=col.REJECTED_SCHEMA.empty_table(),
+    )
     sink.write_epoch(EpochId("w", 1, "plan"), written)
     sink.close()
 

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,20 +21,63 @@ import pyarrow.parquet as pq
 import pytest
 
 from sessionize.connectors.lake import ParquetLakeSink
+from sessionize.connectors.lake.epoch_sink import DESTINATIONS
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
-from sessionize.ports import EpochRows
-from sessionize.testing.epoch_sinks import empty_rows, epoch_id, epoch_rows
+from sessionize.ports import EpochOutput
+from sessionize.testing.epoch_sinks import SinkUnderTest, check_name, empty_rows, epoch_id, epoch_rows
+from sessionize.testing.further_tables import FURTHER_CHECKS, FURTHER_TABLES
 
 DAY_MS = 86_400_000
 
 
-def with_times(*times_ms: int) -> EpochRows:
+def with_times(*times_ms: int) -> EpochOutput:
     events = pa.table({"user": [f"u{i}" for i in range(len(times_ms))], "event_time_ms": list(times_ms)})
-    return replace(empty_rows(), events=events, watermark_ms=5)
+    return replace(empty_rows().with_tables({"events": events}), watermark_ms=5)
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("check", FURTHER_CHECKS, ids=check_name)
+def test_tables_that_the_product_does_not_know(check: Callable[[SinkUnderTest], None], tmp_path: Path) -> None:
+    def visible(table: str) -> list[dict[str, Any]]:
+        found = sorted((tmp_path / "lake" / table).glob("*.parquet"))
+        return [row for path in found for row in pq.read_table(path, partitioning=None).to_pylist()]
+
+    place = SinkUnderTest(
+        make=lambda: ParquetLakeSink(tmp_path / "lake"),
+        visible=visible,
+        kept=frozenset(),
+        make_further=lambda tables: ParquetLakeSink(
+            tmp_path / "lake", destinations={**DESTINATIONS, **{name: name for name in tables}}, specs=FURTHER_TABLES
+        ),
+    )
+    check(place)
+
+
+def test_tables_of_a_lake_are_divided_by_their_date_in_folders_of_their_own(tmp_path: Path) -> None:
+    folders = {"events": "", "user_sessions": "made/sessions", "rejected_events": "bad"}
+    sink = ParquetLakeSink(tmp_path, destinations=folders)
+    rows = epoch_rows(1)
+    sink.write_epoch(epoch_id(1, writer="w"), rows)
+    assert set(files(tmp_path)) == {
+        "_epochs/w.last.json",
+        "bad/w-1.parquet",
+        "event_date=2023-11-14/w-1.parquet",
+        "made/sessions/session_date=2023-11-14/w-1.parquet",
+    }
+    sessions = pq.read_table(tmp_path / "made/sessions/session_date=2023-11-14/w-1.parquet", partitioning=None)
+    assert sessions.equals(rows.tables["user_sessions"].drop_columns(["session_date"]))
+    (tmp_path / "_epochs/w.last.json").unlink()  # cut off, and planned anew with less
+    ParquetLakeSink(tmp_path, destinations=folders).write_epoch(epoch_id(1, writer="w"), empty_rows())
+    assert set(files(tmp_path)) == {"_epochs/w.last.json"}
+
+
+@pytest.mark.parametrize("folder", ["../other", "/other", "_epochs", "_epochs/x", ""])
+def test_a_folder_that_a_table_of_the_lake_cannot_have(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this folder"):
+        ParquetLakeSink(tmp_path, destinations={"events": "", "late_events": folder})
 
 
 def test_one_file_for_each_date_and_the_record_that_lists_them(tmp_path: Path) -> None:
@@ -122,7 +167,7 @@ def marked(folder: Path, writer: str, number: int) -> None:
     """An epoch as the code before wrote it: its file, and a marker of its own."""
     (folder / "event_date=1970-01-01").mkdir(parents=True, exist_ok=True)
     (folder / "_epochs").mkdir(exist_ok=True)
-    pq.write_table(with_times(number).events, folder / f"event_date=1970-01-01/{writer}-{number}.parquet")
+    pq.write_table(with_times(number).tables["events"], folder / f"event_date=1970-01-01/{writer}-{number}.parquet")
     content = {"writer": writer, "epoch": number, "plan": f"plan-{number}", "watermark_ms": 5, "rows": 1, "files": []}
     (folder / f"_epochs/{writer}-{number}.json").write_text(json.dumps(content))
 
@@ -179,12 +224,12 @@ def test_a_record_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, 
 
 def test_encoded_columns_are_stored_as_their_values(tmp_path: Path) -> None:
     rows = epoch_rows(1)
-    encoded = rows.events.set_column(0, "user", rows.events["user"].dictionary_encode())
-    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), replace(rows, events=encoded))
+    encoded = rows.tables["events"].set_column(0, "user", rows.tables["events"]["user"].dictionary_encode())
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), rows.with_tables({"events": encoded}))
 
     (path,) = tmp_path.rglob("*.parquet")
     assert pq.read_schema(path).field("user").type == pa.string()
-    assert pq.read_table(path, partitioning=None).equals(rows.events)
+    assert pq.read_table(path, partitioning=None).equals(rows.tables["events"])
 
 
 @pytest.mark.parametrize("writer", ["", "../x", "a/b", "a b", "x" * 101])
@@ -201,12 +246,12 @@ def test_a_file_that_may_not_grow_any_more_leaves_nothing_half_done(tmp_path: Pa
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(OutputError, match="File too large"):
-            sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
+            sink.write_epoch(epoch_id(1), empty_rows().with_tables({"events": events}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert files(tmp_path) == {}
 
-    sink.write_epoch(epoch_id(1), replace(empty_rows(), events=events))
+    sink.write_epoch(epoch_id(1), empty_rows().with_tables({"events": events}))
     assert set(files(tmp_path)) == {"_epochs/writer.last.json", "event_date=1970-01-01/writer-1.parquet"}
 
 
@@ -285,14 +330,14 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         sink.write_epoch(epoch_id(again), epoch_rows(again))
 
     seen = pa.concat_tables([pq.read_table(p, partitioning=None) for p in tmp_path.glob("event_date=*/*.parquet")])
-    expected = pa.concat_tables([epoch_rows(n).events for n in range(1, number + 1)])
+    expected = pa.concat_tables([epoch_rows(n).tables["events"] for n in range(1, number + 1)])
     assert sorted(seen["event_id"].to_pylist()) == sorted(expected["event_id"].to_pylist())
 
 
 def test_a_field_called_like_a_column_of_arrows_own_leaves_the_lake_readable(tmp_path: Path) -> None:
     rows = epoch_rows(1, ["a"])
-    named = rows.events.append_column("__filename", pa.array(["x"] * rows.events.num_rows))
-    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), replace(rows, events=named))
+    named = rows.tables["events"].append_column("__filename", pa.array(["x"] * rows.tables["events"].num_rows))
+    ParquetLakeSink(tmp_path).write_epoch(epoch_id(1), rows.with_tables({"events": named}))
     found = ds.dataset(tmp_path, format="parquet", partitioning="hive", exclude_invalid_files=True)
     texts = found.to_table(columns=["properties"])["properties"].to_pylist()
     assert texts

@@ -87,7 +87,7 @@ def dealt(rows: list[dict[str, Any]], partitions: int) -> list[list[dict[str, An
 
 
 def sessions_of(sink: InMemoryEpochSink) -> list[dict[str, Any]]:
-    rows = [dict(row) for table in sink.rows("sessions") for row in sorted_rows(table)]
+    rows = [dict(row) for table in sink.rows("user_sessions") for row in sorted_rows(table)]
     return sorted(rows, key=order)
 
 
@@ -110,12 +110,12 @@ def check(
         kept, late = kept + on_time, late + len(set_aside)
     end = max((r["time"] for r in kept), default=0)
     assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end), key=order)
-    assert (sink.count("events"), sink.count("late")) == (len(kept), late)
-    assert sink.count("rejected") == sum("user" not in row for rows in partitions for row in rows)
+    assert (sink.count("events"), sink.count("late_events")) == (len(kept), late)
+    assert sink.count("rejected_events") == sum("user" not in row for rows in partitions for row in rows)
     assert made.accounting.balanced
     assert made.accounting.consumed == sum(map(len, partitions))
     assert (made.accounting.pending, made.accounting.late) == (0, late)
-    assert made.accounting.sessions == sink.count("sessions")
+    assert made.accounting.sessions == sink.count("user_sessions")
 
 
 def with_broken(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:

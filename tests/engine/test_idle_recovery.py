@@ -79,11 +79,11 @@ class Chains:
         """The tables have what the accounting says, and the old event is late as it would be without any fault."""
         accounting = made.accounting
         assert accounting.balanced
-        assert (self.kept.count("late"), self.kept.count("events")) == (
+        assert (self.kept.count("late_events"), self.kept.count("events")) == (
             accounting.late,
             accounting.settled + accounting.pending,
         )
-        assert [row["event_id"] for table in self.kept.rows("late") for row in table.to_pylist()] == ["b1"]
+        assert [row["event_id"] for table in self.kept.rows("late_events") for row in table.to_pylist()] == ["b1"]
 
 
 @pytest.mark.parametrize("damaged", range(2, LAST, 3))

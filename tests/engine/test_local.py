@@ -74,7 +74,9 @@ def test_after_draining_whatever_could_have_changed_a_session_is_late(tmp_path: 
     last = VISITS[-1]["time"]
     more = [{"user": "u0", "time": last + Policy().gap_ms}, {"user": "u0", "time": last + Policy().gap_ms + 1}]
     run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS + more]), {"kept": sink}))
-    assert [row["event_time_ms"] for table in sink.rows("late") for row in table.to_pylist()] == [more[0]["time"]]
+    assert [row["event_time_ms"] for table in sink.rows("late_events") for row in table.to_pylist()] == [
+        more[0]["time"]
+    ]
     new = [row for row in sessions_of(sink) if row["session_start_time_ms"] > last]
     assert [(row["user"], row["event_count"]) for row in new] == [("u0", 1)]
 
@@ -150,7 +152,7 @@ def test_silence_ends_sessions_by_the_clock(tmp_path: Path) -> None:
             on_epoch=lambda report: stopping.set() if report.sessions else None,
         )
     )
-    assert sink.count("sessions") == 7
+    assert sink.count("user_sessions") == 7
     assert made.accounting.pending == 0
     ended = {row["end_reason"] for row in sessions_of(sink)}
     assert ended == {"inactivity"}
@@ -224,9 +226,9 @@ def test_empty_epoch_tables_have_their_columns(tmp_path: Path) -> None:
     sink = InMemoryEpochSink()
     run(lambda: engine(tmp_path, InMemoryStreamSource([[BROKEN]]), {"kept": sink}))
     (_, rows), *_ = sink.epochs
-    assert rows.sessions.schema == col.SessionColumns().schema()
-    assert rows.events.column_names[:2] == [col.USER, col.EVENT_TIME]
-    assert isinstance(rows.late, pa.Table)
+    assert rows.tables["user_sessions"].schema == col.SessionColumns().schema()
+    assert rows.tables["events"].column_names[:2] == [col.USER, col.EVENT_TIME]
+    assert isinstance(rows.tables["late_events"], pa.Table)
 
 
 def visits_of(users: range, count: int, *, start_ms: int = 0) -> list[dict[str, Any]]:
@@ -240,7 +242,7 @@ def test_one_wrong_clock_costs_its_own_event_only(tmp_path: Path) -> None:
     one.insert(10, {"user": "fast", "time": ahead_ms})
     sink = InMemoryEpochSink()
     run(lambda: engine(tmp_path, InMemoryStreamSource([one, other]), {"kept": sink}, lateness=600_000))
-    late = {row["user"] for table in sink.rows("late") for row in table.to_pylist()}
+    late = {row["user"] for table in sink.rows("late_events") for row in table.to_pylist()}
     assert late == set()
     further = visits_of(range(10), 100, start_ms=1_000_000 + Policy().gap_ms)
     made = run(

@@ -14,7 +14,7 @@ from sessionize.engine.stream import epoch_writer as beside
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
 from sessionize.errors import InputError, OutputError, StateError, UnavailableError
-from sessionize.ports import EpochId, EpochRows, StreamBatch
+from sessionize.ports import EpochId, EpochOutput, StreamBatch
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import VISITS, check, engine, run
 
@@ -54,7 +54,7 @@ class Tried(InMemoryEpochSink):
         super().__init__()
         self._act = act
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+    def write_epoch(self, epoch: EpochId, rows: EpochOutput) -> None:
         self._act()
         super().write_epoch(epoch, rows)
 

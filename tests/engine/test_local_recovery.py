@@ -238,6 +238,6 @@ def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     rows, sink = VISITS[:100], InMemoryEpochSink()
     options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, drain=False)
     run(lambda: engine(tmp_path, InMemoryStreamSource([rows]), {"kept": sink}, options=options))
-    assert sink.count("sessions") == 0  # all still open
+    assert sink.count("user_sessions") == 0  # all still open
     run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}))
     assert sessions_of(sink) == sorted(expected_sessions(VISITS, Policy(), Rules()), key=order)

@@ -22,11 +22,12 @@ from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.engine.stream.epoch import event_rows
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.formats.json_rows import json_rows
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
-from sessionize.ports import EpochId, EpochRows, EpochSink
+from sessionize.ports import EpochId, EpochSink
 from sessionize.session import columns as col
+from sessionize.testing.epoch_outputs import output
 from sessionize.testing.tables import iceberg_rows
 
 DIALECT = Dialect.mapping(
@@ -118,12 +119,12 @@ class Outputs:
 
     def write(self, events: pa.Table, rejected: pa.Table, number: int) -> None:
         sessions = col.SessionColumns.made_of(DIALECT.columns).schema("u").empty_table()
-        rows = EpochRows(sessions=sessions, events=events, late=events, rejected=rejected, watermark_ms=None)
+        rows = output(user_sessions=sessions, events=events, late_events=events, rejected_events=rejected)
         for sink in self.epochs().values():
             sink.write_epoch(EpochId("w", number, "plan"), rows)
             sink.close()
         assert len(json_rows(events)) == events.num_rows  # as they go to topics
-        assert len(json_rejected(rejected)) == rejected.num_rows
+        assert len(json_rows(rejected, opaque=["raw"])) == rejected.num_rows
         for ending in ("csv", "ndjson", "parquet"):
             file = FileSink(self.folder / f"events.{ending}")
             file.write(events)
@@ -166,4 +167,4 @@ def test_a_mapped_column_of_any_type_is_an_event_or_rejected(name: str, field: s
     core = Sessionizer()
     core.push(events)
     assert sum(core.flush()["event_count"].to_pylist()) + core.counts.duplicate == events.num_rows
-    json_rejected(rejected)
+    json_rows(rejected, opaque=["raw"])

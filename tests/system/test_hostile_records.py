@@ -29,13 +29,13 @@ from sessionize.connectors.store import StoreSink
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.formats.avro import AvroRecords
 from sessionize.formats.csv_decoder import CsvLines
-from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.formats.json_rows import json_rows
 from sessionize.formats.records import JsonRecords
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.validation import Decoded
 from sessionize.kernel.changes import merge_changes
-from sessionize.ports import EpochId, EpochRows, EpochSink
+from sessionize.ports import EpochId, EpochOutput, EpochSink
 from sessionize.testing.comparison import EVENT_FIELDS, expected_sessions, sorted_rows
 from sessionize.testing.hostile import HOSTILE, lines, records
 from sessionize.testing.streams import InMemoryEpochSink
@@ -150,12 +150,11 @@ def test_from_any_decoder_through_the_core(decode: Any, rows: list[Row], policy:
 class Messages:
     """What goes to topics, as far as it needs no server."""
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
-        for table in (rows.sessions, rows.enriched, rows.late):
-            assert table is not None
-            for message in json_rows(table):
+    def write_epoch(self, epoch: EpochId, rows: EpochOutput) -> None:
+        for name in ("user_sessions", "enriched_events", "late_events"):
+            for message in json_rows(rows.tables[name]):
                 json.loads(message)
-        assert len(json_rejected(rows.rejected)) == rows.rejected.num_rows
+        assert len(json_rows(rows.tables["rejected_events"], opaque=["raw"])) == rows.count("rejected_events")
 
     def last_epoch(self, writer: str) -> None:
         return None
@@ -193,10 +192,14 @@ def test_a_stream_into_every_output(
     accounting = run(folder, parts, opened, policy, size=size, crash_at=crash_at).accounting
     assert accounting.balanced
     assert accounting.consumed == sum(map(len, parts))
-    assert (kept.count("rejected"), kept.count("late"), accounting.pending) == (accounting.rejected, accounting.late, 0)
+    assert (kept.count("rejected_events"), kept.count("late_events"), accounting.pending) == (
+        accounting.rejected,
+        accounting.late,
+        0,
+    )
 
-    events, late, expected = events_of(kept, "events"), events_of(kept, "late"), expected_of(kept, policy)
-    made = [{"user": row["u"], **row} for table in kept.rows("sessions") for row in sorted_rows(table, "u")]
+    events, late, expected = events_of(kept, "events"), events_of(kept, "late_events"), expected_of(kept, policy)
+    made = [{"user": row["u"], **row} for table in kept.rows("user_sessions") for row in sorted_rows(table, "u")]
     assert in_order([{n: v for n, v in row.items() if n != "u"} for row in made]) == in_order(expected)
 
     stored = iceberg_rows(folder, "user_sessions")

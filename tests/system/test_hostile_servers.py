@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from sessionize import Policy, Sessionizer
-from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink
 from sessionize.connectors.redis import Login as RedisLogin
 from sessionize.connectors.redis import RedisLiveView
 from sessionize.connectors.store import StoreSink
@@ -48,9 +48,12 @@ def test_a_stream_into_postgres_and_topics(
 ):
     monkeypatch.setenv(PASSWORD, postgres.password)
     login, name, kept = Login(dsn=postgres.dsn, password_env=PASSWORD), f"h{uuid.uuid4().hex[:12]}", InMemoryEpochSink()
-    topics = OutputTopics(
-        sessions=f"{name}-sessions", events=f"{name}-events", late=f"{name}-late", rejected=f"{name}-rejected"
-    )
+    topics = {
+        "user_sessions": f"{name}-sessions",
+        "events": f"{name}-events",
+        "late_events": f"{name}-late",
+        "rejected_events": f"{name}-rejected",
+    }
 
     def opened() -> dict[str, EpochSink]:
         return {
@@ -63,7 +66,7 @@ def test_a_stream_into_postgres_and_topics(
     accounting = run(folder, [part], opened, POLICY, size=6, crash_at=crash_at, writer=name, epoch_rows=24).accounting
     assert accounting.balanced
     assert accounting.consumed == len(part)
-    events, late, expected = events_of(kept, "events"), events_of(kept, "late"), expected_of(kept, POLICY)
+    events, late, expected = events_of(kept, "events"), events_of(kept, "late_events"), expected_of(kept, POLICY)
     with postgres.connect() as connection:
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(name)))
         check_store(lambda query: connection.execute(query.encode()).fetchall(), expected, late, accounting.rejected)

@@ -24,7 +24,7 @@ from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
-from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
+from sessionize.ports import EpochId, EpochOutput, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.observers import Calls
@@ -197,8 +197,8 @@ class Counting:
     def __init__(self) -> None:
         self.sessions = 0
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
-        self.sessions += rows.sessions.num_rows
+    def write_epoch(self, epoch: EpochId, rows: EpochOutput) -> None:
+        self.sessions += rows.tables["user_sessions"].num_rows
 
     def last_epoch(self, writer: str) -> None:
         pass

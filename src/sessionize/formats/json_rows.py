@@ -15,31 +15,40 @@ _ENCODE = msgspec.json.Encoder(enc_hook=str).encode
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def json_rows(rows: pa.Table) -> list[bytes]:
-    """One JSON object for each row; maps are objects, dates ISO 8601, bytes base64, a NaN is null."""
-    columns = [_plain(column) for column in rows.columns]
-    names = rows.column_names
+def json_rows(rows: pa.Table, *, opaque: Collection[str] = ()) -> list[bytes]:
+    """One JSON object for each row; maps are objects, dates ISO 8601, bytes base64, a NaN is null.
+
+    opaque: columns of bytes that come last, as text where they are UTF-8, else as <name>_base64. At most RAW_BYTES_MAX
+    of them are kept, so that a record of any size fits into a message; <name>_size_bytes is their size.
+    """
+    shown = rows.drop_columns([name for name in opaque if name in rows.column_names])
+    names, columns = list(shown.column_names), [_plain(column) for column in shown.columns]
+    for name in opaque:
+        if name in rows.column_names:
+            names += [name, f"{name}_base64", f"{name}_size_bytes"]
+            columns += _as_text(rows[name].to_pylist())
     return [_ENCODE(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def json_rejected(rejected: pa.Table) -> list[bytes]:
-    """REJECTED_SCHEMA as JSON objects: raw as text where it is UTF-8, else as raw_base64.
+def opaque_fields(name: str) -> tuple[str, str]:
+    """Under which names the bytes of an opaque column may come."""
+    return (name, f"{name}_base64")
 
-    raw is cut to RAW_BYTES_MAX so that any record fits into a message; raw_size_bytes is its full size.
-    """
-    records = []
-    for row in rejected.to_pylist():
-        raw: bytes | None = row.pop("raw")
-        kept = (raw or b"")[:RAW_BYTES_MAX]
-        text, encoded = None, None
-        if raw is not None:
+
+def _as_text(values: list[bytes | None]) -> tuple[list[str | None], list[bytes | None], list[int | None]]:
+    """Text, other bytes, and sizes."""
+    texts: list[str | None] = []
+    others: list[bytes | None] = []
+    for value in values:
+        text, other = None, None
+        if value is not None:
             try:
-                text = kept.decode()
+                text = value[:RAW_BYTES_MAX].decode()
             except UnicodeDecodeError:
-                encoded = kept
-        size_bytes = None if raw is None else len(raw)
-        records.append(_ENCODE({**row, "raw": text, "raw_base64": encoded, "raw_size_bytes": size_bytes}))
-    return records
+                other = value[:RAW_BYTES_MAX]
+        texts.append(text)
+        others.append(other)
+    return texts, others, [None if value is None else len(value) for value in values]
 
 
 def json_without(row: bytes, names: Collection[str]) -> bytes | None:

@@ -17,19 +17,50 @@ import pyarrow as pa
 import pytest
 
 from sessionize.errors import SessionizeError, StateError, UnavailableError
-from sessionize.ports import EpochId, EpochRows, EpochSink, ReplacingSink
+from sessionize.ports import EpochOutput, EpochSink, ReplacingSink
 from sessionize.session import columns as col
-from sessionize.session.ids import user_hash_buckets
+from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
+from sessionize.testing.epoch_outputs import (
+    empty_rows,
+    epoch_id,
+    epoch_rows,
+    events,
+    keys,
+    rejected,
+    sessions,
+    with_revision,
+)
 
-SESSIONS = "sessions"
-LATE = "late"
-REJECTED = "rejected"
+__all__ = [
+    "EPOCH_CHECKS",
+    "OUTAGE_CHECKS",
+    "REPLACE_CHECKS",
+    "ReplacingSink",
+    "SinkUnderTest",
+    "check_name",
+    "empty_rows",
+    "epoch_id",
+    "epoch_rows",
+    "events",
+    "keys",
+    "rejected",
+    "sessions",
+    "tells_what_to_do",
+    "with_revision",
+]
 
 # What is compared of a row; a sink may keep more.
 _COMPARED = {
-    SESSIONS: (col.USER, col.SESSION_ID, col.SESSION_START, col.EVENT_COUNT, col.PAGES_VISITED, col.EVENTS_BY_TYPE),
-    LATE: (col.USER, col.EVENT_TIME, col.EVENT_ID, col.PAGE),
-    REJECTED: ("raw", "source", "line_number", "reason", "detail"),
+    SESSIONS.name: (
+        col.USER,
+        col.SESSION_ID,
+        col.SESSION_START,
+        col.EVENT_COUNT,
+        col.PAGES_VISITED,
+        col.EVENTS_BY_TYPE,
+    ),
+    LATE_EVENTS.name: (col.USER, col.EVENT_TIME, col.EVENT_ID, col.PAGE),
+    REJECTED_EVENTS.name: ("raw", "source", "line_number", "reason", "detail"),
 }
 
 Row = dict[str, Any]
@@ -40,22 +71,29 @@ class SinkUnderTest:
     """A place to write to, with the two ways to it.
 
     make: a new sink on the place, as a new process would make it; it takes the user column `user`. visible: the rows of
-    "sessions", "late" or "rejected" that a reader sees now, pages_visited as a list, events_by_type as a dict or a list
-    of pairs, raw as bytes. kept: the tables the sink keeps. text: how the sink keeps a text, where it cannot keep every
-    character. away, back: stop and start the server behind it.
+    an output table, by its name, that a reader sees now, pages_visited as a list, events_by_type as a dict or a list of
+    pairs, raw as bytes. kept: the names of the tables the sink keeps, of those that are compared. text: how the sink
+    keeps a text, where it cannot keep every character. away, back: stop and start the server behind it.
+
+    For the checks of further_tables.py: make_further: a sink that knows the specs FURTHER_TABLES, and writes these of
+    the further tables beside those of `kept`. updates: a row with a key that is there takes its place. writer: under
+    which name the epochs come.
     """
 
     make: Callable[[], EpochSink]
     visible: Callable[[str], Iterable[Row]]
-    kept: frozenset[str] = frozenset({SESSIONS, LATE, REJECTED})
+    kept: frozenset[str] = frozenset(_COMPARED)
     text: Callable[[str], str] = str
     away: Callable[[], None] | None = None
     back: Callable[[], None] | None = None
+    make_further: Callable[[Sequence[str]], EpochSink] | None = None
+    updates: bool = False
+    writer: str = "writer"
 
-    def shows(self, *epochs: EpochRows) -> None:
+    def shows(self, *epochs: EpochOutput) -> None:
         """Assert that exactly the rows of these epochs are visible, in any order, each once."""
         for table in sorted(self.kept):
-            expected = [row for rows in epochs for row in getattr(rows, table).to_pylist()]
+            expected = [row for rows in epochs for row in rows.tables[table].to_pylist()]
             seen = sorted(repr(_compared(table, row, str)) for row in self.visible(table))
             assert seen == sorted(repr(_compared(table, row, self.text)) for row in expected), table
 
@@ -63,72 +101,6 @@ class SinkUnderTest:
 def check_name(check: Callable[..., object]) -> str:
     """A check's name, for pytest's ids."""
     return check.__name__.removeprefix("check_")
-
-
-def sessions(users: Sequence[str], *, start_ms: int = 1_700_000_000_000, pages: Sequence[str] = ("home",)) -> pa.Table:
-    """One session of two minutes for each user, with every session column."""
-    rows = [
-        {
-            col.USER: user,
-            col.SESSION_ID: f"{user}_{start_ms}",
-            col.SESSION_START: start_ms,
-            col.SESSION_END: start_ms + 120_000,
-            col.SESSION_DURATION: 120.0,
-            col.EVENT_COUNT: 3,
-            col.PAGES_VISITED: list(pages),
-            col.ENTRY_PAGE: pages[0] if pages else None,
-            col.EXIT_PAGE: pages[-1] if pages else None,
-            col.EVENTS_BY_TYPE: [("purchase", 1), ("view", 2)],
-            col.HAS_CONVERSION: True,
-            col.REVENUE: 12.5,
-            col.START_REASON: "first",
-            col.END_REASON: "inactivity",
-            col.SESSION_DATE: start_ms // 86_400_000,
-            col.USER_HASH_BUCKET: bucket,
-        }
-        for user, bucket in zip(users, user_hash_buckets(pa.array(users, pa.string())).to_pylist(), strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=col.SessionColumns().schema())
-
-
-def events(users: Sequence[str], *, time_ms: int = 1_700_000_000_000, page: str = "home") -> pa.Table:
-    """One event for each user, with every event column."""
-    some: Row = {col.EVENT_TYPE: "view", col.PAGE: page, col.VALUE: 0.5, col.PROPERTIES: '{"a": 1}'}
-    rows = [{**some, col.USER: user, col.EVENT_TIME: time_ms, col.EVENT_ID: f"{user}-{time_ms}"} for user in users]
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(col.EVENT_TYPES.items())))
-
-
-def rejected(raws: Sequence[bytes]) -> pa.Table:
-    """One rejected record for each of these bytes."""
-    rows = [
-        {"raw": raw, "source": "topic/0", "line_number": line, "reason": "bad_json", "detail": "not JSON"}
-        for line, raw in enumerate(raws)
-    ]
-    return pa.Table.from_pylist(rows, schema=col.REJECTED_SCHEMA)
-
-
-def epoch_rows(number: int, users: Sequence[str] = ("a", "b"), *, pages: Sequence[str] = ("home",)) -> EpochRows:
-    """An epoch with a session and a late event for each user, other ones for each number, and two rejected records."""
-    start_ms = 1_700_000_000_000 + number * 3_600_000
-    return EpochRows(
-        sessions=sessions(users, start_ms=start_ms, pages=pages),
-        events=events(users, time_ms=start_ms),
-        late=events(users, time_ms=start_ms - 86_400_000, page=pages[0] if pages else ""),
-        rejected=rejected([f"{number}".encode(), b"\x00\xff\\"]),
-        watermark_ms=start_ms,
-    )
-
-
-def epoch_id(number: int, *, writer: str = "writer", plan: str | None = None) -> EpochId:
-    """The epoch's name; its plan's digest follows from the number unless it is given."""
-    return EpochId(writer, number, f"plan-{number}" if plan is None else plan)
-
-
-def empty_rows() -> EpochRows:
-    """An epoch that adds nothing."""
-    return EpochRows(
-        sessions=sessions([]), events=events([]), late=events([]), rejected=rejected([]), watermark_ms=None
-    )
 
 
 def check_rows_become_visible(place: SinkUnderTest) -> None:
@@ -167,7 +139,7 @@ def check_another_plan_is_refused(place: SinkUnderTest) -> None:
         sink.write_epoch(epoch_id(1), epoch_rows(1))
         with pytest.raises(StateError) as caught:
             sink.write_epoch(epoch_id(1, plan="other"), epoch_rows(7))
-    _tells_what_to_do(caught.value)
+    tells_what_to_do(caught.value)
     with closing(place.make()) as sink:
         with pytest.raises(StateError):
             sink.write_epoch(epoch_id(1, plan="other"), epoch_rows(7))
@@ -229,7 +201,7 @@ def check_odd_text(place: SinkUnderTest) -> None:
 def check_nulls_and_encodings(place: SinkUnderTest) -> None:
     """Absent values, empty lists, and text columns that come dictionary-encoded, sliced and in pieces."""
     plain = epoch_rows(1, ["a", "b", "c", "d"])
-    changed = plain.sessions
+    changed = _sessions(plain)
     for name in (col.PAGES_VISITED, col.ENTRY_PAGE, col.EVENTS_BY_TYPE, col.END_REASON, col.REVENUE):
         at = changed.schema.get_field_index(name)
         kind = changed.schema.types[at]
@@ -242,8 +214,8 @@ def check_nulls_and_encodings(place: SinkUnderTest) -> None:
     with closing(place.make()) as sink:
         sink.write_epoch(epoch_id(1), _with_sessions(plain, pieces))
         more = epoch_rows(2, ["e", "f", "g"])
-        sink.write_epoch(epoch_id(2), _with_sessions(more, more.sessions.slice(1, 1)))
-    place.shows(_with_sessions(plain, changed), _with_sessions(more, more.sessions.slice(1, 1)))
+        sink.write_epoch(epoch_id(2), _with_sessions(more, _sessions(more).slice(1, 1)))
+    place.shows(_with_sessions(plain, changed), _with_sessions(more, _sessions(more).slice(1, 1)))
 
 
 def check_huge_lists(place: SinkUnderTest) -> None:
@@ -269,7 +241,7 @@ def check_an_outage(place: SinkUnderTest) -> None:
                 sink.last_epoch("writer")
         finally:
             place.back()
-        _tells_what_to_do(caught.value)
+        tells_what_to_do(caught.value)
         assert sink.last_epoch("writer") == 1
         sink.write_epoch(epoch_id(2), epoch_rows(2))
         sink.write_epoch(epoch_id(3), epoch_rows(3))
@@ -297,16 +269,18 @@ def check_sessions_are_replaced(place: SinkUnderTest) -> None:
     rows = epoch_rows(1, ["a", "b"])
     with closing(_replacing(place)) as sink:
         sink.write_epoch(epoch_id(1), rows)
-        sink.replace(keys(rows.sessions.slice(0, 1)), joined, token="first")
-        expected = _with_sessions(rows, pa.concat_tables([rows.sessions.slice(1), joined.drop_columns([col.REVISION])]))
+        sink.replace(keys(_sessions(rows).slice(0, 1)), joined, token="first")
+        expected = _with_sessions(
+            rows, pa.concat_tables([_sessions(rows).slice(1), joined.drop_columns([col.REVISION])])
+        )
         place.shows(expected)
-        assert _revisions(place) == {"a_5": 1, rows.sessions[col.SESSION_ID][1].as_py(): 0}
+        assert _revisions(place) == {"a_5": 1, _sessions(rows)[col.SESSION_ID][1].as_py(): 0}
 
-        sink.replace(keys(joined), with_revision(rows.sessions.slice(0, 1), 2), token="second")
+        sink.replace(keys(joined), with_revision(_sessions(rows).slice(0, 1), 2), token="second")
         place.shows(rows)
-        sink.replace(keys(rows.sessions.slice(0, 1)), joined, token="first")
+        sink.replace(keys(_sessions(rows).slice(0, 1)), joined, token="first")
     with closing(_replacing(place)) as sink:
-        sink.replace(keys(rows.sessions.slice(0, 1)), joined, token="first")
+        sink.replace(keys(_sessions(rows).slice(0, 1)), joined, token="first")
     place.shows(rows)
     assert set(_revisions(place).values()) == {0, 2}
 
@@ -314,22 +288,12 @@ def check_sessions_are_replaced(place: SinkUnderTest) -> None:
 def check_replacing_by_the_same_id(place: SinkUnderTest) -> None:
     """A session that keeps its id but changes inside; one that was never there may be removed."""
     rows = epoch_rows(1, ["a", "b"])
-    changed = sessions(["a"], start_ms=rows.sessions[col.SESSION_START][0].as_py(), pages=["more", "pages"])
+    changed = sessions(["a"], start_ms=_sessions(rows)[col.SESSION_START][0].as_py(), pages=["more", "pages"])
     with closing(_replacing(place)) as sink:
         sink.write_epoch(epoch_id(1), rows)
         sink.replace(keys(pa.concat_tables([changed, sessions(["nobody"])])), with_revision(changed, 1), token="only")
         sink.replace(keys(sessions([])), with_revision(sessions([]), 1), token="nothing")
-    place.shows(_with_sessions(rows, pa.concat_tables([changed, rows.sessions.slice(1)])))
-
-
-def keys(rows: pa.Table) -> pa.Table:
-    """The user and session_id of sessions, as `replace` wants them."""
-    return rows.select([col.USER, col.SESSION_ID])
-
-
-def with_revision(rows: pa.Table, revision: int) -> pa.Table:
-    """Sessions with this revision."""
-    return rows.append_column(col.REVISION, pa.array([revision] * rows.num_rows, pa.int32()))
+    place.shows(_with_sessions(rows, pa.concat_tables([changed, _sessions(rows).slice(1)])))
 
 
 EPOCH_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (
@@ -365,10 +329,12 @@ def _plain(value: object, text: Callable[[str], str]) -> object:
     return value
 
 
-def _with_sessions(rows: EpochRows, replaced: pa.Table) -> EpochRows:
-    return EpochRows(
-        sessions=replaced, events=rows.events, late=rows.late, rejected=rows.rejected, watermark_ms=rows.watermark_ms
-    )
+def _sessions(rows: EpochOutput) -> pa.Table:
+    return rows.tables[SESSIONS.name]
+
+
+def _with_sessions(rows: EpochOutput, replaced: pa.Table) -> EpochOutput:
+    return rows.with_tables({SESSIONS.name: replaced})
 
 
 def _replacing(place: SinkUnderTest) -> ReplacingSink:
@@ -378,10 +344,11 @@ def _replacing(place: SinkUnderTest) -> ReplacingSink:
 
 
 def _revisions(place: SinkUnderTest) -> dict[str, int]:
-    return {row[col.SESSION_ID]: row[col.REVISION] for row in place.visible(SESSIONS)}
+    return {row[col.SESSION_ID]: row[col.REVISION] for row in place.visible(SESSIONS.name)}
 
 
-def _tells_what_to_do(error: SessionizeError) -> None:
+def tells_what_to_do(error: SessionizeError) -> None:
+    """Assert that an error says what failed, where, and what to do."""
     assert error.message
     assert error.detail
     assert error.hint

@@ -4,17 +4,21 @@ InMemoryStreamSource replays partitions of events in any cut; InMemoryEpochSink 
 """
 
 import random
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from sessionize.errors import StateError
-from sessionize.ports import EpochId, EpochRows, Positions, Ranges, StreamBatch
+from sessionize.ports import EpochId, EpochOutput, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
+from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 from sessionize.testing.comparison import events_table
 
 Row = Mapping[str, Any]
+
+# What output tables were called here before they had the names of the tables.
+OLD_NAMES = {"sessions": SESSIONS.name, "late": LATE_EVENTS.name, "rejected": REJECTED_EVENTS.name}
 
 
 class InMemoryStreamSource:
@@ -97,21 +101,18 @@ class InMemoryEpochSink:
     def __init__(self, *, fail: Sequence[Exception] = ()) -> None:
         self._fail = list(fail)
         self._last: dict[str, EpochId] = {}
-        self.epochs: list[tuple[EpochId, EpochRows]] = []
+        self.epochs: list[tuple[EpochId, EpochOutput]] = []
         self.repeated = 0
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
-        """Keep them, unless they are here."""
+    def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
+        """Keep all tables, unless the epoch is here."""
         if self._fail:
             raise self._fail.pop(0)
-        last = self._last.get(epoch.writer)
-        if last is not None and epoch.number <= last.number:
-            if epoch.number == last.number and epoch.plan != last.plan:
-                raise StateError("an epoch was written by another plan", detail=f"{last} there, {epoch} here")
+        if epoch.is_known(self._last.get(epoch.writer), where="memory"):
             self.repeated += 1
             return
         self._last[epoch.writer] = epoch
-        self.epochs.append((epoch, rows))
+        self.epochs.append((epoch, output))
 
     def last_epoch(self, writer: str) -> int:
         """The number of the writer's last epoch."""
@@ -119,11 +120,14 @@ class InMemoryEpochSink:
         return 0 if last is None else last.number
 
     def rows(self, name: str) -> list[pa.Table]:
-        """All rows of one kind: sessions, events, late or rejected."""
-        return [getattr(rows, name) for _, rows in self.epochs]
+        """All rows of one table, by its name, an epoch after the other."""
+        if name in OLD_NAMES:
+            warnings.warn(f"the table {name!r} is called {OLD_NAMES[name]!r}", DeprecationWarning, stacklevel=2)
+            name = OLD_NAMES[name]
+        return [output.tables[name] for _, output in self.epochs if name in output.tables]
 
     def count(self, name: str) -> int:
-        """How many rows of one kind."""
+        """How many rows of one table."""
         return sum(table.num_rows for table in self.rows(name))
 
     def close(self) -> None:

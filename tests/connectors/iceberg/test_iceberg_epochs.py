@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 from sessionize.connectors.iceberg import (
     Catalog,
     EpochRecord,
-    EpochTables,
     IcebergEpochSink,
     IcebergSink,
     commits,
@@ -27,25 +26,33 @@ from sessionize.connectors.iceberg import (
 from sessionize.connectors.iceberg.commits import COMMIT_ID
 from sessionize.errors import StateError, UnavailableError
 from sessionize.testing.epoch_sinks import EPOCH_CHECKS, SinkUnderTest, check_name, empty_rows, epoch_id, epoch_rows
+from sessionize.testing.further_tables import FURTHER_CHECKS, FURTHER_TABLES
 
-TABLES = {"sessions": "user_sessions", "events": "events", "late": "late_events", "rejected": "rejected_events"}
+TABLES = ("user_sessions", "events", "late_events", "rejected_events")
 KILLS = 20
 
 
 def visible(home: Path, kind: str) -> Iterable[dict[str, Any]]:
     catalog = open_catalog(home)
-    if TABLES[kind] not in table_names(catalog, "sessions"):
+    if kind not in table_names(catalog, "sessions"):
         return []
-    return load_table(catalog, "sessions", TABLES[kind]).scan().to_arrow().to_pylist()
+    return load_table(catalog, "sessions", kind).scan().to_arrow().to_pylist()
 
 
-@pytest.mark.parametrize("check", EPOCH_CHECKS, ids=check_name)
+@pytest.mark.parametrize("check", [*EPOCH_CHECKS, *FURTHER_CHECKS], ids=check_name)
 def test_what_every_epoch_sink_does(check: Any, tmp_path: Path) -> None:
-    check(SinkUnderTest(make=lambda: IcebergEpochSink(open_catalog(tmp_path)), visible=lambda t: visible(tmp_path, t)))
+    place = SinkUnderTest(
+        make=lambda: IcebergEpochSink(open_catalog(tmp_path)),
+        visible=lambda table: visible(tmp_path, table),
+        make_further=lambda tables: IcebergEpochSink(
+            open_catalog(tmp_path), destinations={name: name for name in (*TABLES, *tables)}, specs=FURTHER_TABLES
+        ),
+    )
+    check(place)
 
 
 def table_of(catalog: Catalog, kind: str) -> Any:
-    return load_table(catalog, "sessions", TABLES[kind])
+    return load_table(catalog, "sessions", kind)
 
 
 def test_a_commit_says_what_it_is_and_the_table_remembers_it(catalog: Catalog) -> None:
@@ -65,9 +72,9 @@ def test_a_commit_says_what_it_is_and_the_table_remembers_it(catalog: Catalog) -
 def test_the_record_outlives_its_snapshots(catalog: Catalog) -> None:
     IcebergEpochSink(catalog).write_epoch(epoch_id(1), epoch_rows(1))
     # another engine replaces every row, and expires what was before
-    for kind in ("sessions",):
-        foreign = IcebergSink(catalog, user_sessions(), table=TABLES[kind], overwrite=True)
-        foreign.write(epoch_rows(5).sessions)
+    for kind in ("user_sessions",):
+        foreign = IcebergSink(catalog, user_sessions(), table=kind, overwrite=True)
+        foreign.write(epoch_rows(5).tables["user_sessions"])
         foreign.commit()
         table = table_of(catalog, kind)
         table.maintenance.expire_snapshots().by_id(table.snapshots()[0].snapshot_id).commit()
@@ -75,8 +82,8 @@ def test_the_record_outlives_its_snapshots(catalog: Catalog) -> None:
 
     IcebergEpochSink(catalog).write_epoch(epoch_id(1), epoch_rows(1))
 
-    starts = set(table_of(catalog, "sessions").scan().to_arrow()["session_start_time_ms"].to_pylist())
-    assert starts == set(epoch_rows(5).sessions["session_start_time_ms"].to_pylist())
+    starts = set(table_of(catalog, "user_sessions").scan().to_arrow()["session_start_time_ms"].to_pylist())
+    assert starts == set(epoch_rows(5).tables["user_sessions"]["session_start_time_ms"].to_pylist())
 
 
 def test_an_earlier_epoch_of_another_plan_is_noticed_while_its_snapshot_is_there(catalog: Catalog) -> None:
@@ -102,24 +109,24 @@ def test_an_empty_state_is_noticed_when_the_snapshots_have_expired(catalog: Cata
         IcebergEpochSink(catalog).write_epoch(epoch_id(1, plan="new life"), epoch_rows(1))
     for number in (1, 2, 3):
         IcebergEpochSink(catalog).write_epoch(epoch_id(number), epoch_rows(number))
-    assert len(table_of(catalog, "events").scan().to_arrow()) == 3 * len(epoch_rows(1).events)
+    assert len(table_of(catalog, "events").scan().to_arrow()) == 3 * len(epoch_rows(1).tables["events"])
 
 
 def test_tables_without_rows_are_left_alone(catalog: Catalog) -> None:
     sink = IcebergEpochSink(catalog)
     sink.write_epoch(epoch_id(1), empty_rows())
-    sink.write_epoch(epoch_id(2), replace(empty_rows(), events=epoch_rows(1).events))
+    sink.write_epoch(epoch_id(2), empty_rows().with_tables({"events": epoch_rows(1).tables["events"]}))
 
     assert [len(table_of(catalog, kind).snapshots()) for kind in TABLES] == [0, 1, 0, 0]
 
 
 def test_an_epoch_without_rows_for_the_tables_that_are_kept_is_remembered(catalog: Catalog) -> None:
     """Else the table would seem to lack it."""
-    sink = IcebergEpochSink(catalog, tables=EpochTables(events=None))
-    sink.write_epoch(epoch_id(1), replace(empty_rows(), events=epoch_rows(1).events))
+    sink = IcebergEpochSink(catalog, destinations={kind: kind for kind in TABLES if kind != "events"})
+    sink.write_epoch(epoch_id(1), empty_rows().with_tables({"events": epoch_rows(1).tables["events"]}))
 
     assert sink.last_epoch("writer") == 1
-    assert table_of(catalog, "sessions").snapshots() == []
+    assert table_of(catalog, "user_sessions").snapshots() == []
 
 
 def test_an_epoch_without_any_rows_is_remembered_by_the_sessions_alone(catalog: Catalog) -> None:
@@ -130,8 +137,8 @@ def test_an_epoch_without_any_rows_is_remembered_by_the_sessions_alone(catalog: 
 
 
 def test_tables_can_be_off_or_have_other_names(catalog: Catalog) -> None:
-    tables = EpochTables(sessions="mine", events=None, late=None)
-    IcebergEpochSink(catalog, tables=tables).write_epoch(epoch_id(1), epoch_rows(1))
+    tables = {"user_sessions": "mine", "rejected_events": "rejected_events"}
+    IcebergEpochSink(catalog, destinations=tables).write_epoch(epoch_id(1), epoch_rows(1))
 
     assert table_names(catalog, "sessions") == ["mine", "rejected_events"]
 
@@ -144,12 +151,12 @@ def test_sessions_are_new_at_revision_0_and_older_tables_learn_the_column(catalo
         derived=tuple(d for d in layout.derived if d.name != "revision"),
     )
     old = IcebergSink(catalog, before, table="user_sessions")
-    old.write(epoch_rows(9, ["z"]).sessions)
+    old.write(epoch_rows(9, ["z"]).tables["user_sessions"])
     old.commit()
 
     IcebergEpochSink(catalog).write_epoch(epoch_id(1), epoch_rows(1))
 
-    rows = table_of(catalog, "sessions").scan().to_arrow().to_pylist()
+    rows = table_of(catalog, "user_sessions").scan().to_arrow().to_pylist()
     assert {row["user"]: row["revision"] for row in rows} == {"a": 0, "b": 0, "z": None}
 
 
@@ -173,7 +180,7 @@ def test_events_and_sessions_come_with_one_snapshot_each_and_sessions_last(
 def test_a_commit_copies_the_table_s_history_no_more_than_twice(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = IcebergEpochSink(catalog, tables=EpochTables(events=None, late=None, rejected=None))
+    sink = IcebergEpochSink(catalog, destinations={"user_sessions": "user_sessions"})
     sink.write_epoch(epoch_id(1), epoch_rows(1))
     copies: list[bool] = []
     copy = BaseModel.model_copy
@@ -278,7 +285,7 @@ def test_another_writer_s_commit_in_between_loses_nothing(
 
     assert len(refused) > 1
     assert [len(table_of(catalog, kind).snapshots()) for kind in TABLES] == [2, 2, 2, 2]
-    assert set(epoch_records(table_of(catalog, "sessions"))) == {"writer", "other"}
+    assert set(epoch_records(table_of(catalog, "user_sessions"))) == {"writer", "other"}
 
 
 def test_a_record_that_was_changed_by_hand_is_refused(catalog: Catalog) -> None:
@@ -340,7 +347,7 @@ def test_killed_over_and_over_every_table_has_every_row_once(tmp_path: Path) -> 
 
     assert number > KILLS // 2
     for kind in TABLES:
-        expected = [key(row) for n in range(1, number + 1) for row in getattr(epoch_rows(n), kind).to_pylist()]
+        expected = [key(row) for n in range(1, number + 1) for row in epoch_rows(n).tables[kind].to_pylist()]
         assert sorted(map(key, visible(tmp_path, kind))) == sorted(expected), kind
         table = table_of(open_catalog(tmp_path), kind)
         written = [s.summary["sessionize.epoch"] for s in table.snapshots()]

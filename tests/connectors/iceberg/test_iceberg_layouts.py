@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -113,7 +112,9 @@ def test_an_epoch_of_many_dates_is_few_files_in_each_table(catalog: Catalog) -> 
     wide = sessions(4_000, days=2_000)
     spread = pa.table({"user": wide["user"], "event_time_ms": wide["session_start_time_ms"]})
     sink = IcebergEpochSink(catalog)
-    sink.write_epoch(epoch_id(1), replace(epoch_rows(1), sessions=wide, events=spread, late=spread))
+    sink.write_epoch(
+        epoch_id(1), epoch_rows(1).with_tables({"user_sessions": wide, "events": spread, "late_events": spread})
+    )
     sink.write_epoch(epoch_id(2), epoch_rows(2))
 
     for name in ("user_sessions", "events", "late_events"):

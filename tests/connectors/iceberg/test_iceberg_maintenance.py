@@ -30,7 +30,7 @@ from sessionize.connectors.iceberg.checksum import Checksum
 from sessionize.connectors.iceberg.layouts import LayoutName
 from sessionize.connectors.iceberg.listing import listed_files
 from sessionize.errors import ConfigError, OutputError
-from sessionize.ports import EpochRows
+from sessionize.ports import EpochOutput
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from tests.connectors.iceberg.writing import sessions
 
@@ -38,7 +38,7 @@ NOW_ONLY = MaintenanceSettings(keep_s=0, keep_snapshots=1)
 HOUR_S = 3600
 
 
-def some(number: int) -> EpochRows:
+def some(number: int) -> EpochOutput:
     return epoch_rows(number + 1, ["a", "b", "c"])
 
 
@@ -156,7 +156,7 @@ def test_a_commit_in_between_is_kept(catalog: Catalog, tmp_path: Path, monkeypat
         if not appended:
             appended.append(1)
             other = IcebergSink(open_catalog(tmp_path), events(), table="events")
-            other.write(epoch_rows(50).events)
+            other.write(epoch_rows(50).tables["events"])
             other.commit()
         return commit(*arguments)
 
@@ -184,7 +184,7 @@ def test_snapshots_are_kept_by_age_and_by_number(catalog: Catalog) -> None:
 def test_files_of_expired_snapshots_and_of_dead_writers_go_when_they_are_old(catalog: Catalog, tmp_path: Path) -> None:
     write_epochs(catalog, 3)
     dead = IcebergSink(catalog, user_sessions(), table="user_sessions")
-    dead.write(epoch_rows(7).sessions)
+    dead.write(epoch_rows(7).tables["user_sessions"])
     dead.finish()
     expected = rows_of(catalog)
     young = maintain_table(catalog, "sessions", "user_sessions", NOW_ONLY)
@@ -333,9 +333,9 @@ def test_files_of_a_write_that_goes_on_stay_however_old_the_first_are(catalog: C
     write_epochs(catalog, 1)
     known = on_disk(tmp_path)
     long = IcebergSink(catalog, user_sessions(), table="user_sessions", buffer_bytes_max=1)
-    long.write(epoch_rows(7).sessions)
+    long.write(epoch_rows(7).tables["user_sessions"])
     aged(on_disk(tmp_path) - known, 80)
-    long.write(epoch_rows(8 + 24, ["x", "y", "z"]).sessions)
+    long.write(epoch_rows(8 + 24, ["x", "y", "z"]).tables["user_sessions"])
 
     assert maintain_table(catalog, "sessions", "user_sessions", MaintenanceSettings()).orphans == 0
     long.commit()
@@ -394,7 +394,6 @@ def test_beside_a_running_writer_nothing_is_lost_or_doubled(catalog: Catalog, tm
     def keys(rows: pa.Table, name: str) -> "Counter[Any]":
         return Counter(rows[name].to_pylist())
 
-    names = {"user_sessions": ("sessions", "session_id"), "events": ("events", "event_id")}
-    for table, (kind, key) in names.items():
-        expected = pa.concat_tables([getattr(epoch_rows(n + 1), kind) for n in range(1, epochs + 1)])
+    for table, key in {"user_sessions": "session_id", "events": "event_id"}.items():
+        expected = pa.concat_tables([epoch_rows(n + 1).tables[table] for n in range(1, epochs + 1)])
         assert keys(load_table(catalog, "sessions", table).scan().to_arrow(), key) == keys(expected, key), table

@@ -3,16 +3,17 @@
 import json
 import random
 import uuid
-from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink
 from sessionize.connectors.kafka.message_size import SentRow
 from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Unfit
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId, EpochOutput
 from sessionize.session import columns as col
+from sessionize.session.tables import SESSIONS
+from sessionize.testing.epoch_outputs import output
 from sessionize.testing.services.kafka import KafkaServers
 
 LIMIT = 50_000
@@ -41,18 +42,8 @@ def session(user: str, *, pages: list[str], entry: str = "/") -> dict[str, objec
     }
 
 
-def epoch_rows(sessions: list[dict[str, object]], **more: pa.Table) -> EpochRows:
-    events = pa.table({"uid": pa.array([], pa.string()), "event_time_ms": pa.array([], pa.int64())})
-    return replace(
-        EpochRows(
-            sessions=pa.Table.from_pylist(sessions, schema=SCHEMA),
-            events=events,
-            late=events,
-            rejected=col.REJECTED_SCHEMA.empty_table(),
-            watermark_ms=None,
-        ),
-        **more,
-    )
+def epoch_rows(sessions: list[dict[str, object]], **more: pa.Table) -> EpochOutput:
+    return output(user_sessions=pa.Table.from_pylist(sessions, schema=SCHEMA), **more)
 
 
 class Run:
@@ -60,14 +51,14 @@ class Run:
 
     def __init__(self, kafka: KafkaServers, name: str, limit: int = LIMIT, **options: object) -> None:
         self.kafka, self.name, self.told = kafka, name, list[Unfit]()
-        self.topics = OutputTopics(sessions=f"{name}-s", events=f"{name}-e", rejected=f"{name}-r")
-        for topic in self.topics.names:
+        self.topics = {"user_sessions": f"{name}-s", "events": f"{name}-e", "rejected_events": f"{name}-r"}
+        for topic in self.topics.values():
             kafka.create_topic(topic, 1, {"max.message.bytes": str(limit)})
         self.sink = KafkaEpochSink(
             kafka.servers, self.topics, writer=name, user_name="uid", on_unfit=self.told.append, **options
         )
 
-    def write(self, number: int, rows: EpochRows) -> None:
+    def write(self, number: int, rows: EpochOutput) -> None:
         self.sink.write_epoch(EpochId(self.name, number, "plan"), rows)
 
     def sent(self, topic: str = "s") -> list[dict[str, object]]:
@@ -137,7 +128,7 @@ def test_events_lose_their_further_fields_and_rejected_records_their_bytes(kafka
         [{"raw": raw, "source": "in[0]", "line_number": 7, "reason": "invalid_utf8", "detail": "not UTF-8"}],
         schema=col.REJECTED_SCHEMA,
     )
-    run.write(1, epoch_rows([], events=events, rejected=rejected))
+    run.write(1, epoch_rows([], events=events, rejected_events=rejected))
     whale, anna, odd = run.sent("e")
     assert whale == {"uid": "whale", "event_time_ms": 1, "page": "/a", "shortened_fields": ["properties", "note"]}
     assert anna["note"] == "fine"
@@ -174,13 +165,13 @@ def test_a_client_that_sends_little_is_a_limit_too(kafka, name):
 @pytest.mark.parametrize("takes", [30_000, 3_000_000])
 def test_a_limit_that_nobody_tells_is_found_by_trying(takes: int):
     """Not everybody may ask a server for its settings."""
-    fitting = Fitting(stops=False, user_name="uid", security={}, ask=dict)
+    fitting = Fitting(stops=False, security={}, ask=dict)
     large = json.dumps(session("whale", pages=[noise(40_000, n) for n in range(200)])).encode()
     tries = 0
     while True:
         tries += 1
         fitting.begin()
-        sent = fitting.fitted("sessions", "s", "whale", large)
+        sent = fitting.fitted(SESSIONS, "s", "whale", large)
         if sent is None or len(sent) <= takes:
             break
         assert fitting.learned(SentRow.of("s", b"whale", sent))
@@ -191,7 +182,7 @@ def test_a_limit_that_nobody_tells_is_found_by_trying(takes: int):
     for _ in range(40):
         fitting.begin()
         sent = fitting.fitted(
-            "sessions", "s", "anna", json.dumps(session("anna", pages=[], entry="x" * 100_000)).encode()
+            SESSIONS, "s", "anna", json.dumps(session("anna", pages=[], entry="x" * 100_000)).encode()
         )
         if sent is None or len(sent) <= takes:
             break
@@ -200,6 +191,6 @@ def test_a_limit_that_nobody_tells_is_found_by_trying(takes: int):
 
 
 def test_stop_changes_no_row():
-    fitting = Fitting(stops=True, user_name="uid", security={}, ask=lambda: {"s": 10})
-    assert fitting.fitted("sessions", "s", "k", b"{}" * 100) == b"{}" * 100
+    fitting = Fitting(stops=True, security={}, ask=lambda: {"s": 10})
+    assert fitting.fitted(SESSIONS, "s", "k", b"{}" * 100) == b"{}" * 100
     assert not fitting.learned(SentRow("s", "k", None, 200))

@@ -9,24 +9,26 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
-from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
+from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink
 from sessionize.connectors.kafka.topic_id import topic_ids
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId, EpochOutput
 from sessionize.session.columns import REJECTED_SCHEMA, SessionColumns
+from sessionize.testing.epoch_outputs import output
+from sessionize.testing.epoch_sinks import SinkUnderTest, check_name
+from sessionize.testing.further_tables import FURTHER_CHECKS, FURTHER_TABLES
 from sessionize.testing.services.kafka import KafkaServers
 
 SCHEMA = SessionColumns(("user", "session_id", "event_count", "events_by_type", "session_date")).schema("user_id")
 
 
-def rows(number: int, count: int = 3, *, page: str = "/") -> EpochRows:
+def rows(number: int, count: int = 3, *, page: str = "/") -> EpochOutput:
     """An epoch's rows, which name the epoch."""
     users = [f"user-{n}" for n in range(count)]
     events = pa.table(
@@ -57,7 +59,7 @@ def rows(number: int, count: int = 3, *, page: str = "/") -> EpochRows:
         ],
         schema=REJECTED_SCHEMA,
     )
-    return EpochRows(sessions=sessions, events=events, late=events.slice(0, 1), rejected=rejected, watermark_ms=None)
+    return output(user_sessions=sessions, events=events, late_events=events.slice(0, 1), rejected_events=rejected)
 
 
 def epoch(number: int, plan: str = "p", writer: str = "w") -> EpochId:
@@ -69,15 +71,18 @@ def name() -> str:
     return f"s-{uuid.uuid4().hex[:10]}"
 
 
-def topics_of(name: str) -> OutputTopics:
-    return OutputTopics(
-        sessions=f"{name}-sessions", events=f"{name}-events", late=f"{name}-late", rejected=f"{name}-rejected"
-    )
+def topics_of(name: str) -> dict[str, str]:
+    return {
+        "user_sessions": f"{name}-sessions",
+        "events": f"{name}-events",
+        "late_events": f"{name}-late",
+        "rejected_events": f"{name}-rejected",
+    }
 
 
 def opened(servers: str, name: str, **options) -> KafkaEpochSink:
     options = {"writer": name, "user_name": "user_id", **options}
-    return KafkaEpochSink(servers, options.pop("topics", None) or topics_of(name), **options)
+    return KafkaEpochSink(servers, options.pop("topics", topics_of(name)), **options)
 
 
 def seen(servers: str, topic: str) -> list[tuple[str, dict[str, object]]]:
@@ -108,7 +113,7 @@ def test_an_epoch_goes_to_its_topics(kafka, name):
     assert [row["raw"] for row in rejected] == ["text", None, None, "x" * 65_536]
     assert base64.b64decode(str(rejected[1]["raw_base64"])) == b"\xff"
     assert [row["raw_size_bytes"] for row in rejected] == [4, 1, None, 3_000_000]
-    ids = topic_ids(kafka.servers, topics_of(name).names, {})
+    ids = topic_ids(kafka.servers, tuple(topics_of(name).values()), {})
     assert len(set(ids.values())) == 4
     assert seen(kafka.servers, f"{name}-sessions.epochs") == [(name, {"epoch": 1, "plan": "p", "topics": ids})]
 
@@ -145,17 +150,39 @@ def test_a_note_of_the_code_before_names_no_topics(kafka, name, caplog):
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("check", FURTHER_CHECKS, ids=check_name)
+def test_tables_that_the_product_does_not_know(check, kafka, name):
+    def made(tables=(), **options):
+        topics = {table: f"{name}-{table}" for table in (*topics_of(name), *tables)}
+        return KafkaEpochSink(kafka.servers, topics, writer=name, user_name="user", **options)
+
+    def visible(table):
+        rows = [value for _, value in seen(kafka.servers, f"{name}-{table}")]
+        return [{**row, "raw": _bytes_of(row)} for row in rows] if table == "rejected_events" else rows
+
+    def _bytes_of(row):
+        return row["raw"].encode() if row["raw"] is not None else base64.b64decode(row["raw_base64"])
+
+    check(
+        SinkUnderTest(
+            make=made, make_further=lambda tables: made(tables, specs=FURTHER_TABLES), visible=visible, writer=name
+        )
+    )
+
+
 def test_only_topics_that_are_named_are_written(kafka, name):
-    sink = opened(kafka.servers, name, topics=OutputTopics(late=name))
+    sink = opened(kafka.servers, name, topics={"late_events": name})
     sink.write_epoch(epoch(1, writer=name), rows(1))
     sink.close()
     assert len(seen(kafka.servers, name)) == 1
-    with pytest.raises(ConfigError):
-        OutputTopics()
+    with pytest.raises(ConfigError, match="no Kafka topic"):
+        opened(kafka.servers, name, topics={})
+    with pytest.raises(ConfigError, match="not known"):
+        opened(kafka.servers, name, topics={"sessions": name})
 
 
 def test_an_epoch_is_written_once(kafka, name):
-    topics = OutputTopics(sessions=f"{name}-sessions")
+    topics = {"user_sessions": f"{name}-sessions"}
     first = opened(kafka.servers, name, topics=topics)
     for number in (1, 2, 2, 1, 3):
         first.write_epoch(epoch(number, writer=name), rows(number, 1))
@@ -180,7 +207,7 @@ def test_an_epoch_is_written_once(kafka, name):
 
 
 def test_an_older_process_is_shut_out(kafka, name):
-    topics = OutputTopics(sessions=name)
+    topics = {"user_sessions": name}
     old = opened(kafka.servers, name, topics=topics)
     old.write_epoch(epoch(1, writer=name), rows(1, 1))
     new = opened(kafka.servers, name, topics=topics)
@@ -199,9 +226,9 @@ def test_a_row_that_is_too_large_is_named_and_nothing_of_its_epoch_is_seen(kafka
     session = random.Random(7).randbytes(1_000_000).hex()  # so that compressing does not help
     sink = opened(kafka.servers, name, oversized="stop")
     wanted = rows(1, 3)
-    large = wanted.sessions.set_column(1, "session_id", pa.array(["small", session, "small"]))
+    large = wanted.tables["user_sessions"].set_column(1, "session_id", pa.array(["small", session, "small"]))
     with pytest.raises(OutputError, match="too large for Kafka") as caught:
-        sink.write_epoch(epoch(1, writer=name), replace(wanted, sessions=large))
+        sink.write_epoch(epoch(1, writer=name), wanted.with_tables({"user_sessions": large}))
     assert f"topic {name}-sessions, the row of 'user-1', session '{session[:40]}" in str(caught.value.detail)
     assert "with 2,000,1" in str(caught.value.detail)
     assert "takes 1,000,000" in str(caught.value.detail)
@@ -219,7 +246,9 @@ def test_small_rows_fit_into_a_topic_that_takes_little_at_once(kafka, name):
     sink = opened(kafka.servers, name)
     few = rows(1, 200)
     pages = [random.Random(number).randbytes(1_000).hex() for number in range(200)]
-    sink.write_epoch(epoch(1, writer=name), replace(few, events=few.events.set_column(2, "page", [pages])))
+    sink.write_epoch(
+        epoch(1, writer=name), few.with_tables({"events": few.tables["events"].set_column(2, "page", [pages])})
+    )
     sink.close()
     assert len(seen(kafka.servers, f"{name}-events")) == 200
 
@@ -238,7 +267,7 @@ def test_a_row_that_the_client_itself_refuses_is_named(kafka, name):
 
 def test_a_server_that_is_away_is_unavailable_and_the_epoch_is_written_later(own_kafka, name):
     broker = own_kafka()
-    topics = OutputTopics(sessions=name)
+    topics = {"user_sessions": name}
     sink = opened(broker.bootstrap_servers, name, topics=topics, timeout_s=2)
     sink.write_epoch(epoch(1, writer=name), rows(1, 1))
     broker.stop()
@@ -279,9 +308,9 @@ ENGINE = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[4])
-from test_kafka_sink import KafkaEpochSink, OutputTopics, epoch, rows
+from test_kafka_sink import KafkaEpochSink, epoch, rows
 servers, name, checkpoint = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-sink = KafkaEpochSink(servers, OutputTopics(sessions=name), writer=name, user_name="user_id")
+sink = KafkaEpochSink(servers, {"user_sessions": name}, writer=name, user_name="user_id")
 while True:
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     print(done, flush=True)
@@ -313,7 +342,7 @@ def test_killed_at_any_moment_each_epoch_is_there_once(kafka, name, tmp_path):
     # Killed between the commit and the checkpoint, too: the checkpoint is put back by one.
     written = int(checkpoint.read_text())
     checkpoint.write_text(str(written - 1))
-    sink = opened(kafka.servers, name, topics=OutputTopics(sessions=name))
+    sink = opened(kafka.servers, name, topics={"user_sessions": name})
     last = sink.last_epoch(name)
     assert last in (written, written + 1)
     for number in range(written, last + 2):
@@ -325,7 +354,7 @@ def test_killed_at_any_moment_each_epoch_is_there_once(kafka, name, tmp_path):
 
 def test_another_writers_open_transaction_hides_nothing(kafka, name):
     """What comes after an open transaction is not visible yet; taking that for the end would write an epoch twice."""
-    topics = OutputTopics(sessions=name)
+    topics = {"user_sessions": name}
     sink = opened(kafka.servers, name, topics=topics)
     blocker = Producer({"bootstrap.servers": kafka.servers, "transactional.id": f"{name}-b", "log_level": 0})
     blocker.init_transactions(20)

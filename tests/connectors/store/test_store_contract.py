@@ -3,9 +3,8 @@
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,24 @@ import pyarrow as pa
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from sessionize.connectors.store import LATE_EVENTS, REJECTED_EVENTS, USER_SESSIONS, StoreSink, stored_text
+from sessionize.connectors.store import LATE_EVENTS, REJECTED_EVENTS, StoreSink, stored_text
+from sessionize.connectors.store.database import Database
+from sessionize.connectors.store.epoch_sink import DESTINATIONS
 from sessionize.connectors.store.postgres import Login, PostgresDatabase
 from sessionize.connectors.store.sqlite import SqliteDatabase
 from sessionize.testing.epoch_sinks import (
     EPOCH_CHECKS,
-    LATE,
     OUTAGE_CHECKS,
-    REJECTED,
     REPLACE_CHECKS,
-    SESSIONS,
     SinkUnderTest,
     check_name,
     epoch_id,
     epoch_rows,
     events,
 )
+from sessionize.testing.further_tables import FURTHER_CHECKS, FURTHER_TABLES
 from sessionize.testing.services.postgres import PostgresServer
 
-TABLES = {SESSIONS: USER_SESSIONS, LATE: LATE_EVENTS, REJECTED: REJECTED_EVENTS}
 Check = Callable[[SinkUnderTest], None]
 
 
@@ -43,10 +41,12 @@ def in_postgres(postgres: PostgresServer, schema: str, password_env: str) -> Sin
     def visible(table: str) -> list[dict[str, Any]]:
         with postgres.connect() as connection:
             rows = connection.cursor(row_factory=psycopg.rows.dict_row)
-            return rows.execute(SQL("SELECT * FROM {}").format(Identifier(schema, TABLES[table]))).fetchall()
+            return rows.execute(SQL("SELECT * FROM {}").format(Identifier(schema, table))).fetchall()
 
     return SinkUnderTest(
         make=lambda: StoreSink(PostgresDatabase(login, schema=schema)),
+        make_further=lambda tables: further(PostgresDatabase(login, schema=schema), tables),
+        updates=True,
         visible=visible,
         text=stored_text,
         away=postgres.stop,
@@ -61,21 +61,31 @@ def in_sqlite(tmp_path: Path) -> SinkUnderTest:
     def visible(table: str) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(path)) as connection:
             connection.row_factory = sqlite3.Row
-            rows = [dict(row) for row in connection.execute(f"SELECT * FROM {TABLES[table]}")]
+            rows = [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]
         for row in rows:
             for name in ("pages_visited", "events_by_type"):
                 row[name] = json.loads(row[name]) if row.get(name) is not None else None
         return rows
 
-    return SinkUnderTest(make=lambda: StoreSink(SqliteDatabase(path)), visible=visible, text=stored_text)
+    return SinkUnderTest(
+        make=lambda: StoreSink(SqliteDatabase(path)),
+        visible=visible,
+        text=stored_text,
+        make_further=lambda tables: further(SqliteDatabase(path), tables),
+        updates=True,
+    )
 
 
-@pytest.mark.parametrize("check", [*EPOCH_CHECKS, *REPLACE_CHECKS], ids=check_name)
+def further(database: Database, tables: Sequence[str]) -> StoreSink:
+    return StoreSink(database, destinations={**DESTINATIONS, **{name: name for name in tables}}, specs=FURTHER_TABLES)
+
+
+@pytest.mark.parametrize("check", [*EPOCH_CHECKS, *REPLACE_CHECKS, *FURTHER_CHECKS], ids=check_name)
 def test_sqlite(check: Check, in_sqlite: SinkUnderTest) -> None:
     check(in_sqlite)
 
 
-@pytest.mark.parametrize("check", [*EPOCH_CHECKS, *REPLACE_CHECKS, *OUTAGE_CHECKS], ids=check_name)
+@pytest.mark.parametrize("check", [*EPOCH_CHECKS, *REPLACE_CHECKS, *FURTHER_CHECKS, *OUTAGE_CHECKS], ids=check_name)
 def test_postgres(check: Check, in_postgres: SinkUnderTest) -> None:
     check(in_postgres)
 
@@ -84,7 +94,7 @@ def brought_back(place: SinkUnderTest) -> None:
     """Of the records that are named, those that are there go, and their events come; once for each token."""
     rows, again = epoch_rows(1, ["a", "b"]), events(["c"], time_ms=7)
     with_field = again.append_column("colour", pa.array(["red"]))
-    first = rows.rejected.slice(0, 1).drop_columns(["detail"])
+    first = rows.tables["rejected_events"].slice(0, 1).drop_columns(["detail"])
     nowhere = pa.Table.from_pylist([{**first.to_pylist()[0], "line_number": 99}], schema=first.schema)
     with closing(place.make()) as sink:
         assert isinstance(sink, StoreSink)
@@ -95,9 +105,14 @@ def brought_back(place: SinkUnderTest) -> None:
         assert isinstance(sink, StoreSink)
         sink.bring_back(first, with_field, token="one")
         sink.bring_back(first.slice(0, 0), again.slice(0, 0), token="nothing")
-    left = replace(rows, rejected=rows.rejected.slice(1), late=pa.concat_tables([rows.late, again]))
+    left = rows.with_tables(
+        {
+            "rejected_events": rows.tables["rejected_events"].slice(1),
+            "late_events": pa.concat_tables([rows.tables["late_events"], again]),
+        }
+    )
     place.shows(left)
-    (late,) = [row for row in place.visible(LATE) if row["user"] == "c"]
+    (late,) = [row for row in place.visible(LATE_EVENTS) if row["user"] == "c"]
     properties = late["properties"] if isinstance(late["properties"], dict) else json.loads(late["properties"])
     assert properties == {"a": 1, "colour": "red"}
 
@@ -106,14 +121,16 @@ def with_a_long_source(place: SinkUnderTest) -> None:
     """A path may have thousands of characters that nothing makes shorter."""
     rows = epoch_rows(1)
     source = "/".join(uuid.uuid4().hex for _ in range(120))
-    records = rows.rejected.set_column(1, rows.rejected.schema.field("source"), pa.array([source] * 2))
-    rows = replace(rows, rejected=records)
+    records = rows.tables["rejected_events"].set_column(
+        1, rows.tables["rejected_events"].schema.field("source"), pa.array([source] * 2)
+    )
+    rows = rows.with_tables({"rejected_events": records})
     with closing(place.make()) as sink:
         assert isinstance(sink, StoreSink)
         sink.write_epoch(epoch_id(1), rows)
         place.shows(rows)
         sink.bring_back(records.drop_columns(["detail"]), events([]), token="one")
-    assert list(place.visible(REJECTED)) == []
+    assert list(place.visible(REJECTED_EVENTS)) == []
 
 
 def test_a_long_source_in_sqlite(in_sqlite: SinkUnderTest) -> None:

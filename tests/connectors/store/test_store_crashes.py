@@ -150,13 +150,13 @@ def test_a_connection_cut_around_commit(
 ) -> None:
     dsn = psycopg.conninfo.make_conninfo(postgres.dsn, port=proxy.port)
     database = PostgresDatabase(Login(dsn=dsn, password_env=password_env), schema=schema)
-    rows, none = epoch_rows(2, ["a", "b"]), epoch_rows(2, []).sessions
+    rows, none = epoch_rows(2, ["a", "b"]), epoch_rows(2, []).tables["user_sessions"]
     with closing(StoreSink(database)) as sink:
         sink.write_epoch(epoch_id(1), epoch_rows(1, ["a", "b"]))
         before = postgres_counts(postgres, schema)
         calls: dict[str, Callable[[], None]] = {
             "write_epoch": lambda: sink.write_epoch(epoch_id(2), rows),
-            "replace": lambda: sink.replace(none, rows.sessions, token="t"),
+            "replace": lambda: sink.replace(none, rows.tables["user_sessions"], token="t"),
         }
         proxy.answered, proxy.armed = answered, True
         with pytest.raises(UnavailableError):

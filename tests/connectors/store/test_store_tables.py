@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def test_a_session_is_found_by_its_columns(store: Store) -> None:
     with closing(StoreSink(store.make(), user_name="uuid")) as sink:
         rows = epoch_rows(1, ["ann"], pages=["home", "cart"])
-        named = {name: getattr(rows, name).rename_columns({"user": "uuid"}) for name in ("sessions", "late", "events")}
-        sink.write_epoch(epoch_id(1), replace(rows, **named))
+        with_users = ("user_sessions", "late_events", "events")
+        named = {name: rows.tables[name].rename_columns({"user": "uuid"}) for name in with_users}
+        sink.write_epoch(epoch_id(1), rows.with_tables(named))
     found = store.ask(
         "SELECT uuid, session_id, session_duration_seconds, event_count, entry_page, revenue, end_reason, revision,"
         " CAST(session_date AS text) FROM user_sessions WHERE has_conversion"
@@ -118,9 +118,9 @@ def test_a_new_column_of_a_later_version(store: Store) -> None:
     for name, values in further.items():
         new = new.append_column(name, pa.array(values))
     with closing(StoreSink(store.make())) as older, closing(StoreSink(store.make())) as newer:
-        older.write_epoch(epoch_id(1), replace(empty_rows(), sessions=sessions(["old"])))
-        newer.write_epoch(epoch_id(1, writer="newer"), replace(empty_rows(), sessions=new))
-        older.write_epoch(epoch_id(2), replace(empty_rows(), sessions=sessions(["older"])))
+        older.write_epoch(epoch_id(1), empty_rows().with_tables({"user_sessions": sessions(["old"])}))
+        newer.write_epoch(epoch_id(1, writer="newer"), empty_rows().with_tables({"user_sessions": new}))
+        older.write_epoch(epoch_id(2), empty_rows().with_tables({"user_sessions": sessions(["older"])}))
     found = store.ask('SELECT "user", score, device, CAST(first_day AS text), tags FROM user_sessions ORDER BY "user"')
     assert found[0][:4] == ("new", 1.5, "phone␀", "1970-01-01")
     assert found[0][4] in (["a", "b"], '["a", "b"]')
@@ -130,7 +130,7 @@ def test_a_new_column_of_a_later_version(store: Store) -> None:
 def test_few_columns_are_enough(store: Store) -> None:
     few = ("user", "session_id", "session_start_time_ms", "session_end_time_ms")
     with closing(StoreSink(store.make())) as sink:
-        sink.write_epoch(epoch_id(1), replace(empty_rows(), sessions=sessions(["ann"]).select(few)))
+        sink.write_epoch(epoch_id(1), empty_rows().with_tables({"user_sessions": sessions(["ann"]).select(few)}))
     assert store.ask('SELECT "user", entry_page, revenue, revision FROM user_sessions') == [("ann", None, None, 0)]
 
 
@@ -139,9 +139,9 @@ def test_fields_of_late_events_without_a_column_are_in_properties(store: Store) 
         events(["a", "b"]).append_column("further", pa.array([1, None])).append_column("page x", pa.array(["é", "\0"]))
     )
     with closing(StoreSink(store.make())) as sink:
-        sink.write_epoch(epoch_id(1), replace(empty_rows(), late=late))
+        sink.write_epoch(epoch_id(1), empty_rows().with_tables({"late_events": late}))
         text = events(["c"]).drop_columns(["properties"]).append_column("further", pa.array(["text"]))
-        sink.write_epoch(epoch_id(2), replace(empty_rows(), late=text))
+        sink.write_epoch(epoch_id(2), empty_rows().with_tables({"late_events": text}))
     found = store.ask('SELECT "user", properties FROM late_events ORDER BY "user"')
     assert [(user, json.loads(properties)) for user, properties in found] == [
         ("a", {"a": 1, "further": 1, "page x": "é"}),
@@ -156,7 +156,7 @@ def test_users_too_long_for_an_index_stay_apart(store: Store) -> None:
     users = [filling + end for end in "ab"]
     rows = sessions(users)
     with closing(StoreSink(store.make())) as sink:
-        sink.write_epoch(epoch_id(1), replace(empty_rows(), sessions=rows))
+        sink.write_epoch(epoch_id(1), empty_rows().with_tables({"user_sessions": rows}))
         sink.replace(keys(rows.slice(0, 1)), rows.slice(0, 0), token="t")
     assert store.ask('SELECT "user" FROM user_sessions') == [(stored_key(users[1]),)]
 
@@ -254,13 +254,13 @@ def all_rows(store: Store) -> list[list[tuple[Any, ...]]]:
 def writes(sink: StoreSink) -> list[Callable[[], object]]:
     """All that changes a store."""
     rows = epoch_rows(2, ["a"])
-    revised = rows.sessions.append_column(col.REVISION, pa.array([1], pa.int32()))
+    revised = rows.tables["user_sessions"].append_column(col.REVISION, pa.array([1], pa.int32()))
     return [
         lambda: sink.last_epoch("other"),
-        lambda: sink.prepare(rows.sessions.schema),
+        lambda: sink.prepare(rows.tables["user_sessions"].schema),
         lambda: sink.write_epoch(epoch_id(1, writer="other"), rows),
-        lambda: sink.replace(keys(rows.sessions), revised, token="t"),
-        lambda: sink.bring_back(rows.rejected, rows.late, token="t"),
+        lambda: sink.replace(keys(rows.tables["user_sessions"]), revised, token="t"),
+        lambda: sink.bring_back(rows.tables["rejected_events"], rows.tables["late_events"], token="t"),
         sink.check,
     ]
 

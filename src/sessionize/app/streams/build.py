@@ -20,6 +20,7 @@ from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.ports import EpochSink, StreamSource
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.tables import ENRICHED_EVENTS, EVENTS, LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 
 if TYPE_CHECKING:
     from sessionize.connectors.kafka.oversized import Unfit
@@ -118,7 +119,7 @@ def sinks_of(
     # after the stores: reconciling takes from the tables what has to be replaced, and it has to be in the stores then
     makers[TABLES] = lambda: _iceberg(config, definition, on_change)
     if (lake := output.lake) is not None:
-        makers["lake"] = lambda: _lake(config, lake.path)
+        makers["lake"] = lambda: _lake(config, definition, lake.path)
     if (kafka := output.kafka) is not None:
         makers["kafka"] = lambda: _kafka(config, writer, definition, kafka, on_unfit)
     if output.console:
@@ -167,12 +168,11 @@ def _iceberg(config: PipelineConfig, definition: SessionDefinition, on_change: C
         catalog,
         user_name=definition.user_name,
         database=output.database,
-        tables=iceberg.EpochTables(
-            sessions=output.table,
-            events=iceberg.EVENTS if output.events else None,
-            late=iceberg.LATE_EVENTS if output.events else None,
-            rejected=iceberg.REJECTED_EVENTS if output.rejected else None,
-        ),
+        destinations={
+            SESSIONS.name: output.table,
+            **({spec.name: spec.name for spec in (EVENTS, LATE_EVENTS)} if output.events else {}),
+            **({REJECTED_EVENTS.name: REJECTED_EVENTS.name} if output.rejected else {}),
+        },
         owner=owner_of(config),
         layout=output.layout,
         buckets=output.buckets,
@@ -180,10 +180,10 @@ def _iceberg(config: PipelineConfig, definition: SessionDefinition, on_change: C
     )
 
 
-def _lake(config: PipelineConfig, path: str) -> EpochSink:
+def _lake(config: PipelineConfig, definition: SessionDefinition, path: str) -> EpochSink:
     from sessionize.connectors.lake import ParquetLakeSink
 
-    return ParquetLakeSink(config.home / Path(path).expanduser())
+    return ParquetLakeSink(config.home / Path(path).expanduser(), user_name=definition.user_name)
 
 
 def _stores(config: PipelineConfig, user_name: str) -> "dict[str, Callable[[], StoreSink]]":
@@ -242,12 +242,18 @@ def _kafka(
     on_unfit: "Callable[[Unfit], None]",
 ) -> EpochSink:
     with requires_extra("kafka", "writing to Kafka"):
-        from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink, OutputTopics
+        from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink
 
     same = section.servers is None
+    topics = {
+        SESSIONS.name: section.sessions,
+        ENRICHED_EVENTS.name: section.enriched,
+        LATE_EVENTS.name: section.late,
+        REJECTED_EVENTS.name: section.rejected,
+    }
     return KafkaEpochSink(
         config.input.kafka.servers if section.servers is None else section.servers,
-        OutputTopics(events=section.enriched, sessions=section.sessions, late=section.late, rejected=section.rejected),
+        {table: topic for table, topic in topics.items() if topic is not None},
         writer=writer,
         user_name=definition.user_name,
         security=client_settings(resolved(section.settings or (config.input.kafka.settings if same else ()))),

@@ -1,4 +1,4 @@
-"""Sessions as JSON lines on a stream, for people.
+"""Sessions, or rows of other tables, as JSON lines on a stream, for people.
 
 At least once: a stream of text keeps no record of epochs, so what an engine repeats after a crash is printed again.
 Whoever needs each session once reads a table.
@@ -6,34 +6,51 @@ Whoever needs each session once reads a table.
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import pyarrow as pa
 
 from sessionize.errors import OutputError
 from sessionize.formats.sizes import in_pieces
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId, EpochOutput
+from sessionize.session.tables import OUTPUT_TABLES, SESSIONS, Destinations, TableSpec
+
+# What is printed where nobody says otherwise: sessions alone, in lines that do not name the table.
+DESTINATIONS = {SESSIONS.name: ""}
 
 
 class ConsoleSink:
-    """Prints the sessions of each epoch (ports.EpochSink, but at least once after a restart).
+    """Prints the rows of each epoch (ports.EpochSink, but at least once after a restart).
 
-    stream: stays open, it is not ours. Errors: OutputError when nobody reads it any more.
+    stream: stays open, it is not ours. destinations: output table -> what its lines have as "table" before the columns,
+    nothing for ""; DESTINATIONS by default. specs: the tables that an output may have. Errors: OutputError when nobody
+    reads the stream any more.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        destinations: Mapping[str, str] | None = None,
+        specs: tuple[TableSpec, ...] = OUTPUT_TABLES,
+    ) -> None:
         self._stream = stream
+        self._to = Destinations(DESTINATIONS if destinations is None else destinations, specs)
         # An epoch that this process gave to the stream whole is not printed again, whichever sink asks for a retry.
         self._last: dict[str, int] = {}
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
-        """One line for each session, maps as objects."""
+    def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
+        """One line for each row, maps as objects."""
+        given = self._to.rows(output.tables)
         if epoch.number <= self._last.get(epoch.writer, 0):
             return
         try:
-            for piece in in_pieces(rows.sessions, rows_max=1_000):
-                maps = [field.name for field in piece.schema if pa.types.is_map(field.type)]
-                self._stream.writelines(_line(row, maps) for row in piece.to_pylist())
+            for to, rows in given:
+                label = {"table": to.to} if to.to else {}
+                for piece in in_pieces(rows, rows_max=1_000):
+                    maps = [field.name for field in piece.schema if pa.types.is_map(field.type)]
+                    self._stream.writelines(_line({**label, **row}, maps) for row in piece.to_pylist())
             self._stream.flush()
         except (OSError, UnicodeError) as error:
             raise OutputError(

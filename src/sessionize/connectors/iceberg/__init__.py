@@ -11,7 +11,7 @@ from sessionize.connectors.iceberg.catalog import (
     table_names,
 )
 from sessionize.connectors.iceberg.dataset import readable
-from sessionize.connectors.iceberg.epoch_sink import EpochRecord, EpochTables, IcebergEpochSink, epoch_records
+from sessionize.connectors.iceberg.epoch_sink import EpochRecord, IcebergEpochSink, epoch_records
 from sessionize.connectors.iceberg.loads import (
     LOADS,
     KnownFile,
@@ -50,6 +50,7 @@ from sessionize.connectors.iceberg.tables import (
     events,
     open_table,
     rejected_events,
+    table_layout,
     user_sessions,
 )
 
@@ -65,7 +66,6 @@ __all__ = [
     "Catalog",
     "CatalogSettings",
     "EpochRecord",
-    "EpochTables",
     "IcebergEpochSink",
     "IcebergSink",
     "KnownFile",
@@ -103,6 +103,7 @@ __all__ = [
     "rejected_events",
     "replace_loads",
     "spec_of",
+    "table_layout",
     "table_names",
     "user_column_of",
     "user_sessions",

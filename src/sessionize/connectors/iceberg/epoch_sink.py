@@ -7,42 +7,38 @@ the other, sessions last: whoever sees a session finds its events.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
 from sessionize.connectors.iceberg.layouts import LayoutName
 from sessionize.connectors.iceberg.ownership import BEGUN, EPOCH, WATERMARK, Owner
 from sessionize.connectors.iceberg.sink import IcebergSink
-from sessionize.connectors.iceberg.tables import (
+from sessionize.connectors.iceberg.staged import StagedFiles
+from sessionize.connectors.iceberg.tables import check_tables, table_layout
+from sessionize.errors import ConfigError, SessionizeError, StateError
+from sessionize.ports import EpochId, EpochOutput
+from sessionize.session.columns import BUCKET_COUNT, USER
+from sessionize.session.tables import (
     EVENTS,
     LATE_EVENTS,
+    OUTPUT_TABLES,
     REJECTED_EVENTS,
-    USER_SESSIONS,
-    check_tables,
-    events,
-    rejected_events,
-    user_sessions,
+    SESSIONS,
+    Destinations,
+    TableSpec,
 )
-from sessionize.errors import SessionizeError, StateError
-from sessionize.ports import EpochId, EpochRows
-from sessionize.session.columns import BUCKET_COUNT, USER
 
 # In a snapshot's summary, beside the epoch and the watermark.
 WRITER = "sessionize.writer"
 PLAN = "sessionize.plan"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochTables:
-    """What the tables of a stream are called; None: the rows are not kept."""
-
-    sessions: str | None = USER_SESSIONS
-    events: str | None = EVENTS
-    late: str | None = LATE_EVENTS
-    rejected: str | None = REJECTED_EVENTS
+# What is kept where nobody says otherwise, and what it is called.
+DESTINATIONS = {spec.name: spec.name for spec in (SESSIONS, EVENTS, LATE_EVENTS, REJECTED_EVENTS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +63,12 @@ def epoch_records(table: Table) -> dict[str, EpochRecord]:
 class IcebergEpochSink:
     """Writes epochs to Iceberg tables (ports.EpochSink), which it makes when they are not there.
 
-    user_name: what the input calls the user column. owner: whose the tables are to be. layout, buckets: as in
-    layouts.Partitions. on_change: as in open_table. Not for several threads at once; no other sink should write under
-    the same writer's name. Files of an attempt that was killed stay until `maintain` removes them.
-    Errors: those of open_table; UnavailableError when the catalog or the store is not there now.
+    user_name: what the input calls the user column. destinations: output table -> what it is called here,
+    DESTINATIONS by default. specs: the tables that an output may have, in the order of writing. owner: whose the
+    tables are to be. layout, buckets: as in layouts.Partitions. on_change: as in open_table. Not for several
+    threads at once; no other sink should write under the same writer's name. Files of an attempt that was killed
+    stay until `maintain` removes them.
+    Errors: those of open_table and Destinations; UnavailableError when the catalog or the store is not there now.
     """
 
     def __init__(
@@ -79,28 +77,25 @@ class IcebergEpochSink:
         *,
         user_name: str = USER,
         database: str = DATABASE,
-        tables: EpochTables | None = None,
+        destinations: Mapping[str, str] | None = None,
+        specs: tuple[TableSpec, ...] = OUTPUT_TABLES,
         owner: Owner | None = None,
         layout: LayoutName | None = None,
         buckets: int = BUCKET_COUNT,
         on_change: Callable[[str], None] = lambda change: None,
     ) -> None:
-        tables = tables or EpochTables()
-        by_time = events(user_name, layout=layout)
-        wanted = (
-            ("rejected", tables.rejected, rejected_events()),
-            ("late", tables.late, by_time),
-            ("events", tables.events, by_time),
-            ("sessions", tables.sessions, user_sessions(user_name, layout=layout, buckets=buckets)),
-        )
-        kept = [(kind, name, its) for kind, name, its in wanted if name is not None]
+        self._to = Destinations(DESTINATIONS if destinations is None else destinations, specs, user_name)
+        if not len(self._to):
+            raise ConfigError("no Iceberg table is given to write to", hint="name at least one output table")
+        kept = [(each.to, table_layout(each.spec, user_name, layout=layout, buckets=buckets)) for each in self._to]
         if owner is not None:
             # sessions first: what they say differs most tellingly
-            check_tables(catalog, database, [(name, its) for _, name, its in reversed(kept)], owner=owner)
-        self._sinks = {
-            kind: IcebergSink(catalog, its, table=name, database=database, owner=owner, on_change=on_change)
-            for kind, name, its in kept
-        }
+            check_tables(catalog, database, reversed(kept), owner=owner)
+        made = [
+            IcebergSink(catalog, its, table=name, database=database, owner=owner, on_change=on_change)
+            for name, its in kept
+        ]
+        self._sinks = {each.spec.name: sink for each, sink in zip(self._to, made, strict=True)}
         *_, self._last = self._sinks.values()
         self._check: Callable[[Mapping[str, str]], None] = lambda properties: None
 
@@ -122,35 +117,84 @@ class IcebergEpochSink:
 
         self._last.note(decided, unless=lambda table: False)
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+    def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Commit the rows to every table that does not have the epoch yet. A table without rows is left alone; an
         epoch without rows for any of them is only noted, in the last table.
 
         Errors: StateError when a table has the epoch from another plan; UnavailableError when the same call may
         succeed later; OutputError for rows that do not fit.
         """
-        tables = {"rejected": rows.rejected, "late": rows.late, "events": rows.events, "sessions": rows.sessions}
+        given = {each.spec.name: rows for each, rows in self._to.rows(output.tables)}
         try:
-            # All tables are asked before any of them changes.
-            todo = [(sink, tables[kind]) for kind, sink in self._sinks.items() if not _has(sink.refresh(), epoch)]
-            _check_beginning(epoch, [sink.table for sink in self._sinks.values()])
-            self._check(self._last.table.properties)
-            with_rows = [(sink, its) for sink, its in todo if its.num_rows]
-            for sink, its in with_rows:
-                sink.write(its)
-                sink.finish()
-            for sink, _ in with_rows:
-                sink.commit(
-                    snapshot_properties=_summary(epoch, rows.watermark_ms),
-                    table_properties=_record(epoch, rows.watermark_ms),
-                    unless=self._unless(sink, epoch),
-                )
-            if todo and not any(tables[kind].num_rows for kind in self._sinks):
-                sink = todo[-1][0]
-                sink.note(_record(epoch, rows.watermark_ms), unless=self._unless(sink, epoch))
+            todo = self._without(epoch)
+            for name in todo:
+                staged = self.stage(name, given[name]) if name in given else None
+                if staged is not None:
+                    self._sinks[name].take(staged, keep=False)
+            self._commit(epoch, todo, output.watermark_ms, has_rows=bool(given))
         except BaseException:
             self._drop()
             raise
+
+    def stage(self, table: str, rows: pa.Table) -> StagedFiles | None:
+        """Write rows of an output table to data files that no snapshot names yet; None when there are no rows.
+
+        commit_files makes them visible, also in another process: what is returned pickles. `maintain` removes files
+        that nobody commits. Errors: ConfigError for a table that is not written here; OutputError for rows that do not
+        fit; UnavailableError.
+        """
+        sink = self._sinks.get(table)
+        if sink is None:
+            raise ConfigError(
+                "an output table has no Iceberg table",
+                detail=f"table {table!r}",
+                hint=f"give it a destination; there are {', '.join(self._sinks)}",
+            )
+        try:
+            sink.write(rows)
+            return sink.hand_over()
+        except BaseException:
+            with contextlib.suppress(SessionizeError):
+                sink.abort()
+            raise
+
+    def commit_files(
+        self, epoch: EpochId, files: Mapping[str, Sequence[StagedFiles]], *, watermark_ms: int | None
+    ) -> None:
+        """Commit staged files of output tables as write_epoch commits rows: each table that has the epoch is left
+        alone, and so is one without files.
+
+        The files stay, whatever happens: the same call may be repeated, in this process or in another one.
+        Errors: those of write_epoch.
+        """
+        try:
+            todo = self._without(epoch)
+            for name, pieces in files.items():
+                for staged in pieces if name in todo else ():
+                    self._sinks[name].take(staged, keep=True)
+            self._commit(epoch, todo, watermark_ms, has_rows=any(files.values()))
+        finally:
+            self._drop()
+
+    def _without(self, epoch: EpochId) -> list[str]:
+        """The output tables that do not have the epoch; all tables are asked before any of them changes."""
+        todo = [name for name, sink in self._sinks.items() if not _has(sink.refresh(), epoch)]
+        _check_beginning(epoch, [sink.table for sink in self._sinks.values()])
+        self._check(self._last.table.properties)
+        return todo
+
+    def _commit(self, epoch: EpochId, todo: Sequence[str], watermark_ms: int | None, *, has_rows: bool) -> None:
+        """Commit what the sinks have of the epoch; an epoch without rows is noted in the last table of them."""
+        for name in todo:
+            sink = self._sinks[name]
+            sink.commit(
+                snapshot_properties=_summary(epoch, watermark_ms),
+                table_properties=_record(epoch, watermark_ms),
+                unless=self._unless(sink, epoch),
+            )
+        if todo and not has_rows:
+            sink = self._sinks[todo[-1]]
+            sink.note(_record(epoch, watermark_ms), unless=self._unless(sink, epoch))
 
     def _unless(self, sink: IcebergSink, epoch: EpochId) -> Callable[[Table], bool]:
         def has(table: Table) -> bool:
@@ -185,18 +229,10 @@ def _has(table: Table, epoch: EpochId) -> bool:
     if value is None:
         return False
     record = _parsed(table, epoch.writer, value, None)
-    if record.number < epoch.number:
-        return False
-    known = record.plan if record.number == epoch.number else _plan_of(table, epoch)
-    if known is not None and known != epoch.plan:
-        raise StateError(
-            "a table has this epoch from another plan",
-            detail=f"{'.'.join(table.name())}: epoch {epoch.number} of writer {epoch.writer!r} has the plan {known}, "
-            f"now it is {epoch.plan}",
-            hint="two engines run under one name, or the state was removed and the tables were not; "
-            "give this one another name, or its state back",
-        )
-    return True
+    last = EpochId(epoch.writer, record.number, record.plan)
+    if epoch.number < last.number and (plan := _plan_of(table, epoch)) is not None:
+        last = EpochId(epoch.writer, epoch.number, plan)  # an earlier one, whose plan is still known
+    return epoch.is_known(last, where=".".join(table.name()))
 
 
 def _check_beginning(epoch: EpochId, tables: list[Table]) -> None:

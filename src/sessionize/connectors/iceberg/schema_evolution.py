@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.schema import Schema, sanitize_column_names
+from pyiceberg.schema import Schema, index_by_name, sanitize_column_names
 from pyiceberg.table import Transaction
 from pyiceberg.types import IcebergType
 
 from sessionize.connectors.iceberg.tables import TableLayout
-from sessionize.connectors.iceberg.types import FieldIds, iceberg_type, wider
+from sessionize.connectors.iceberg.types import FieldIds, fits, iceberg_type, wider
 from sessionize.errors import OutputError
 from sessionize.formats.properties import ARROWS_OWN, moved_to_properties
 from sessionize.session.columns import USER
@@ -96,23 +96,40 @@ def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
 def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
     """Rows whose further columns all fit the table: the others' values become JSON text in `properties`.
 
+    own: as in misfits.
+    """
+    names = misfits(rows.schema, schema, own)
+    return moved_to_properties(rows, names) if names else rows
+
+
+def misfits(columns: pa.Schema, schema: Schema, own: frozenset[str]) -> list[str]:
+    """The columns that a table of this schema cannot take.
+
     A field of the input may hold a number in one record and text in the next; that must never stop a run, nor lose
     either. Nor may names without end: a table has COLUMNS_MAX at most. own: the columns of the layout itself, which
     have to fit.
     """
     types = {column.name: column.field_type for column in schema.fields}
     lower = {name.lower(): name for name in types}
-    misfits, room = [], max(0, COLUMNS_MAX - len(types))
-    for column in rows.schema:
+    found, room = [], max(0, COLUMNS_MAX - len(types))
+    for column in columns:
         if column.name in own:
             continue
         twin = lower.setdefault(column.name.lower(), column.name)
         is_known = column.name in types
         if twin != column.name or not _fits(column, types.get(column.name)) or not (is_known or room):
-            misfits.append(column.name)
+            found.append(column.name)
         elif not is_known:
             room -= 1
-    return moved_to_properties(rows, misfits) if misfits else rows
+    return found
+
+
+def same_columns(files: Schema, table: Schema) -> bool:
+    """Whether files of that schema can be read by this one: the same ids, and types that hold theirs."""
+    now = index_by_name(table)
+    if any(now.get(name) != field_id for name, field_id in index_by_name(files).items()):
+        return False
+    return all(fits(field.field_type, table.find_type(field.field_id)) for field in files.fields)
 
 
 def _fits(column: pa.Field, old: IcebergType | None) -> bool:

@@ -7,13 +7,11 @@ rows. A try holds only for the snapshot that was looked at (commits.py), so what
 
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
-from pyiceberg.manifest import DataFile
-from pyiceberg.schema import Schema, index_by_name
-from pyiceberg.table import Table
-from pyiceberg.types import IcebergType
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table, Transaction
 
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
 from sessionize.connectors.iceberg.commits import (
@@ -36,8 +34,11 @@ from sessionize.connectors.iceberg.schema_evolution import (
     changes_needed,
     claims_set_aside,
     complete,
+    misfits,
     misfits_set_aside,
+    same_columns,
 )
+from sessionize.connectors.iceberg.staged import StagedFiles, remove_files
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, StateError, UnavailableError
@@ -67,6 +68,8 @@ class IcebergSink:
         on_change: Callable[[str], None] = lambda change: None,
     ) -> None:
         self._layout = layout
+        self._own = frozenset(layout.columns.names)
+        self._keeps_fields = PROPERTIES in self._own
         self._overwrite = overwrite
         self._owner = owner
         self._load = load
@@ -76,6 +79,8 @@ class IcebergSink:
         # The columns of all rows of this commit; what the table has to learn follows from them.
         self._written: dict[str, pa.DataType] = {}
         self._staging: Staging | None = None
+        # Files that the next commit names, and whether they stay when it does not.
+        self._taken: list[tuple[StagedFiles, bool]] = []
         self._is_fresh = False
         self._broken = False
         # The same for every try to commit the same rows: a try that went through unseen is recognised.
@@ -125,6 +130,25 @@ class IcebergSink:
             raise storage_failure("rows cannot be written", self._table.location(), error) from error
         self._broken = False
 
+    def hand_over(self) -> StagedFiles | None:
+        """Finish what was written and give it away, to be taken here or elsewhere; None when nothing was written.
+
+        Errors: as write.
+        """
+        self.finish()
+        staging, self._staging = self._staging, None
+        if staging is None:
+            return None
+        columns, self._written, self._is_fresh = pa.schema(list(self._written.items())), {}, False
+        return StagedFiles(tuple(staging.finish()), columns, staging.schema, staging.metadata.default_spec_id)
+
+    def take(self, staged: StagedFiles, *, keep: bool) -> None:
+        """Let the next commit make these files visible too, whoever wrote them.
+
+        keep: when the commit fails or is not wanted, they stay, for somebody who tries again; else they are removed.
+        """
+        self._taken.append((staged, keep))
+
     def commit(
         self,
         *,
@@ -139,13 +163,14 @@ class IcebergSink:
         UnavailableError; then commit may be called again, or abort: both look first whether the snapshot is there
         after all.
         """
-        self.finish()
-        if self._staging is None and not self._overwrite and not (self._load and self._load.concerns(self._table)):
+        written = self.hand_over()
+        if written is not None:
+            self.take(written, keep=False)
+        if not self._taken and not self._overwrite and not (self._load and self._load.concerns(self._table)):
             return
-        files = self._staging.finish() if self._staging is not None else []
         of_load = {} if self._load is None else {LOAD: self._load.id}
         properties = {**(snapshot_properties or {}), **of_load, COMMIT_ID: self._commit_id}
-        if self._commit_files(files, properties, table_properties or {}, unless):
+        if self._commit_taken(properties, table_properties or {}, unless):
             self._forget()
         else:
             self.abort()
@@ -183,11 +208,17 @@ class IcebergSink:
         )
 
     def abort(self) -> None:
-        """Remove what was written since the last commit. Errors: OutputError for files that would not go."""
-        staging = None if self._tried and self._may_have_landed() else self._staging
+        """Remove what was written since the last commit, and was not taken to be kept.
+
+        Errors: OutputError for files that would not go.
+        """
+        staging, taken = self._staging, self._taken
+        if self._tried and self._may_have_landed():
+            taken = []
         self._forget()
         if staging is not None:
             staging.discard()
+        remove_files(self._table.io, [f.file_path for staged, keep in taken if not keep for f in staged.files])
 
     def _check_whole(self) -> None:
         if self._broken:
@@ -199,6 +230,7 @@ class IcebergSink:
 
     def _forget(self) -> None:
         self._staging = None
+        self._taken = []
         self._is_fresh = False
         self._written = {}
         self._broken = False
@@ -209,11 +241,10 @@ class IcebergSink:
         if self._staging is None and not self._is_fresh:
             self._table = refreshed(self._table)
         for part in in_pieces(rows, bytes_max=self._buffer_bytes_max):
-            keeps_fields = PROPERTIES in self._layout.columns.names
-            part = complete(claims_set_aside(part, self._layout) if keeps_fields else part, self._layout)
-            if keeps_fields:
+            part = complete(claims_set_aside(part, self._layout) if self._keeps_fields else part, self._layout)
+            if self._keeps_fields:
                 schema = self._table.schema() if self._staging is None else self._staging.schema
-                part = misfits_set_aside(part, schema, frozenset(self._layout.columns.names))
+                part = misfits_set_aside(part, schema, self._own)
             staging = self._staging_for(part.schema)
             staging.add(aligned(part, staging.schema))
 
@@ -225,26 +256,34 @@ class IcebergSink:
             if column.name in news or column.name not in self._written:
                 self._written[column.name] = column.type
         if news:
-            self._staging.change_schema(self._evolved(self._table))
+            brought = pa.schema(list(self._written.items()))
+            self._staging.change_schema(self._evolve(single_attempt(self._table), [brought]))
         return self._staging
 
     def _new_staging(self, table: Table, schema: Schema) -> Staging:
         return Staging(table.io, table.metadata, schema, self._buffer_bytes_max)
 
-    def _evolved(self, table: Table) -> Schema:
-        transaction = single_attempt(table)
-        return apply_changes(transaction, self._changes(table))
+    def _evolve(self, transaction: Transaction, brought: Iterable[pa.Schema]) -> Schema:
+        """The schema of the table once it knows these columns, staged in the transaction.
 
-    def _changes(self, table: Table) -> dict[str, IcebergType]:
-        return changes_needed(table.schema(), pa.schema(list(self._written.items())), self._fixed_columns(table))
+        Files that were staged side by side may contradict each other, in fields that have a place in `properties`: the
+        first one's type is taken. Errors: OutputError for what contradicts the table.
+        """
+        table = schema = transaction.table_metadata.schema()
+        for columns in brought:
+            if self._keeps_fields:
+                changes_needed(table, columns, self._fixed_columns(self._table))
+                aside = misfits(columns, schema, self._own)
+                columns = pa.schema([column for column in columns if column.name not in aside])
+            schema = apply_changes(transaction, changes_needed(schema, columns, self._fixed_columns(self._table)))
+        return schema
 
     @staticmethod
     def _fixed_columns(table: Table) -> frozenset[str]:
         return partition_columns(table.metadata)
 
-    def _commit_files(
+    def _commit_taken(
         self,
-        files: list[DataFile],
         properties: dict[str, str],
         table_properties: Mapping[str, str],
         unless: Callable[[Table], bool] | None,
@@ -252,7 +291,6 @@ class IcebergSink:
         """Whether the files are in the table now; False when `unless` forbade it."""
 
         def attempt() -> bool:
-            nonlocal files
             self._table = refreshed(self._table)
             if made_by(self._table, self._commit_id):
                 return True
@@ -262,9 +300,9 @@ class IcebergSink:
                 self._owner.check(self._table)
             if self._load is not None:
                 self._load.check(self._table)
-            files = self._rewritten_if_outdated(files)
+            self._rewrite_outdated()
             self._tried = True
-            self._try_commit(files, properties, table_properties)
+            self._try_commit(properties, table_properties)
             return True
 
         return commit_with_retry(attempt, gave_up=self._gave_up)
@@ -288,11 +326,10 @@ class IcebergSink:
             return False  # nothing names files of a table that is gone
         return made_by(self._table, self._commit_id)
 
-    def _try_commit(
-        self, files: list[DataFile], properties: dict[str, str], table_properties: Mapping[str, str]
-    ) -> None:
+    def _try_commit(self, properties: dict[str, str], table_properties: Mapping[str, str]) -> None:
         transaction = single_attempt(self._table)
-        apply_changes(transaction, self._changes(self._table))
+        self._evolve(transaction, self._brought())
+        files = [file for staged, _ in self._taken for file in staged.files]
         load = self._load
         old = data_files(self._table) if self._overwrite else [] if load is None else load.old_files(self._table)
         if self._overwrite or old:
@@ -308,28 +345,31 @@ class IcebergSink:
     def _owned(self) -> Mapping[str, str]:
         return {} if self._owner is None else self._owner.missing(self._table)
 
-    def _rewritten_if_outdated(self, files: list[DataFile]) -> list[DataFile]:
+    def _brought(self) -> list[pa.Schema]:
+        return [staged.columns for staged, _ in self._taken]
+
+    def _rewrite_outdated(self) -> None:
         """Files carry field ids and partitions of the table as it was. When another writer changed either in
-        a way that disagrees, the rows are staged once more for the table as it is now.
+        a way that disagrees, or files were staged side by side, the rows are staged once more for the table as it is.
         """
-        staging = self._staging
-        if staging is None:
-            return files
-        now = self._evolved(self._table)
-        ids = index_by_name(now)
-        same_ids = all(ids.get(name) == field_id for name, field_id in index_by_name(staging.schema).items())
-        if same_ids and staging.metadata.default_spec_id == self._table.metadata.default_spec_id:
-            return files
+        now = self._evolve(single_attempt(self._table), self._brought())
+        for at, (staged, keep) in enumerate(self._taken):
+            if same_columns(staged.schema, now) and staged.spec_id == self._table.metadata.default_spec_id:
+                continue
+            self._taken[at] = (self._rewritten(staged, now), False)
+            if not keep:
+                # A file that would not go is no reason to fail: no snapshot names it.
+                with contextlib.suppress(OutputError):
+                    remove_files(self._table.io, [file.file_path for file in staged.files])
+
+    def _rewritten(self, staged: StagedFiles, now: Schema) -> StagedFiles:
         fresh = self._new_staging(self._table, now)
         try:
-            for rows in staging.read_back():
-                fresh.add(aligned(complete(rows, self._layout), now))
+            for rows in staged.read(self._table.io):
+                rows = complete(rows, self._layout)
+                fresh.add(aligned(misfits_set_aside(rows, now, self._own) if self._keeps_fields else rows, now))
             files = fresh.finish()
         except BaseException:
             fresh.discard()
             raise
-        self._staging = fresh
-        # A file that would not go is no reason to fail: no snapshot names it.
-        with contextlib.suppress(OutputError):
-            staging.discard()
-        return files
+        return StagedFiles(tuple(files), staged.columns, now, fresh.metadata.default_spec_id)

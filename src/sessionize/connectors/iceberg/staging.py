@@ -38,7 +38,8 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.layouts import chosen, partition_values, specs_to_choose
-from sessionize.connectors.iceberg.schema_evolution import file_names, file_schema
+from sessionize.connectors.iceberg.schema_evolution import file_schema
+from sessionize.connectors.iceberg.staged import read_files, remove_files
 from sessionize.connectors.iceberg.storage import open_data_file, sync_data_file
 from sessionize.errors import OutputError
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, SESSION_END, SESSION_ID, SESSION_START
@@ -166,34 +167,15 @@ class Staging:
 
     def read_back(self) -> Iterator[pa.Table]:
         """The rows of the finished files, a row group at a time. Errors: OSError."""
-        names = file_names(self.schema)
-        for file in self._done:
-            with self.io.new_input(file.file_path).open() as stream:
-                parquet = pq.ParquetFile(stream)
-                for group in range(parquet.num_row_groups):
-                    rows = parquet.read_row_group(group)
-                    yield rows.rename_columns([names[name] for name in rows.column_names])
+        return read_files(self.io, self._done, self.schema)
 
     def discard(self) -> None:
         """Remove every file that was begun. Errors: OutputError, after all were tried, for those left."""
         for file in self._open.values():
             file.drop()
-        failures = []
-        for path in self._paths:
-            try:
-                self.io.delete(path)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                failures.append(f"{path}: {error}")
         self._open.clear()
         self._buffer.clear()
-        if failures:
-            raise OutputError(
-                "files that were not committed could not be removed",
-                detail=f"{len(failures)} of {len(self._paths)}; {failures[0]}",
-                hint="no table knows them; remove them by hand",
-            )
+        remove_files(self.io, self._paths)
 
     def _prepare(self) -> None:
         """What every file of the schema needs, and what costs more than a small file."""

@@ -8,9 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyiceberg.exceptions import (
     CommitFailedException,
     NamespaceAlreadyExistsError,
@@ -33,29 +31,14 @@ from sessionize.connectors.iceberg.neighbours import new_location, noted, noted_
 from sessionize.connectors.iceberg.ownership import USER_COLUMN_PROPERTY, Owner, record_of, user_column_of
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
-from sessionize.session.columns import (
-    BUCKET_COUNT,
-    END_REASON,
-    EVENT_DATE,
-    EVENT_TIME,
-    EVENT_TYPES,
-    REJECTED_SCHEMA,
-    REVISION,
-    SESSION_DATE,
-    SESSION_END,
-    SESSION_START,
-    USER,
-    USER_HASH_BUCKET,
-    SessionColumns,
-)
-from sessionize.session.ids import user_hash_buckets
+from sessionize.session import tables as output
+from sessionize.session.columns import BUCKET_COUNT, USER
+from sessionize.session.tables import Derived, TableSpec
 
-USER_SESSIONS = "user_sessions"
-EVENTS = "events"
-LATE_EVENTS = "late_events"
-REJECTED_EVENTS = "rejected_events"
-
-_DAY_MS = 86_400_000
+USER_SESSIONS = output.SESSIONS.name
+EVENTS = output.EVENTS.name
+LATE_EVENTS = output.LATE_EVENTS.name
+REJECTED_EVENTS = output.REJECTED_EVENTS.name
 
 # How many earlier metadata files are kept: each holds all snapshots, and nobody reads them.
 BOUNDED_METADATA = {"write.metadata.previous-versions-max": "20"}
@@ -74,41 +57,16 @@ _PROPERTIES = {
 }
 # Minima and maxima only of columns by which a reader can skip files. They cost as much as a third of a small file.
 _MEASURED = "write.metadata.metrics.column."
-_SESSION_MEASURES = {
-    f"{_MEASURED}{SESSION_START}": "full",
-    f"{_MEASURED}{SESSION_END}": "full",
-    f"{_MEASURED}{SESSION_DATE}": "full",
-    f"{_MEASURED}{USER_HASH_BUCKET}": "full",
-    f"{_MEASURED}{END_REASON}": "truncate(16)",  # by which reconciling finds sessions that ended with the input
-}
-_EVENT_MEASURES = {
-    f"{_MEASURED}{EVENT_TIME}": "full",
-    f"{_MEASURED}{EVENT_DATE}": "full",
-    f"{_MEASURED}{USER_HASH_BUCKET}": "full",
-}
 # Row groups of one file cover narrow ranges of buckets, so that a reader can skip most of them.
 _ROW_GROUPS = {"write.parquet.row-group-limit": "65536"}
-# Reconciling writes whole files of sessions anew, so none of them is large; a bucket of a date is small anyway.
+# Reconciling writes whole files of revised rows anew, so none of them is large; a bucket of a date is small anyway.
 _TARGET = "write.target-file-size-bytes"
-_SESSIONS_TARGET = {_TARGET: str(16 << 20)}
-
-
-def _measured(user_name: str, measures: dict[str, str]) -> dict[str, str]:
-    return {"write.metadata.metrics.default": "none", f"{_MEASURED}{user_name}": "truncate(16)", **measures}
-
-
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """A column that is computed from another one when the rows do not bring it."""
-
-    name: str
-    source: str
-    compute: Callable[[pa.ChunkedArray], pa.Array]
+_REVISED_TARGET = {_TARGET: str(16 << 20)}
 
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """What a table is made of.
+    """What an Iceberg table is made of; of a table of the output, table_layout derives it.
 
     columns: Arrow schema; a field that is not nullable is required in every row. user_name: what the table
     calls the canonical column `user`, None for a table without users. partitions: how it is divided into files, None:
@@ -134,49 +92,45 @@ class TableLayout:
             seen.add(name.lower())
 
 
-def user_sessions(
-    user_name: str = USER, *, layout: LayoutName | None = None, buckets: int = BUCKET_COUNT
+def table_layout(
+    spec: TableSpec, user_name: str = USER, *, layout: LayoutName | None = None, buckets: int = BUCKET_COUNT
 ) -> TableLayout:
-    """Sessions: the columns of SessionColumns.schema, and revision. layout, buckets: as in layouts.Partitions."""
-    columns = SessionColumns().schema(user_name).append(pa.field(REVISION, pa.int32()))
+    """An output table as an Iceberg table: all its columns, and statistics of those by which readers skip files.
+
+    user_name: what the rows call the user column. layout, buckets: as in layouts.Partitions; a table that is not
+    divided by buckets has date for date_bucket.
+    """
+    spec = spec.for_user(user_name)
+    date, bucket = [*spec.partition_by, None, None][:2]
     return TableLayout(
-        columns=_required(columns, user_name),
-        user_name=user_name,
-        partitions=Partitions(SESSION_DATE, USER_HASH_BUCKET, layout, buckets),
-        sort_by=(SESSION_DATE, USER_HASH_BUCKET, user_name, SESSION_START),
-        derived=(
-            Derived(SESSION_DATE, SESSION_START, _dates),
-            Derived(USER_HASH_BUCKET, user_name, _buckets),
-            Derived(REVISION, user_name, _zeros),
-        ),
+        columns=spec.columns,
+        user_name=spec.user_column,
+        partitions=None if date is None else Partitions(date, bucket, layout, buckets),
+        sort_by=spec.sort_by,
+        derived=spec.derived,
         properties={
             **_PROPERTIES,
-            **({} if layout == "date_bucket" else _SESSIONS_TARGET),
-            **_ROW_GROUPS,
-            **_measured(user_name, _SESSION_MEASURES),
+            **(_REVISED_TARGET if spec.revised and layout != "date_bucket" else {}),
+            **({**_ROW_GROUPS, **_measured(spec)} if spec.bounds else {}),
         },
     )
 
 
+def user_sessions(
+    user_name: str = USER, *, layout: LayoutName | None = None, buckets: int = BUCKET_COUNT
+) -> TableLayout:
+    """The layout of SESSIONS."""
+    return table_layout(output.SESSIONS, user_name, layout=layout, buckets=buckets)
+
+
 def events(user_name: str = USER, *, layout: LayoutName | None = None) -> TableLayout:
-    """Events, and late events: the canonical columns, UTC date and bucket. layout: as in layouts.Partitions, and
-    date_bucket is date.
-    """
-    names = [(user_name if name == USER else name, type_) for name, type_ in EVENT_TYPES.items()]
-    columns = pa.schema([*names, (EVENT_DATE, pa.date32()), (USER_HASH_BUCKET, pa.int32())])
-    return TableLayout(
-        columns=_required(columns, user_name, EVENT_TIME),
-        user_name=user_name,
-        partitions=Partitions(EVENT_DATE, name=layout),
-        sort_by=(EVENT_DATE, USER_HASH_BUCKET),
-        derived=(Derived(EVENT_DATE, EVENT_TIME, _dates), Derived(USER_HASH_BUCKET, user_name, _buckets)),
-        properties={**_PROPERTIES, **_ROW_GROUPS, **_measured(user_name, _EVENT_MEASURES)},
-    )
+    """The layout of EVENTS, and of LATE_EVENTS, which is the same."""
+    return table_layout(output.EVENTS, user_name, layout=layout)
 
 
 def rejected_events() -> TableLayout:
-    """Rejected records, as they are; they have no time that could be trusted, so there are no partitions."""
-    return TableLayout(columns=REJECTED_SCHEMA)
+    """The layout of REJECTED_EVENTS."""
+    return table_layout(output.REJECTED_EVENTS)
 
 
 def open_table(
@@ -317,27 +271,9 @@ def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, fur
         transaction.commit_transaction()
 
 
-def _required(columns: pa.Schema, *names: str) -> pa.Schema:
-    return pa.schema([column.with_nullable(column.name not in names) for column in columns])
-
-
-def _dates(times_ms: pa.ChunkedArray) -> pa.Array:
-    """The UTC dates of times in ms; floor, so that the last ms before 1970 lies in 1969."""
-    times = pc.cast(times_ms, pa.int64())
-    if isinstance(times, pa.ChunkedArray):
-        times = times.combine_chunks()
-    days = np.floor_divide(times.fill_null(0).to_numpy(zero_copy_only=False), _DAY_MS)
-    dates = pa.array(days, mask=times.is_null().to_numpy(zero_copy_only=False)).cast(pa.int32())
-    return dates.cast(pa.date32())
-
-
-def _zeros(column: pa.ChunkedArray) -> pa.Array:
-    return pa.array(np.zeros(len(column), np.int32))
-
-
-def _buckets(users: pa.ChunkedArray) -> pa.Array:
-    """The bucket of each user; each distinct user is hashed once."""
-    coded = users.combine_chunks()
-    if not pa.types.is_dictionary(coded.type) or coded.dictionary.null_count:
-        coded = pc.cast(coded, pa.string()).dictionary_encode()
-    return user_hash_buckets(coded.dictionary).take(coded.indices)
+def _measured(spec: TableSpec) -> dict[str, str]:
+    """Bounds of columns by which readers skip files, of texts the first characters."""
+    modes = {
+        name: "truncate(16)" if pa.types.is_string(spec.columns.field(name).type) else "full" for name in spec.bounds
+    }
+    return {"write.metadata.metrics.default": "none", **{_MEASURED + name: mode for name, mode in modes.items()}}

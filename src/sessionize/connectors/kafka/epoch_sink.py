@@ -8,8 +8,7 @@ that was written.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -23,13 +22,14 @@ from sessionize.connectors.kafka.message_size import (
     too_large,
     too_large_to_send,
 )
-from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Kind, Oversized, Unfit
+from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Oversized, Unfit
 from sessionize.connectors.kafka.topic_id import topic_ids
-from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, StateError
-from sessionize.formats.json_rows import json_rejected, json_rows
+from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError
+from sessionize.formats.json_rows import json_rows
 from sessionize.formats.sizes import in_pieces
 from sessionize.pauses import cancelled
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId, EpochOutput
+from sessionize.session.tables import OUTPUT_TABLES, Destination, Destinations, TableSpec
 
 _LOG = logging.getLogger("sessionize.output.kafka")
 _LOG.addHandler(logging.NullHandler())
@@ -42,27 +42,8 @@ _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # fo
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputTopics:
-    """Where the rows of an epoch go; None leaves them out. Errors: ConfigError when there is none at all."""
-
-    sessions: str | None = None
-    events: str | None = None
-    late: str | None = None
-    rejected: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.names:
-            raise ConfigError("no Kafka topic is given to write to", hint="name at least one: sessions, events, late …")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The topics, each once."""
-        return tuple(dict.fromkeys(name for name in astuple(self) if name is not None))
-
-
 class KafkaEpochSink:
-    """Writes epochs to topics, keyed by user, as JSON objects; rejected records are keyed by their source.
+    """Writes output tables to topics, each row as a JSON object, keyed by the message key of its table.
 
     Topics that are missing are made with the server's defaults.
     """
@@ -70,10 +51,11 @@ class KafkaEpochSink:
     def __init__(
         self,
         servers: str,
-        topics: OutputTopics,
+        destinations: Mapping[str, str],
         *,
         writer: str,
         user_name: str,
+        specs: tuple[TableSpec, ...] = OUTPUT_TABLES,
         epochs_topic: str | None = None,
         security: Settings | None = None,
         timeout_s: float = 30.0,
@@ -81,15 +63,24 @@ class KafkaEpochSink:
         oversized: Oversized = "shorten",
         on_unfit: Callable[[Unfit], None] = lambda unfit: None,
     ) -> None:
-        """writer: the only name that epochs may come under. user_name: the user's column in the rows.
+        """destinations: output table -> topic. writer: the only name that epochs may come under. user_name: the user's
+        column in the rows. specs: the tables that an output may have.
 
-        epochs_topic: "<first topic>.epochs" by default. timeout_s: how long the server may take for one call.
+        epochs_topic: "<topic>.epochs" by default, of the last table by the order of the specs.
+        timeout_s: how long the server may take for one call.
         transaction_timeout_s: how long an epoch may take. oversized: what becomes of rows that are larger than their
         topic takes (oversized.py); "stop": an error. on_unfit: hears of them once their epoch is written. Errors:
         UnavailableError, OutputError, ConfigError.
         """
-        self._servers, self._topics, self._writer, self._user_name = servers, topics, writer, user_name
-        self._epochs_topic = epochs_topic or f"{topics.names[0]}.epochs"
+        self._servers, self._writer = servers, writer
+        self._to = Destinations(destinations, specs, user_name)
+        if not len(self._to):
+            raise ConfigError(
+                "no Kafka topic is given to write to",
+                hint=f"name at least one: {', '.join(spec.name for spec in reversed(specs))}",
+            )
+        self._topics = tuple(dict.fromkeys(reversed([each.to for each in self._to])))
+        self._epochs_topic = epochs_topic or f"{self._topics[0]}.epochs"
         self._security = dict(security or {})
         self._timeout_s = timeout_s
         self._fixed: Settings = {
@@ -105,24 +96,24 @@ class KafkaEpochSink:
         self._failure: tuple[KafkaError, Message] | None = None
         self._topic_ids: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
-        ensure_topics(servers, self._security, topics.names, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
+        ensure_topics(servers, self._security, self._topics, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
         self._fitting = Fitting(
             stops=oversized == "stop",
-            user_name=user_name,
             security=self._security,
-            ask=lambda: message_bytes_max(servers, self._security, topics.names),
+            ask=lambda: message_bytes_max(servers, self._security, self._topics),
         )
         self._on_unfit = on_unfit
         self._open()
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+    def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """As EpochSink says."""
+        given = self._to.rows(output.tables)
         for left in range(_TRIES_MAX, 0, -1):
             producer = self._opened(epoch.writer)
             if self._has(epoch):
                 return
             try:
-                self._write(producer, epoch, rows)
+                self._write(producer, epoch, given)
                 break
             except TooLargeError as error:
                 if not (left > 1 and self._fitting.learned(error.row)):
@@ -130,13 +121,14 @@ class KafkaEpochSink:
         for unfit in self._fitting.unfit():
             self._on_unfit(unfit)
 
-    def _write(self, producer: Producer, epoch: EpochId, rows: EpochRows) -> None:
+    def _write(self, producer: Producer, epoch: EpochId, given: Sequence[tuple[Destination, pa.Table]]) -> None:
         written = Written(epoch.number, epoch.plan, self._topic_ids)
         self._fitting.begin()
         try:
             producer.begin_transaction()
-            for kind, topic, keys, values in self._messages(rows):
-                self._send(producer, kind, topic, keys, values)
+            for to, rows in given:
+                for piece in in_pieces(rows, rows_max=_PIECE_ROWS):
+                    self._send(producer, to, piece)
             self._produce(producer, self._epochs_topic, self._writer, written.note())
             self._wait_until_sent(producer)
             producer.commit_transaction(self._timeout_s)
@@ -159,15 +151,8 @@ class KafkaEpochSink:
     def _has(self, epoch: EpochId) -> bool:
         """Whether the epoch is written already. Errors: StateError when that was by another plan."""
         last = self._written
-        if last is None or epoch.number > last.number:
-            return False
-        if epoch.number == last.number and epoch.plan != last.plan:
-            raise StateError(
-                "Kafka has this epoch from another plan",
-                detail=f"epoch {epoch.number} of {epoch.writer!r}, noted in {self._epochs_topic}",
-                hint="do two runs have the same name, or was the state folder thrown away? Use another name",
-            )
-        return True
+        known = None if last is None else EpochId(self._writer, last.number, last.plan)
+        return epoch.is_known(known, where=f"noted in {self._epochs_topic}")
 
     def _opened(self, writer: str) -> Producer:
         """The producer for this writer's epochs."""
@@ -215,7 +200,7 @@ class KafkaEpochSink:
         """
         try:
             self._topic_ids = topic_ids(
-                self._servers, self._topics.names, self._security, timeout_s=min(self._timeout_s, 10.0)
+                self._servers, self._topics, self._security, timeout_s=min(self._timeout_s, 10.0)
             )
         except InputError:  # who may write to a topic need not have the right to ask for its id
             self._topic_ids = {}
@@ -231,28 +216,16 @@ class KafkaEpochSink:
                     self._written.number,
                 )
 
-    def _messages(self, rows: EpochRows) -> Iterator[tuple[Kind, str, list[str], list[bytes]]]:
-        """(what, topic, keys, values), a piece at a time."""
-        tables: tuple[tuple[Kind, str | None, pa.Table], ...] = (
-            ("events", self._topics.events, rows.events if rows.enriched is None else rows.enriched),
-            ("sessions", self._topics.sessions, rows.sessions),
-            ("events", self._topics.late, rows.late),
-        )
-        for kind, topic, table in tables:
-            for piece in in_pieces(table, rows_max=_PIECE_ROWS) if topic is not None else ():
-                yield kind, str(topic), piece[self._user_name].cast(pa.string()).to_pylist(), json_rows(piece)
-        if self._topics.rejected is not None and len(rows.rejected):
-            keys = rows.rejected["source"].to_pylist()
-            yield "rejected", self._topics.rejected, keys, json_rejected(rows.rejected)
-
-    def _send(self, producer: Producer, kind: Kind, topic: str, keys: Sequence[str], rows: Sequence[bytes]) -> None:
-        for key, row in zip(keys, rows, strict=True):
-            value = self._fitting.fitted(kind, topic, key, row)
+    def _send(self, producer: Producer, to: Destination, rows: pa.Table) -> None:
+        key_column = to.spec.message_key
+        keys = rows[key_column].cast(pa.string()).to_pylist() if key_column is not None else [None] * rows.num_rows
+        for key, row in zip(keys, json_rows(rows, opaque=to.spec.opaque), strict=True):
+            value = self._fitting.fitted(to.spec, to.to, key or "", row)
             if value is not None:
-                self._produce(producer, topic, key, value)
+                self._produce(producer, to.to, key, value)
         producer.poll(0)
 
-    def _produce(self, producer: Producer, topic: str, key: str, value: bytes) -> None:
+    def _produce(self, producer: Producer, topic: str, key: str | None, value: bytes) -> None:
         try:
             producer.produce(topic, value, key)
         except BufferError:
@@ -262,7 +235,7 @@ class KafkaEpochSink:
             if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise
             limit_bytes = self._fitting.client_bytes_max
-            raise too_large_to_send(SentRow.of(topic, key.encode(), value), limit_bytes) from None
+            raise too_large_to_send(SentRow.of(topic, (key or "").encode(), value), limit_bytes) from None
 
     def _wait_for_room(self, producer: Producer) -> None:
         """Until half of what waits in the client is with the server, so that waiting is rare."""

@@ -14,22 +14,16 @@ import pyarrow as pa
 
 from sessionize.connectors.kafka.client import Settings
 from sessionize.connectors.kafka.message_size import BATCH_BYTES_MAX, FRAME_BYTES, SentRow
-from sessionize.formats.json_rows import json_with_only, json_without
-from sessionize.session import columns as col
+from sessionize.formats.json_rows import json_with_only, json_without, opaque_fields
+from sessionize.session.tables import TableSpec
 
 Oversized = Literal["shorten", "stop"]
-Kind = Literal["sessions", "events", "rejected"]
 
 # The server says what is too large; this is only the client's own limit.
 CLIENT_BYTES_MAX = 100_000_000
 SHOWN_MAX = 10
 _GUESS = 0.75  # of the size that was refused, where the limit is not known
 _LOOK_AGAIN_S = 60.0
-_LONG = {
-    "sessions": (col.PAGES_VISITED, col.EVENTS_BY_TYPE),
-    "rejected": ("raw", "raw_base64"),
-}
-_KEPT = frozenset({*col.EVENT_TYPES, col.SESSION_ID, col.PROCESSING_TIME}) - {col.PROPERTIES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +43,13 @@ class Unfit:
 class Fitting:
     """Makes the rows of an epoch fit their topics.
 
-    stops: no row is changed. user_name: the user's column. security: the client's settings. ask: what each topic takes,
-    by name, as far as the server says.
+    stops: no row is changed. security: the client's settings. ask: what each topic takes, by name, as far as the server
+    says.
     """
 
-    def __init__(
-        self, *, stops: bool, user_name: str, security: Settings, ask: Callable[[], Mapping[str, int]]
-    ) -> None:
+    def __init__(self, *, stops: bool, security: Settings, ask: Callable[[], Mapping[str, int]]) -> None:
         self.stops = stops
         self.client_bytes_max = int(security.get("message.max.bytes", CLIENT_BYTES_MAX))
-        self._kept = _KEPT | {user_name}
         self._compresses = security.get("compression.type", "lz4") != "none"
         self._ask = ask
         self._told: dict[str, int] = {}
@@ -84,8 +75,8 @@ class Fitting:
         self._found, self._counts = {}, {}
         self._before = (self.batch_bytes_max, dict(self._told), len(self._uncompressed))
 
-    def fitted(self, kind: Kind, topic: str, key: str, value: bytes) -> bytes | None:
-        """The value as it can be sent; None when it cannot be."""
+    def fitted(self, spec: TableSpec, topic: str, key: str, value: bytes) -> bytes | None:
+        """The value, a row of this table, as it can be sent; None when it cannot be."""
         limit_bytes = self._limit(topic)
         if self.stops or len(key) + len(value) + FRAME_BYTES <= limit_bytes:  # a key has a fraction of this
             return value
@@ -94,7 +85,7 @@ class Fitting:
             limit_bytes = self._limit(topic)
         if self._fits(topic, key, value, limit_bytes):
             return value
-        short = json_without(value, _LONG[kind]) if kind in _LONG else json_with_only(value, self._kept)
+        short = _shortened(spec, value)
         sent = None if short is None or not self._fits(topic, key, short, limit_bytes) else short
         place = (topic, sent is not None)
         self._counts[place] = self._counts.get(place, 0) + 1
@@ -146,3 +137,11 @@ class Fitting:
         if topic in self._uncompressed or topic in self._guessed:
             return False
         return len(pa.compress(value, codec="lz4", asbytes=True)) <= room
+
+
+def _shortened(spec: TableSpec, row: bytes) -> bytes | None:
+    """The row without what may be long in it; None when nothing is."""
+    if spec.short_columns:
+        return json_with_only(row, spec.short_columns)
+    nested = [column.name for column in spec.schema if pa.types.is_nested(column.type)]
+    return json_without(row, [*nested, *(name for column in spec.opaque for name in opaque_fields(column))])

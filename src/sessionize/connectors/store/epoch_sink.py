@@ -1,60 +1,74 @@
 """The sink of the store: an epoch's rows and its number in one transaction, so that each epoch counts once."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pyarrow as pa
 
 from sessionize.connectors.store.database import Database, Transaction
 from sessionize.connectors.store.ownership import StoreOwner
 from sessionize.connectors.store.rows import further_fields_in_properties, plain_keys, to_storable
-from sessionize.connectors.store.tables import (
-    TableShape,
-    books,
-    check_names,
-    late_events,
-    rejected_events,
-    user_sessions,
-)
+from sessionize.connectors.store.tables import TableShape, books, check_names, table_shape
 from sessionize.connectors.store.text import stored_text
-from sessionize.errors import StateError
-from sessionize.ports import EpochId, EpochRows
+from sessionize.errors import ConfigError
+from sessionize.ports import EpochId, EpochOutput
 from sessionize.session.columns import USER
+from sessionize.session.tables import (
+    LATE_EVENTS,
+    OUTPUT_TABLES,
+    REJECTED_EVENTS,
+    SESSIONS,
+    Destination,
+    Destinations,
+    TableSpec,
+)
+
+# What is kept where nobody says otherwise, and what it is called; events are for archives.
+DESTINATIONS = {spec.name: spec.name for spec in (SESSIONS, LATE_EVENTS, REJECTED_EVENTS)}
 
 
 class StoreSink:
-    """Writes sessions, late events and rejected records to a database (ports.EpochSink); events are for archives.
+    """Writes output tables to a database (ports.EpochSink); a row with the key of one that is there takes its place.
 
-    user_name: what the input calls the user column. The tables are made by the first call. A session column that is
-    not known becomes a column of the table. owner: who writes; None asks nobody.
+    user_name: what the input calls the user column. destinations: output table -> what it is called in the database,
+    DESTINATIONS by default. specs: the tables that an output may have, in the order of writing. The tables are made by
+    the first call. A column that is not known becomes a column of the table, or goes into `properties` where the table
+    has that. owner: who writes; None asks nobody.
     Not for several threads at once. Errors: ConfigError for a user_name that cannot be a column; StateError for a store
-    with the rows of another owner, before anything is written; those of Database.
+    with the rows of another owner, before anything is written; those of Database and Destinations.
     """
 
-    def __init__(self, database: Database, *, user_name: str = USER, owner: StoreOwner | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        user_name: str = USER,
+        destinations: Mapping[str, str] | None = None,
+        specs: tuple[TableSpec, ...] = OUTPUT_TABLES,
+        owner: StoreOwner | None = None,
+    ) -> None:
         check_names(user_name)
         self._database = database
-        self._user_name = user_name
-        self._sessions = user_sessions(user_name)
-        self._late = late_events(user_name)
-        self._rejected = rejected_events()
+        self._to = Destinations(DESTINATIONS if destinations is None else destinations, specs, user_name)
+        self._shapes = {each.spec.name: table_shape(each.spec, each.to) for each in self._to}
         self._owner = owner
         self._was_checked = False
 
-    def write_epoch(self, epoch: EpochId, rows: EpochRows) -> None:
+    def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Write an epoch's rows, all or none of them (ports.EpochSink)."""
-        late = further_fields_in_properties(rows.late, self._late)
-        self.prepare(rows.sessions.schema)
+        given = [(each.spec.name, self._fitting(each, rows)) for each, rows in self._to.rows(output.tables)]
+        self._prepare()
         with self._database.transaction() as transaction:
             if not self._is_next(transaction, epoch):
                 return
-            self._claim(transaction, any(rows.num_rows for rows in (rows.sessions, rows.late, rows.rejected)))
-            for table, new in ((self._rejected, rows.rejected), (self._late, late), (self._sessions, rows.sessions)):
-                for piece in to_storable(new, table):
-                    transaction.put(table, piece)
+            self._claim(transaction, len(given))
+            for name, rows in given:
+                self._put(transaction, name, rows)
             transaction.record_epoch(_storable(epoch))
 
     def last_epoch(self, writer: str) -> int:
         """The writer's last epoch (ports.EpochSink); makes the tables that are not there."""
-        self._check_once()
-        self._make_tables()
+        self._prepare()
         with self._database.transaction() as transaction:
             number, _ = transaction.last_epoch(stored_text(writer))
         return number
@@ -65,15 +79,15 @@ class StoreSink:
         removed: the columns of user and session_id; those that are not there are passed over. added: session columns
         and `revision`. Errors: those of write_epoch.
         """
-        self.prepare(added.schema)
+        sessions = self._destination(SESSIONS)
+        added = self._fitting(sessions, added)
+        self._prepare()
         with self._database.transaction() as transaction:
             if not transaction.take_token(stored_text(token)):
                 return
             self._claim(transaction, removed.num_rows or added.num_rows)
-            if removed.num_rows:
-                transaction.remove(self._sessions, plain_keys(removed, self._sessions))
-            for piece in to_storable(added, self._sessions):
-                transaction.put(self._sessions, piece)
+            self._remove(transaction, SESSIONS.name, removed)
+            self._put(transaction, SESSIONS.name, added)
 
     def bring_back(self, rejected: pa.Table, late: pa.Table, *, token: str) -> None:
         """Remove rejected records and add the events that became of them to the late ones, all at once; nothing when
@@ -82,15 +96,14 @@ class StoreSink:
         rejected: raw, source, line_number and reason; those that are not there are passed over. late: events. Errors:
         those of write_epoch.
         """
-        events = further_fields_in_properties(late, self._late)
-        self._check_once()
-        self._make_tables()
+        events = self._fitting(self._destination(LATE_EVENTS), late)
+        self._destination(REJECTED_EVENTS)
+        self._prepare()
         with self._database.transaction() as transaction:
             if transaction.take_token(stored_text(token)):
                 self._claim(transaction, rejected.num_rows or late.num_rows)
-                transaction.remove(self._rejected, plain_keys(rejected, self._rejected))
-                for piece in to_storable(events, self._late):
-                    transaction.put(self._late, piece)
+                self._remove(transaction, REJECTED_EVENTS.name, rejected)
+                self._put(transaction, LATE_EVENTS.name, events)
 
     def check(self) -> None:
         """Look whose the rows are that are there; makes nothing.
@@ -99,7 +112,7 @@ class StoreSink:
         """
         if self._owner is not None and self._database.recorded() is not None:
             with self._database.transaction() as transaction:
-                self._owner.look(transaction, self._all_tables)
+                self._owner.look(transaction, self._tables)
         self._was_checked = True
 
     def close(self) -> None:
@@ -108,45 +121,57 @@ class StoreSink:
 
     def prepare(self, schema: pa.Schema) -> None:
         """Connect, and make the tables that are not there; schema: of the sessions to come. Errors: as write_epoch."""
-        self._check_once()
-        if not set(schema.names) <= set(self._sessions.column_names):
-            self._sessions = self._widened(schema)
-        self._make_tables()
+        self._widen(self._destination(SESSIONS), schema)
+        self._prepare()
 
     @property
-    def _all_tables(self) -> tuple[TableShape, ...]:
-        return (self._sessions, self._late, self._rejected)
+    def _tables(self) -> tuple[TableShape, ...]:
+        return tuple(self._shapes.values())
 
-    def _check_once(self) -> None:
-        """Before anything is made; every write looks again, in its own transaction."""
-        if not self._was_checked:
+    def _destination(self, spec: TableSpec) -> Destination:
+        for each in self._to:
+            if each.spec.name == spec.name:
+                return each
+        raise ConfigError("a store has no such table", detail=f"table {spec.name}", hint="give it a destination")
+
+    def _prepare(self) -> None:
+        if not self._was_checked:  # before anything is made; every write looks again, in its own transaction
             self.check()
+        self._database.prepare((*books(), *self._tables))
 
     def _claim(self, transaction: Transaction, rows: int) -> None:
         """Note whose the rows are that are about to be written."""
         if self._owner is not None and rows:
-            self._owner.claim(transaction, self._all_tables)
+            self._owner.claim(transaction, self._tables)
 
-    def _make_tables(self) -> None:
-        self._database.prepare((*books(), self._rejected, self._late, self._sessions))
+    def _fitting(self, to: Destination, rows: pa.Table) -> pa.Table:
+        """The rows as the table takes them, which learns their further columns, or has them in `properties`."""
+        if to.spec.keeps_fields:
+            return further_fields_in_properties(rows, self._shapes[to.spec.name])
+        self._widen(to, rows.schema)
+        return rows
 
-    def _widened(self, schema: pa.Schema) -> TableShape:
-        known = user_sessions(self._user_name, schema)
-        missing = [column for column in self._sessions.columns if column.name not in known.column_names]
-        return TableShape(name=known.name, columns=(*known.columns, *missing), key=known.key, indexes=known.indexes)
+    def _widen(self, to: Destination, schema: pa.Schema) -> None:
+        now = self._shapes[to.spec.name]
+        if set(schema.names) <= set(now.column_names):
+            return
+        known = table_shape(to.spec, to.to, schema)
+        missing = [column for column in now.columns if column.name not in known.column_names]
+        self._shapes[to.spec.name] = replace(known, columns=(*known.columns, *missing))
+
+    def _put(self, transaction: Transaction, name: str, rows: pa.Table) -> None:
+        for piece in to_storable(rows, self._shapes[name]):
+            transaction.put(self._shapes[name], piece)
+
+    def _remove(self, transaction: Transaction, name: str, rows: pa.Table) -> None:
+        if rows.num_rows:
+            transaction.remove(self._shapes[name], plain_keys(rows, self._shapes[name]))
 
     @staticmethod
     def _is_next(transaction: Transaction, epoch: EpochId) -> bool:
         epoch = _storable(epoch)
         number, plan = transaction.last_epoch(epoch.writer)
-        if epoch.number == number and epoch.plan != plan:
-            raise StateError(
-                "an epoch was already written by another plan",
-                detail=f"writer {epoch.writer!r}, epoch {number}: plan {plan} is in the store, {epoch.plan} was given",
-                hint="two engines run under one name, or the state was removed and the tables were not: "
-                "give each engine its own name, or bring the state back",
-            )
-        return epoch.number > number
+        return not epoch.is_known(EpochId(epoch.writer, number, plan), where="the store")
 
 
 def _storable(epoch: EpochId) -> EpochId:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.connectors.store.tables import EPOCHS, PIPELINE, REPLACEMENTS, Column, Index, TableShape
+from sessionize.connectors.store.tables import EPOCHS, PIPELINE, REPLACEMENTS, Column, TableShape
 from sessionize.durable import is_transient
 from sessionize.errors import OutputError, SessionizeError, UnavailableError
 from sessionize.ports import EpochId
+from sessionize.session.tables import Index
 
 _BUSY_TIMEOUT_S = 30.0
 _TYPES = {
@@ -192,7 +193,8 @@ class SqliteTransaction:
         statement = f"INSERT INTO {quoted(table.name)} ({', '.join(names)}) VALUES ({marks})"
         if table.key:
             updates = ", ".join(f"{quoted(n)} = excluded.{quoted(n)}" for n in rows.column_names if n not in table.key)
-            statement += f" ON CONFLICT ({', '.join(map(quoted, table.key))}) DO UPDATE SET {updates}"
+            action = f"UPDATE SET {updates}" if updates else "NOTHING"
+            statement += f" ON CONFLICT ({', '.join(map(quoted, table.key))}) DO {action}"
         self._connection.executemany(statement, _tuples(rows))
 
     def remove(self, table: TableShape, keys: pa.Table) -> None:

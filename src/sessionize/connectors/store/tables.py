@@ -1,8 +1,9 @@
 """The tables of the store, the same in every database.
 
-user_sessions       one row for each session, by (user, session_id); `revision` counts how often it was reconciled
-late_events         events that came too late, as they came; fields without a column of their own are in `properties`
-rejected_events     records that could not be used
+Output tables follow from their specs (session/tables.py): a row for each key, and an index for each that is asked for.
+Fields of events without a column of their own are in `properties`; `revision` counts how often
+a session was reconciled.
+
 sessionize_epochs        the last epoch of each writer, written in the same transaction as its rows
 sessionize_replacements  the replacements that were made, by token
 sessionize_pipeline      whose the rows are: one row, whose `spec` is a record of session/spec.py
@@ -15,10 +16,12 @@ import pyarrow as pa
 
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
+from sessionize.session import tables as output
+from sessionize.session.tables import Index, TableSpec
 
-USER_SESSIONS = "user_sessions"
-LATE_EVENTS = "late_events"
-REJECTED_EVENTS = "rejected_events"
+USER_SESSIONS = output.SESSIONS.name
+LATE_EVENTS = output.LATE_EVENTS.name
+REJECTED_EVENTS = output.REJECTED_EVENTS.name
 EPOCHS = "sessionize_epochs"
 REPLACEMENTS = "sessionize_replacements"
 PIPELINE = "sessionize_pipeline"
@@ -38,19 +41,11 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
-    """An index on columns, (name, whether from the largest down); where: a boolean column that has to be true."""
-
-    name: str
-    columns: tuple[tuple[str, bool], ...]
-    where: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TableShape:
     """A table. key: what makes a row the same row; without one, no row takes the place of another.
 
-    removed_by: by which columns rows are removed, those of the key by default.
+    removed_by: by which columns rows are removed, those of the key by default. clock_times: columns of ms -> what a
+    view beside the table calls them as timestamps, where the database has such a type.
     """
 
     name: str
@@ -58,6 +53,7 @@ class TableShape:
     key: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
     removed_by: tuple[str, ...] = ()
+    clock_times: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.removed_by:
@@ -87,43 +83,30 @@ def kind_of(arrow: pa.DataType) -> Kind:
     return "bytes" if kinds.is_binary(arrow) or kinds.is_large_binary(arrow) else "text"
 
 
-def user_sessions(user_name: str, further: pa.Schema | None = None) -> TableShape:
-    """Sessions, with an index for the newest ones of a user and one for those that converted.
-
-    further: columns beyond those of a session that rows bring.
+def table_shape(spec: TableSpec, name: str, further: pa.Schema | None = None) -> TableShape:
+    """An output table as a table of the store. name: what it is called there. further: columns beyond its own that rows
+    bring; fields that belong into `properties` get none.
     """
-    types = {user_name if name == col.USER else name: type_ for name, type_ in col.SESSION_TYPES.items()}
-    key = (user_name, col.SESSION_ID)
-    required = {*key, col.SESSION_START, col.SESSION_END}
-    columns = [Column(name=name, kind=kind_of(type_), required=name in required) for name, type_ in types.items()]
-    columns.append(Column(name=col.REVISION, kind="integer", required=True, zero=True))
-    for field in further or ():
-        if field.name not in types and field.name != col.REVISION:
+    required = {*spec.key, *(spec.not_null if spec.not_null is not None else _never_null(spec.schema))}
+    columns = [Column(name=c.name, kind=kind_of(c.type), required=c.name in required) for c in spec.schema]
+    if spec.revised:
+        columns.append(Column(name=col.REVISION, kind="integer", required=True, zero=True))
+    known = {column.name for column in columns}
+    for field in further if further is not None and not spec.keeps_fields else ():
+        if field.name not in known:
             columns.append(Column(name=field.name, kind=kind_of(field.type)))
-    newest = Index(name="user_sessions_newest", columns=((user_name, False), (col.SESSION_START, True)))
-    converted = Index(name="user_sessions_converted", columns=((col.SESSION_START, True),), where=col.HAS_CONVERSION)
-    return TableShape(name=USER_SESSIONS, columns=tuple(columns), key=key, indexes=(newest, converted))
-
-
-def late_events(user_name: str) -> TableShape:
-    """Late events, with an index for reading them in the order of their times."""
-    columns = [
-        Column(name=user_name if name == col.USER else name, kind=kind_of(type_))
-        for name, type_ in col.EVENT_TYPES.items()
-    ]
-    by_time = Index(name="late_events_by_time", columns=((col.EVENT_TIME, False),))
-    return TableShape(name=LATE_EVENTS, columns=tuple(columns), indexes=(by_time,))
-
-
-def rejected_events() -> TableShape:
-    """Rejected records, with an index for finding one again."""
-    columns = tuple(
-        Column(name=field.name, kind=kind_of(field.type), required=not field.nullable) for field in col.REJECTED_SCHEMA
+    return TableShape(
+        name=name,
+        columns=tuple(columns),
+        key=spec.key,
+        indexes=spec.indexes,
+        removed_by=spec.removed_by,
+        clock_times=spec.clock_times,
     )
-    # a path may be longer than PostgreSQL lets an index hold
-    by_line = Index(name="rejected_events_by_line", columns=(("line_number", False),))
-    removed_by = ("source", "line_number", "reason", "raw")
-    return TableShape(name=REJECTED_EVENTS, columns=columns, indexes=(by_line,), removed_by=removed_by)
+
+
+def _never_null(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if not field.nullable]
 
 
 def books() -> tuple[TableShape, TableShape, TableShape]:

@@ -30,9 +30,10 @@ from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import Clock, EpochId, EpochRows, Positions, StreamBatch, StreamSource
+from sessionize.ports import Clock, EpochId, EpochOutput, Positions, StreamBatch, StreamSource
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.tables import ENRICHED_EVENTS, EVENTS, SESSIONS
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class _Outgoing:
     """An epoch that is processed and planned, on its way through the sinks."""
 
     plan: Plan
-    rows: EpochRows
+    output: EpochOutput
     changes: Changes
     header: dict[str, Any]
     report: EpochReport
@@ -228,7 +229,9 @@ class LocalEngine:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
         definition = self._definition
         events = event_rows(epoch.events, definition.user_name)
-        enriched = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms) if self._enrich else None
+        enriched = {}
+        if self._enrich:
+            enriched[ENRICHED_EVENTS.name] = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms)
         sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
         if plan.drain:
             sessions.append(self._sessionizer.flush())
@@ -237,19 +240,14 @@ class LocalEngine:
                 sessions.append(self._sessionizer.advance(drained_to_ms))
         self._watermarks.floor_ms = self._sessionizer.watermark_ms
         self._last_epoch = plan.epoch
-        rows = EpochRows(
-            sessions=concat([s for s in sessions if s.num_rows], self._definition.columns.schema(definition.user_name)),
-            events=events,
-            late=event_rows(epoch.late, definition.user_name),
-            rejected=concat(epoch.rejected, col.REJECTED_SCHEMA),
-            watermark_ms=self._sessionizer.watermark_ms,
-            enriched=enriched,
-        )
-        self._accounting.sessions += rows.sessions.num_rows
+        final = concat([s for s in sessions if s.num_rows], definition.columns.schema(definition.user_name))
+        made = {SESSIONS.name: final, EVENTS.name: events, **enriched}
+        output = epoch.output(made, user_name=definition.user_name, watermark_ms=self._sessionizer.watermark_ms)
+        self._accounting.sessions += final.num_rows
         self._book()
         changes = self._sessionizer.changes()
         if self._live is not None:
-            self._live.touched(rows.sessions[definition.user_name])  # they have ended, and nothing new needs to come
+            self._live.touched(final[definition.user_name])  # they have ended, and nothing new needs to come
         header = {
             "positions": dict(self._positions),
             "fronts": self._watermarks.state(),
@@ -257,7 +255,7 @@ class LocalEngine:
         }
         report = EpochReport.of(
             EpochId(self._writer, plan.epoch, plan.digest),
-            rows,
+            output,
             consumed=epoch.consumed,
             seconds=max(self._clock.monotonic_s() - epoch.opened_s, 1e-9),
             open_sessions=self._sessionizer.open_sessions,
@@ -265,7 +263,7 @@ class LocalEngine:
             accounting=self._accounting,
             reasons=dict(epoch.reasons),
         )
-        return _Outgoing(plan, rows, changes, header, report)
+        return _Outgoing(plan, output, changes, header, report)
 
     # ---- write and commit ----
 
@@ -282,7 +280,7 @@ class LocalEngine:
         epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
         for name, sink in self._sinks.items():
             self._report(ev.StepReached(f"write {name}"))
-            self._retrier.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.rows))  # type: ignore[misc]
+            self._retrier.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.output))  # type: ignore[misc]
         self._report(ev.StepReached("commit"))
         self._retrier.call(
             "state", lambda: self._checkpoints.commit(outgoing.plan.epoch, outgoing.header, outgoing.changes)

@@ -15,8 +15,9 @@ from sessionize.engine.stream.checkpoint_format import DRAINED_TO, RECORDS, SETT
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.formats.sizes import decoded_bytes
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import StreamBatch
+from sessionize.ports import EpochOutput, StreamBatch
 from sessionize.session import columns as col
+from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS
 
 
 @dataclass(slots=True)
@@ -92,6 +93,14 @@ class Epoch:
             drain=drained_to_ms is not None,
             extra=extra,
         )
+
+    def output(self, made: Mapping[str, pa.Table], *, user_name: str, watermark_ms: int | None) -> EpochOutput:
+        """What the sinks get: the tables that were made of the events, by name, and the records that were set aside."""
+        aside = {
+            LATE_EVENTS.name: event_rows(self.late, user_name),
+            REJECTED_EVENTS.name: concat(self.rejected, col.REJECTED_SCHEMA),
+        }
+        return EpochOutput({**made, **aside}, watermark_ms)
 
 
 def concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:

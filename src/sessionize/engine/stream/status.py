@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from sessionize.engine.accounting import Accounting
-from sessionize.ports import EpochId, EpochRows
+from sessionize.ports import EpochId, EpochOutput
+from sessionize.session.tables import LATE_EVENTS, SESSIONS
 
 ALL_REJECTED_MIN = 10  # fewer rejected records may be an accident
 MOSTLY_LATE_MIN = 10  # the same for late events
@@ -36,7 +37,7 @@ class EpochReport:
     def of(
         cls,
         epoch: EpochId,
-        rows: EpochRows,
+        output: EpochOutput,
         *,
         consumed: int,
         seconds: float,
@@ -50,12 +51,12 @@ class EpochReport:
             epoch=epoch.number,
             plan=epoch.plan,
             consumed=consumed,
-            sessions=rows.sessions.num_rows,
-            late=rows.late.num_rows,
+            sessions=output.count(SESSIONS.name),
+            late=output.count(LATE_EVENTS.name),
             rejected=sum(reasons.values()),
             seconds=seconds,
             write_s=0.0,
-            watermark_ms=rows.watermark_ms,
+            watermark_ms=output.watermark_ms,
             open_sessions=open_sessions,
             lag=lag,
             accounting=replace(accounting, rejected_by_reason=dict(accounting.rejected_by_reason)),

@@ -28,18 +28,15 @@ from sessionize.connectors.store.tables import (
     EPOCHS,
     NAME_BYTES_MAX,
     PIPELINE,
-    REJECTED_EVENTS,
     REPLACEMENTS,
-    USER_SESSIONS,
     Column,
-    Index,
     TableShape,
 )
+from sessionize.session.tables import Index
 
 # All writers make tables under this lock: two that make the same one at once would fail, IF NOT EXISTS or not.
 _MAKING_LOCK = 0x5E55_1012
 _INCOMING = "sessionize_incoming"
-_TIMED_VIEW = "user_sessions_timed"
 _COPY_ROWS = 20_000
 _TYPES: dict[str, LiteralString] = {
     "text": "text",
@@ -65,7 +62,7 @@ class PostgresDatabase:
     """A PostgreSQL database (database.Database).
 
     login: where it is, and who we are. schema: the schema of the tables, made when it is not there; the first of the
-    search path when None. The view user_sessions_timed shows sessions with their times as timestamps.
+    search path when None. The view user_sessions_timed, of a table with clock_times, shows the times as timestamps too.
     """
 
     def __init__(self, login: Login, *, schema: str | None = None) -> None:
@@ -85,7 +82,7 @@ class PostgresDatabase:
                     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING_LOCK,))
                     self._make_all(connection, tables)
             for table in tables:
-                if table.removed_by and (table.key or table.name == REJECTED_EVENTS):
+                if table.removed_by:
                     _make_incoming(connection, table)
             self._prepared = tuple(tables)
 
@@ -176,7 +173,7 @@ class PostgresDatabase:
             else:
                 for column in lacking:
                     self._add(connection, table, column, there_now)
-            if lacking and table.name == USER_SESSIONS:
+            if lacking and table.clock_times:
                 connection.execute(_timed_view(self._schema, table))
 
     def _add(self, connection: Connection, table: TableShape, column: Column, there: set[str]) -> None:
@@ -266,13 +263,14 @@ class PostgresTransaction:
         self._copy(incoming, rows)
         updated = [name for name in rows.column_names if name not in table.key]
         columns = SQL(", ").join(map(Identifier, rows.column_names))
-        statement = SQL("INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) DO UPDATE SET {}").format(
+        sets = SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in updated)
+        statement = SQL("INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) DO {}").format(
             _named(self._schema, table.name),
             columns,
             columns,
             incoming,
             SQL(", ").join(map(Identifier, table.key)),
-            SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in updated),
+            SQL("UPDATE SET {}").format(sets) if updated else SQL("NOTHING"),
         )
         self._connection.execute(statement, prepare=True)
         self._connection.execute(SQL("TRUNCATE {}").format(incoming))
@@ -336,10 +334,13 @@ def _index(schema: str | None, table: TableShape, index: Index) -> Composed:
 
 
 def _timed_view(schema: str | None, table: TableShape) -> Composed:
-    return SQL(
-        "CREATE OR REPLACE VIEW {} AS SELECT to_timestamp(session_start_time_ms / 1000.0) AS session_start_at,"
-        " to_timestamp(session_end_time_ms / 1000.0) AS session_end_at, sessions.* FROM {} AS sessions"
-    ).format(_named(schema, _TIMED_VIEW), _named(schema, table.name))
+    times = SQL("").join(
+        SQL("to_timestamp({} / 1000.0) AS {}, ").format(Identifier(name), Identifier(shown))
+        for name, shown in table.clock_times
+    )
+    return SQL("CREATE OR REPLACE VIEW {} AS SELECT {}kept.* FROM {} AS kept").format(
+        _named(schema, f"{table.name}_timed"), times, _named(schema, table.name)
+    )
 
 
 def _make_incoming(connection: Connection, table: TableShape) -> None:
