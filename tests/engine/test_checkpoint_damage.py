@@ -168,7 +168,7 @@ def test_a_version_that_is_not_known_is_no_damage(whole, tmp_path):
         copy = tmp_path / name
         shutil.copytree(whole[0], copy)
         data = bytearray((copy / name).read_bytes())
-        data[4:8] = struct.pack("<I", 2)
+        data[4:8] = struct.pack("<I", 3)
         data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
         (copy / name).write_bytes(data)
         with Checkpoints(copy, writer="w") as store, pytest.raises(StateError, match="unknown version"):

@@ -49,6 +49,7 @@ EXAMPLES: list[Event] = [
     events.ReconcileFinished(window_ms=None, result=Reconciled(late_events=3)),
     events.ReconcileSkipped("another process of this home reconciles"),
     events.ReconcileUnfinished(),
+    events.OperatorDropped("counts"),
     events.RecordsExpired(epoch=2, problem="the source has only t[0]: 40 of 50 records"),
     events.RowsShortened(**TOO_LARGE),
     events.RowsSkipped(**TOO_LARGE),

@@ -32,7 +32,10 @@ def through_files(changes: Changes) -> Changes:
 
     gone = copy(pa.table({"user": changes.gone}))["user"].combine_chunks()
     header = json.loads(json.dumps(changes.header))
-    return Changes(header=header, users=copy(changes.users), gone=gone, pending=copy(changes.pending))
+    drained = changes.deltas["events"].tables["pending"].merge.cleared
+    header |= {"drained": drained}
+    whole = changes.deltas["sessions"].whole
+    return Changes.of_sessions(header, copy(changes.users), gone, copy(changes.pending), whole=whole)
 
 
 def resumed(parts: list[Changes], policy: Policy, rule: Rules | None = None) -> Sessionizer:

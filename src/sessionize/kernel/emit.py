@@ -156,6 +156,23 @@ def plain_text(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
+def plain_sessions(sessions: pa.Table) -> pa.Table:
+    """Sessions without dictionary-encoded columns, also inside lists and maps; for readers that know plain types alone.
+
+    Columns that are plain already are not copied.
+    """
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in sessions.schema])
+    return sessions.cast(schema)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+    return pa.list_(_plain_type(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
 def ranks(texts: pa.Array) -> npt.NDArray[np.int64]:
     """int64[n]: where each of these distinct texts, without nulls, comes in alphabetical order."""
     large = texts.dictionary.cast(pa.large_string()).take(texts.indices) if _is_coded(texts) else texts

@@ -1,4 +1,4 @@
-"""Settled events into the state: order, cut, add up. The one pass that batch, stream and live view all go through.
+"""Settled events into the state: cut, add up. The one pass that batch, stream and live view all go through.
 
 `fold` takes events that nothing can come before any more, returns the sessions that later events of the same user have
 closed, and leaves the others in the state.
@@ -9,19 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from sessionize.kernel.cutting import Sessions, cut
 from sessionize.kernel.distinct_counts import Codes, DistinctCounts, distinct_codes, joined, ranges
-from sessionize.kernel.emit import TEXT_BYTES_MAX, ClosedSessions, plain_text, ranks
-from sessionize.kernel.interner import Interner
+from sessionize.kernel.emit import ClosedSessions
 from sessionize.kernel.open_sessions import OpenSessions
-from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
-from sessionize.kernel.pending import Rows
+from sessionize.kernel.ordering import Duplicates, Ordered, in_front
+from sessionize.kernel.reorder import SettledRows
 from sessionize.kernel.sums import sums
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
-from sessionize.session.reasons import decode_reasons
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
@@ -55,32 +52,20 @@ class Folder:
     state: OpenSessions
     pages: DistinctCounts | None
     kinds: DistinctCounts | None
-    page_names: Interner
-    kind_names: Interner
-    reasons: pa.Array
 
-    def fold(self, rows: Rows) -> tuple[ClosedSessions | None, int]:
-        """Fold settled events in; returns the sessions they close and how many of the events were duplicates."""
-        done = self.cut(rows)
-        return self._close(done.sessions, done.data, done.carried), 0 if done.duplicates is None else len(
-            done.duplicates.order
-        )
+    def fold(self, settled: SettledRows) -> ClosedSessions | None:
+        """Fold settled events in; returns the sessions they close."""
+        done = self.cut(settled)
+        return self._close(done.sessions, done.data, done.carried)
 
-    def cut(self, rows: Rows) -> "CutRows":
-        """Order settled events, with the carried rows in front of each user's, and cut them; changes nothing."""
-        carried_slots = self._touched(rows["slot"])
+    def cut(self, settled: SettledRows) -> "CutRows":
+        """Put the carried rows in front of each user's settled events, and cut; changes nothing."""
+        rows, kept, again, carried_at = settled.rows, settled.ordered, settled.duplicates, np.zeros(0, np.int64)
+        carried_slots = self._touched(kept.slot)
         carried = self.state.take(carried_slots)
-        slot = np.concatenate((carried_slots, rows["slot"]))
-        time = np.concatenate((carried["last"], rows["time"]))
-        payload = [name for name in rows.columns if name not in ("slot", "time")]
-        compares = bool(payload) or rows.ids is not None
-        ordered = sort_rows(slot, time, with_order=compares or len(carried_slots) > 0)
-        kept, again = self._settle_ties(ordered, rows, len(carried_slots)) if compares else (ordered, None)
-        data = self._gather(payload, rows, carried, kept)
-        carried_at = np.zeros(0, np.int64)
-        if kept.order is not None and len(carried_slots):
-            # one carried row a user, in front of the user's events: in slot order, as carried_slots are
-            carried_at = np.flatnonzero(kept.order < len(carried_slots))
+        if len(carried_slots):
+            kept, again, carried_at = in_front(kept, again, carried_slots, carried["last"])
+        data = self._gather(rows.columns, carried, kept)
         numbers = (self.state["chain"], self.state["number"]) if self.policy.numbers_sessions else None
         sessions = cut(
             kept.slot,
@@ -102,33 +87,13 @@ class Folder:
         here &= self.state["live"]
         return np.flatnonzero(here).astype(np.int32)
 
-    def _settle_ties(self, ordered: Ordered, rows: Rows, carried: int) -> tuple[Ordered, Duplicates | None]:
-        tied = tied_rows(ordered)
-        if not len(tied):
-            return ordered, None
-        assert ordered.order is not None
-        at = ordered.order[tied] - carried  # a carried row is older than any event and never ties
-        compare: dict[str, pa.Array] = {}
-        if rows.ids is not None:
-            large = rows.ids.nbytes > TEXT_BYTES_MAX
-            ids = (rows.ids.cast(pa.large_string()) if large else rows.ids).take(pa.array(at))
-            compare["id"] = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-        for name in ("starts", "ends"):
-            if name in rows.columns:
-                compare[name] = plain_text(decode_reasons(rows[name][at], self.reasons))
-        for name, names in (("page", self.page_names), ("kind", self.kind_names)):
-            if name in rows.columns:
-                compare[name] = _in_order(rows[name][at], names)
-        if "amount" in rows.columns:
-            compare["amount"] = pa.array(rows["amount"][at])
-        return resolve_ties(ordered, tied, compare)
-
-    def _gather(self, payload: list[str], rows: Rows, carried: dict[str, Array], ordered: Ordered) -> dict[str, Array]:
-        """The payload columns in final order, carried rows included."""
+    def _gather(self, columns: dict[str, Array], carried: dict[str, Array], ordered: Ordered) -> dict[str, Array]:
+        """The columns beside slot and time in final order, carried rows included."""
         from_state = {"amount": "amount", "converts": "converted", "ends": "ended_by"}
         data: dict[str, Array] = {}
-        for name in payload:
-            column = rows[name]
+        for name, column in columns.items():
+            if name in ("slot", "time"):
+                continue
             n = len(carried["last"])
             if n:
                 if name in from_state:
@@ -216,14 +181,6 @@ class Folder:
                 tally.drop(slots)
         self.state.free(slots, keep_numbers=self.policy.numbers_sessions)
         return ended
-
-
-def _in_order(codes: Array, names: Interner) -> pa.Array:
-    """Numbers that sort like the names behind codes, null for none."""
-    distinct, place = np.unique(codes, return_inverse=True)
-    rank = np.full(len(distinct), -1, np.int64)
-    rank[distinct >= 0] = ranks(names.values(distinct[distinct >= 0]))
-    return pa.array(rank[place], mask=codes < 0)
 
 
 def _any_of(flag: npt.NDArray[np.bool_], s: Sessions) -> npt.NDArray[np.bool_]:

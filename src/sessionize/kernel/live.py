@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.kernel.changes import SERIAL, ChangeLog
+from sessionize.kernel.change_log import SERIAL, PushLog
 from sessionize.kernel.cutting import Sessions
 from sessionize.kernel.distinct_counts import DistinctCounts
 from sessionize.kernel.emit import ClosedSessions, Emitter, plain_text
@@ -18,6 +18,7 @@ from sessionize.kernel.folding import Folder
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.open_sessions import OpenSessions
 from sessionize.kernel.pending import Rows
+from sessionize.kernel.reorder import RowOrder
 from sessionize.kernel.sessionizer_state import SessionizerState
 
 SlotArray = npt.NDArray[np.int32]
@@ -34,13 +35,13 @@ class View:
 
 
 def sessions_as_they_stand(
-    held: SessionizerState, folder: Folder, emitter: Emitter, slots: SlotArray, *, open_only: bool
+    held: SessionizerState, folder: Folder, emitter: Emitter, order: RowOrder, slots: SlotArray, *, open_only: bool
 ) -> list[pa.Table]:
     """Tables of the sessions of these slots (ascending, distinct), the open ones without an end_reason."""
     view = _view(held, folder, emitter, slots, tallies=True)
     parts = []
     if view.rows is not None:
-        ended, _ = view.folder.fold(_without_serial(view.rows))
+        ended = view.folder.fold(order.settle(view.rows.without(SERIAL)))
         parts.append(None if open_only else ended)
     still = view.folder.state.live_slots()
     if len(still):
@@ -49,7 +50,7 @@ def sessions_as_they_stand(
 
 
 def ids_of_pushed(
-    held: SessionizerState, folder: Folder, emitter: Emitter, log: ChangeLog, *, watermark_ms: int | None
+    held: SessionizerState, folder: Folder, emitter: Emitter, order: RowOrder, log: PushLog, *, watermark_ms: int | None
 ) -> pa.Array:
     """Session ids of what the log has noted as pushed, in that order (Sessionizer.pushed_session_ids)."""
     n = log.next_serial - log.first_serial
@@ -58,7 +59,7 @@ def ids_of_pushed(
         return pa.nulls(n, pa.string())
     view = _view(held, folder, emitter, np.unique(rows["slot"]), tallies=False)
     assert view.rows is not None  # what waits in the log waits in the buffer
-    done = view.folder.cut(view.rows)
+    done = view.folder.cut(order.settle(view.rows))
     assert done.rows.order is not None  # the serial numbers are a payload, which is sorted with its order
     carried = len(done.carried["last"])
     serial = np.concatenate((np.full(carried, -1, np.int64), view.rows[SERIAL])) - log.first_serial
@@ -90,7 +91,7 @@ def _view(held: SessionizerState, folder: Folder, emitter: Emitter, slots: SlotA
     )
     rows = held.pending.of_slots(slots)
     if rows is not None:
-        rows = Rows({**rows.columns, "slot": mine[np.searchsorted(slots, rows["slot"])]}, rows.ids)
+        rows = rows.with_columns({"slot": mine[np.searchsorted(slots, rows["slot"])]})
     return View(part, replace(emitter, users=users), rows)
 
 
@@ -101,7 +102,3 @@ def _part(tally: DistinctCounts | None, slots: SlotArray, mine: SlotArray) -> Di
     part.reserve(len(slots))
     part.append(mine, tally.take(slots))
     return part
-
-
-def _without_serial(rows: Rows) -> Rows:
-    return Rows({name: column for name, column in rows.columns.items() if name != SERIAL}, rows.ids)

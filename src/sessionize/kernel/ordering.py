@@ -123,3 +123,27 @@ def resolve_ties(rows: Ordered, tied: IntArray, compare: dict[str, pa.Array]) ->
     # the row that counts is the nearest one kept before it: as many kept rows lie up to it as its position + 1
     twin = np.cumsum(keep)[~keep] - 1
     return rows.keep(keep), Duplicates(order[~keep], twin)
+
+
+def in_front(
+    rows: Ordered, duplicates: Duplicates | None, slots: SlotArray, times: IntArray
+) -> tuple[Ordered, Duplicates | None, IntArray]:
+    """Put one row in front of each of these slots' rows: all rows, the duplicates, and where the new ones are.
+
+    slots: ascending, distinct, each with rows. times: of the new rows, before those of the slot. In the order that
+    comes back the new rows are 0 to len(slots) - 1, in the order of slots, and the others come behind them.
+    """
+    new, n = len(slots), len(rows.slot)
+    at = np.searchsorted(rows.slot, slots) + np.arange(new)
+    is_old = np.ones(n + new, bool)
+    is_old[at] = False
+    slot, time = np.empty(n + new, np.int32), np.empty(n + new, np.int64)
+    slot[is_old], slot[at] = rows.slot, slots
+    time[is_old], time[at] = rows.time, times
+    order = None
+    if rows.order is not None:
+        order = np.empty(n + new, np.int64)
+        order[is_old], order[at] = rows.order + new, np.arange(new)
+    if duplicates is not None:
+        duplicates = Duplicates(duplicates.order + new, np.flatnonzero(is_old)[duplicates.twin])
+    return Ordered(slot, time, order), duplicates, at

@@ -5,7 +5,8 @@ soon over. A chunk that mostly stays is sorted by time once; from then on it giv
 and handed out as a view, however often the watermark moves.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ class Rows:
     """Events as columns of equal length: "slot" int32 and "time" int64 always, the others as the layout asks.
 
     kind, page int32 codes (-1 for none); amount int64 millionths; converts bool; starts, ends int16 reason codes.
-    ids: event ids, a string array of the same length, None when the events have none.
+    ids: event ids, a string array of the same length, None when the events have none. payload: further columns that
+    operators ask for, Arrow arrays of the same length by name.
     """
 
     columns: dict[str, Array]
     ids: pa.Array | pa.ChunkedArray | None
+    payload: Mapping[str, pa.Array | pa.ChunkedArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["slot"])
@@ -34,13 +37,28 @@ class Rows:
 
     def slice(self, start: int, stop: int) -> "Rows":
         """Rows start:stop, without copying."""
-        ids = None if self.ids is None else self.ids.slice(start, stop - start)
-        return Rows({name: column[start:stop] for name, column in self.columns.items()}, ids)
+        return Rows(
+            {name: column[start:stop] for name, column in self.columns.items()},
+            None if self.ids is None else self.ids.slice(start, stop - start),
+            {name: column.slice(start, stop - start) for name, column in self.payload.items()},
+        )
 
     def take(self, order: npt.NDArray[np.integer]) -> "Rows":
         """Rows in this order."""
-        ids = None if self.ids is None else self.ids.take(pa.array(order))
-        return Rows({name: column[order] for name, column in self.columns.items()}, ids)
+        at = pa.array(order)
+        return Rows(
+            {name: column[order] for name, column in self.columns.items()},
+            None if self.ids is None else self.ids.take(at),
+            {name: column.take(at) for name, column in self.payload.items()},
+        )
+
+    def with_columns(self, columns: dict[str, Array]) -> "Rows":
+        """The same events with these columns in place of theirs of the same name, or beside them."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def without(self, name: str) -> "Rows":
+        """The same events without a column."""
+        return replace(self, columns={other: column for other, column in self.columns.items() if other != name})
 
 
 def join_rows(parts: list[Rows]) -> Rows:
@@ -50,12 +68,16 @@ def join_rows(parts: list[Rows]) -> Rows:
     columns = {name: np.concatenate([p[name] for p in parts]) for name in parts[0].columns}
     ids = None
     if any(p.ids is not None for p in parts):
-        chunks: list[pa.Array] = []
-        for p in parts:
-            piece = pa.nulls(len(p), pa.string()) if p.ids is None else p.ids
-            chunks += piece.chunks if isinstance(piece, pa.ChunkedArray) else [piece]
-        ids = pa.chunked_array(chunks, pa.string())
-    return Rows(columns, ids)
+        ids = _one_column([pa.nulls(len(p), pa.string()) if p.ids is None else p.ids for p in parts], pa.string())
+    payload = {name: _one_column([p.payload[name] for p in parts], c.type) for name, c in parts[0].payload.items()}
+    return Rows(columns, ids, payload)
+
+
+def _one_column(pieces: list[pa.Array | pa.ChunkedArray], kind: pa.DataType) -> pa.ChunkedArray:
+    chunks: list[pa.Array] = []
+    for piece in pieces:
+        chunks += piece.chunks if isinstance(piece, pa.ChunkedArray) else [piece]
+    return pa.chunked_array(chunks, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +180,5 @@ class Pending:
         The rows that were handed in stay as they are: the change log holds the same ones.
         """
         self._chunks = [
-            replace(chunk, rows=Rows({**chunk.rows.columns, name: table[chunk.rows[name]]}, chunk.rows.ids))
-            for chunk in self._chunks
+            replace(chunk, rows=chunk.rows.with_columns({name: table[chunk.rows[name]]})) for chunk in self._chunks
         ]

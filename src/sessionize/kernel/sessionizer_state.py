@@ -4,12 +4,12 @@ Names of users, pages and event types stand here once each, and everything else 
 nothing refers to any more are forgotten now and then, so memory follows what is open, not what was ever seen.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from sessionize.kernel.changes import ChangeLog
+from sessionize.kernel.change_log import PushLog, SlotLog
 from sessionize.kernel.distinct_counts import DistinctCounts
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.open_sessions import OpenSessions
@@ -21,41 +21,23 @@ USERS_MIN = 1 << 12  # and names of users no earlier than this
 Slots = npt.NDArray[np.int32]
 
 
-@dataclass(slots=True)
-class Counts:
-    """Events by what became of them. consumed is the sum of all the others, at any moment.
-
-    settled: in sessions, open or emitted. pending: waiting for the watermark. late: below it on arrival, handed back.
-    duplicate, excluded: counted nowhere else.
-    """
-
-    consumed: int = 0
-    settled: int = 0
-    pending: int = 0
-    late: int = 0
-    duplicate: int = 0
-    excluded: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)
-
-
 @dataclass(slots=True, kw_only=True)
 class SessionizerState:
     """The parts that hold. A slot is a user's number; pages, kinds: what open sessions have seen, None if not wanted.
 
-    log: the account of what changed since it was last asked for, None if nobody asks.
+    log: whose state changed since it was last asked for, None if nobody asks. pushes, users, page_names, kind_names,
+    pending: the reorder buffer's (kernel/reorder.py), which refers to users and names by the same numbers.
     """
 
     pages: DistinctCounts | None
     kinds: DistinctCounts | None
-    log: ChangeLog | None
-    users: Interner = field(default_factory=Interner)
-    page_names: Interner = field(default_factory=lambda: Interner(few=True))
-    kind_names: Interner = field(default_factory=lambda: Interner(few=True))
+    log: SlotLog | None
+    pushes: PushLog | None
+    users: Interner
+    page_names: Interner
+    kind_names: Interner
+    pending: Pending
     state: OpenSessions = field(default_factory=OpenSessions)
-    pending: Pending = field(default_factory=Pending)
     names_limit: int = NAMES_MIN  # of pages and types; beyond it they are tidied up
 
     @property
@@ -102,7 +84,7 @@ class SessionizerState:
         table = names.compact(in_use)
         tally.recode(table)
         self.pending.recode(name, table)
-        if self.log is not None:
-            self.log.recode(name, table)
+        if self.pushes is not None:
+            self.pushes.recode(name, table)
         for column in in_state:
             self.state[column][live] = table[self.state[column][live]]

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.errors import StateError
-from sessionize.kernel.changes import SERIAL, ChangeLog, Changes
+from sessionize.kernel.change_log import SERIAL, SlotLog
 from sessionize.kernel.distinct_counts import Codes
 from sessionize.kernel.emit import TEXT_BYTES_MAX, most_text_bytes, plain_text
 from sessionize.kernel.open_sessions import STATE_TYPES
+from sessionize.kernel.payload import as_type
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.sessionizer_state import SessionizerState
 from sessionize.session.policy import Policy
@@ -33,6 +34,7 @@ _MAGIC = b"SZST"
 _THE_SAME = "restore with the same; a pipeline drains with the old ones (--once), then starts in a new --home"
 # Columns that are left out where they are 0 throughout, as they are in nearly every run, and were before they existed.
 _MAY_LACK = frozenset({"amount_high"})
+_PAYLOAD = "payload "  # before the name of a column that only operators ask for
 _CODED = {"entry": "page_names", "exit": "page_names", "page": "page_names", "kind": "kind_names"}
 
 
@@ -82,34 +84,29 @@ def pending_rows(held: SessionizerState, rows: Rows | None) -> pa.Table:
     columns |= {n: plain_text(array) for n, array in texts.items()}
     if rows.ids is not None:
         columns["id"] = rows.ids
+    columns |= {f"{_PAYLOAD}{name}": column for name, column in rows.payload.items()}
     return pa.table(columns)
 
 
-def take_changes(held: SessionizerState, log: ChangeLog, description: dict[str, Any]) -> Changes:
-    """What the log has noted, as tables, and begin anew."""
-    rows = log.waiting(description["watermark_ms"])
-    slots, gone, drained = log.clear()
+def user_changes(held: SessionizerState, log: SlotLog) -> tuple[pa.Table, pa.Array]:
+    """The state rows of users that the log has noted, and the names of users nothing is known of; and begin anew."""
+    slots, gone = log.clear()
     known = held.state["live"][slots] | (held.state["number"][slots] > 0)
     users = user_rows(held, slots[known])
     gone = pa.concat_arrays([gone, plain_text(held.users.values(slots[~known]))])
-    return Changes(
-        header={**description, "drained": drained},
-        users=users,
-        gone=gone.filter(pc.invert(pc.is_in(gone, users["user"]))),  # a user who came back was given another slot
-        pending=pending_rows(held, rows),
-    )
+    return users, gone.filter(pc.invert(pc.is_in(gone, users["user"])))  # one who came back was given another slot
 
 
-def load_tables(held: SessionizerState, tables: Mapping[str, pa.Table], *, pending: int) -> None:
-    """Put dumped tables into fresh holdings. pending: how many events there must be. Errors: StateError when not."""
-    if tables["pending"].num_rows != pending:
-        raise StateError(
-            "the state does not add up", detail=f"{tables['pending'].num_rows} pending events of {pending} are there"
-        )
-    for users in _whole_parts(tables["users"]):
-        _load_users(held, users)
-    for rows in _whole_parts(tables["pending"]):
-        _load_pending(held, rows)
+def load_users(held: SessionizerState, users: pa.Table) -> None:
+    """Put dumped state rows into fresh holdings."""
+    for part in _whole_parts(users):
+        _load_users(held, part)
+
+
+def load_pending(held: SessionizerState, pending: pa.Table, carried: Mapping[str, pa.DataType]) -> None:
+    """Put dumped events into fresh holdings. carried: the payload that rows have; null where the dump lacks it."""
+    for part in _whole_parts(pending):
+        _load_pending(held, part, carried)
 
 
 def _whole_parts(table: pa.Table) -> list[pa.Table]:
@@ -136,14 +133,17 @@ def _load_users(held: SessionizerState, users: pa.Table) -> None:
             tally.append(slots, Codes(owner, names.encode(seen), counts.flatten().to_numpy()))
 
 
-def _load_pending(held: SessionizerState, rows: pa.Table) -> None:
+def _load_pending(held: SessionizerState, rows: pa.Table, carried: Mapping[str, pa.DataType]) -> None:
     if rows.num_rows:
         waiting = held.users.encode(rows["user"])
         held.reserve()
-        columns = {n: _in(held, n, rows[n]) for n in rows.column_names if n not in ("user", "id")}
-        if held.log is not None:
+        plain = [n for n in rows.column_names if n not in ("user", "id") and not n.startswith(_PAYLOAD)]
+        columns = {n: _in(held, n, rows[n]) for n in plain}
+        if held.pushes is not None:
             columns[SERIAL] = np.full(len(waiting), -1, np.int64)
-        held.pending.add(Rows({"slot": waiting, **columns}, rows["id"] if "id" in rows.column_names else None))
+        payload = {n: as_type(rows, f"{_PAYLOAD}{n}", kind) for n, kind in carried.items()}
+        ids = rows["id"] if "id" in rows.column_names else None
+        held.pending.add(Rows({"slot": waiting, **columns}, ids, payload))
 
 
 def to_bytes(held: SessionizerState, description: dict[str, Any]) -> bytes:
@@ -181,6 +181,16 @@ def check_belongs(header: Mapping[str, Any], policy: Policy, rules: Rules) -> No
     if differ:
         raise StateError(
             f"the state was made with {kind_of_difference(differ)}", detail=describe_differences(differ), hint=_THE_SAME
+        )
+
+
+def check_columns(there: Sequence[str], here: Sequence[str]) -> None:
+    """Errors: StateError when the state's sessions have other columns than this run's."""
+    if there != here:
+        raise StateError(
+            "the state was made for other session columns",
+            detail=f"{', '.join(there)} there, {', '.join(here)} here",
+            hint="let the pipeline drain once with the old columns, then start with a new home",
         )
 
 

@@ -238,6 +238,15 @@ class SinkBehindState(Event):
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class OperatorDropped(Event):
+    """The state has an operator that the run has not: what it had not written yet is lost (docs/adr/0014)."""
+
+    name: ClassVar[str] = "operator_dropped"
+    default_level: ClassVar[Level] = "warning"
+    operator: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsExpired(Event):
     """The source no longer has records of an epoch that is repeated; it is planned again without them."""

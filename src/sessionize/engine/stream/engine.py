@@ -10,6 +10,7 @@ the plan or in the checkpoint: offsets, watermark, the present.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,10 +18,10 @@ from typing import Any
 from sessionize.engine import events as ev
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.retry import Retrier
-from sessionize.engine.stream.checkpoint_format import DRAINED_TO, SETTLED, SILENCE
+from sessionize.engine.stream.checkpoint_format import SETTLED, SILENCE
 from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.engine.stream.clocks import SystemClock
-from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows
+from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows, final_rows
 from sessionize.engine.stream.epoch_writer import EpochWriter
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
@@ -29,6 +30,8 @@ from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
+from sessionize.kernel.operator import Operator
+from sessionize.kernel.processor import EventProcessor
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Clock, EpochId, EpochOutput, Positions, StreamBatch, StreamSource
 from sessionize.session import columns as col
@@ -51,6 +54,7 @@ class LocalEngine:
     """Runs one pipeline. writer: under which name sinks record its epochs. Not for several threads.
 
     lateness_ms: an event that is behind the front of its partition by more is late. clock: None for the machine's.
+    operators: what is made of the events beside the sessions, new ones for each engine (kernel/operator.py).
     begin: where other processes have ended, from where partitions are read on. stopping: set when the run is to end.
     """
 
@@ -64,6 +68,7 @@ class LocalEngine:
         lateness_ms: int,
         options: StreamOptions,
         writer: str,
+        operators: Sequence[Operator] = (),
         begin: Positions | None = None,
         observer: ev.Observer = ev.UNOBSERVED,
         clock: Clock | None = None,
@@ -76,16 +81,16 @@ class LocalEngine:
         self._stopping = stopping or threading.Event()
         self._observer = ev.Observers(observer)
         self._report = self._observer.on_event
-        self._told_error = checkpoints.merge_error
         self._retrier = Retrier(options.retry_timeout_s, stopping=self._stopping, observer=self._observer)
         self._epoch_writer = EpochWriter(self._retrier)
         self._accounting = Accounting()
         self._positions: dict[str, int] = {}
-        self._begin = begin
-        self._last_epoch = 0
+        self._begin, self._last_epoch = begin, 0
         self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
         self._status, self._telling = Status(), threading.Lock()
-        self._sessionizer = Sessionizer.of(definition, track_changes=True)
+        self._operators, self._told_error = tuple(operators), checkpoints.merge_error
+        self._processor = EventProcessor(definition, self._operators, track_changes=True)
+        self._sessionizer = Sessionizer.over(self._processor)
         self._watermarks = self._new_watermarks(None, {})
 
     @property
@@ -218,34 +223,24 @@ class LocalEngine:
         self._epoch_writer.start(partial(self._write, self._advance(epoch, plan)))
 
     def _drained_to_ms(self, now_ms: int) -> int | None:
-        """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
-        clock far ahead of the others are left out, as that would make everybody late; reconciling mends them.
-        """
-        silence_ms, latest_ms = self._definition.policy.longest_silence_ms, self._sessionizer.latest_ms
-        end_ms = self._watermarks.end_ms(silence_ms, now_ms=now_ms)
-        return None if latest_ms is None else min(latest_ms, latest_ms if end_ms is None else end_ms) + silence_ms + 1
+        silence_ms, latest_ms = self._definition.policy.longest_silence_ms, self._processor.latest_ms
+        return self._watermarks.drained_to_ms(latest_ms, silence_ms, now_ms=now_ms)
 
     def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
         definition = self._definition
         events = event_rows(epoch.events, definition.user_name)
-        enriched = {}
+        made = {EVENTS.name: events}
         if self._enrich:
-            enriched[ENRICHED_EVENTS.name] = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms)
-        sessions = [self._sessionizer.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
-        if plan.drain:
-            sessions.append(self._sessionizer.flush())
-            drained_to_ms = plan.extra.get(DRAINED_TO, self._drained_to_ms(plan.now_ms))
-            if drained_to_ms is not None:
-                sessions.append(self._sessionizer.advance(drained_to_ms))
+            made[ENRICHED_EVENTS.name] = enriched_rows(events, self._sessionizer, now_ms=plan.now_ms)
+        made |= final_rows(self._processor, plan, drained_to_ms=self._drained_to_ms(plan.now_ms))
         self._watermarks.floor_ms = self._sessionizer.watermark_ms
         self._last_epoch = plan.epoch
-        final = concat([s for s in sessions if s.num_rows], definition.columns.schema(definition.user_name))
-        made = {SESSIONS.name: final, EVENTS.name: events, **enriched}
         output = epoch.output(made, user_name=definition.user_name, watermark_ms=self._sessionizer.watermark_ms)
+        final = made[SESSIONS.name]
         self._accounting.sessions += final.num_rows
         self._book()
-        changes = self._sessionizer.changes()
+        changes = self._processor.changes()
         if self._live is not None:
             self._live.touched(final[definition.user_name])  # they have ended, and nothing new needs to come
         header = {
@@ -300,7 +295,7 @@ class LocalEngine:
         if found is not None:
             for which in found.damaged:
                 self._report(ev.CheckpointDamaged(which))
-            self._take_over(restore(found, self._definition))
+            self._take_over(restore(found, self._definition, self._operators))
         plans = found.plans if found is not None else ()
         begun = plans[-1].epoch if plans else self._last_epoch
         self._epoch_writer.start(lambda: self._check_sinks(begun=begun))
@@ -315,7 +310,10 @@ class LocalEngine:
     def _take_over(self, run: RestoredRun | None) -> None:
         if run is None:
             return
-        self._sessionizer, self._last_epoch = run.sessionizer, run.epoch
+        self._processor, self._last_epoch = run.processor, run.epoch
+        self._sessionizer = Sessionizer.over(run.processor)
+        for name in run.processor.dropped:
+            self._report(ev.OperatorDropped(name))
         self._positions, self._accounting = run.positions, run.accounting
         self._watermarks = self._new_watermarks(self._sessionizer.watermark_ms, run.fronts)
 

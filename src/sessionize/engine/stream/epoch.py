@@ -14,10 +14,11 @@ from sessionize.engine.schema_union import Columns
 from sessionize.engine.stream.checkpoint_format import DRAINED_TO, RECORDS, SETTLED, SILENCE, Plan
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.formats.sizes import decoded_bytes
+from sessionize.kernel.processor import EventProcessor
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochOutput, StreamBatch
 from sessionize.session import columns as col
-from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS
+from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 
 
 @dataclass(slots=True)
@@ -113,6 +114,26 @@ def concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     for table in tables:
         columns.learn(table)
     return pa.concat_tables(columns.aligned(tables))
+
+
+def final_rows(processor: EventProcessor, plan: Plan, *, drained_to_ms: int | None) -> dict[str, pa.Table]:
+    """What becomes final by the plan, by table: the sessions always, those of other operators where there are rows.
+
+    drained_to_ms: where the watermark goes after a drain, where the plan does not say it.
+    """
+    steps = [processor.advance(plan.watermark_ms)] if plan.watermark_ms is not None else []
+    if plan.drain:
+        steps.append(processor.flush())
+        end_ms = plan.extra.get(DRAINED_TO, drained_to_ms)
+        if end_ms is not None:
+            steps.append(processor.advance(end_ms))
+    made: dict[str, list[pa.Table]] = {SESSIONS.name: []}
+    for step in steps:
+        for name, rows in step.items():
+            if rows.num_rows:
+                made.setdefault(name, []).append(rows)
+    definition = processor.definition
+    return {name: concat(rows, definition.columns.schema(definition.user_name)) for name, rows in made.items()}
 
 
 def event_rows(tables: list[pa.Table], user_name: str) -> pa.Table:

@@ -19,37 +19,38 @@ from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoint_format import INSTEAD_OF, RECORDS, Plan
 from sessionize.engine.stream.checkpoints import RecoveredState
 from sessionize.errors import StateError
-from sessionize.kernel.sessionizer import Sessionizer
+from sessionize.kernel.operator import Operator
+from sessionize.kernel.processor import EventProcessor
 from sessionize.ports import EpochSink
 from sessionize.session.definition import SessionDefinition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoredRun:
-    """What a checkpoint says of a run. positions: the next offsets. fronts: WatermarkTracker.state."""
+    """What a checkpoint says of a run. positions: the next offsets. fronts: WatermarkTracker.state.
+
+    processor: its `dropped` names the operators that the state has and the run has not.
+    """
 
     epoch: int
-    sessionizer: Sessionizer
+    processor: EventProcessor
     positions: dict[str, int]
     accounting: Accounting
     fronts: dict[str, Any]
 
 
-def restore(found: RecoveredState, definition: SessionDefinition) -> RestoredRun | None:
+def restore(found: RecoveredState, definition: SessionDefinition, operators: Sequence[Operator]) -> RestoredRun | None:
     """The run as of the last committed epoch; None before the first one.
 
-    Errors: StateError when the state was made for another policy, other rules or other session columns.
+    Errors: StateError when the state was made for another policy, other rules, other session columns, or another
+    definition of an operator.
     """
     if found.header is None or found.state is None:
         return None
-    header, state = found.header, found.state
-    sessionizer = Sessionizer.restore_tables(
-        state.header, state.tables, definition.policy, rules=definition.rules, track_changes=True
-    )
-    _check_columns(sessionizer.columns.names, definition.columns.names)
+    header = found.header
     return RestoredRun(
         epoch=found.epoch,
-        sessionizer=sessionizer,
+        processor=EventProcessor.restore(found.state, definition, operators, track_changes=True),
         positions={place: int(offset) for place, offset in header["positions"].items()},
         accounting=Accounting(**header["totals"]),
         fronts=header["fronts"] if "fronts" in header else header["latest_ms"],  # as checkpoints of before had it
@@ -104,16 +105,6 @@ def _check_sink(name: str, last: int | None, *, writer: str, done: int, begun: i
         hint="bring back the output as it was, or the state that belongs to it; one without any of this writer's "
         "epochs counts as new, and gets what comes from now on",
     )
-
-
-def _check_columns(there: Sequence[str], here: Sequence[str]) -> None:
-    """Errors: StateError when the state's sessions have other columns than this run's."""
-    if there != here:
-        raise StateError(
-            "the state was made for other session columns",
-            detail=f"{', '.join(there)} there, {', '.join(here)} here",
-            hint="let the pipeline drain once with the old columns, then start with a new home",
-        )
 
 
 def replan(plan: Plan, found: Mapping[str, int], has: Mapping[str, int | None]) -> Plan | None:

@@ -141,6 +141,17 @@ class WatermarkTracker:
         for name, ms in waited_ms.items():
             self._of(name).front.settle_for_few(waited_ms=ms)
 
+    def drained_to_ms(self, latest_ms: int | None, longest_silence_ms: int, *, now_ms: int) -> int | None:
+        """Where the watermark goes when all sessions are ended: what could have changed them is late then. Those of a
+        clock far ahead of the others are left out, as that would make everybody late; reconciling mends them.
+
+        latest_ms: the latest event, None (as the result) before the first.
+        """
+        if latest_ms is None:
+            return None
+        end_ms = self.end_ms(longest_silence_ms, now_ms=now_ms)
+        return min(latest_ms, latest_ms if end_ms is None else end_ms) + longest_silence_ms + 1
+
     def end_ms(self, longest_silence_ms: int, *, now_ms: int) -> int | None:
         """Where event time ends if nothing more comes (Front.end_ms), over all partitions; None before an event."""
         ends = [p.front.end_ms(longest_silence_ms) for p in self._partitions.values()]
