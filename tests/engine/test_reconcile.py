@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.reconcile.diff import reconcile, without_excluded
+from sessionize.engine.reconcile.diff import diff_sessions, without_excluded
 from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
@@ -80,9 +80,9 @@ class Stream:
             )
         )
         ends = pa.table({col.USER: outdated[col.USER], col.EVENT_TIME: outdated[col.SESSION_END]})
-        causes = pa.concat_tables([self.late.select(ends.column_names), ends])
+        triggers = pa.concat_tables([self.late.select(ends.column_names), ends])
         archive = without_excluded(self.everything, self.definition)
-        done = reconcile(archive, self.stored, causes, self.definition, horizon_ms=horizon_ms, end_ms=end_ms)
+        done = diff_sessions(archive, self.stored, triggers, self.definition, horizon_ms=horizon_ms, end_ms=end_ms)
         gone = set(zip(*(done.removed[name].to_pylist() for name in (col.USER, col.SESSION_ID)), strict=True))
         keys = zip(*(self.stored[name].to_pylist() for name in (col.USER, col.SESSION_ID)), strict=True)
         kept = self.stored.filter(pa.array([key not in gone for key in keys], pa.bool_()))
@@ -200,11 +200,11 @@ def test_sessions_without_id_or_start_cannot_be_reconciled() -> None:
     definition = SessionDefinition(policy=Policy(), columns=col.SessionColumns((col.USER, col.SESSION_ID)))
     nothing = events_table([])
     with pytest.raises(ConfigError, match=r"(?s)cannot be reconciled.*session_start_time_ms"):
-        reconcile(nothing, definition.columns.schema().empty_table(), nothing, definition, horizon_ms=None)
+        diff_sessions(nothing, definition.columns.schema().empty_table(), nothing, definition, horizon_ms=None)
 
 
 def test_nothing_comes_of_nothing() -> None:
     definition = SessionDefinition(policy=Policy())
     nothing = events_table([])
-    done = reconcile(nothing, definition.columns.schema().empty_table(), nothing, definition, horizon_ms=0)
+    done = diff_sessions(nothing, definition.columns.schema().empty_table(), nothing, definition, horizon_ms=0)
     assert (done.empty, done.unchanged, len(done.waiting)) == (True, 0, 0)

@@ -10,7 +10,7 @@ _LOG_WAITS_S = 2.0  # how long a stream waits for a reader of its log that takes
 
 
 def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
-    """Run a pipeline whose input has no end, until it is told to stop (or, with run.once, all is read)."""
+    """Run a pipeline whose input has no end, until it is asked to stop (or, with run.once, all is read)."""
     import time
 
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The books of a run: what became of every record, and who is told on the way."""
+"""The record accounting of a run: what became of every record, and how progress is reported."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -22,9 +22,9 @@ _FIRST_MAX = 20
 class Accounting:
     """Records by what became of them: consumed = settled + pending + late + duplicate + excluded + rejected.
 
-    settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that went
-    over the disk on their way. latest_ms: the latest event time. first_without: the bytes of the first records that had
-    no user or no time, by which a wrong field name is recognised.
+    settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that were
+    written to disk and read again. latest_ms: the latest event time. first_without: the bytes of the first records
+    without a user or a time, by which a wrong field name is recognised.
     """
 
     consumed: int = 0
@@ -48,11 +48,11 @@ class Accounting:
 
     @property
     def mostly_late(self) -> bool:
-        """Whether more than half of the events that could be used are late."""
+        """Whether more than half of the usable events are late."""
         return 2 * self.late > self.consumed - self.rejected
 
     def count_batch(self, batch: EventBatch | StreamBatch, rejects: Sink | None) -> None:
-        """Count a batch as consumed, and its rejected records as rejected, which go to their sink."""
+        """Count a batch as consumed and its rejected records as rejected, and write these to their sink."""
         self.consumed += batch.consumed
         for reason, count in rejected_by_reason(batch).items():
             self.rejected += count
@@ -63,7 +63,7 @@ class Accounting:
                 rejects.write(batch.rejected)
 
     def absent_fields(self, dialect: Dialect) -> AbsentFields | None:
-        """What is wrong with the mapping, where most records have no user or no time at all."""
+        """What is wrong with the mapping; None unless most records have no user or no time."""
         without = sum(self.rejected_by_reason.get(reason, 0) for reason in _WITHOUT)
         return absent_fields(dialect, self.first_without) if 2 * without > self.consumed else None
 
@@ -74,7 +74,7 @@ class Accounting:
             self.first_without += [raw for raw in mine["raw"].to_pylist() if raw is not None]
 
     def add_counts(self, sessionizer: Sessionizer) -> None:
-        """What became of the events that one Sessionizer was given, all of them."""
+        """Count what became of all events that were pushed into one Sessionizer."""
         counts = sessionizer.counts
         self.settled, self.pending = counts.settled, counts.pending
         self.duplicate, self.excluded = counts.duplicate, counts.excluded
@@ -85,16 +85,16 @@ class Accounting:
 
 
 def rejected_by_reason(batch: EventBatch | StreamBatch) -> Counter[str]:
-    """How many records of a batch were rejected for which reason."""
+    """The number of rejected records of a batch, by reason."""
     counts = Counter(batch.lost)
     if batch.rejected.num_rows:
         counts.update({r["values"]: r["counts"] for r in batch.rejected["reason"].value_counts().to_pylist()})
     return counts
 
 
-# Gets the phase ("read", "write" or "commit"), how much of it was just done (bytes, events, 0), and the totals so far.
+# Gets the phase ("read", "write" or "commit"), how much of it was just done (bytes, events, 0), and the counts so far.
 Progress = Callable[[str, int, Accounting], None]
 
 
 def ignore(phase: str, done: int, accounting: Accounting) -> None:
-    """The Progress of nobody."""
+    """The Progress that does nothing."""

@@ -1,6 +1,6 @@
-"""Work that is done again and again beside a stream, on a thread of its own, and further back from time to time.
+"""Periodic work beside a stream, on its own thread, which looks further back from time to time.
 
-An error is told and ends nothing: the next time tries again, as far back as the one that failed should have looked.
+An error is reported and ends nothing: the next time looks as far back as the one that failed should have looked.
 """
 
 import threading
@@ -17,7 +17,7 @@ _PAUSE_MIN_S = 0.02
 class LookbackTiers:
     """Which of several windows is due: the shortest each time, a longer one once it has passed since its last time.
 
-    windows_ms: any number, in any order. The first time is for the longest: nobody knows when it was looked at last.
+    windows_ms: any number, in any order. The first time is for the longest, as its last time is unknown.
     """
 
     def __init__(self, windows_ms: Sequence[int]) -> None:
@@ -30,18 +30,17 @@ class LookbackTiers:
         return max(passed, default=self._windows_ms[0])
 
     def done(self, window_ms: int, at_s: float) -> None:
-        """So far back it was looked at this moment, and so far back were the shorter ones."""
+        """The work has looked this far back, which covers the shorter windows too."""
         for window in self._windows_ms:
             if window <= window_ms:
                 self._done_s[window] = at_s
 
 
 class Scheduler:
-    """Calls work(window_ms) every every_s seconds, from start() to close(), never twice at once.
+    """Calls work(window_ms) every every_s seconds, from start() to close(), one call at a time.
 
-    first_s: from the start to the first time, None for every_s. work: asks `ending` now and then whether it is to end
-    early. on_error: hears of every error of the work.
-    stopping: set when the run is to end; nothing is begun after it.
+    first_s: from the start to the first time, None for every_s. work: asks `ending` from time to time whether to end
+    early. on_error: gets every error of the work. stopping: set when the run is to end; no work begins after it.
     """
 
     def __init__(
@@ -64,18 +63,18 @@ class Scheduler:
         self._next_s = clock.monotonic_s() + self._first_s
 
     def start(self) -> None:
-        """Begin; the first time is after first_s."""
+        """Start the thread; the first call is after first_s."""
         self._next_s = self._clock.monotonic_s() + self._first_s
         self._thread = threading.Thread(target=self._run, name="periodic", daemon=True)
         self._thread.start()
 
     def cancel(self) -> bool:
-        """End as close does, for a run that has failed: what is under way is not tried again, and hardly waited for."""
+        """Close for a run that has failed: work under way is not retried, and is waited for only briefly."""
         self._pauses.cancel()
         return self.close(wait_s=_FAILED_S)
 
     def close(self, *, wait_s: float = _END_S) -> bool:
-        """End, waiting at most so long for work that is under way; whether it ended."""
+        """End the thread, waiting at most wait_s for work that is under way; whether it ended."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join(wait_s)
@@ -83,11 +82,11 @@ class Scheduler:
         return True
 
     def ending(self) -> bool:
-        """Whether work that is under way is to come to its end."""
+        """Whether work that is under way should end."""
         return self._closed.is_set() or self._stopping.is_set()
 
     def step(self) -> float:
-        """Do what is due; in how many seconds something is due again."""
+        """Do what is due; the seconds until something is due again."""
         began_s = self._clock.monotonic_s()
         if began_s < self._next_s or self.ending():
             return max(0.0, self._next_s - began_s)
@@ -98,7 +97,7 @@ class Scheduler:
         except Exception as error:
             self._on_error(error)
         took_s = self._clock.monotonic_s() - began_s
-        # work that takes longer than the interval still leaves half of the time to others
+        # work that takes longer than the interval still leaves half of the time to other threads
         self._next_s = began_s + max(self._every_s, 2 * took_s)
         return max(0.0, self._next_s - self._clock.monotonic_s())
 

@@ -28,7 +28,7 @@ class RecordedEvents(list[Event]):
 
 
 class FailedObserver(BaseException):
-    """A function of Calls raised an error; the run ends, though it goes on when an observer raises an Exception."""
+    """A function of Calls raised an error; the run ends, though it continues when an observer raises an Exception."""
 
 
 class Calls:

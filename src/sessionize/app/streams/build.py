@@ -33,14 +33,14 @@ POLL_RECORDS_MAX = 50_000
 
 def instance_of(config: PipelineConfig) -> tuple[int, int] | None:
     """(i, n) when the topic is split between n processes, of which this is number i; None for a whole topic."""
-    from sessionize.connectors.kafka.partitions import instance_of as told_by_host
+    from sessionize.connectors.kafka.partitions import instance_of as instance_of_host
 
     kafka = config.input.kafka
     if config.input.kind != "kafka" or kafka.instances == 1:
         return None
     if kafka.instance is not None:
         return (kafka.instance, kafka.instances)
-    return told_by_host(os.uname().nodename, kafka.instances)
+    return instance_of_host(os.uname().nodename, kafka.instances)
 
 
 def state_folder(config: PipelineConfig, writer: str) -> Path:
@@ -108,9 +108,9 @@ def sinks_of(
     on_change: Callable[[str], None] = lambda change: None,
     on_unfit: "Callable[[Unfit], None]" = lambda unfit: None,
 ) -> dict[str, Callable[[], EpochSink]]:
-    """Name -> how to open it, in the order of writing: stores, tables, and what others listen to last.
+    """Name -> how to open it, in the order of writing: stores, tables, and last what other programs read live.
 
-    on_change: hears in words what changes in tables that are there. on_unfit: of rows that were too large for Kafka.
+    on_change: gets a text for each change of existing tables. on_unfit: gets rows that were too large for Kafka.
     """
     output, makers = config.output, dict[str, Callable[[], EpochSink]]()
     makers |= _stores(config, definition.user_name)
@@ -138,7 +138,7 @@ def open_stores(config: PipelineConfig) -> "Iterator[list[StoreSink]]":
         for make in _stores(config, config.dialect().user_name).values():
             stores.append(make())
             opened.callback(stores[-1].close)
-            with suppress(UnavailableError, OutputError):  # whoever replaces anything is told then
+            with suppress(UnavailableError, OutputError):  # the replacement itself raises it again
                 stores[-1].check()
         yield stores
 
@@ -225,7 +225,7 @@ def _store_owner(config: PipelineConfig, where: str, elsewhere: str) -> "StoreOw
 
 
 def _prepared(sink: "StoreSink", definition: SessionDefinition) -> EpochSink:
-    """Connected, with its tables made: wrong credentials are told now, not after the first epoch."""
+    """Connected, with its tables made: wrong credentials are an error now, not after the first epoch."""
     try:
         sink.prepare(definition.columns.schema(definition.user_name))
     except BaseException:

@@ -29,7 +29,7 @@ class Sharing:
 
     @property
     def begin(self) -> Positions | None:
-        """Where other processes have ended, for the engine to read on from; None where nobody was before."""
+        """Where other processes have ended and the engine resumes; None where there was none before."""
         return self.place.begin if self.place.generation > 1 else None
 
     def ended(self, found: RecoveredState | None) -> None:

@@ -37,7 +37,7 @@ _SOURCE = "source"  # what the engine calls the input
 
 
 class StoppedError(UnavailableError):
-    """The run was told to end while it waited for a server; nothing was read or written."""
+    """The run was asked to stop while it waited for a server; nothing was read or written."""
 
 
 class AvailabilityTracker:
@@ -123,7 +123,7 @@ class AvailabilityTracker:
 
     def _report_status(self) -> None:
         unavailable = dict(self._unavailable)
-        lag = None if self._source in unavailable else self._last.lag  # nobody knows how many records came meanwhile
+        lag = None if self._source in unavailable else self._last.lag  # how many records came meanwhile is unknown
         status = replace(self._last, unavailable=unavailable, lag=lag, phase=self._phase, unfit=self._unfit)
         self._observer.on_event(StatusChanged(status))
 

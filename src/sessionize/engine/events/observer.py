@@ -1,4 +1,4 @@
-"""Who is told what happens in a run, and how several are told without harm to the run or to each other."""
+"""Who observes a run, and how several observers get its events without harm to the run or to each other."""
 
 import logging
 import threading

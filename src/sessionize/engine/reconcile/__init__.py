@@ -1,1 +1,1 @@
-"""Late events into sessions that are stored already, until they equal a batch over everything."""
+"""Reconciliation: late events are merged into stored sessions, until these equal a batch over all events."""

@@ -1,11 +1,11 @@
-"""Late events into the sessions: what a batch over everything says, and which stored rows have to change for it.
+"""Which stored sessions have to change, so that they equal a batch over all events, late ones included.
 
-    replacement = reconcile(events, stored, causes, definition, horizon_ms=watermark_ms)
+    replacement = diff_sessions(events, stored, triggers, definition, horizon_ms=watermark_ms)
 
-Events of a user with no silence between them that could split are a **run**; what lies in one run never depends on
-another. Only runs that contain a cause (a late event) are computed again, by the Sessionizer like everything else, and
-only runs that are final: nothing that is still open in an engine can touch them. Rows that come out as they are stored
-stay, so doing it twice changes nothing the second time.
+A **chain** is the events of a user with no silence between them that could split a session; the sessions of one chain
+never depend on another. Only chains that contain a trigger (a late event) are computed again, by the Sessionizer as
+everywhere, and only chains that are final: no session that is still open in an engine can touch them. Rows that are
+equal to the stored ones stay, so a second call changes nothing.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 
 REVISION_TYPE = pa.int64()
-# Without these two a stored session can neither be found again nor be placed in time.
+# Without these two a stored session can neither be identified nor be placed in time.
 NEEDED_COLUMNS = (col.SESSION_ID, col.SESSION_START)
 
 Ints = npt.NDArray[np.int64]
@@ -33,9 +33,9 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Chains:
-    """Runs of one user's events, ordered by user and time: which user (a position in `users`), first and last event.
+    """Chains of events, ordered by user and time: the user (a position in `users`), the first and the last event.
 
-    of_event int64[n]: the run of each event, in the order of the events.
+    of_event int64[n]: the chain of each event, in the order of the events.
     """
 
     users: pa.Array
@@ -47,8 +47,8 @@ class Chains:
     def __len__(self) -> int:
         return len(self.user)
 
-    def holding(self, users: pa.ChunkedArray, times_ms: Ints) -> Ints:
-        """The run in which each (user, time) lies, -1 for none."""
+    def locate(self, users: pa.ChunkedArray, times_ms: Ints) -> Ints:
+        """The chain that contains each (user, time), -1 for none."""
         code = _codes(users, self.users)
         both = np.concatenate([self.user, code]), np.concatenate([self.first_ms, times_ms])
         asked = np.repeat([0, 1], [len(self), len(code)])
@@ -56,14 +56,14 @@ class Chains:
         before = np.cumsum(asked[order] == 0) - 1
         found = np.empty(len(order), np.int64)
         found[order] = before
-        run = found[len(self) :]
-        inside = run >= 0
-        inside[inside] = (self.user[run[inside]] == code[inside]) & (self.last_ms[run[inside]] >= times_ms[inside])
-        return np.where(inside, run, -1)
+        chain = found[len(self) :]
+        inside = chain >= 0
+        inside[inside] = (self.user[chain[inside]] == code[inside]) & (self.last_ms[chain[inside]] >= times_ms[inside])
+        return np.where(inside, chain, -1)
 
 
 def without_excluded(events: pa.Table, definition: SessionDefinition) -> pa.Table:
-    """The events without those of excluded types, in plain text: what runs and sessions are made of."""
+    """The events without those of excluded types, with decoded text: what chains and sessions are made of."""
     events = events.cast(pa.schema([f.with_type(_plain(f.type)) for f in events.schema]))
     if not definition.rules.excluded_events or col.EVENT_TYPE not in events.column_names:
         return events
@@ -72,7 +72,7 @@ def without_excluded(events: pa.Table, definition: SessionDefinition) -> pa.Tabl
 
 
 def chains_of(events: pa.Table, longest_silence_ms: int) -> Chains:
-    """The runs of events (user, event_time_ms), which may come in any order."""
+    """The chains of events (user, event_time_ms), which may be in any order."""
     users = pc.unique(events[col.USER])
     code, time = _codes(events[col.USER], users), events[col.EVENT_TIME].to_numpy()
     order = np.lexsort((time, code))
@@ -85,53 +85,53 @@ def chains_of(events: pa.Table, longest_silence_ms: int) -> Chains:
     return Chains(users, code[opens], time[opens], time[closes], of_event)
 
 
-def reconcile(
+def diff_sessions(
     events: pa.Table,
     stored: pa.Table,
-    causes: pa.Table,
+    triggers: pa.Table,
     definition: SessionDefinition,
     *,
     horizon_ms: int | None,
     end_ms: int | None = None,
 ) -> Replacement:
-    """Compare the stored sessions with those of all events, in the runs that hold a cause and are final.
+    """Compare the stored sessions with those of all events, in the chains that contain a trigger and are final.
 
-    events: accepted and late ones together (without_excluded), of every run that holds a cause the whole; with numbered
+    events: accepted and late ones together (without_excluded), all of each chain that contains a trigger; with numbered
     session ids, all events of the users. stored: the sessions of these users in that time, with the columns of the
-    definition and, if there is one, `revision`. causes: user and event_time_ms of what made somebody look. horizon_ms:
-    the watermark up to which stored sessions are final, None when nothing is open any more. end_ms: the latest event
-    time of the whole archive, of all users; default that of these events. Errors: ConfigError when the definition makes
-    too few columns.
+    definition and, if there is one, `revision`. triggers: user and event_time_ms of what may change a session.
+    horizon_ms: the watermark up to which stored sessions are final, None when none is open any more. end_ms: the latest
+    event time of the whole archive, of all users; default that of these events. Errors: ConfigError when the definition
+    has too few columns.
     """
     check_columns(definition)
     silence_ms = definition.policy.longest_silence_ms
-    runs = chains_of(events, silence_ms)
-    caused_by = runs.holding(causes[col.USER], causes[col.EVENT_TIME].to_numpy())
-    touched = np.zeros(len(runs), bool)
-    touched[caused_by[caused_by >= 0]] = True
-    final = np.ones(len(runs), bool) if horizon_ms is None else runs.last_ms < horizon_ms - silence_ms
+    chains = chains_of(events, silence_ms)
+    trigger_in = chains.locate(triggers[col.USER], triggers[col.EVENT_TIME].to_numpy())
+    touched = np.zeros(len(chains), bool)
+    touched[trigger_in[trigger_in >= 0]] = True
+    final = np.ones(len(chains), bool) if horizon_ms is None else chains.last_ms < horizon_ms - silence_ms
     starts = stored[col.SESSION_START].to_numpy()
-    in_run = runs.holding(stored[definition.user_name], starts)
+    in_chain = chains.locate(stored[definition.user_name], starts)
     if definition.policy.numbers_sessions:
-        touched, final = _whole_users(runs, touched, final, in_run)
+        touched, final = _whole_users(chains, touched, final, in_chain)
     taken = touched & final
-    made = _sessions(events, taken[runs.of_event], definition, end_ms)
-    made_in = runs.holding(made[definition.user_name], made[col.SESSION_START].to_numpy())
-    broken = _incomplete(runs, stored, in_run, made, made_in, definition) & taken
+    made = _sessions(events, taken[chains.of_event], definition, end_ms)
+    made_in = chains.locate(made[definition.user_name], made[col.SESSION_START].to_numpy())
+    broken = _incomplete(chains, stored, in_chain, made, made_in, definition) & taken
     if definition.policy.numbers_sessions:
-        outside = _codes(stored[definition.user_name], runs.users)[in_run < 0]
-        broken = (np.isin(runs.user, runs.user[broken]) | np.isin(runs.user, outside)) & taken
+        outside = _codes(stored[definition.user_name], chains.users)[in_chain < 0]
+        broken = (np.isin(chains.user, chains.user[broken]) | np.isin(chains.user, outside)) & taken
     settled = taken & ~broken
-    waiting = (caused_by >= 0) & ~np.append(settled, False)[caused_by]
-    keep, have = settled[made_in], np.append(settled, False)[in_run]
+    waiting = (trigger_in >= 0) & ~np.append(settled, False)[trigger_in]
+    keep, have = settled[made_in], np.append(settled, False)[in_chain]
     return _difference(
         stored.filter(pa.array(have)),
-        in_run[have],
+        in_chain[have],
         made.filter(pa.array(keep)),
         made_in[keep],
         definition,
         waiting=waiting,
-        incomplete=len(np.unique(runs.user[broken])),
+        incomplete=len(np.unique(chains.user[broken])),
     )
 
 
@@ -146,19 +146,19 @@ def check_columns(definition: SessionDefinition) -> None:
         )
 
 
-def _whole_users(runs: Chains, touched: Bools, final: Bools, in_run: Ints) -> tuple[Bools, Bools]:
-    """Numbered ids: a user's runs go together, and none of them goes while a stored session lies in an open one,
+def _whole_users(chains: Chains, touched: Bools, final: Bools, in_chain: Ints) -> tuple[Bools, Bools]:
+    """Numbered ids: all chains of a user are replaced together, and none while a stored session is in an open one,
     because the new numbers could be those of sessions that stay.
     """
-    touched = np.isin(runs.user, runs.user[touched])
-    stored_in = np.zeros(len(runs), bool)
-    stored_in[in_run[in_run >= 0]] = True
-    held_back = np.isin(runs.user, runs.user[stored_in & ~final])
+    touched = np.isin(chains.user, chains.user[touched])
+    stored_in = np.zeros(len(chains), bool)
+    stored_in[in_chain[in_chain >= 0]] = True
+    held_back = np.isin(chains.user, chains.user[stored_in & ~final])
     return touched, final & ~held_back
 
 
 def _sessions(events: pa.Table, taken: Bools, definition: SessionDefinition, end_ms: int | None) -> pa.Table:
-    """What a batch over everything says of these events: `end_of_input` depends on the end of the whole input."""
+    """The sessions of a batch over all events, for these: `end_of_input` depends on the end of the whole input."""
     sessionizer = Sessionizer.of(definition)
     if end_ms is None and events.num_rows:
         end_ms = pc.max(events[col.EVENT_TIME]).as_py()
@@ -168,21 +168,21 @@ def _sessions(events: pa.Table, taken: Bools, definition: SessionDefinition, end
 
 
 def _incomplete(
-    runs: Chains, stored: pa.Table, in_run: Ints, made: pa.Table, made_in: Ints, definition: SessionDefinition
+    chains: Chains, stored: pa.Table, in_chain: Ints, made: pa.Table, made_in: Ints, definition: SessionDefinition
 ) -> Bools:
-    """Runs whose stored sessions know of more events than the archive, which then must not overrule them."""
-    broken = np.zeros(len(runs), bool)
+    """Chains whose stored sessions have more events than the archive, which then must not replace them."""
+    broken = np.zeros(len(chains), bool)
     if col.SESSION_END in definition.columns:
-        ends_in = runs.holding(stored[definition.user_name], stored[col.SESSION_END].to_numpy())
-        odd = in_run != ends_in
-        for run in (in_run[odd], ends_in[odd]):
-            broken[run[run >= 0]] = True
-    if col.EVENT_COUNT in definition.columns and len(runs):
-        there = in_run >= 0
+        ends_in = chains.locate(stored[definition.user_name], stored[col.SESSION_END].to_numpy())
+        differs = in_chain != ends_in
+        for chain in (in_chain[differs], ends_in[differs]):
+            broken[chain[chain >= 0]] = True
+    if col.EVENT_COUNT in definition.columns and len(chains):
+        there = in_chain >= 0
         counts = [
-            np.bincount(run, weights=count, minlength=len(runs))
-            for run, count in (
-                (in_run[there], stored[col.EVENT_COUNT].to_numpy()[there]),
+            np.bincount(chain, weights=count, minlength=len(chains))
+            for chain, count in (
+                (in_chain[there], stored[col.EVENT_COUNT].to_numpy()[there]),
                 (made_in, made[col.EVENT_COUNT].to_numpy()),
             )
         ]
@@ -203,8 +203,8 @@ def _difference(
     same_made, same_stored = _equal_rows(stored, made, definition)
     old, new = stored.filter(pa.array(~same_stored)), made.filter(pa.array(~same_made))
     old_in, new_in = stored_in[~same_stored], made_in[~same_made]
-    runs = int(max(stored_in.max(initial=-1), made_in.max(initial=-1))) + 1
-    next_revision = np.zeros(runs, np.int64)
+    chains = int(max(stored_in.max(initial=-1), made_in.max(initial=-1))) + 1
+    next_revision = np.zeros(chains, np.int64)
     revisions = np.zeros(old.num_rows, np.int64)
     if col.REVISION in old.column_names:
         revisions = old[col.REVISION].cast(REVISION_TYPE).fill_null(0).to_numpy()
@@ -220,9 +220,9 @@ def _difference(
 
 
 def _equal_rows(stored: pa.Table, made: pa.Table, definition: SessionDefinition) -> tuple[Bools, Bools]:
-    """For each made and each stored row, whether the other side has the very same one.
+    """For each made and each stored row, whether the other side has an equal one.
 
-    A key that is stored twice is equal to nothing: both rows go, and what was made takes their place.
+    A key that is stored twice equals nothing: both rows are removed, and the made row replaces them.
     """
     keys = _keys(stored, definition.user_name)
     partner = pc.index_in(_keys(made, definition.user_name), value_set=keys).fill_null(-1).to_numpy()
@@ -241,7 +241,7 @@ def _equal_rows(stored: pa.Table, made: pa.Table, definition: SessionDefinition)
 
 
 def _equal(left: Any, right: Any) -> Bools:
-    """Element by element; nothing equals nothing."""
+    """Element by element; null equals null."""
     if pa.types.is_nested(left.type):
         pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
         return np.fromiter((one == other for one, other in pairs), bool, len(left))
@@ -251,7 +251,7 @@ def _equal(left: Any, right: Any) -> Bools:
 
 
 def _keys(sessions: pa.Table, user_name: str) -> pa.Array:
-    """User and session id in one text; the user's length in front, so that no two pairs give the same."""
+    """User and session id as one text that begins with the user's length, so no two pairs give the same text."""
     users, ids = (sessions[name].cast(pa.string()).combine_chunks() for name in (user_name, col.SESSION_ID))
     return pc.binary_join_element_wise(pc.binary_length(users).cast(pa.string()), users, ids, ":")
 

@@ -1,6 +1,6 @@
-"""Work that takes two commits in two places: written down before the first, so that whoever comes next can finish it.
+"""Write-ahead intents: work that commits in two places is recorded before the first, so the next run can finish it.
 
-Each piece of work has a token and a folder of its own with its rows; the folder is there as a whole or not at all.
+Each piece of work has a token and its own folder with its rows; the folder exists as a whole or not at all.
 """
 
 import os
@@ -27,9 +27,9 @@ class IntentLog:
         self._folder = folder
 
     def write(self, token: str, tables: Mapping[str, pa.Table]) -> None:
-        """Write work down, durably."""
+        """Record work durably."""
         hidden = self._folder / f".{token}"
-        with self._refusals_told():
+        with self._mapped_errors():
             try:
                 self._write(hidden, tables)
                 hidden.rename(self._folder / token)
@@ -40,8 +40,8 @@ class IntentLog:
             sync_folder(self._folder.parent)
 
     def tokens(self) -> list[str]:
-        """What is unfinished; what was never written to its end is cleared away."""
-        with self._refusals_told():
+        """The tokens of unfinished work; a folder that was not written to its end is removed."""
+        with self._mapped_errors():
             if not self._folder.is_dir():
                 return []
             for leftover in self._folder.glob(".*"):
@@ -49,13 +49,13 @@ class IntentLog:
             return sorted(path.name for path in self._folder.iterdir())
 
     def read(self, token: str, names: Collection[str]) -> dict[str, pa.Table]:
-        """The tables of a piece of work, by name; those of `names` at least. Errors: StateError when it is damaged."""
+        """The tables of a piece of work by name, at least those of `names`. Errors: StateError when it is damaged."""
         found = {}
-        with self._refusals_told():
+        with self._mapped_errors():
             for path in sorted((self._folder / token).glob("*.arrow")):
                 name, _, checksum = path.stem.partition(".")
                 data = path.read_bytes()
-                if checksum and checksum != _checksum(data):  # without one: of a version before
+                if checksum and checksum != _checksum(data):  # an earlier version wrote none
                     raise self._damaged(token, f"{path.name}: the checksum does not match")
                 try:
                     found[name] = pa.ipc.open_file(data).read_all()
@@ -67,16 +67,16 @@ class IntentLog:
 
     def _damaged(self, token: str, why: str) -> StateError:
         return StateError(
-            "unfinished work that has to be done first is damaged",
+            "unfinished work that has to be finished first is damaged",
             detail=f"{self._folder / token}: {why}",
-            hint="bring the folder back from a backup; or remove it and go on, but then the database beside the tables "
-            "lacks this correction, and has to be filled anew from them",
+            hint="restore the folder from a backup; or remove it and run again, but then the database beside the "
+            "tables lacks this correction, and has to be filled again from them",
         )
 
     def drop(self, token: str) -> None:
-        """The work is done, or was never begun."""
+        """Remove the work: it is done, or was never begun."""
         hidden = self._folder / f".{token}"
-        with self._refusals_told():
+        with self._mapped_errors():
             (self._folder / token).rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -95,14 +95,14 @@ class IntentLog:
         sync_folder(folder)
 
     @contextmanager
-    def _refusals_told(self) -> Iterator[None]:
+    def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise (UnavailableError if is_transient(error) else OutputError)(
-                "what is unfinished cannot be written down or read",
+                "unfinished work cannot be recorded or read",
                 detail=f"{self._folder}: {error}",
-                hint="make room, mend the disk, or see to the folder's rights: nothing was lost",
+                hint="free disk space, repair the disk, or check the folder's permissions: nothing was lost",
             ) from error
 
 
