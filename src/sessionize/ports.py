@@ -216,7 +216,7 @@ class LiveView(Protocol):
     def clear(self) -> None:
         """Forget everything shown by this writer: the engine starts over."""
 
-    def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+    def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
         """Open sessions as they stand now, at most one for a user; and the users who have none any more."""
 
     def close(self) -> None:

@@ -188,7 +188,7 @@ def test_rows_that_cannot_be_told_apart_any_more_are_no_reason_to_double(
             run(pipeline(folder, "in/bob.ndjson"))
     maintain_table(open_catalog(folder / "home"), "sessions", "events", MaintenanceSettings(keep_s=0))
     before = counts(folder)
-    with pytest.raises(StateError, match="cut off, and its rows cannot be told from others"):
+    with pytest.raises(StateError, match="interrupted, and its rows can no longer be identified"):
         run(pipeline(folder, "in/bob.ndjson"))
     assert counts(folder) == before
     run(pipeline(folder, **{"output.mode": "overwrite"}))

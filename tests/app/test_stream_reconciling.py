@@ -84,7 +84,7 @@ def test_one_process_of_a_home_reconciles_and_another_takes_over(
 
 
 def test_meeting_another_reconciliation_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    meetings = [BusyError("another reconciliation is running"), BusyError("another reconciliation changed …")]
+    meetings = [BusyError("another reconciliation is running"), BusyError("another reconciliation has changed …")]
 
     def work() -> None:
         if meetings:
@@ -95,7 +95,7 @@ def test_meeting_another_reconciliation_is_no_failure(tmp_path: Path, monkeypatc
     process.until("reconcile_finished")
     assert [line["reason"] for line in process.lines("reconcile_skipped")] == [
         "another reconciliation is running",
-        "another reconciliation changed …",
+        "another reconciliation has changed …",
     ]
     assert process.lines("reconcile_failed") == []
     process.close()

@@ -79,7 +79,7 @@ def test_what_is_not_read_is_named_once(sessionize, events, tmp_path):
     for command in ("batch", "label"):
         done = sessionize(command, "in", "-o", "out.ndjson")
         assert [line for line in done.err.splitlines() if line.startswith("warning")] == [
-            "warning: 2 files are not read (their names end in none of the known ways): in/a.log, in/b.log",
+            "warning: 2 files are not read (unknown file name ending): in/a.log, in/b.log",
             "warning: 1 file is empty: in/empty.csv",
         ]
 

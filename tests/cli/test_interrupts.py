@@ -224,13 +224,13 @@ def test_a_signal_that_meets_a_finalizer_is_not_lost(events: Path, tmp_path: Pat
 
 
 WHILE_GENERATING = """
-from sessionize.connectors.generator.stream import DistinctCounts
+from sessionize.connectors.generator.stream import RecordCounts
 def interrupting(add):
     def added(self, *args):
         add(self, *args)
         os.kill(os.getpid(), signal.{name})
     return added
-DistinctCounts.add = interrupting(DistinctCounts.add)
+RecordCounts.add = interrupting(RecordCounts.add)
 """
 
 

@@ -70,7 +70,7 @@ def test_a_table_that_is_not_there_stops_before_anything_is_done(home: Path) -> 
 
 
 def test_files_that_may_be_in_use_are_not_removed_without_force(home: Path) -> None:
-    with pytest.raises(ConfigError, match="on its way"):
+    with pytest.raises(ConfigError, match="unfinished commit"):
         run(home, "--orphan-age", "0")
     assert json.loads(run(home, "--orphan-age", "0", "--force", "--json"))["tables"][0]["orphans"] == 0
 

@@ -44,9 +44,9 @@ class Shown:
         self._answer()
         self.there = {}
 
-    def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+    def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
         self._answer()
-        for user in gone.to_pylist():
+        for user in closed_users.to_pylist():
             self.there.pop(user, None)
         self.there |= {row["user"]: row["event_count"] for row in sessions.to_pylist()}
 
@@ -187,7 +187,7 @@ def test_users_are_shown_in_pieces_and_a_failure_between_shows_all_anew(monkeypa
 
 def test_a_view_that_refuses_us_ends_the_run() -> None:
     class Refusing(Shown):
-        def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+        def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
             raise OutputError("no")
 
     feed, core = LiveFeed(Refusing()), Sessionizer(Policy())
@@ -200,10 +200,10 @@ def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
     class Refusing(Shown):
         refuses = False
 
-        def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
+        def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
             if self.refuses:
                 raise OutputError("no right any more", detail="NOPERM", hint="give it back")
-            super().update(sessions, gone, now_ms=now_ms)
+            super().update(sessions, closed_users, now_ms=now_ms)
 
     events, view = RecordedEvents(), Refusing()
     feed = LiveFeed(view, every_s=0, observer=events)

@@ -287,7 +287,7 @@ def test_what_the_pipeline_writes_does_not_come_in_again(tmp_path: Path) -> None
         assert run_once(config).consumed == len(rows)
     for inside in ("home/warehouse/sessions", "home/lake"):
         within = pipeline(tmp_path, input__paths=[str(tmp_path / inside)])
-        with pytest.raises(InputError, match="one that this pipeline writes to"):
+        with pytest.raises(InputError, match="an output of this pipeline"):
             run_once(within)
 
 
@@ -327,7 +327,7 @@ def test_a_file_that_changes_while_it_is_read_can_be_put_right(tmp_path: Path, h
         else:
             put(config, "a.ndjson", kept, age_s=5)
 
-    said = "gone that has not been read to its end" if how == "is gone" else "changed after reading it had begun"
+    said = "removed before it was read to its end" if how == "is gone" else "changed after reading had started"
     with pytest.raises(InputError, match=said):
         run_once(config, on_step=change)
     with pytest.raises(InputError, match=said) as caught:

@@ -100,7 +100,7 @@ def test_an_epoch_that_nobody_has_is_repeated_without_them(pipeline: Pipeline) -
     with pytest.raises(Crash):
         pipeline.run(on_step=crash_before("write sqlite"))
     pipeline.kafka.delete_records(pipeline.topic, {0: 30})
-    with pytest.raises(InputError, match=r"records to go on from are gone"):
+    with pytest.raises(InputError, match=r"the next records to read have expired"):
         pipeline.run(on_expired="fail")
     events = RecordedEvents()
     with pytest.raises(Crash):  # one output has what is left, the others do not

@@ -210,7 +210,7 @@ def test_patience_ends(tmp_path: Path) -> None:
 def test_an_unknown_topic_is_an_error_at_once(tmp_path: Path, kafka: KafkaServers) -> None:
     ears = Ears()
     config = pipeline(tmp_path, kafka_text(kafka.servers, "nowhere"))
-    with pytest.raises(InputError, match="no such Kafka topic"):
+    with pytest.raises(InputError, match="the Kafka topic does not exist"):
         opened(config, threading.Event(), ears)
     assert ears.heard == {}
 

@@ -1,1 +1,1 @@
-"""What can be said about sessions and events once they are there."""
+"""Analyses of existing sessions and events."""

@@ -1,7 +1,7 @@
-"""Why a user's sessions are cut where they are: every event, the silence before it, and the rule that decided.
+"""Explains a user's session boundaries: every event, the silence before it, and the rule that decided.
 
-Nothing is stored for this: the same core runs over the user's events once more. What a table has of the user is set
-beside it, as it may be older: a session that is still open is not there yet, nor what came late and waits.
+It needs no stored data: the same core runs over the user's events again. The table's rows of the user are shown beside
+the result, because they may be older: open sessions and late events that are not reconciled are missing there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from sessionize.session.durations import format_duration
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
-# Whether a session is in the table: as it is here, with other events, or not.
+# Whether a session is in the table: equal, with other events, or not.
 StoredAs = Literal["yes", "otherwise", "no"]
 _COMPARED = (col.SESSION_START, col.SESSION_END, col.EVENT_COUNT)
 
@@ -29,8 +29,8 @@ _COMPARED = (col.SESSION_START, col.SESSION_END, col.EVENT_COUNT)
 class ExplainedEvent:
     """One event in order.
 
-    silence_ms: since the event before, None for the first. boundary: why a session began here, None where it went on.
-    note: a word on events that count nowhere ("duplicate", "excluded"). late: it came too late for the stream.
+    silence_ms: since the previous event, None for the first. boundary: why a session began here, None if it continued.
+    note: for events that do not count ("duplicate", "excluded"). late: too late for the stream.
     """
 
     time_ms: int
@@ -47,9 +47,9 @@ class ExplainedEvent:
 class ExplainedSession:
     """One session. row: of the session table, with the user as `user`.
 
-    began, ended: the rules behind both ends, with the numbers that decided. stored: whether the table has it, None
-    where there is no table. in_table: what the table has under its id. times_stored: how often it has that id, which is
-    more than once where the same events were loaded again; None where there is no table.
+    began, ended: the rules of both ends, with the deciding numbers. stored: whether the table has it, None without a
+    table. in_table: the table's row with its id. times_stored: how often the table has that id, more than once if the
+    same events were loaded again; None without a table.
     """
 
     row: dict[str, Any]
@@ -67,9 +67,9 @@ class ExplainedSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A user's events in order, and the sessions they make.
+    """A user's events in order, and their sessions.
 
-    only_in_table: what the table has and these do not make, a row for each id, with times_stored.
+    only_in_table: sessions of the table that these events do not give, a row for each id, with times_stored.
     """
 
     user: str
@@ -80,7 +80,7 @@ class Explanation:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many events there are, and how many of them came late, are duplicates, or are excluded."""
+        """The number of events, and of late, duplicate and excluded ones among them."""
         notes = [event.note for event in self.events]
         return {
             "events": len(notes),
@@ -90,7 +90,7 @@ class Explanation:
         }
 
     def events_of(self, session: ExplainedSession) -> list[ExplainedEvent]:
-        """Its events, with those between that count nowhere."""
+        """Its events, with those in between that do not count."""
         return [event for part, events in self._parts() if part == session.id for event in events]
 
     def _parts(self) -> Iterator[tuple[str | None, list[ExplainedEvent]]]:
@@ -106,7 +106,7 @@ class Explanation:
             yield current, part
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON-able values; a session is its row with what is beside it here."""
+        """Everything as JSON-compatible values; a session is its row plus its fields here."""
         return {
             "user": self.user,
             "rules": self.policy.describe(),
@@ -132,8 +132,8 @@ def explain(
 ) -> Explanation:
     """Explain one user's sessions.
 
-    events: canonical columns, of this user or of many; late: those that came too late, of the same user. end_ms: when
-    the whole input ended, default its latest event. stored: the rows that a table has of the user, None without one.
+    events: canonical columns, of this user or of many; late: the user's late events. end_ms: the end of the whole
+    input, default its latest event. stored: a table's rows of the user, None without a table.
     """
     rules = rules or Rules()
     if end_ms is None and events.num_rows:
@@ -177,7 +177,7 @@ def _by_id(stored: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]
 
 
 def instant(time_ms: int) -> str:
-    """ISO 8601 in UTC with milliseconds; the bare number where the calendar ends."""
+    """ISO 8601 in UTC with milliseconds; the bare number outside of the calendar."""
     try:
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
     except OverflowError:
@@ -225,7 +225,7 @@ def _events(
 
 
 def _why(session: Mapping[str, Any], before: int | None, time: int, policy: Policy) -> str:
-    """The rule behind a start reason, with the numbers that decided."""
+    """The rule of a start reason, with the deciding numbers."""
     reason = str(session[col.START_REASON])
     if before is None:
         return f"{reason}: no earlier event of this user"
@@ -233,7 +233,7 @@ def _why(session: Mapping[str, Any], before: int | None, time: int, policy: Poli
 
 
 def _why_ended(session: Mapping[str, Any], after: Mapping[str, Any] | None, end_ms: int | None, policy: Policy) -> str:
-    """The rule behind an end reason, with the numbers that decided."""
+    """The rule of an end reason, with the deciding numbers."""
     reason = str(session[col.END_REASON])
     until = after[col.SESSION_START] if after is not None else end_ms
     silence = None if until is None else until - session[col.SESSION_END]
@@ -270,7 +270,7 @@ def _stored_as(row: Mapping[str, Any], in_table: Mapping[str, Any] | None) -> St
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of sessions with counts as a mapping, as JSON has them."""
+    """A row of sessions with counts as a mapping, as in JSON."""
     kinds = row.get(col.EVENTS_BY_TYPE)
     return {**row, col.EVENTS_BY_TYPE: dict(kinds)} if kinds is not None else dict(row)
 

@@ -1,4 +1,4 @@
-"""The columns that events and sessions travel in. One name for one thing, from decoding to the sinks.
+"""The columns of events and sessions: one name for each, from decoding to the sinks.
 
 Events are pyarrow tables with the canonical columns below; a dialect maps the producer's fields to them. Only `user`
 and `event_time_ms` are required, and never null. Sessions are pyarrow tables of SessionColumns.schema.
@@ -34,7 +34,7 @@ EVENT_TYPES: dict[str, pa.DataType] = {
     PROPERTIES: pa.string(),
 }
 
-# A record that could not be used, with all that is needed to see why and to try it again.
+# A rejected record, with everything needed to find the cause and to retry it.
 REJECTED_SCHEMA = pa.schema(
     [
         pa.field("raw", pa.binary()),
@@ -60,17 +60,17 @@ START_REASON = "start_reason"
 END_REASON = "end_reason"
 SESSION_DATE = "session_date"
 USER_HASH_BUCKET = "user_hash_bucket"
-# Of stored sessions alone: how often reconciling has replaced the session, 0 as it was first written.
+# Only of stored sessions: how often reconciling has replaced the session, 0 as first written.
 REVISION = "revision"
-# Of stored events alone: the UTC date of the event.
+# Only of stored events: the UTC date of the event.
 EVENT_DATE = "event_date"
-# Of events that go out with their sessions so far: when that was.
+# Only of enriched events: the time when they were written with their session so far.
 PROCESSING_TIME = "processing_time"
 
 BUCKET_COUNT = 100
 
 _REQUIRED: frozenset[str] = frozenset()
-# Which optional event column a session column is made of; the others need only user and event time.
+# The optional event columns that a session column needs; the others need only user and event time.
 MADE_OF: dict[str, frozenset[str]] = {
     PAGES_VISITED: frozenset({PAGE}),
     ENTRY_PAGE: frozenset({PAGE}),
@@ -106,9 +106,9 @@ _BESIDE_EVENTS = frozenset(EVENT_TYPES) - {USER} | {SESSION_ID, EVENT_DATE, USER
 
 
 def check_user_name(user_name: str, *, sessions: bool = True, events: bool = False) -> None:
-    """Errors: ConfigError when the user column is called like another column beside which it is written.
+    """Errors: ConfigError if the user column has the name of another written column.
 
-    Upper and lower case are the same, as they are in tables. sessions, events: what is written.
+    Case is ignored, as in tables. sessions, events: what is written.
     """
     others = (_BESIDE_SESSIONS if sessions else frozenset()) | (_BESIDE_EVENTS if events else frozenset())
     if user_name.casefold() in others:
@@ -121,7 +121,7 @@ def check_user_name(user_name: str, *, sessions: bool = True, events: bool = Fal
 
 @dataclass(frozen=True, slots=True)
 class SessionColumns:
-    """Which session columns a run makes, in the order of SESSION_COLUMNS; `user` is always among them."""
+    """The session columns of a run, in the order of SESSION_COLUMNS; `user` is always among them."""
 
     names: tuple[str, ...] = SESSION_COLUMNS
 
@@ -152,5 +152,5 @@ class SessionColumns:
         return name in self.names
 
     def schema(self, user_name: str = USER) -> pa.Schema:
-        """The Arrow schema of the sessions; the user column is called what the input calls it."""
+        """The Arrow schema of the sessions; the user column has the input's name."""
         return pa.schema([(user_name if n == USER else n, SESSION_TYPES[n]) for n in self.names])

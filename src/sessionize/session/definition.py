@@ -1,4 +1,4 @@
-"""What a run makes of events, as one value: every engine gets it, and no engine owns it."""
+"""The definition of sessions as one value, which every engine gets and none owns."""
 
 from dataclasses import dataclass, field
 
@@ -9,10 +9,10 @@ from sessionize.session.rules import Rules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDefinition:
-    """Which sessions a run makes.
+    """The definition of the sessions of a run.
 
-    policy, rules: what a session is. columns: which session columns are made, all by default. user_name: what the user
-    column of events and sessions is called.
+    policy, rules: what a session is. columns: the session columns, all by default. user_name: the name of the user
+    column in events and sessions.
     """
 
     policy: Policy

@@ -1,7 +1,7 @@
-"""Lengths of time as people write them, turned into whole milliseconds.
+"""Parses durations as people write them to whole milliseconds.
 
-"30m", "2h", "1h30m", "500ms", "1.5h", "7d", a timedelta, or a bare number whose unit the caller names
-(a command-line option keeps the unit its documentation gives it).
+"30m", "2h", "1h30m", "500ms", "1.5h", "7d", a timedelta, or a bare number in the caller's unit (such as the unit in a
+command-line option's documentation).
 """
 
 import re
@@ -19,11 +19,11 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
 
 
 def parse_duration_ms(value: Duration, *, name: str, bare_unit: Unit | None = None) -> int:
-    """Turn a duration into whole milliseconds.
+    """Convert a duration to whole milliseconds.
 
-    name is what the caller calls the value, for the error. A number without a unit counts in bare_unit; where that is
-    None it is refused. Errors: ConfigError for a value that is not a duration, is negative, is finer than a
-    millisecond, or is longer than a hundred years.
+    name: the caller's name of the value, for the error. bare_unit: the unit of a number without one; None refuses such
+    numbers. Errors: ConfigError for a value that is not a duration, is negative, is finer than a millisecond, or is
+    longer than a hundred years.
     """
     ms = _to_ms(value, name, bare_unit)
     if not 0 <= ms <= MS_MAX:
@@ -34,7 +34,7 @@ def parse_duration_ms(value: Duration, *, name: str, bare_unit: Unit | None = No
 
 
 def format_duration(ms: int) -> str:
-    """Write milliseconds the way parse_duration_ms reads them: 5400000 -> '1h30m'."""
+    """Format milliseconds as parse_duration_ms reads them: 5400000 -> '1h30m'."""
     if ms == 0:
         return "0s"
     parts, rest = [], abs(ms)
@@ -60,7 +60,7 @@ def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
         if not parts or "".join(n + u for n, u in parts) != text:
             raise _refuse(name, value, "not a duration") from None
         ms = sum(float(n) * MS_OF_UNIT["m" if u == "min" else u] for n, u in parts)
-        # 0.1h is 360000.00000000006 in binary; anything closer than a thousandth of a millisecond is the whole one.
+        # 0.1h is 360000.00000000006 in binary; values within a thousandth of a whole millisecond are rounded to it.
         return round(ms, 3)
     return _bare(number, value, name, bare_unit)
 

@@ -1,4 +1,4 @@
-"""Names of sessions and buckets of users: pure functions, so that every engine and every replay agrees.
+"""Session ids and user buckets: pure functions, so that every engine and every replay agrees.
 
 See docs/spec/sessions.md, rule 6.
 """
@@ -19,8 +19,8 @@ HASHED_TOGETHER_BYTES_MAX = 256  # longer names are hashed one by one
 def start_ids(users: pa.Array, start_ms: IntArray, repeat: IntArray | None) -> pa.Array:
     """`<user>_<start in ms>`, one per session.
 
-    repeat int64[n]: how many sessions of the same user began earlier at this very millisecond (a rule can cut between
-    simultaneous events); where it is not zero, `.<repeat>` follows. None when it is zero everywhere.
+    repeat int64[n]: the number of earlier sessions of the user that began in the same millisecond (a rule can cut
+    between simultaneous events); if it is not zero, `.<repeat>` follows. None if it is zero everywhere.
     """
     ids = pc.binary_join_element_wise(users, pc.cast(pa.array(start_ms), pa.string()), "_")
     if repeat is None:
@@ -46,7 +46,7 @@ def running_ids(users: pa.Array, number: IntArray) -> pa.Array:
 
 
 def user_hash_buckets(users: pa.Array) -> pa.Array:
-    """int32[n] in 0..99: what the Iceberg transform bucket[100] gives for the user as a string.
+    """int32[n] in 0..99: the Iceberg transform bucket[100] of the user as a string.
 
     Source: the Iceberg specification, appendix B: 32-bit murmur3 (x86, seed 0) of the UTF-8 bytes, sign bit cleared.
     """
@@ -67,7 +67,7 @@ def _murmur3(names: pa.LargeStringArray) -> npt.NDArray[np.uint32]:
     text = np.frombuffer(data, np.uint8) if data is not None and data.size >= 4 else np.zeros(0, np.uint8)
     if not len(text):  # too short for a word
         text = np.concatenate((np.frombuffer(data or b"", np.uint8), np.zeros(4, np.uint8)))
-    words = np.ndarray(len(text) - 3, "<u4", text, strides=(1,))  # the four bytes from any place on
+    words = np.ndarray(len(text) - 3, "<u4", text, strides=(1,))  # the four bytes from each position on
     hashes = np.zeros(len(names), np.uint32)
     whole = size & ~3
     shortest, longest = int(whole.min()), int(whole.max())
@@ -78,7 +78,7 @@ def _murmur3(names: pa.LargeStringArray) -> npt.NDArray[np.uint32]:
     rows = np.flatnonzero(size & 3)
     if len(rows):
         begin, rest = (start + whole)[rows], (size & 3)[rows]
-        there = np.minimum(begin, len(words) - 1)  # the last word may reach over the end: read it further in front
+        there = np.minimum(begin, len(words) - 1)  # the last word may extend past the end: read it further left
         tail = np.right_shift(words[there], (8 * (begin - there)).astype(np.uint32), dtype=np.uint32)
         mask = np.left_shift(np.uint32(1), (8 * rest).astype(np.uint32), dtype=np.uint32) - np.uint32(1)
         hashes[rows] ^= _scrambled(np.bitwise_and(tail, mask, dtype=np.uint32))

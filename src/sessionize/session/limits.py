@@ -1,6 +1,6 @@
-"""What an event may be: one set of limits for the decoders, the frames and the core.
+"""The limits of a valid event, shared by the decoders, the frames and the core.
 
-Whatever keeps them can be stored by every output, so that no sink has to refuse a row of an event that was accepted.
+Every output can store an event within them, so no sink refuses a row of an accepted event.
 Source: docs/spec/sessions.md, rule 10.
 """
 
@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 TIME_MS_MIN = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
 TIME_MS_MAX = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 USER_BYTES_MAX = 1_024  # in UTF-8
-VALUE_MAX = 1e9  # either way; how many such values a session may have has no limit
+VALUE_MAX = 1e9  # of either sign; the number of such values in a session is unlimited
 
 IntArray = npt.NDArray[np.int64]
 
 
 def all_usable(users: pa.Array) -> bool:
-    """Whether there is no null among them, and each has 1 to USER_BYTES_MAX bytes that are not all blank.
+    """Whether all are valid users: not null, 1 to USER_BYTES_MAX bytes, and not blank.
 
     users: string or large_string. About a nanosecond each.
     """
@@ -30,7 +30,7 @@ def all_usable(users: pa.Array) -> bool:
     size = np.diff(ends)
     if size.min() < 1 or size.max() > USER_BYTES_MAX:
         return False
-    # A blank user begins with a blank, and every blank is at most 0x20 or beyond ASCII, which is negative here.
+    # A blank user begins with a blank, which is at most 0x20, or beyond ASCII and then negative here.
     data = np.frombuffer(users.buffers()[2], np.int8)
     if data[ends[0] : ends[-1]].min() > 0x20 or data[ends[:-1]].min() > 0x20:
         return True
@@ -38,12 +38,12 @@ def all_usable(users: pa.Array) -> bool:
 
 
 def is_utf8(texts: pa.Array) -> bool:
-    """Whether all of them are text; pure ASCII is found out at once. texts: string or large_string."""
+    """Whether all of them are UTF-8; pure ASCII is detected at once. texts: string or large_string."""
     data = texts.buffers()[2]
     if not len(texts) or data is None:
         return True
     ends = text_ends(texts)
-    # a slice has the buffers of the whole, so only its part is looked at
+    # a slice has the buffers of the whole array, so only its part is checked
     if np.frombuffer(data, np.int8)[ends[0] : ends[-1]].min(initial=0) >= 0:
         return True
     try:

@@ -1,7 +1,7 @@
-"""Policy: the numbers that decide where a session ends. Frozen, validated, free of any running state.
+"""The policy: the numbers that decide where a session ends. Frozen, validated, and without running state.
 
-One decision is written here once and used everywhere: whether a silence splits, and whether the watermark proves
-that it will (`longest_silence_ms`). See docs/spec/sessions.md, rules 2 to 4.
+One decision is defined here and used everywhere: whether a silence splits, and whether the watermark proves that it
+will (`longest_silence_ms`). See docs/spec/sessions.md, rules 2 to 4.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sessionize.session.durations import Duration, format_duration, parse_durati
 GapBoundary = Literal["exclusive", "inclusive"]
 MaxDurationMode = Literal["anchored", "rolling"]
 SessionIds = Literal["start", "sequential", "running"]
-# What moves the front of event time in a stream (rule 8); no part of a Policy, as it changes no session.
+# What advances event time in a stream (rule 8); not part of a Policy, because it changes no session.
 WatermarkRule = Literal["confirmed", "maximum"]
 
 
@@ -128,12 +128,12 @@ class Policy:
 
     @property
     def longest_silence_ms(self) -> int:
-        """The longest silence that does not split: a session goes on exactly while silence <= longest_silence_ms."""
+        """The longest silence that does not split: a session continues exactly while silence <= longest_silence_ms."""
         return self.gap_ms if self.gap_boundary == "exclusive" else self.gap_ms - 1
 
     @property
     def numbers_sessions(self) -> bool:
-        """Whether chains are numbered, so that a user must be remembered for ever (bounded input only)."""
+        """Whether chains are numbered, which needs permanent state for every user (bounded input only)."""
         return self.session_ids != "start"
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Why a session began and why it ended, as small codes inside and as words outside.
+"""The reasons why a session began and ended, as small codes inside and as names outside.
 
 Codes below RULE_BASE are fixed; RULE_BASE + i is the i-th rule of the run, written `rule:<name>`.
 See docs/spec/sessions.md, rule 5.
@@ -20,7 +20,7 @@ _WORDS = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", 
 
 
 def reason_names(rule_names: tuple[str, ...]) -> pa.Array:
-    """The words of a run with these rules, by code; code 0 is no reason and has no word."""
+    """The names by code of a run with these rules; code 0 is no reason and has no name."""
     return pa.array([*_WORDS, *(f"rule:{name}" for name in rule_names)], pa.string())
 
 

@@ -1,8 +1,8 @@
-"""Rules: what the events themselves say about session boundaries, turned into flags per event.
+"""Rules derive session boundaries from the events, as flags for each event.
 
-The kernel knows flags, not rules: `starts` (this event opens a session), `ends` (this event closes its session),
-`drop` (this event takes no part), `converts`. A further rule (a change of a property, the start of a day, a gap of
-its own per event) is one more function here that fills the same flags. See docs/spec/sessions.md, rule 4.
+The kernel gets flags, not rules: `starts` (the event opens a session), `ends` (it closes its session), `drop` (it does
+not count), `converts`. A further rule (a change of a property, the start of a day, an event's own gap) is another
+function here that sets the same flags. See docs/spec/sessions.md, rule 4.
 """
 
 import threading
@@ -19,8 +19,8 @@ from sessionize.errors import BoundaryError, ConfigError
 from sessionize.session.columns import EVENT_TYPE
 from sessionize.session.reasons import RULE_BASE
 
-# A boundary function gets the events as an Arrow table (canonical columns, arrival order) and says for each whether
-# it opens a session. It sees each event by itself: what lies between two events is the gap's business.
+# A boundary function gets the events as an Arrow table (canonical columns, arrival order) and returns for each whether
+# it opens a session. It sees each event alone; the time between two events belongs to the gap.
 Boundary = Callable[[pa.Table], object]
 BoolArray = npt.NDArray[np.bool_]
 CodeArray = npt.NDArray[np.int16]
@@ -28,7 +28,7 @@ CodeArray = npt.NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """Per event, in the order of the table they were made from; None where no rule can set the flag.
+    """Flags per event, in the order of the table; None where no rule can set the flag.
 
     starts, ends int16[n]: 0, or the reason code of the rule (session/reasons.py). drop, converts bool[n].
     """
@@ -122,7 +122,7 @@ class Rules:
         return bool(self.start_events or self.end_events or self.boundary is not None)
 
     def flags(self, events: pa.Table, *, conversions: bool) -> Flags:
-        """Compute the flags of a table of events; conversions says whether `converts` is wanted."""
+        """Compute the flags of a table of events. conversions: whether `converts` is needed."""
         has_type = EVENT_TYPE in events.column_names
         if self.need_event_type and not has_type:
             raise ConfigError(
@@ -143,7 +143,7 @@ class Rules:
         )
 
     def converts(self, events: pa.Table) -> BoolArray | None:
-        """bool[n]: which events are conversions; None where none can be."""
+        """bool[n]: which events are conversions; None if none can be."""
         kind = events[EVENT_TYPE] if EVENT_TYPE in events.column_names else None
         return _is_in(kind, self.conversion_events, fold_case=True)
 
@@ -162,7 +162,7 @@ def _is_in(kind: pa.ChunkedArray | None, wanted: frozenset[str], *, fold_case: b
         coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
         words = pc.utf8_lower(coded.dictionary) if fold_case else coded.dictionary
         hit = pc.is_in(words, pa.array(sorted(names), words.type))
-        # one more place at the end, for the index -1 that stands for null
+        # one more element at the end, for the index -1 of null
         table = np.append(hit.to_numpy(zero_copy_only=False).astype(bool), False)
         parts.append(table[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)])
     return np.concatenate(parts) if parts else np.zeros(0, bool)
@@ -174,7 +174,7 @@ def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray
     raw = _asked(boundary, name, events)
     answer = f"{type(raw).__module__}.{type(raw).__qualname__}".removeprefix("builtins.")
     if isinstance(raw, pa.Array | pa.ChunkedArray):
-        # no answer is no boundary: a comparison with a missing page is null
+        # null is no boundary: a comparison with a missing page gives null
         raw = np.asarray(pc.fill_null(raw, False)) if pa.types.is_boolean(raw.type) else raw
     try:
         mask = np.asarray(raw)
@@ -190,7 +190,7 @@ def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray
 
 
 def _asked(boundary: Boundary, name: str, events: pa.Table) -> object:
-    """What the function answers. Errors: BoundaryError for whatever it raises."""
+    """The function's result. Errors: BoundaryError for any error it raises."""
     try:
         return boundary(events)
     except MemoryError:
@@ -206,10 +206,10 @@ def _asked(boundary: Boundary, name: str, events: pa.Table) -> object:
 
 
 def is_signal(error: BaseException) -> bool:
-    """Whether a signal's handler raised it, as far as can be known, while somebody else's code was running.
+    """Whether a signal handler raised it, as far as can be known, while custom code was running.
 
-    Signals are heard in the main thread, whatever it is at. A handler that ends the process raises a class of its own
-    (cli/app.py); a plain SystemExit is what sys.exit() of that code raises.
+    Signal handlers run in the main thread at any point. A handler that ends the process raises its own class
+    (cli/app.py); a plain SystemExit comes from sys.exit() in that code.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -217,6 +217,6 @@ def is_signal(error: BaseException) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised: the innermost line that has a file."""
+    """Where it was raised: the innermost line with a file."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "somewhere"

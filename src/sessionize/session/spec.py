@@ -1,7 +1,7 @@
-"""What the sessions of a table are: the pipeline that made them, by which rules, and what it calls the user.
+"""The record of how a table's sessions are made: the pipeline, its rules, and the user column.
 
-The record lies with the tables (docs/adr/0013), so that every command goes by the rules of the rows that are there. Two
-records differ by keys of the pipeline file, with the value there and here; a state is compared in the same words.
+The record is stored with the tables (docs/adr/0013), so that every command uses the rules of the existing rows. Two
+records differ by keys of the pipeline file, with the values there and here; a state is compared in the same terms.
 """
 
 import json
@@ -15,13 +15,13 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Boundary, Rules
 
 VERSION = 1
-_Value = tuple[object, str]  # what is compared, and how people write it
+_Value = tuple[object, str]  # the compared value, and its text for people
 _LISTS = ("start_events", "end_events", "excluded_events", "conversion_events")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A key that two records do not agree on, with both values as people write them."""
+    """A key with different values in two records, both as text for people."""
 
     key: str
     there: str
@@ -35,9 +35,9 @@ class Difference:
 class SessionSpec:
     """How sessions are made.
 
-    pipeline: its name. user_column: what the user is called in every table. The lists are sorted. boundary: the user's
-    function as "module:function". dialect, columns: how records were read and which session columns were made, for
-    whoever computes sessions again; runs may differ in them.
+    pipeline: its name. user_column: the name of the user column in every table. The lists are sorted. boundary: the
+    custom function as "module:function". dialect, columns: how records were read and the session columns, for computing
+    sessions again; runs may differ in them.
     """
 
     pipeline: str
@@ -75,16 +75,16 @@ class SessionSpec:
         )
 
     def rules(self, boundary: Boundary | None = None) -> Rules:
-        """The rules about events. boundary: the function that the record only names."""
+        """The rules. boundary: the function, which the record only names."""
         lists = {name: frozenset(getattr(self, name)) for name in _LISTS}
         return Rules(boundary=boundary, **lists)  # type: ignore[arg-type]  # one of the names is not a list's
 
     def differences(self, here: "SessionSpec") -> list[Difference]:
-        """What another record has otherwise, beginning with the pipeline's name; dialect and columns do not count."""
+        """The differences to another record, the pipeline's name first; dialect and columns do not count."""
         return _differing(self._compared(), here._compared())
 
     def describe(self) -> str:
-        """One line for people: the policy, and the rules that there are."""
+        """One line for people: the policy and the rules."""
         rules = (
             f"{key.removeprefix('rules.')} {text}"
             for key, (value, text) in _rule_values(self._named()).items()
@@ -93,7 +93,7 @@ class SessionSpec:
         return "; ".join([self.policy.describe(), *rules])
 
     def to_json(self) -> str:
-        """The record as JSON, with the version of its form."""
+        """The record as JSON, with its format version."""
         limit = self.policy.max_duration_ms
         return json.dumps(
             {
@@ -116,7 +116,7 @@ class SessionSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "SessionSpec":
-        """Read what to_json wrote. Errors: ValueError for anything else, also for a version that is not known."""
+        """Parse the result of to_json. Errors: ValueError for anything else, also for an unknown version."""
         try:
             record = json.loads(text)
             if record["version"] != VERSION:
@@ -145,7 +145,7 @@ class SessionSpec:
 
 
 def kind_of_difference(differences: Iterable[Difference]) -> str:
-    """The kind of what differs, for the message of an error: "another policy" or "other rules"."""
+    """The kind of the differences for an error message: "another policy" or "other rules"."""
     policy = {f"rules.{field}" for field in ("gap", "gap_boundary", "max_duration", "max_duration_mode", "session_ids")}
     return "another policy" if any(each.key in policy for each in differences) else "other rules"
 
@@ -158,7 +158,7 @@ def describe_differences(differences: Iterable[Difference]) -> str:
 def policy_differences(
     policy: Mapping[str, Any], rules: Mapping[str, Any], policy_here: Policy, rules_here: Mapping[str, Any]
 ) -> list[Difference]:
-    """How a stored policy (its fields) and rules (lists, and the boundary's name) differ from those of here."""
+    """The differences of a stored policy (its fields) and rules (lists, and the boundary's name) to these."""
     return _differing(_values(Policy(**policy), rules), _values(policy_here, rules_here))
 
 
@@ -182,7 +182,7 @@ def _rule_values(rules: Mapping[str, Any]) -> dict[str, _Value]:
     values: dict[str, _Value] = {}
     for name in _LISTS:
         types = rules[name]
-        # upper and lower case of a conversion are the same
+        # conversions ignore case
         compared = frozenset(each.lower() for each in types) if name == "conversion_events" else frozenset(types)
         values[f"rules.{name}"] = (compared, ", ".join(types) or "none")
     return {**values, "rules.boundary": (rules["boundary"], rules["boundary"] or "none")}

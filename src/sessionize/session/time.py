@@ -1,4 +1,4 @@
-"""Days of UTC: the unit that dates of sessions and events are made of."""
+"""UTC days, the unit of the dates of sessions and events."""
 
 from datetime import date
 

@@ -15,7 +15,8 @@ NOW_MS = LONG_AGO_S * 1000
 
 
 def source(home: Path, *paths: str | Path, **options: Any) -> DirectorySource:
-    wanted: dict[str, Any] = {"dialect": dialect_named("clicks"), "book": home / "state" / "book", "batch_records": 20}
+    log_path = home / "state" / "book"
+    wanted: dict[str, Any] = {"dialect": dialect_named("clicks"), "log_path": log_path, "batch_records": 20}
     return DirectorySource(paths or [home / "in"], **{**wanted, **options})
 
 

@@ -112,7 +112,7 @@ def test_a_followed_file_counts_the_same_also_when_the_epoch_is_repeated(tmp_pat
         lambda: engine(
             tmp_path / "state",
             DirectorySource(
-                [folder], dialect=OWN, book=tmp_path / "state" / "book", bounded=True, settle_s=0, batch_records=700
+                [folder], dialect=OWN, log_path=tmp_path / "state" / "book", bounded=True, settle_s=0, batch_records=700
             ),
             {"kept": sink},
             rule=Rules(),
@@ -131,7 +131,7 @@ def test_an_epoch_reports_the_rows_that_were_lost(tmp_path: Path) -> None:
     folder, told = tmp_path / "in", list[tuple[int, dict[str, int], bool]]()
     folder.mkdir()
     damaged_parquet(folder / "a.parquet", at=0.01)
-    source = DirectorySource([folder], dialect=OWN, book=tmp_path / "book", bounded=True, settle_s=0)
+    source = DirectorySource([folder], dialect=OWN, log_path=tmp_path / "book", bounded=True, settle_s=0)
     run(
         lambda: engine(
             tmp_path / "state",

@@ -171,7 +171,7 @@ class TestPieces:
         os.utime(path, (1_700_000_000, 1_700_000_000))
         assert path.stat().st_size < 500_000
         return DirectorySource(
-            [tmp_path / "in"], dialect=OWN, book=tmp_path / "book", extras=True, batch_bytes=500_000, **options
+            [tmp_path / "in"], dialect=OWN, log_path=tmp_path / "book", extras=True, batch_bytes=500_000, **options
         )
 
     def test_batches_are_bounded_by_what_they_unfold_to(self, tmp_path: Path) -> None:

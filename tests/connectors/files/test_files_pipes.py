@@ -124,8 +124,8 @@ def test_what_is_passed_over_in_a_folder_is_named(tmp_path: Path, caplog: pytest
     assert times(events) == [0, 1, 2]
     names = ", ".join(str(folder / name) for name in ["a.log", "b.ndjson.bak", "no-ending", "notes.txt"])
     assert [record.getMessage() for record in caplog.records] == [
-        f"4 files are not read (their names end in none of the known ways): {names}",
-        f"1 file is not read (they are pipes, sockets or devices): {folder / 'pipe.ndjson'}",
+        f"4 files are not read (unknown file name ending): {names}",
+        f"1 file is not read (pipes, sockets or devices): {folder / 'pipe.ndjson'}",
         f"1 file is empty: {folder / 'empty.ndjson'}",
     ]
 
@@ -149,7 +149,7 @@ def test_a_link_to_a_folder_elsewhere_is_named(
             assert len(list(FileSource([tmp_path / "in"], dialect=dialect_named("clicks")).batches())) == 1
     link = tmp_path / "in" / "2023"
     told = [record.getMessage() for record in caplog.records]
-    assert f"1 file is not read (they are links to folders; name those themselves): {link}" in told
+    assert f"1 file is not read (links to folders; name the folders themselves): {link}" in told
 
 
 def test_a_followed_folder_names_once_what_it_passes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,12 +246,12 @@ def test_a_followed_folder_goes_on_beside_a_file_that_may_not_be_opened(
     assert users(batches) == expected(("good", 3))
     assert following.caught_up()  # silence is not put off for it
     (told,) = [record.getMessage() for record in caplog.records]
-    assert "private.ndjson may not be opened, and waits until it may be" in told
+    assert "private.ndjson cannot be opened, retrying until its permissions allow it" in told
     denied[0] = False
     batches += [batch for _ in range(5) for batch in following.poll(timeout_s=0, now_ms=NOW_MS)]
     assert users(batches) == expected(("good", 3), ("private", 2))
     denied[0] = True
-    once = source(tmp_path, book=tmp_path / "other", bounded=True)
+    once = source(tmp_path, log_path=tmp_path / "other", bounded=True)
     with pytest.raises(InputError, match="cannot be read"):
         list(everything(once))
     once.close()
@@ -276,7 +276,7 @@ def test_one_folder_that_cannot_be_listed_does_not_take_the_others_along(
         batches = [batch for _ in range(5) for batch in following.poll(timeout_s=0, now_ms=NOW_MS)]
     assert users(batches) == expected(("good", 3))
     (told,) = [record.getMessage() for record in caplog.records]
-    assert told.endswith("private cannot be listed, and nothing in it is read: Permission denied")
+    assert told.endswith("private cannot be listed, its files are not read: Permission denied")
     denied[0] = False
     batches += [batch for _ in range(5) for batch in following.poll(timeout_s=0, now_ms=NOW_MS)]
     assert users(batches) == expected(("good", 3), ("private", 2))

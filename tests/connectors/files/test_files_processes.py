@@ -15,7 +15,7 @@ from sessionize.connectors.files import source_workers
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_paths import input_files
 from sessionize.connectors.files.source_ranges import Done, decode, divide
-from sessionize.connectors.files.source_worker import Recipe
+from sessionize.connectors.files.source_worker import DecoderSpec
 from sessionize.errors import InputError
 from tests.connectors.files.reading import OWN, lines, read, times
 
@@ -85,16 +85,16 @@ class TestProcesses:
 
     def test_a_worker_gives_what_this_process_would(self, path: Path) -> None:
         work = divide(input_files([path])[0], range_bytes=2_000)[:5]
-        recipe = Recipe(dialect=OWN, columns=None, extras=True, latest_ms=500)
+        spec = DecoderSpec(dialect=OWN, columns=None, extras=True, latest_ms=500)
         done: dict[int, Done | None] = {}
-        with source_workers._Team(recipe, 1) as team:
+        with source_workers._Pool(spec, 1) as team:
             given = 0
             while len(done) < len(work):
                 given = team.hand_out(work, given, len(work))
                 assert given <= len(done) + 2
                 done |= team.results(wait=True)
         for number, piece in enumerate(work):
-            result, own = done[number], decode(piece, recipe.decoder())
+            result, own = done[number], decode(piece, spec.decoder())
             assert result is not None
             assert result.decoded.events.equals(own.decoded.events)
             assert result.decoded.events.schema == own.decoded.events.schema

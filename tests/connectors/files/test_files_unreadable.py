@@ -77,7 +77,7 @@ def test_a_followed_file_is_read_on_when_the_disk_is_mended(
         path.write_bytes(lines(300))
         monkeypatch.setattr(source, "feed", failing(errno.EIO, then=feed))
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    following = DirectorySource([tmp_path / "in"], dialect=OWN, book=tmp_path / "state" / "book", batch_records=50)
+    following = DirectorySource([tmp_path / "in"], dialect=OWN, log_path=tmp_path / "state" / "book", batch_records=50)
     with pytest.raises(UnavailableError, match="cannot be read now"):
         following.poll(timeout_s=0, now_ms=1_700_000_000_000)
     batches: list[StreamBatch] = []

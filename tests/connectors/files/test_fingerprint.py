@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.connectors.files.fingerprint import fingerprint, twins
+from sessionize.connectors.files.fingerprint import fingerprint, same_content
 from sessionize.connectors.files.source_paths import InputFile, input_files
 from sessionize.errors import InputError
 
@@ -52,7 +52,7 @@ def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
     (piped,), _ = input_files([str(tmp_path / "pipe.ndjson")])
     (stdin,), _ = input_files(["-"])
     assert (fingerprint(piped), fingerprint(stdin)) == (None, None)
-    assert twins([piped, piped, stdin]) == []
+    assert same_content([piped, piped, stdin]) == []
 
 
 def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
@@ -73,6 +73,6 @@ def test_twins_are_named_with_the_first(tmp_path: Path, monkeypatch: pytest.Monk
         return fingerprint(each)
 
     monkeypatch.setattr(module, noted)
-    found = twins(files.values())
+    found = same_content(files.values())
     assert found == [(files["c"], files["a"]), (files["g"], files["a"])]
     assert "d" not in read  # the only one of its size

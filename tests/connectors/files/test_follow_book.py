@@ -1,4 +1,4 @@
-"""The book of followed files: what is damaged, torn or refused is told, and never read as something else."""
+"""The log of followed files: damage, torn lines and disk errors are reported, and never read as other data."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ from tests.connectors.files.following import (
 def test_a_book_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "state" / "book").mkdir(parents=True)
-    with pytest.raises(OutputError, match="book of followed files cannot be read"):
+    with pytest.raises(OutputError, match="log of followed files cannot be read"):
         source(tmp_path)
 
 
@@ -44,7 +44,7 @@ def test_a_torn_book_counts_as_far_as_it_is_whole(tmp_path: Path) -> None:
     path.unlink()
     following = source(tmp_path)
     for positions in ({PARTITION: 2}, {PARTITION: STRIDE}, {"a.ndjson": 2}):
-        with pytest.raises(InputError, match="not in the book"):
+        with pytest.raises(InputError, match="not in the log"):
             following.seek(positions)
 
 
@@ -56,7 +56,7 @@ def test_every_flipped_bit_of_the_book_is_noticed(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-        with pytest.raises(StateError, match=r"(?s)book of followed files is damaged.*line [12]"):
+        with pytest.raises(StateError, match=r"(?s)log of followed files is damaged.*line [12]"):
             FileLog(path)
     path.write_bytes(whole.splitlines(keepends=True)[1])
     with pytest.raises(StateError, match=r"(?s)damaged.*file 1 follows file -1"):

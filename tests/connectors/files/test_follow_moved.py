@@ -106,7 +106,7 @@ def test_a_folder_that_may_be_the_same_one_is_an_error(stream: Stream, touched: 
         os.utime(stream.home / "p3" / "x.ndjson", (1, 1))
         (stream.home / "p1" / "x.ndjson").unlink()
     before = (stream.home / "state" / "book").read_bytes()
-    text = rf"(?s)may hold files that were read already.*{re.escape(str(stream.home))}/p1 before.*size: x\.ndjson"
+    text = rf"(?s)may hold files that were already read.*{re.escape(str(stream.home))}/p1 before.*size: x\.ndjson"
     with pytest.raises(StateError, match=text):
         stream.opened("p3")
     assert (stream.home / "state" / "book").read_bytes() == before

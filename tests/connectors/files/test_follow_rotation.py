@@ -54,7 +54,7 @@ def test_a_rotated_log_is_read_once_and_so_is_the_new_one(
     assert "bytes are not read" not in caplog.text
     assert users(list(everything(going_on(home, 4)))) == []
     following = source(home)
-    with pytest.raises(InputError, match="changed after reading it had begun"):  # what a repetition needs is elsewhere
+    with pytest.raises(InputError, match="changed after reading had started"):  # what a repetition needs is elsewhere
         list(following.read({PARTITION: (0, STRIDE)}, now_ms=NOW_MS))
 
 
@@ -114,4 +114,4 @@ def test_a_book_of_before_knows_names_alone(app: Path, caplog: pytest.LogCapture
     book.write_bytes(b"".join(b"%08x %b\n" % (zlib.crc32(text), text) for text in texts))
     put(app, lines("b", 1), age=1)
     assert users(list(everything(going_on(home, 1)))) == []
-    assert f"its {len(lines('b', 1))} bytes are not read; give each file a name of its own" in caplog.text
+    assert f"its {len(lines('b', 1))} bytes are not read; give each file its own name" in caplog.text

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sessionize.connectors.generator import PROFILE_NAMES, GeneratorSettings, write_lines
-from sessionize.connectors.generator.malformed import KINDS, spoiled
+from sessionize.connectors.generator.malformed import KINDS, malformed_record
 from sessionize.connectors.generator.profiles import PROFILES
 from sessionize.connectors.generator.source import GeneratorSource
 from sessionize.errors import ConfigError
@@ -99,7 +99,7 @@ def test_every_kind_of_broken_record_is_rejected(profile, kind):
     good = out.getvalue().splitlines(keepends=True)
     lines = JsonLines(DIALECTS[profile], latest_ms=settings.start_ms + 2 * 86_400_000)
     for choice, line in enumerate(good):
-        broken = spoiled(line, PROFILES[profile], choice * 7 * len(KINDS) + kind)
+        broken = malformed_record(line, PROFILES[profile], choice * 7 * len(KINDS) + kind)
         assert broken.count(b"\n") == 1
         assert broken != line
         lines.add(broken, source="test", first_line=choice)

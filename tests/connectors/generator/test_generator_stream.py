@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionize.connectors.generator import PROFILE_NAMES, GeneratorSettings, Timer, stream, write_lines
-from sessionize.connectors.generator.arrival import BROKEN, DUPLICATE, EVENT, REDELIVERY_MS_MAX
+from sessionize.connectors.generator.arrival import DUPLICATE, EVENT, MALFORMED, REDELIVERY_MS_MAX
 from sessionize.connectors.generator.malformed import KINDS
 
 TROUBLED = {
@@ -121,7 +121,7 @@ def test_totals_are_what_was_written(
     assert accounting.records == len(lines) == accounting.good + accounting.broken
     assert accounting.events == events == np.count_nonzero(records["role"] == EVENT)
     assert accounting.duplicates == np.count_nonzero(records["role"] == DUPLICATE)
-    assert accounting.broken == np.count_nonzero(records["role"] == BROKEN) == sum(accounting.by_kind.values())
+    assert accounting.broken == np.count_nonzero(records["role"] == MALFORMED) == sum(accounting.by_kind.values())
     good = records["role"] == EVENT
     assert accounting.late == np.count_nonzero(records["late"][good])
     assert (accounting.first_ms, accounting.last_ms) == (records["time_ms"][good].min(), records["time_ms"][good].max())

@@ -100,7 +100,7 @@ def test_a_catalog_file_of_another_program(tmp_path: Path) -> None:
         database.execute("CREATE TABLE bookmarks (url TEXT)")
     database.close()
 
-    with pytest.raises(ConfigError, match="belongs to something else") as caught:
+    with pytest.raises(ConfigError, match="belongs to another program") as caught:
         open_catalog(tmp_path)
 
     assert "bookmarks" in str(caught.value)

@@ -53,7 +53,7 @@ def written(catalog: Catalog, count: int) -> Catalog:
 def as_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are made as they were before: in the folder that the warehouse and their name give, without a note."""
     monkeypatch.setattr(tables, "new_location", lambda *_: None)
-    monkeypatch.setattr(tables, "noted", lambda _: {})
+    monkeypatch.setattr(tables, "catalog_properties", lambda _: {})
 
 
 def without_note(home: Path) -> None:

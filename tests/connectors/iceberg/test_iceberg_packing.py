@@ -104,20 +104,20 @@ def replace_in_last_day(catalog: Catalog) -> None:
     )
 
 
-def pack(catalog: Catalog, stop: Callable[[], bool] = lambda: False) -> packing.Packed:
-    return packing.pack(opened(catalog), target_bytes=None, files_min=2, progress=lambda done, of: None, stop=stop)
+def compact(catalog: Catalog, stop: Callable[[], bool] = lambda: False) -> packing.Compacted:
+    return packing.compact(opened(catalog), target_bytes=None, files_min=2, progress=lambda done, of: None, stop=stop)
 
 
 def test_files_that_another_writer_replaced_between_two_of_our_commits_are_planned_again(
     three_days: Catalog, tmp_path: Path
 ) -> None:
     before = counts(three_days)
-    done = pack(three_days, once(lambda: replace_in_last_day(three_days)))
+    done = compact(three_days, once(lambda: replace_in_last_day(three_days)))
 
     assert (done.files, done.into, done.rows) == (9, 3, 9)
     assert counts(three_days) == sorted((name, 7 if name == "1-2" else count) for name, count in before)
     assert data_files(tmp_path) == named(three_days)
-    assert pack(three_days) == packing.Packed()
+    assert compact(three_days) == packing.Compacted()
 
 
 @pytest.mark.parametrize("appends", [0, 1])
@@ -134,7 +134,7 @@ def test_files_are_looked_for_again_only_when_others_have_committed(
     monkeypatch.setattr(packing, "_unchanged", watched)
     other = once(lambda: append(three_days, spread(1, 1, 0)) if appends else None)
 
-    assert pack(three_days, other).files == 9
+    assert compact(three_days, other).files == 9
     assert looked == [True] * 3 * appends
 
 
@@ -149,8 +149,8 @@ def test_files_of_commits_that_were_refused_go_and_those_of_unanswered_ones_stay
 
     monkeypatch.setattr(commits, "_TRIES_MAX", 2)
     monkeypatch.setattr(three_days, "commit_table", fails)
-    with pytest.raises(UnavailableError, match="packed files cannot be committed"):
-        pack(three_days)
+    with pytest.raises(UnavailableError, match="compacted files cannot be committed"):
+        compact(three_days)
     assert len(data_files(tmp_path) - before) == (0 if refused else 1)
 
 
@@ -164,9 +164,9 @@ def test_an_interrupt_after_the_commit_leaves_its_files(three_days: Catalog, mon
     with monkeypatch.context() as patch:
         patch.setattr(three_days, "commit_table", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            pack(three_days)
+            compact(three_days)
     assert counts(three_days) == before
-    assert pack(three_days).files == 6
+    assert compact(three_days).files == 6
 
 
 @pytest.fixture

@@ -60,19 +60,19 @@ def test_schemas_that_are_referred_to_come_first():
         server.subjects["inner"] = 1
         assert registry(url).schema(2) == ["INNER", "OUTER"]
         server.schemas[1]["references"] = [reference]  # one that refers to itself ends, too
-        with pytest.raises(InputError, match="no sense"):
+        with pytest.raises(InputError, match="invalid response"):
             registry(url).schema(2)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        ((503, b""), UnavailableError, "does not work now"),
-        ((422, b""), InputError, "refuses the call"),
-        ((302, b""), InputError, "refuses the call"),
-        ((200, b"<html>"), InputError, "no sense"),
-        ((200, b"[]"), InputError, "no sense"),
-        ((200, b"{}"), InputError, "no sense"),
+        ((503, b""), UnavailableError, "is unavailable"),
+        ((422, b""), InputError, "rejects the request"),
+        ((302, b""), InputError, "rejects the request"),
+        ((200, b"<html>"), InputError, "invalid response"),
+        ((200, b"[]"), InputError, "invalid response"),
+        ((200, b"{}"), InputError, "invalid response"),
     ],
 )
 def test_answers_that_are_no_schema(answer, kind, message):

@@ -231,7 +231,7 @@ def test_a_row_that_is_too_large_is_named_and_nothing_of_its_epoch_is_seen(kafka
         sink.write_epoch(epoch(1, writer=name), wanted.with_tables({"user_sessions": large}))
     assert f"topic {name}-sessions, the row of 'user-1', session '{session[:40]}" in str(caught.value.detail)
     assert "with 2,000,1" in str(caught.value.detail)
-    assert "takes 1,000,000" in str(caught.value.detail)
+    assert "allows 1,000,000" in str(caught.value.detail)
     assert f"max.message.bytes of the topic {name}-sessions, to 2097152" in str(caught.value.hint)
     assert len(str(caught.value)) < 1_000
     assert seen(kafka.servers, f"{name}-late") == []
@@ -259,7 +259,7 @@ def test_a_row_that_the_client_itself_refuses_is_named(kafka, name):
     with pytest.raises(OutputError, match="too large for Kafka") as caught:
         sink.write_epoch(epoch(1, writer=name), rows(1, 1, page="x" * 200_000))
     assert "the row of 'user-0' with 200,0" in str(caught.value.detail)
-    assert "sends 100,000 at most" in str(caught.value.detail)
+    assert "sends at most 100,000" in str(caught.value.detail)
     sink.write_epoch(epoch(1, writer=name), rows(1, 1))
     sink.close()
     assert len(seen(kafka.servers, f"{name}-events")) == 1

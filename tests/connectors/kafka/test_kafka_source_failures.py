@@ -20,7 +20,7 @@ def test_expired_records_are_an_error_or_a_counted_loss(kafka, topic):
     with source_of(kafka.servers, topic) as source:
         assert ranges(to_end(source)) == {place: (40, 100)}
         source.seek({place: 10})
-        with pytest.raises(InputError, match=r"offset 10 is wanted, the first one there is 40"):
+        with pytest.raises(InputError, match=r"offset 10 is next, the first available one is 40"):
             to_end(source)
         with pytest.raises(InputError, match=r"offset 10 is wanted"):  # it does not go on over the loss by itself
             to_end(source)
@@ -43,7 +43,7 @@ def test_a_topic_made_anew_is_noticed(kafka, topic):
 
 def test_what_is_not_there_is_said_at_once(kafka, topic):
     began = time.monotonic()
-    with pytest.raises(InputError, match=r"no such Kafka topic[\s\S]*nowhere"):
+    with pytest.raises(InputError, match=r"the Kafka topic does not exist[\s\S]*nowhere"):
         KafkaSource(kafka.servers, "nowhere", CLICKS)
     with pytest.raises(InputError, match=r"has 0-0; asked for 3"):
         KafkaSource(kafka.servers, topic, CLICKS, partitions="0,3")

@@ -56,7 +56,7 @@ def open_source(config: PipelineConfig, writer: str) -> StreamSource:
         return DirectorySource(
             list(config.input_paths()),
             dialect=config.dialect(),
-            book=state_folder(config, writer) / "files.book",
+            log_path=state_folder(config, writer) / "files.book",
             exclude=_written_folders(config),
             extras=config.output.events,
             max_future_ms=config.rules.max_future_ms,

@@ -34,7 +34,7 @@ class GeneratedInput:
         """A run has at least one event."""
         return True
 
-    def leave_out(self, paths: Set[str]) -> None:
+    def exclude(self, paths: Set[str]) -> None:
         """Generate nothing, where the run is among these paths."""
         self._files = [file for file in self._files if file.path not in paths]
 

@@ -18,7 +18,7 @@ from sessionize.app.config.values import KnownFiles
 from sessionize.app.locks import Turn
 from sessionize.app.tables.generated_loads import GeneratedInput
 from sessionize.app.tables.grown_files import grown_files, refuse_grown
-from sessionize.connectors.files.fingerprint import fingerprint, twins
+from sessionize.connectors.files.fingerprint import fingerprint, same_content
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.engine.accounting import Accounting, Progress
@@ -41,7 +41,7 @@ class LoadSource(Source, Protocol):
     def has_records(self, file: InputFile) -> bool:
         """Whether there is anything to load in a file."""
 
-    def leave_out(self, paths: Set[str]) -> None:
+    def exclude(self, paths: Set[str]) -> None:
         """Do not read these of the files; before anything is read."""
 
 
@@ -204,7 +204,7 @@ def warn_of_twins(source: object, tell: Callable[[str], None]) -> None:
     """Say that files of one content are read more than once; nothing where the source reads no files."""
     if not isinstance(source, FileSource):
         return
-    same = [(file, first) for file, first in twins(source.files) if source.has_records(file)]
+    same = [(file, first) for file, first in same_content(source.files) if source.has_records(file)]
     if same:
         names = twin_warnings(same)
         tell(f"files with the same content are read more than once, and their events are counted each time: {names}")
@@ -236,7 +236,7 @@ def begin_load(
     if known == "refuse":
         _refuse_known(load, there)
     elif known == "skip" and (files := _are_in(load, there)):
-        source.leave_out({file.path for file in files})
+        source.exclude({file.path for file in files})
         subject = "the generated events are" if load.is_generated else _counted(files)
         tell(f"{subject} in the tables already and skipped: {_listed(files, load, there)}")
     mark.instead_of = _cut_off(there, {*load.earlier, *(prints[file.path] for file in load.files)})
@@ -294,7 +294,7 @@ def _settle_twins(load: Load, tell: Callable[[str], None]) -> None:
             detail=words,
             hint="--new-only loads one of each, --again loads all",
         )
-    load.source.leave_out({file.path for file, _ in found})
+    load.source.exclude({file.path for file, _ in found})
     tell(f"files with the same content are loaded once: {words}")
 
 

@@ -46,7 +46,7 @@ def maintain(
             settings,
             progress=progress,
             stop=stop,
-            apart=files_of_open_load(catalog, database, name),
+            exclude=files_of_open_load(catalog, database, name),
         )
         for name in names
     ]

@@ -55,14 +55,14 @@ def reconcile_tables(
         )
     warehouse = Warehouse.of(config, home=home)
     from sessionize.connectors.iceberg.archive import IcebergArchive
-    from sessionize.connectors.iceberg.errors import failures_told
+    from sessionize.connectors.iceberg.errors import map_errors
 
     with (
         contextlib.nullcontext()
         if dry_run
         else exclusive(home, "reconcile", "reconciliation", local=warehouse.is_local),
         engines_stopped(home, "reconcile --drained") if drained else contextlib.nullcontext(),
-        failures_told("the tables cannot be reconciled", warehouse.database),
+        map_errors("the tables cannot be reconciled", warehouse.database),
     ):
         dialect = config.dialect()
         definition = config.definition(dialect.columns, dialect.user_name)

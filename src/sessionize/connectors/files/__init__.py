@@ -1,1 +1,1 @@
-"""Files: bounded input and output, and followed directories as a stream source."""
+"""Files as bounded input and output, and followed directories as a stream source."""

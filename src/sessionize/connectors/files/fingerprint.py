@@ -1,7 +1,7 @@
-"""What a file holds, in a few bytes: equal for equal content, whatever its name, place or time.
+"""Fingerprints of files: equal for equal content, independent of name, folder and time.
 
-A file up to 8 MB is read as a whole; of a larger one its size, both ends and 64 places between. The same text gzipped
-is another content, and so are the same rows in another order.
+A file up to 8 MB is hashed as a whole; of a larger one its size, both ends and 64 parts between. Gzipping or
+reordering the same rows gives another fingerprint.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ _SAMPLE_BYTES = 64 << 10
 def fingerprint(file: InputFile, *, size_bytes: int | None = None) -> str | None:
     """32 hexadecimal digits; None for a pipe, which can be read only once.
 
-    size_bytes: of the first so many bytes alone, as if the file ended there: it has grown since it had a fingerprint
-    and a size where they give that fingerprint. Errors: InputError, UnavailableError.
+    size_bytes: hash only the first bytes, as if the file ended there. If that equals the fingerprint it had at that
+    size, the file has only grown. Errors: InputError, UnavailableError.
     """
-    return None if file.pipe else print_of(file.path, size_bytes=size_bytes)
+    return None if file.pipe else fingerprint_of(file.path, size_bytes=size_bytes)
 
 
-def print_of(path: str, *, size_bytes: int | None = None) -> str:
-    """As fingerprint, of any file."""
+def fingerprint_of(path: str, *, size_bytes: int | None = None) -> str:
+    """As fingerprint, for any path."""
     try:
         with open(path, "rb", buffering=0) as opened:
             size = os.fstat(opened.fileno()).st_size if size_bytes is None else size_bytes
             digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
             for start, length in _parts(size):
-                while length:  # a read may give less than it was asked for
+                while length:  # a read may return fewer bytes
                     data = os.pread(opened.fileno(), length, start)
                     if not data:
                         break
@@ -45,8 +45,8 @@ def print_of(path: str, *, size_bytes: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def twins(files: Iterable[InputFile]) -> list[tuple[InputFile, InputFile]]:
-    """Files that hold the same as one before them, each with that one. Only files of one size are read for it.
+def same_content(files: Iterable[InputFile]) -> list[tuple[InputFile, InputFile]]:
+    """Files with the content of an earlier file, each with that one. Only files of equal size are read.
 
     Errors: as fingerprint.
     """
@@ -65,7 +65,7 @@ def twins(files: Iterable[InputFile]) -> list[tuple[InputFile, InputFile]]:
 
 
 def _parts(size: int) -> list[tuple[int, int]]:
-    """Where to read: (offset, length)."""
+    """The parts to hash: (offset, length)."""
     if size <= _WHOLE_BYTES_MAX:
         return [(0, size)]
     between = size - 2 * _EDGE_BYTES - _SAMPLE_BYTES

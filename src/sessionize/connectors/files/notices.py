@@ -1,6 +1,6 @@
-"""What somebody should know about the files that are read, and that stops nothing: warnings of sessionize.input.files.
+"""Warnings about input files that do not stop a run, logged by sessionize.input.files.
 
-Commands and streams show them (app/streams/logs.py, cli/input_warnings.py); a library's user sets up logging.
+Commands and streams show them (app/streams/logs.py, cli/input_warnings.py); users of the library set up logging.
 """
 
 import logging
@@ -10,20 +10,20 @@ from collections.abc import Sequence
 LOG = logging.getLogger("sessionize.input.files")
 LOG.addHandler(logging.NullHandler())
 
-OTHER_ENDING = "their names end in none of the known ways"
-NO_FILE = "they are pipes, sockets or devices"
-LINKED_FOLDER = "they are links to folders; name those themselves"
+OTHER_ENDING = "unknown file name ending"
+NO_FILE = "pipes, sockets or devices"
+LINKED_FOLDER = "links to folders; name the folders themselves"
 _NAMED_MAX = 5
 
 
 class Counted:
-    """Something that may go on happening for ever: reported the first time, and whenever it has doubled since."""
+    """Counts a repeated event, which is reported the first time and each time its count has doubled."""
 
     def __init__(self) -> None:
         self._count, self._next = 0, 1
 
     def add(self, count: int = 1) -> int | None:
-        """Count more of it; how many there were when it is time to report, None when it is not."""
+        """Add to the count; returns the total if it is to be reported now, else None."""
         self._count += count
         if self._count < self._next:
             return None
@@ -31,13 +31,13 @@ class Counted:
         return self._count
 
 
-def passed_over(paths: Sequence[str], why: str, *, count: int | None = None) -> str:
-    """How many files are not read, which (the first few), and why. count: when there are more than these."""
+def skipped_files(paths: Sequence[str], why: str, *, count: int | None = None) -> str:
+    """The message that files are not read: how many, the first few, and why. count: the total, if there are more."""
     return f"{_files(len(paths) if count is None else count)} not read ({why}): {_named(paths)}"
 
 
 def empty(paths: Sequence[str], *, count: int | None = None) -> str:
-    """How many files have no content, and which (the first few)."""
+    """The message that files are empty: how many, and the first few."""
     return f"{_files(len(paths) if count is None else count)} empty: {_named(paths)}"
 
 

@@ -1,7 +1,7 @@
-"""Numbers of a Parquet footer that pyarrow cannot be asked for safely: it ends the process where they are damaged.
+"""Reads sizes from a Parquet footer without pyarrow, which crashes the process if they are damaged.
 
-A footer is one struct in Thrift's compact protocol (parquet.thrift, FileMetaData). Only the path to the numbers is
-followed; everything else is passed over.
+A footer is one struct in Thrift's compact protocol (parquet.thrift, FileMetaData). Only the path to the sizes is
+parsed; everything else is skipped.
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8  # the length of the footer, and the magic
-_COLUMNS_MAX = 1_000  # passing over more of them takes longer than it may save
+_COLUMNS_MAX = 1_000  # skipping more of them takes longer than it may save
 _VARINT_BYTES_MAX = 10
 # Types of the protocol, and the numbers of fields in parquet.thrift.
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
@@ -19,16 +19,16 @@ _ROW_GROUPS, _COLUMNS, _META_DATA, _NUM_VALUES, _UNCOMPRESSED_BYTES = 4, 1, 3, 5
 
 @dataclass(frozen=True, slots=True)
 class ChunkSize:
-    """Of one column of a row group: how many values, and how many bytes they take before compression."""
+    """One column of a row group: its number of values, and their bytes before compression."""
 
     num_values: int
     uncompressed_bytes: int
 
 
 def first_chunk_sizes(path: str, places: frozenset[int], column_count: int) -> list[ChunkSize]:
-    """The sizes of the columns at these places in the first row group; [] when the footer cannot be followed.
+    """The sizes of the columns at these indexes in the first row group; [] if the footer cannot be parsed.
 
-    Errors: OSError when the file cannot be read.
+    Errors: OSError if the file cannot be read.
     """
     if not places or column_count > _COLUMNS_MAX:
         return []
@@ -48,7 +48,7 @@ def first_chunk_sizes(path: str, places: frozenset[int], column_count: int) -> l
 
 
 class _Thrift:
-    """Reads a struct from its beginning. Errors: IndexError, ValueError for bytes that are none."""
+    """Reads a struct from its beginning. Errors: IndexError, ValueError for invalid bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -87,7 +87,7 @@ class _Thrift:
         return ChunkSize(numbers[_NUM_VALUES], numbers[_UNCOMPRESSED_BYTES])
 
     def _fields(self) -> Iterator[tuple[int, int]]:
-        """(number, type) of each field; whoever asks takes its value before the next."""
+        """(number, type) of each field; the caller reads its value before the next one."""
         number = 0
         while (head := self._byte()) != 0:
             number = number + (head >> 4) if head >> 4 else self._zigzag()
@@ -128,7 +128,7 @@ class _Thrift:
             raise ValueError(f"type {kind}")
 
     def _skip_element(self, kind: int) -> None:
-        """In a list a truth value takes a byte."""
+        """Skip an element of a list, where a boolean takes one byte."""
         self._skip(_BYTE if kind in (_TRUE, _FALSE) else kind)
 
     def _byte(self) -> int:

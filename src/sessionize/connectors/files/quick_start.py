@@ -1,7 +1,7 @@
-"""Starting without pandas.
+"""Prevents a needless import of pandas at startup.
 
-Where pandas is installed, pyarrow imports it (0.2 s, more than all of ours) the first time it is given a list, only to
-ask whether the list is a pandas object.
+If pandas is installed, pyarrow imports it (0.2 s, more than all of our imports) when it first converts a list, only to
+check whether the list is a pandas object.
 """
 
 import sys
@@ -18,10 +18,10 @@ class _NoPandas(MetaPathFinder):
 
 
 def without_pandas() -> None:
-    """Let pyarrow ask its question now and find no pandas, for the rest of this process.
+    """Make pyarrow check for pandas now and find none, for the rest of this process.
 
-    Only for a process that runs no code of the user's: Table.to_pandas will say that pandas is missing. Plain imports
-    of pandas work as ever.
+    Only for processes that run no user code: Table.to_pandas then reports that pandas is missing. Plain imports of
+    pandas still work.
     """
     if "pandas" not in sys.modules:
         finder = _NoPandas()

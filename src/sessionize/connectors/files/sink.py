@@ -1,4 +1,4 @@
-"""Rows into one file: Parquet, CSV or NDJSON, written beside the target and renamed into place on commit."""
+"""Writes rows to one file: Parquet, CSV or NDJSON, written beside the target and renamed into place on commit."""
 
 import json
 import os
@@ -22,11 +22,11 @@ ENDINGS = (".parquet", ".csv", ".ndjson", ".jsonl")
 
 
 class FileSink:
-    """One output file; its format goes by its ending. An existing file is replaced, on commit, at once.
+    """One output file; its ending selects the format. Commit replaces an existing file atomically.
 
-    schema: of the rows, for a file without any; None where the first rows decide. Text columns may come
+    schema: of the rows, for a file without any; None to take it from the first rows. Text columns may be
     dictionary-encoded.
-    Errors: ConfigError for an unknown ending or an address; OutputError when the place can't be written or the disk is
+    Errors: ConfigError for an unknown ending or an address; OutputError if the path can't be written or the disk is
     full.
     """
 
@@ -37,14 +37,12 @@ class FileSink:
         self._writer: _Writer | None = None
         check_local(path, name="the output")
         if path.suffix not in ENDINGS:
-            raise ConfigError(
-                "the output's format is not known", detail=str(path), hint=f"end the name in {', '.join(ENDINGS)}"
-            )
+            raise ConfigError("unknown output format", detail=str(path), hint=f"end the name in {', '.join(ENDINGS)}")
         if path.is_dir():
             raise OutputError("the output is a directory", detail=str(path), hint="name a file in it")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.touch()  # what cannot be written is said now; the file is made again with the first rows
+            self._partial.touch()  # an unwritable path fails now; the first rows create the file again
         except OSError as error:
             raise _unwritable(path, error) from error
         finally:
@@ -54,7 +52,7 @@ class FileSink:
     def write(self, rows: pa.Table) -> None:
         """Add rows."""
         try:
-            # the pieces of a Parquet file are its row groups, so they are as large as can be
+            # a piece becomes a row group of a Parquet file, so it is as large as possible
             limit = _ROW_GROUP_BYTES_MAX if self._path.suffix == ".parquet" else None
             for piece in in_pieces(rows, bytes_max=limit):
                 self._open(rows.schema).write(piece)
@@ -62,7 +60,7 @@ class FileSink:
             raise _unwritable(self._path, error) from error
 
     def commit(self) -> None:
-        """Close the file, bring it to the disk, and put it in its place."""
+        """Close the file, sync it to the disk, and rename it into place."""
         try:
             self._open(self._schema or pa.schema([])).close()
             sync_file(self._partial)
@@ -73,7 +71,7 @@ class FileSink:
             raise _unwritable(self._path, error) from error
 
     def abort(self) -> None:
-        """Leave no trace."""
+        """Remove the unfinished file."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.abandon()
@@ -93,9 +91,9 @@ class _Writer(Protocol):
 
 
 class _Parquet:
-    """zstd level 1; dictionary-encoded columns are written as they are, whole numbers as differences.
+    """zstd level 1; dictionary-encoded columns stay encoded, integers are delta-encoded.
 
-    Lists and maps have no statistics: theirs would be of single elements, and cost as much as writing them.
+    Lists and maps get no statistics: those would cover single elements, and cost as much as writing them.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -124,7 +122,7 @@ class _Parquet:
 
 
 def _leaf(field: pa.Field) -> str:
-    """What Parquet calls the column that holds a field's text."""
+    """Parquet's name of the column with a field's text."""
     if pa.types.is_map(field.type):
         return f"{field.name}.key_value.key"
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
@@ -151,7 +149,7 @@ class _Csv(_Text):
         from pyarrow import csv
 
         super().__init__(path, schema)
-        self._schema = pa.schema([(f.name, pa.string() if _is_odd(f.type) else f.type) for f in self._schema])
+        self._schema = pa.schema([(f.name, pa.string() if _needs_json(f.type) else f.type) for f in self._schema])
         self._csv = csv.CSVWriter(self._file, self._schema)
 
     def write(self, rows: pa.Table) -> None:
@@ -182,13 +180,13 @@ class _Ndjson(_Text):
 def _as_json(column: pa.ChunkedArray) -> list[Any]:
     values = column.to_pylist()
     if pa.types.is_binary(column.type):
-        # a byte that is no UTF-8 is written as backslash, x and two digits, the rest as the text it is
+        # a byte that is not UTF-8 becomes a backslash, x and two digits, the rest stays text
         return [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
     return [None if v is None else dict(v) for v in values] if pa.types.is_map(column.type) else values
 
 
-def _is_odd(kind: pa.DataType) -> bool:
-    """Whether CSV has no way of its own to write it."""
+def _needs_json(kind: pa.DataType) -> bool:
+    """Whether CSV has no form for the type, so that it is written as JSON."""
     return bool(pa.types.is_nested(kind) or pa.types.is_binary(kind))
 
 

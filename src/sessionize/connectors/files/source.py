@@ -1,7 +1,7 @@
 """Files as a source of events: NDJSON, CSV, TSV and Parquet, gzipped text, directories, globs and stdin.
 
-Nothing is ever read as a whole. Files are read in the order they were named, and give the same batches whatever the
-number of processes.
+No file is read as a whole. Files are read in the given order, and the batches do not depend on the number of
+processes.
 """
 
 import os
@@ -17,11 +17,11 @@ from typing import cast
 
 import pyarrow as pa
 
-from sessionize.connectors.files.notices import LINKED_FOLDER, LOG, NO_FILE, OTHER_ENDING, empty, passed_over
+from sessionize.connectors.files.notices import LINKED_FOLDER, LOG, NO_FILE, OTHER_ENDING, empty, skipped_files
 from sessionize.connectors.files.source_paths import STDIN, InputFile, format_of, input_files
 from sessionize.connectors.files.source_ranges import divide
 from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
-from sessionize.connectors.files.source_worker import Recipe
+from sessionize.connectors.files.source_worker import DecoderSpec
 from sessionize.connectors.files.source_workers import in_order
 from sessionize.connectors.files.unreadable import file_failure, one_rejected
 from sessionize.errors import ConfigError, InputError
@@ -32,15 +32,15 @@ from sessionize.formats.validation import Decoded
 from sessionize.ports import EventBatch
 
 _BATCH_BYTES = 16 << 20
-_PIECES = 4  # a batch of Parquet has at most so many times as much text as one of text has
-_WORTH_WORKERS = 4  # below so many batches, starting a process costs more than it saves
+_PIECES = 4  # a batch of Parquet has at most so many times the text of a text batch
+_WORTH_WORKERS = 4  # below this number of batches, starting a process costs more than it saves
 _PROCESSES_MAX = 4
 _HEADER_BYTES_MAX = 64 << 10
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 class FileSource:
-    """Reads events from files. Fits ports.Source."""
+    """Reads events from files. Implements ports.Source."""
 
     def __init__(
         self,
@@ -56,16 +56,16 @@ class FileSource:
         now_ms: int | None = None,
         plain_users: bool = False,
     ) -> None:
-        """Look for the files; nothing is read yet.
+        """Find the files; nothing is read yet.
 
-        paths: files, directories (with all below them), globs, or "-" for NDJSON from stdin. columns: the canonical
+        paths: files, directories (with all subfolders), globs, or "-" for NDJSON from stdin. columns: the canonical
         columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
         processes: how many decode large plain NDJSON files, this one included; None for up to four.
-        batch_bytes: about how much text makes a batch; large means at least four batches.
-        batch_records: about how many lines or rows make a batch at most, however small they are; files are read by this
-        process alone then, and batches without a record are handed out too: whoever waits hears of blank lines.
+        batch_bytes: the approximate text size of a batch; a file of at least four batches is large.
+        batch_records: the approximate maximum of lines or rows in a batch. With it, this process alone reads the files,
+        and batches without records are returned too, so that blank lines do not block the caller.
         max_future_ms: reject events later than now_ms (None: the clock) plus this. plain_users: users from Parquet may
-        come as plain text where that is quicker, otherwise they always come as dictionaries.
+        be plain text where that is faster; otherwise they are dictionaries.
         Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
         """
         limits = (("processes", processes), ("batch_bytes", batch_bytes), ("batch_records", batch_records))
@@ -88,55 +88,55 @@ class FileSource:
         self._latest_ms: int | None = None
         if max_future_ms is not None:
             self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
-        self._recipe = Recipe(dialect=dialect, columns=columns, extras=extras, latest_ms=self._latest_ms)
+        self._recipe = DecoderSpec(dialect=dialect, columns=columns, extras=extras, latest_ms=self._latest_ms)
 
     @property
     def size_bytes(self) -> int | None:
-        """The size of all files on disk, None when a pipe is among them."""
+        """The size of all files on disk, None if one is a pipe."""
         if any(file.pipe for file in self._files):
             return None
         return sum(file.size_bytes for file in self._files)
 
     @property
     def files(self) -> tuple[InputFile, ...]:
-        """What is read, in this order."""
+        """The files in reading order."""
         return tuple(self._files)
 
     @property
     def has_files_of_one_size(self) -> bool:
-        """Whether two files may hold the same."""
+        """Whether two files have equal size, so that their content may be equal."""
         sizes = [file.size_bytes for file in self._files if file.size_bytes]
         return len(set(sizes)) < len(sizes)
 
-    def leave_out(self, paths: Set[str]) -> None:
-        """Do not read these of the files; before anything is read."""
+    def exclude(self, paths: Set[str]) -> None:
+        """Exclude these files; call it before reading."""
         self._files = [file for file in self._files if file.path not in paths]
 
     def has_records(self, file: InputFile) -> bool:
-        """Whether there is more in a file than a header; a large file is taken to have records. Errors: as batches."""
+        """Whether a file has more than a header; large files count as having records. Errors: as batches."""
         if file.pipe or file.size_bytes > _HEADER_BYTES_MAX:
             return True
         return any(batch.consumed for batch in self._one_by_one([file]))
 
     @property
     def event_columns(self) -> frozenset[str]:
-        """The canonical columns that every batch has."""
+        """The canonical columns of every batch."""
         return frozenset(self._dialect.columns_for(self._columns))
 
     @property
     def user_name(self) -> str:
-        """What the input calls the user."""
+        """The input's name of the user column."""
         return self._dialect.user_name
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """In this block the first call of batches() finds its first batch read already, or about to be.
+        """Read the first batch in a thread, for the first call of batches() in this block.
 
-        For whoever has something else to do before, like loading an engine.
+        For callers with other work to do first, like loading an engine.
         """
         batches = self._batches()
         first: Future[EventBatch | None] = Future()
-        # not a pool's thread: whoever writes to a pipe may never do so, and Python would wait for it before it ends
+        # not a pool thread: Python would wait for it at exit, and a pipe's writer may never write
         threading.Thread(target=_first_of, args=(batches, first), name="sessionize-first", daemon=True).start()
         self._begun = batches, first
         try:
@@ -150,7 +150,7 @@ class FileSource:
     def batches(self) -> Iterator[EventBatch]:
         """The events in the order of the files, about 16 MB of text or a row group of Parquet at a time.
 
-        Errors: InputError for a file that cannot be read, or a table that lacks a mapped column; UnavailableError when
+        Errors: InputError for a file that cannot be read, or a table that lacks a mapped column; UnavailableError if
         the disk fails.
         """
         if self._begun is None:
@@ -166,19 +166,19 @@ class FileSource:
         if self._batch_records is not None:
             yield from self._one_by_one(self._files)
             return
-        self._tell_what_is_not_read()
+        self._log_unread()
         for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
             group = list(files)
             found = self._ranges(group) if in_ranges else self._one_by_one(group)
             yield from (batch for batch in found if batch.consumed)
 
-    def _tell_what_is_not_read(self) -> None:
+    def _log_unread(self) -> None:
         by_reason: dict[str, list[str]] = {}
         for path in self.skipped:
             linked, known = os.path.isdir(path), format_of(path) is not None
             by_reason.setdefault(LINKED_FOLDER if linked else NO_FILE if known else OTHER_ENDING, []).append(path)
         for why, paths in by_reason.items():
-            LOG.warning("%s", passed_over(paths, why))
+            LOG.warning("%s", skipped_files(paths, why))
         without = [file.path for file in self._files if not file.size_bytes and not file.pipe and file.is_plain_text]
         if without:
             LOG.warning("%s", empty(without))
@@ -201,12 +201,12 @@ class FileSource:
             if work.ranges[0].start == 0:
                 lines_before = 0
             elif lines_before:
-                rejected = _moved(rejected, lines_before)
+                rejected = _with_file_lines(rejected, lines_before)
             lines_before += done.line_count
             yield EventBatch(done.decoded.events, rejected, work.size_bytes)
 
     def _parquet(self, file: InputFile) -> Iterator[EventBatch]:
-        # pyarrow.parquet takes a while to load, and only Parquet needs it
+        # pyarrow.parquet is slow to import, and only Parquet needs it
         from sessionize.connectors.files.source_parquet import ParquetReader
 
         reader = ParquetReader(
@@ -229,14 +229,14 @@ class FileSource:
                     yield from self._text(file, raw, None)
                     return
                 begins = raw.read(2)
-                if not b"\x1f\x8b".startswith(begins):  # one that is shorter is cut off
+                if not b"\x1f\x8b".startswith(begins):  # a shorter one is truncated
                     raise InputError(
-                        "a file is not gzipped, though it is called so",
+                        "a file named .gz is not gzipped",
                         detail=f"file {file.path}",
                         hint="rename it without .gz",
                     )
                 gzip = GzipStream(raw, begins=begins)
-                if file.pipe:  # nothing is read ahead: whoever waits for a pipe could not be ended
+                if file.pipe:  # nothing is read ahead: a thread that waits for a pipe cannot be stopped
                     yield from self._text(file, gzip, gzip)
                     return
                 ahead = ReadAhead(gzip)
@@ -274,7 +274,7 @@ class FileSource:
                 gathered = lines = 0
                 yield _batch(decoder.take(), read_bytes)
         rest = decoder.take()
-        # the end tells what becomes of a last line without a line feed, or with a quote that is never closed
+        # the end decides about a last line without a line feed, or with an unclosed quote
         if gathered or rest.events.num_rows or rest.rejected.num_rows:
             yield _batch(rest, gathered if gzip is None else gzip.read_bytes - read_before)
 
@@ -296,7 +296,7 @@ class FileSource:
 def _first_of(batches: Iterator[EventBatch], first: "Future[EventBatch | None]") -> None:
     try:
         first.set_result(next(batches, None))
-    except BaseException as error:  # raised where the batch is asked for
+    except BaseException as error:  # raised where the batch is requested
         first.set_exception(error)
 
 
@@ -308,8 +308,8 @@ def _is_plain_ndjson(file: InputFile) -> bool:
     return file.format == "ndjson" and not file.gzipped and not file.pipe
 
 
-def _moved(rejected: pa.Table, lines: int) -> pa.Table:
-    """Line numbers count from the beginning of the file, not of the range."""
+def _with_file_lines(rejected: pa.Table, lines: int) -> pa.Table:
+    """The rejects with line numbers counted from the beginning of the file, not of the range."""
     place = rejected.schema.get_field_index("line_number")
     numbers = rejected.column(place).to_numpy() + lines
     return rejected.set_column(place, rejected.schema.field(place), pa.array(numbers))

@@ -1,9 +1,8 @@
-"""Parquet to decoded batches, a row group at a time, two of them at once in threads.
+"""Parquet to decoded batches, one per row group, two at a time in threads.
 
-Text columns are read as dictionaries, which is both the fast and the lean way; users that the file does not hold in a
-dictionary are left as they are. A very large row group is read in slices. Of a row group that is damaged, the rows
-before the damage are read; the others are one rejected record that counts as all of them. A file without a footer
-cannot be read at all.
+Text columns are read as dictionaries, which saves time and memory; users that the file stores without a dictionary
+stay plain. A very large row group is read in slices. Of a damaged row group, the rows before the damage are read; the
+others become one rejected record that counts for all of them. A file without a footer cannot be read.
 """
 
 import errno
@@ -33,21 +32,21 @@ from sessionize.session.columns import USER
 _THREADS = 2
 _GROUP_ROWS_MAX = 2_000_000  # a larger row group is read in slices
 _SLICE_ROWS = 1_000_000
-_SALVAGED_ROWS = 500  # of a damaged row group, so many are read in one go
-_LOST_MAX = 1 << 32  # a footer may claim anything
+_SALVAGED_ROWS = 500  # rows read at a time from a damaged row group
+_LOST_MAX = 1 << 32  # a footer may contain any number
 _TOO_FEW = "it has fewer rows than the footer says"
 _PLAIN_BYTES_MIN = 12  # a value takes less than that where most of them are dictionary indices
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
-_OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # what a disk says to a place that damage has made up
+_OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # the errors for an invalid offset from a damaged footer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParquetReader:
     """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices.
 
-    plain_users: users that a file holds one by one may come as plain text.
-    piece_bytes_max: about how much a batch holds once its text is written out, however small it is in the file: a value
-    that a million rows share is there once. None where nobody minds; else row groups are read one after the other.
+    plain_users: users that a file stores without a dictionary may be plain text.
+    piece_bytes_max: the approximate decoded size of a batch; it may be small in the file, where a value that a million
+    rows share is stored once. None for no limit; otherwise row groups are read one after the other.
     """
 
     dialect: Dialect
@@ -62,8 +61,8 @@ class ParquetReader:
     def batches(self, path: str, size_bytes: int) -> Iterator[tuple[Decoded, int]]:
         """The batches of one file, each with its share of size_bytes.
 
-        Errors: InputError when the file has no readable footer, lacks a mapped column, or cannot be reached;
-        UnavailableError when the disk fails, which is no damage.
+        Errors: InputError if the file has no readable footer, lacks a mapped column, or cannot be reached;
+        UnavailableError if the disk fails, which is not damage.
         """
         file = _opened(path)
         with file:
@@ -99,19 +98,19 @@ class _Groups:
         self._tabular = tabular
         user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
         places = frozenset(n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths)
-        # pyarrow's row groups are never asked about columns: it ends the process where an answer is damaged
+        # column metadata is not read through pyarrow, which crashes the process if it is damaged
         try:
             chunks = first_chunk_sizes(path, places, self._metadata.num_columns)
         except OSError as error:
             raise file_failure(path, error) from error
-        # whether users are stored one by one, being too many for a dictionary
+        # whether users are stored without a dictionary, because they are too many
         self._plain_users = any(c.uncompressed_bytes > _PLAIN_BYTES_MIN * c.num_values for c in chunks)
-        # of a damaged footer, a number may be anything
+        # a damaged footer may contain any number
         self.row_counts = [max(0, self._metadata.row_group(n).num_rows) for n in range(self._metadata.num_row_groups)]
         self._rows_before = [sum(self.row_counts[:n]) for n in range(len(self.row_counts))]
 
     def two_at_once(self) -> Iterator[tuple[Decoded, int]]:
-        """In order; while one is used, the next two are being read."""
+        """In order; while the caller uses one, the next two are being read."""
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sessionize-parquet")
         numbers = iter(range(len(self.row_counts)))
         try:
@@ -124,7 +123,7 @@ class _Groups:
             pool.shutdown(cancel_futures=True)
 
     def in_slices(self, slice_rows: int) -> Iterator[tuple[Decoded, int]]:
-        """In order, never more than a slice in memory."""
+        """In order, with at most one slice in memory."""
         with self._opened() as file:
             for number, row_count in enumerate(self.row_counts):
                 done = 0
@@ -133,7 +132,7 @@ class _Groups:
                         for piece in pieces(rows, self._piece_bytes_max):
                             yield self._decoded(piece, self._rows_before[number] + done), piece.num_rows
                             done += piece.num_rows
-                    if done < row_count:  # of some damage pyarrow makes a row group that ends early
+                    if done < row_count:  # after some damage pyarrow returns fewer rows without an error
                         raise pa.ArrowInvalid(_TOO_FEW)
                 except _UNREADABLE as error:
                     _check_damage(self._path, error)
@@ -153,7 +152,7 @@ class _Groups:
             return self._salvaged(number, 0), row_count
 
     def _rows_at_once(self, number: int, slice_rows: int) -> int:
-        """Fewer where the rows are large, as far as the footer knows."""
+        """Rows per slice: fewer if the rows are large according to the footer."""
         size_bytes = self._metadata.row_group(number).total_byte_size
         if self._piece_bytes_max is None or size_bytes <= 0:
             return slice_rows
@@ -165,7 +164,7 @@ class _Groups:
             yield pa.table(batch)
 
     def _salvaged(self, number: int, done: int) -> Decoded:
-        """The rows of a damaged row group from the one with this number on, as far as they can be read."""
+        """The readable rows of a damaged row group, starting at row number done."""
         parts, read = list[Decoded](), 0
         try:
             with self._opened() as file:
@@ -194,7 +193,7 @@ class _Groups:
             for path in paths
             if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column]) and not (plain_users and column == USER)
         ]
-        if self._piece_bytes_max is not None:  # to be written out piece by piece
+        if self._piece_bytes_max is not None:  # so that it is decoded piece by piece
             dictionaries += [name for name in self._layout.extras if pa.types.is_string(self._schema.field(name).type)]
         try:
             return pq.ParquetFile(
@@ -210,7 +209,7 @@ class _Groups:
         )
 
     def _lost(self, number: int, done: int, error: Exception) -> Decoded:
-        """One rejected record for the rest of a row group, and the number of the others that it stands for."""
+        """One rejected record for the rest of a row group, and the number of further rows that it counts for."""
         rejects = Rejects()
         lost = min(max(self.row_counts[number] - done, 1), _LOST_MAX)
         first = self._rows_before[number] + done + 1
@@ -225,21 +224,21 @@ class _Groups:
 
 
 def pieces(rows: pa.Table, bytes_max: int | None) -> Iterator[pa.Table]:
-    """The rows in pieces of about so many bytes once their text is written out; one piece where bytes_max is None."""
+    """The rows in pieces of about bytes_max each when decoded; one piece if bytes_max is None."""
     if bytes_max is None or not rows.num_rows:
         yield rows
         return
     sizes = np.full(rows.num_rows, 8 * rows.num_columns, np.int64)
     for column in rows.columns:
         sizes += _text_bytes(column)
-    number = (np.cumsum(sizes) - sizes) // bytes_max  # of the piece that a row is in
+    number = (np.cumsum(sizes) - sizes) // bytes_max  # the piece of each row
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     for start, end in pairwise((*starts.tolist(), rows.num_rows)):
         yield rows.slice(start, end - start)
 
 
 def _text_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """int64[n]: the length of each value's text, 0 where it is none."""
+    """int64[n]: the length of each value's text, 0 for other types."""
     found = [np.zeros(0, np.int64)]
     for chunk in column.chunks:
         if pa.types.is_dictionary(chunk.type) and pa.types.is_string(chunk.type.value_type):
@@ -254,7 +253,7 @@ def _text_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _check_damage(path: str, error: Exception) -> None:
-    """Errors: those of file_failure when it was the system that failed, and reading again may succeed."""
+    """Errors: those of file_failure if the system failed, so that a retry may succeed."""
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_OFFSETS:
         raise file_failure(path, error) from error
 
@@ -262,12 +261,12 @@ def _check_damage(path: str, error: Exception) -> None:
 def _opened(path: str) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-        file.schema_arrow  # noqa: B018  its names may be damaged, and are looked at only now
+        file.schema_arrow  # noqa: B018  checks the names, which may be damaged
         return file
     except _UNREADABLE as error:
         _check_damage(path, error)
         raise InputError(
             "a Parquet file cannot be read",
             detail=f"{path}: {error}",
-            hint="it is torn (still being written, or cut short) or not Parquet at all",
+            hint="it is incomplete (still being written, or truncated) or not Parquet",
         ) from error

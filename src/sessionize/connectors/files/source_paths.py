@@ -1,7 +1,7 @@
-"""What the user typed (files, directories, globs, "-") to the list of files to read, each with its format.
+"""Resolves input paths (files, directories, globs, "-") to a list of files with their formats.
 
-Directories are read whole and in the order of their names, without hidden and temporary files. A file that is
-named twice is read once.
+Directories are read with all subfolders, in the order of names, without hidden and temporary files. A file that is
+given twice is read once.
 """
 
 import errno
@@ -19,7 +19,7 @@ from sessionize.errors import InputError
 Format = Literal["ndjson", "csv", "tsv", "parquet"]
 
 STDIN = "-"
-_DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # what a shell passes on, whatever is behind it
+_DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # passed on by a shell, for any kind of file
 _FORMATS: dict[str, Format] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
@@ -34,9 +34,9 @@ _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """path: as the user would write it, "-" for stdin. size_bytes: on disk; 0 for a pipe.
+    """path: in the user's form, "-" for stdin. size_bytes: on disk; 0 for a pipe.
 
-    pipe: bytes that come once, from stdin, a named pipe or a device; whoever writes may take as long as it likes.
+    pipe: a stream that can be read once: stdin, a named pipe or a device. Its writer may pause for any time.
     """
 
     path: str
@@ -47,12 +47,12 @@ class InputFile:
 
     @property
     def is_plain_text(self) -> bool:
-        """Whether nothing in it is nothing wrong."""
+        """Whether an empty file is valid: text without a gzip header."""
         return self.format != "parquet" and not self.gzipped
 
 
 def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile], list[str]]:
-    """The files to read, and the files of directories that were skipped because of their ending.
+    """The files to read, and the files in directories that are skipped for their ending.
 
     Errors: ConfigError for an address; InputError for a path that does not exist, cannot be read, has an unknown
     ending, or yields no file at all.
@@ -62,10 +62,10 @@ def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile
     seen: set[str] = set()
     for path in [os.fspath(p) for p in paths]:
         check_local(path, name="the input")
-        found, odd = _below(path) if os.path.isdir(path) else (list(_named(path)), [])
-        skipped += odd
+        found, others = _below(path) if os.path.isdir(path) else (list(_named(path)), [])
+        skipped += others
         if not found:
-            raise _nothing_in(path, odd)
+            raise _nothing_in(path, others)
         for name in found:
             real = name if name == STDIN else os.path.realpath(name)
             if real not in seen:
@@ -77,7 +77,7 @@ def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile
 
 
 def format_of(path: str) -> tuple[Format, bool] | None:
-    """The format that a path's ending stands for, and whether it is gzipped; None for an unknown ending."""
+    """The format of a path's ending, and whether it is gzipped; None for an unknown ending."""
     name = path.lower()
     gzipped = name.endswith(".gz")
     kind = _FORMATS.get(os.path.splitext(name.removesuffix(".gz"))[1])
@@ -97,25 +97,26 @@ def _named(path: str) -> Iterator[str]:
 
 
 def _below(directory: str) -> tuple[list[str], list[str]]:
-    """The readable files in a directory and what else is in it, sorted by their path below it."""
+    """The readable files in a directory and all others, sorted by their relative path."""
     found: list[str] = []
-    odd: list[str] = []
+    others: list[str] = []
     for folder, folders, names in os.walk(directory, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not _hidden(name))
-        links = [path for name in folders if os.path.islink(path := os.path.join(folder, name))]  # are not entered
-        odd += [path for path in links if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))]
+        links = [path for name in folders if os.path.islink(path := os.path.join(folder, name))]  # not entered
+        root = os.path.realpath(directory)
+        others += [path for path in links if not Path(os.path.realpath(path)).is_relative_to(root)]
         for name in sorted(names):
             if not _hidden(name) and not name.lower().endswith(_TEMPORARY):
                 path = os.path.join(folder, name)
-                # what is neither file nor pipe of a known format is passed over; a link to nowhere is told of
+                # all but files and pipes of a known format are skipped; a broken link is reported
                 data = format_of(name) and (os.path.isfile(path) or not os.path.exists(path))
-                (found if data else odd).append(path)
+                (found if data else others).append(path)
     parts = {path: Path(path).parts for path in found}
-    return sorted(found, key=parts.__getitem__), odd
+    return sorted(found, key=parts.__getitem__), others
 
 
 def _hidden(name: str) -> bool:
-    """Names with a dot or an underscore in front are not data: .crc, _SUCCESS, _temporary."""
+    """Names that begin with a dot or an underscore are not data: .crc, _SUCCESS, _temporary."""
     return name.startswith((".", "_"))
 
 
@@ -135,7 +136,7 @@ def _described(path: str) -> InputFile:
     if kind is None:
         gzipped_parquet = path.lower().endswith(".parquet.gz")
         raise InputError(
-            "the format of a file is not known from its name",
+            "unknown file name ending",
             detail=f"file {path}",
             hint="Parquet is compressed inside, unpack the file first" if gzipped_parquet else _ENDINGS,
         )
@@ -160,13 +161,13 @@ def _is_pipe(mode: int) -> bool:
 
 
 def _piped(path: str) -> InputFile:
-    """A pipe by its name's ending; without one, as /dev/stdin, it is JSON lines. It is not opened: that may wait."""
+    """A pipe with the format of its ending; without one, like /dev/stdin, JSON lines. Not opened, as that may block."""
     if not os.access(path, os.R_OK):
         _unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES), path))
     kind = format_of(path) or ("ndjson", False)
     if kind[0] == "parquet":
         raise InputError(
-            "Parquet cannot be read from a pipe", detail=path, hint="its end is read first: write it to a file"
+            "Parquet cannot be read from a pipe", detail=path, hint="Parquet is read from its end: write it to a file"
         )
     return InputFile(path, kind[0], gzipped=kind[1], size_bytes=0, pipe=True)
 
@@ -175,13 +176,13 @@ def _unreadable(error: OSError) -> None:
     raise InputError(
         "a file or directory cannot be read",
         detail=f"{error.filename}: {error.strerror}",
-        hint="check that it is there and that you may read it",
+        hint="check that it exists and that you may read it",
     ) from error
 
 
-def _nothing_in(path: str, odd: list[str]) -> InputError:
+def _nothing_in(path: str, others: list[str]) -> InputError:
     if os.path.isdir(path):
-        there = f"; found only {', '.join(odd[:5])}" if odd else "; it is empty, or all of it is hidden or temporary"
+        there = f"; found only {', '.join(others[:5])}" if others else "; it has at most hidden and temporary files"
         return InputError("a directory has no file to read", detail=f"directory {path}{there}", hint=_ENDINGS)
     if glob.has_magic(path):
         return InputError(

@@ -1,6 +1,6 @@
-"""A plain NDJSON file in ranges of equal size, so that the same batches come out of one process or of several.
+"""Splits a plain NDJSON file into ranges of equal size; one process or several give the same batches.
 
-Every range is decoded as if its first line were line 1; whoever puts the results in order adds the lines before.
+Every range is decoded as if its first line were line 1; the caller adds the number of earlier lines.
 """
 
 from collections.abc import Generator, Iterable
@@ -25,7 +25,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What makes one batch: a range of a large file, or several small files."""
+    """The input of one batch: a range of a large file, or several small files."""
 
     ranges: tuple[Range, ...]
 
@@ -37,49 +37,49 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came out of a piece of work. line_count: lines of its last range, good or bad."""
+    """The result of one Work. line_count: all lines of its last range."""
 
     decoded: Decoded
     line_count: int
 
 
 def divide(files: Iterable[InputFile], *, range_bytes: int) -> list[Work]:
-    """Files larger than range_bytes are cut, smaller ones put together as long as they stay below it."""
+    """Split files larger than range_bytes, and group smaller ones up to that size."""
     work: list[Work] = []
     small: list[Range] = []
 
-    def put_together() -> None:
+    def add_group() -> None:
         if small:
             work.append(Work(tuple(small)))
             small.clear()
 
     for file in files:
         if file.size_bytes > range_bytes:
-            put_together()
+            add_group()
             starts = range(0, file.size_bytes, range_bytes)
             work += [Work((Range(file.path, s, min(s + range_bytes, file.size_bytes)),)) for s in starts]
             continue
         if sum(r.end for r in small) + file.size_bytes > range_bytes:
-            put_together()
+            add_group()
         small.append(Range(file.path, 0, file.size_bytes))
-    put_together()
+    add_group()
     return work
 
 
 def decode(work: Work, decoder: JsonLines) -> Done:
-    """Errors: InputError when a file cannot be read (any more), UnavailableError when the disk fails."""
+    """Decode one Work. Errors: InputError if a file cannot be read, UnavailableError if the disk fails."""
     line_count = 0
     for part in work.ranges:
         try:
             with open(part.path, "rb", buffering=0) as file:
                 stream = FileRange(file, part.start, part.end)
-                line_count = _exhaust(feed(stream, decoder, source=part.path, at_start=part.start == 0))
+                line_count = _run(feed(stream, decoder, source=part.path, at_start=part.start == 0))
         except OSError as error:
             raise file_failure(f"{part.path}, bytes {part.start:,} to {part.end:,}", error) from error
     return Done(decoder.take(), line_count)
 
 
-def _exhaust(steps: Generator[tuple[int, int], None, int]) -> int:
+def _run(steps: Generator[tuple[int, int], None, int]) -> int:
     while True:
         try:
             next(steps)

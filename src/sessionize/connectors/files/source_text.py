@@ -1,6 +1,6 @@
-"""Streams of text to a decoder, piece by piece: NDJSON or CSV, plain, gzipped or from stdin.
+"""Feeds text streams to a decoder, piece by piece: NDJSON or CSV, plain, gzipped or from stdin.
 
-A damaged gzip file gives all rows before the damage; what is left becomes one rejected record.
+A damaged gzip file gives all rows before the damage; the rest becomes one rejected record.
 """
 
 import queue
@@ -22,22 +22,22 @@ _LINE_FEED = 10
 
 
 class TextDecoder(Protocol):
-    """What JsonLines and CsvLines have in common."""
+    """The interface of JsonLines and CsvLines."""
 
     def add(self, data: memoryview, *, source: str, first_line: int, at_start: bool) -> int:
-        """Decode whole lines; returns how many."""
+        """Decode whole lines; returns their number."""
 
     def flush(self) -> None:
-        """No record goes on beyond this point."""
+        """End an unfinished record."""
 
     def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
-        """Put aside a record that cannot be used."""
+        """Reject an invalid record."""
 
     def reject_long_line(self, head: bytes, size_bytes: int, *, source: str, line_number: int) -> None:
-        """Put aside a line that was too long."""
+        """Reject an overlong line."""
 
     def take(self) -> Decoded:
-        """What has gathered."""
+        """Everything decoded since the last take."""
 
 
 def feed(
@@ -50,10 +50,10 @@ def feed(
     gzip: GzipStream | None = None,
     lines_max: int | None = None,
 ) -> Generator[tuple[int, int], None, int]:
-    """Add a whole stream to decoder; yields the bytes and the lines of each piece added, and returns how many lines.
+    """Add a whole stream to decoder; yields the bytes and lines of each piece, and returns the number of lines.
 
-    first_line: the number of the first line. at_start: whether the stream begins where its file does. gzip: where the
-    stream comes from, if it is compressed. lines_max: of a piece.
+    first_line: the number of the first line. at_start: whether the stream starts at the beginning of its file. gzip:
+    the stream's source, if it is compressed. lines_max: of a piece.
     """
     line = first_line
     torn = b""
@@ -82,7 +82,7 @@ def feed(
 
 
 def _parts(data: memoryview, lines_max: int | None) -> Iterator[memoryview]:
-    """Whole lines, in parts of so many: lines of a byte or two become rejects of a hundred times their size."""
+    """Whole lines, lines_max at a time: the rejects of one-byte lines are a hundred times their size."""
     if lines_max is None or len(data) <= lines_max:
         yield data
         return
@@ -95,9 +95,9 @@ def _parts(data: memoryview, lines_max: int | None) -> Iterator[memoryview]:
 
 
 class Header(NamedTuple):
-    """The first line of a table that is not blank (b"" when there is none), its number, and the stream behind it.
+    """The first line of a table that is not blank (b"" if there is none), its number, and the stream after it.
 
-    ended: whether the stream ends with it, without a line feed.
+    ended: whether the stream ends with this line, without a line feed.
     """
 
     text: bytes
@@ -107,7 +107,7 @@ class Header(NamedTuple):
 
 
 def split_header(stream: Readable, *, source: str) -> Header:
-    """The header of a stream. Errors: InputError when the line is too long for one."""
+    """The header of a stream. Errors: InputError if the line is too long."""
     data = bytearray()
     number = 1
     piece = memoryview(bytearray(_LOOK_BYTES))
@@ -116,7 +116,7 @@ def split_header(stream: Readable, *, source: str) -> Header:
         if end >= 0:
             header = bytes(data[:end]).removeprefix(b"\xef\xbb\xbf")
             if header.strip(b"\r"):
-                return Header(header, number, _Behind(bytes(data[end + 1 :]), stream), ended=False)
+                return Header(header, number, _Prefixed(bytes(data[end + 1 :]), stream), ended=False)
             del data[: end + 1]
             number += 1
             continue
@@ -132,8 +132,8 @@ def split_header(stream: Readable, *, source: str) -> Header:
         data += piece[:read]
 
 
-class _Behind:
-    """Bytes that were already read, and then the rest of the stream."""
+class _Prefixed:
+    """A stream of bytes already read, followed by the rest of the stream."""
 
     def __init__(self, data: bytes, stream: Readable) -> None:
         self._data = data
@@ -149,7 +149,7 @@ class _Behind:
 
 
 class ReadAhead:
-    """Reads a stream in a thread of its own, two pieces ahead: inflating and decoding share two cores."""
+    """Reads a stream in its own thread, two pieces ahead, so that inflating and decoding use two cores."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -177,7 +177,7 @@ class ReadAhead:
         return read
 
     def close(self) -> None:
-        """End the thread, wherever it is."""
+        """End the thread at any point of its work."""
         self._stopped.set()
         while self._thread.is_alive():
             try:

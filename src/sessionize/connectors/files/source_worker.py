@@ -1,4 +1,4 @@
-"""What runs inside a worker process: take work from stdin, leave results in shared memory, say so on stdout."""
+"""The worker process: takes work from stdin, puts results in shared memory, reports them on stdout."""
 
 import os
 import pickle
@@ -18,8 +18,8 @@ MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, li
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Everything that a decoder is made of."""
+class DecoderSpec:
+    """The arguments of a decoder."""
 
     dialect: Dialect
     columns: frozenset[str] | None
@@ -27,15 +27,15 @@ class Recipe:
     latest_ms: int | None
 
     def decoder(self) -> JsonLines:
-        """A decoder of its own for each process."""
+        """A new decoder for this process."""
         return JsonLines(self.dialect, columns=self.columns, extras=self.extras, latest_ms=self.latest_ms)
 
 
 def main() -> None:
-    """Work until stdin ends. Nothing is printed: whoever started this repeats what failed, and sees why."""
+    """Work until stdin ends. Errors are not printed: the parent repeats failed work and raises the error itself."""
     without_pandas()
-    slots, recipe = pickle.load(sys.stdin.buffer)
-    decoder = recipe.decoder()
+    slots, spec = pickle.load(sys.stdin.buffer)
+    decoder = spec.decoder()
     try:
         while True:
             slot, work = pickle.load(sys.stdin.buffer)

@@ -1,9 +1,8 @@
-"""Decodes pieces of work in several processes and gives the results back in order.
+"""Decodes pieces of work in several processes and returns the results in order.
 
-A worker is a fresh interpreter, so neither threads nor locks of this process are copied into it, and it works from
-any module. It gets its work through a pipe, leaves each result in shared memory that no name leads to, and ends when
-the pipe does: no parent leaves it behind, however it dies. If a worker fails, this process does its work, and meets
-the error itself.
+A worker is a fresh interpreter, so it copies no threads or locks of this process and works from any module. It gets
+work through a pipe, puts each result in unnamed shared memory, and ends with the pipe, so it never outlives its
+parent. If a worker fails, this process repeats its work and raises the error itself.
 """
 
 import os
@@ -20,38 +19,38 @@ from typing import IO
 import pyarrow as pa
 
 from sessionize.connectors.files.source_ranges import Done, Work, decode
-from sessionize.connectors.files.source_worker import MESSAGE, Recipe
+from sessionize.connectors.files.source_worker import MESSAGE, DecoderSpec
 from sessionize.formats.validation import Decoded
 
-_AHEAD = 2  # pieces of work that a worker has, so that it never waits
+_AHEAD = 2  # pieces of work queued per worker, so that it never waits
 _START = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from sessionize.connectors.files.source_worker import main; main()"
 )
 
 
-def in_order(work: Sequence[Work], recipe: Recipe, *, processes: int) -> Iterator[tuple[Work, Done]]:
-    """Decode all of it; processes counts this one too. At most a few results wait at any time."""
-    decoder = recipe.decoder()
+def in_order(work: Sequence[Work], spec: DecoderSpec, *, processes: int) -> Iterator[tuple[Work, Done]]:
+    """Decode all work; processes includes this one. At most a few results wait at any time."""
+    decoder = spec.decoder()
     if processes < 2 or not workers_possible():
         for piece in work:
             yield piece, decode(piece, decoder)
         return
-    with _Team(recipe, processes - 1) as team:
+    with _Pool(spec, processes - 1) as team:
         done: dict[int, Done | None] = {}
-        given = 1  # the first piece is ours: the workers are still starting
+        assigned = 1  # this process takes the first piece while the workers start
         for current, piece in enumerate(work):
             last = min(len(work), current + 2 * _AHEAD * processes)
             if current == 0:
-                given = team.hand_out(work, given, last)
+                assigned = team.hand_out(work, assigned, last)
                 done[0] = decode(piece, decoder)
             while current not in done:
                 done |= team.results(wait=False)
-                given = team.hand_out(work, given, last)
+                assigned = team.hand_out(work, assigned, last)
                 if current in done:
                     break
-                if given < last:
-                    mine, given = given, given + 1
+                if assigned < last:
+                    mine, assigned = assigned, assigned + 1
                     done[mine] = decode(work[mine], decoder)
                 else:
                     done |= team.results(wait=True)
@@ -60,7 +59,7 @@ def in_order(work: Sequence[Work], recipe: Recipe, *, processes: int) -> Iterato
 
 
 def workers_possible() -> bool:
-    """Whether this platform can hand open files to a child, and we know which interpreter to start."""
+    """Whether the platform can pass open files to a child, and the interpreter's path is known."""
     return os.name == "posix" and bool(sys.executable)
 
 
@@ -68,23 +67,23 @@ def workers_possible() -> bool:
 class _Worker:
     process: subprocess.Popen[bytes]
     slots: list[IO[bytes]]
-    given: list[int] = field(default_factory=list)  # oldest first; number n of all lies in slot n % _AHEAD
+    assigned: list[int] = field(default_factory=list)  # oldest first; piece n is in slot n % _AHEAD
     finished: int = 0
 
 
-class _Team:
+class _Pool:
     """The workers. Leaving the `with` block ends them at once."""
 
-    def __init__(self, recipe: Recipe, count: int) -> None:
-        self._recipe = recipe
+    def __init__(self, spec: DecoderSpec, count: int) -> None:
+        self._spec = spec
         self._count = count
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> "_Team":
+    def __enter__(self) -> "_Pool":
         try:
             for _ in range(self._count):
-                self._workers.append(_start(self._recipe))
-        except OSError:  # no more processes or memory to be had: do with what there is
+                self._workers.append(_start(self._spec))
+        except OSError:  # no more processes or memory: continue with fewer workers
             pass
         return self
 
@@ -95,22 +94,22 @@ class _Team:
             _end(worker)
         self._workers = []
 
-    def hand_out(self, work: Sequence[Work], given: int, last: int) -> int:
-        """Give every worker enough to do; returns the number of the first piece that nobody has."""
+    def hand_out(self, work: Sequence[Work], assigned: int, last: int) -> int:
+        """Give every worker enough work; returns the number of the first piece not handed out."""
         for _ in range(_AHEAD):
             for worker in self._workers:
-                if given < last and len(worker.given) < _AHEAD:
-                    slot = (worker.finished + len(worker.given)) % _AHEAD
+                if assigned < last and len(worker.assigned) < _AHEAD:
+                    slot = (worker.finished + len(worker.assigned)) % _AHEAD
                     try:
-                        _send(worker.process, (slot, work[given]))
+                        _send(worker.process, (slot, work[assigned]))
                     except OSError:
-                        continue  # it has died; results() will notice
-                    worker.given.append(given)
-                    given += 1
-        return given
+                        continue  # it has died; results() detects that
+                    worker.assigned.append(assigned)
+                    assigned += 1
+        return assigned
 
     def results(self, *, wait: bool) -> dict[int, Done | None]:
-        """What has been finished since the last call; None for work that a worker took with it when it died."""
+        """The results since the last call; None for the work of a worker that died."""
         poll = select.poll()
         by_fd = {}
         for worker in self._workers:
@@ -122,16 +121,16 @@ class _Team:
             worker = by_fd[fd]
             message = os.read(fd, MESSAGE.size)
             if len(message) < MESSAGE.size:
-                done |= dict.fromkeys(worker.given)
+                done |= dict.fromkeys(worker.assigned)
                 self._workers.remove(worker)
                 _end(worker)
             else:
-                done[worker.given.pop(0)] = _result(worker, message)
+                done[worker.assigned.pop(0)] = _result(worker, message)
                 worker.finished += 1
         return done
 
 
-def _start(recipe: Recipe) -> _Worker:
+def _start(spec: DecoderSpec) -> _Worker:
     slots = [_unnamed_memory() for _ in range(_AHEAD)]
     fds = [slot.fileno() for slot in slots]
     try:
@@ -151,7 +150,7 @@ def _start(recipe: Recipe) -> _Worker:
     worker = _Worker(process, slots)
     try:
         _send(process, list(sys.path))
-        _send(process, (fds, recipe))
+        _send(process, (fds, spec))
     except BaseException:
         _end(worker)
         raise
@@ -187,12 +186,12 @@ def _unnamed_memory() -> IO[bytes]:
 
 
 def _end(worker: _Worker) -> None:
-    """It has nothing to lose, so it is not asked."""
+    """Kill the worker; it has no state to save."""
     worker.process.kill()
     worker.process.wait()
     for stream in (worker.process.stdin, worker.process.stdout, *worker.slots):
         try:
             if stream is not None:
                 stream.close()
-        except OSError:  # work that could not be sent any more
+        except OSError:  # unsent work
             pass

@@ -1,4 +1,4 @@
-"""Synthetic clickstreams: a crowd that visits, pauses and returns, written in five systems' formats."""
+"""Synthetic clickstreams: users who visit, pause and return, written in five systems' formats."""
 
 from sessionize.connectors.generator.pace import Timer
 from sessionize.connectors.generator.settings import (

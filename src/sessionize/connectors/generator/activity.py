@@ -1,8 +1,8 @@
-"""How active each user is, so that all together make the rate that was asked for.
+"""How active each user is, so that all users together give the requested rate.
 
-A user visits, pauses, and visits again. Mostly the pauses are what adapts: the more events are wanted of a
-user, the sooner the next visit. Where even the shortest pauses are too long (ten users and five events a
-second), visits grow longer and think times shorter, and the user is at it half of the time.
+A user visits, pauses, and visits again. Usually the pauses adapt: the more events a user must give, the sooner the
+next visit. If even the shortest pauses are too long (ten users and five events a second), visits become longer and
+think times shorter, and the user is active half of the time.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from sessionize.connectors.generator.profiles import Profile
 
 PAUSE_MS_MIN = 2_400_000.0  # longer than the usual gap of 30 minutes, also after squeezing
 _PAUSE_MS_MEAN_MIN = 3_600_000.0
-# One visit in a thousand goes on for hours, or hardly any would reach the maximum duration of a session.
-# Eager users need no help with that.
+# One visit in a thousand lasts for hours; otherwise hardly any would reach the maximum duration of a session.
+# The visits of eager users are long enough.
 LONG_VISIT_SHARE = 0.001
 LONG_VISIT_MS = (7_800_000.0, 16_200_000.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked of each user, float64[users] each.
+    """The activity of each user, float64[users] each.
 
     think_scale: factor on think times, at most 1. journeys_mean: walks in a visit. journey_ms: mean length of
     a walk. pause_ms_mean: mean time between visits. busy_share: the share of time spent in visits. eager
-    bool[users]: whether think times are what adapts. eager_speed: events per ms of an eager user during a
-    visit, 0 for the others. eager_rate_per_ms: what all eager users together should make, pauses included.
+    bool[users]: whether think times adapt. eager_speed: events per ms of an eager user during a visit, 0 for the
+    others. eager_rate_per_ms: the rate of all eager users together, pauses included.
     """
 
     think_scale: Floats
@@ -45,8 +45,8 @@ class Demand:
     def of(cls, profile: Profile, journeys: Journeys, *, users: int, skew: float, rate_per_ms: float) -> "Demand":
         """Solve rate = events of a visit / (time of a visit + pause) for every user.
 
-        With k events a visit, m ms from one to the next and pauses of p ms, a user makes k / (k * m + p) a
-        ms. rate_per_ms: events of all users together, where the daily rhythm is at its mean.
+        With k events a visit, m ms between events and pauses of p ms, a user gives k / (k * m + p) events a
+        ms. rate_per_ms: events of all users together, at the mean of the diurnal cycle.
         """
         weight = np.arange(1, users + 1, dtype=np.float64) ** -skew
         wanted = weight / weight.sum() * rate_per_ms
@@ -59,8 +59,7 @@ class Demand:
         k = natural * journeys.steps_mean + extra
         pause_ms = k / wanted - k * m
         eager = pause_ms < _PAUSE_MS_MEAN_MIN
-        # An eager user: think times that would fill at most half of the time, then visits as long as it
-        # takes.
+        # An eager user: think times that fill at most half of the time, then visits as long as needed.
         think_ms = np.where(eager, np.minimum(m, 0.5 / wanted), m)
         k_eager = _PAUSE_MS_MEAN_MIN / np.where(eager, 1.0 / wanted - think_ms, 1.0)
         events = np.where(eager, k_eager, k)

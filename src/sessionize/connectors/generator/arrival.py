@@ -1,8 +1,8 @@
-"""In which order events are delivered: late, out of order, twice, and with broken records among them.
+"""The order in which events are delivered: late, out of order, twice, and with malformed records among them.
 
-`Delivery.accept` takes the events of a stretch of time and gives every record that surely arrives before what
-later stretches can bring, in the order of arrival. What each event suffers is drawn once, in the order of
-event time, so one fraction can be changed without touching the others.
+`Delivery.accept` takes the events of an interval and returns, in order of arrival, every record that arrives before
+any record of later intervals can. The fate of each event is drawn once, in the order of event time, so changing one
+fraction does not affect the others.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ from sessionize.connectors.generator.settings import GeneratorSettings
 
 Flags = npt.NDArray[np.bool_]
 
-EVENT, DUPLICATE, BROKEN = 0, 1, 2
+EVENT, DUPLICATE, MALFORMED = 0, 1, 2
 REDELIVERY_MS_MAX = 5_000
 
 
@@ -24,10 +24,9 @@ REDELIVERY_MS_MAX = 5_000
 class Records:
     """Records in the order of arrival, one row each.
 
-    steps: the event that the record tells of (for a broken one: the event that its bytes are made from).
-    time_ms, arrival_ms int64: event time and time of arrival, ms since 1970. role int8: EVENT, DUPLICATE or
-    BROKEN. late bool: held back by late_by_ms. spoil int64: for a broken record, the number that decides how
-    it is broken.
+    steps: the record's event (for a malformed one: the event that its bytes are made from). time_ms, arrival_ms int64:
+    event time and time of arrival, ms since 1970. role int8: EVENT, DUPLICATE or MALFORMED. late bool: delayed by
+    late_by_ms. kind int64: for a malformed record, the number that selects how it is malformed.
     """
 
     steps: Steps
@@ -35,29 +34,29 @@ class Records:
     arrival_ms: Ints
     role: npt.NDArray[np.int8]
     late: Flags
-    spoil: Ints
+    kind: Ints
 
     def __len__(self) -> int:
         return len(self.time_ms)
 
     def take(self, which: Flags | Ints | slice) -> "Records":
-        """The rows that an index, mask or slice picks."""
+        """The rows of an index, mask or slice."""
         columns = [getattr(self, f.name) for f in fields(self)[1:]]
         return Records(self.steps.take(which), *(column[which] for column in columns))
 
     def moved(self, by_ms: int) -> "Records":
-        """The same at another time."""
+        """The same records, later by by_ms."""
         return replace(self, time_ms=self.time_ms + by_ms, arrival_ms=self.arrival_ms + by_ms)
 
     @classmethod
     def joined(cls, parts: "list[Records]") -> "Records":
-        """All rows of all parts; there has to be one."""
+        """All rows of all parts, at least one part."""
         columns = [np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)[1:]]
         return cls(Steps.joined([p.steps for p in parts]), *columns)
 
 
 class Delivery:
-    """Decides what becomes of each event on its way, and puts the records in the order of arrival."""
+    """Decides the fate of each event on its way, and sorts the records by arrival."""
 
     def __init__(self, settings: GeneratorSettings, *, rng: np.random.Generator) -> None:
         self._settings = settings
@@ -65,14 +64,14 @@ class Delivery:
         self._waiting: list[Records] = []
 
     def accept(self, steps: Steps, time_ms: Ints, *, next_ms: int) -> Records:
-        """Records that arrive before next_ms; no later call brings an event that happened before that.
+        """Records that arrive before next_ms; later calls get only events that happened at or after it.
 
-        steps, time_ms: events in the order of event time. Events that arrive before the run starts are
-        nobody's.
+        steps, time_ms: events in the order of event time. Events that arrive before the start of the run are
+        dropped.
         """
         parts = [*self._waiting, *self._sent(steps, time_ms)]
         records = Records.joined(parts)
-        # Ties keep the order of the parts: older stretches first, and a duplicate after its event.
+        # Ties keep the order of the parts: older intervals first, and a duplicate after its event.
         records = records.take(np.argsort(records.arrival_ms, kind="stable"))
         ready = int(np.searchsorted(records.arrival_ms, next_ms))
         self._waiting = [records.take(slice(ready, None))]
@@ -86,14 +85,14 @@ class Delivery:
         arrival_ms = time_ms + delay_ms
         seen = arrival_ms >= s.start_ms
         again_ms = arrival_ms + 1 + (draws[:, 3] * REDELIVERY_MS_MAX).astype(np.int64)
-        spoil = self._rng.integers(0, 2**62, len(steps))
+        kind = self._rng.integers(0, 2**62, len(steps))
 
         def records(which: Flags, arrival_ms: Ints, role: int) -> Records:
             roles = np.full(len(steps), role, dtype=np.int8)
-            return Records(steps, time_ms, arrival_ms, roles, late, spoil).take(which)
+            return Records(steps, time_ms, arrival_ms, roles, late, kind).take(which)
 
         return [
             records(seen, arrival_ms, EVENT),
             records(seen & (draws[:, 2] < s.duplicate_fraction), again_ms, DUPLICATE),
-            records(seen & (draws[:, 4] < s.broken_fraction), arrival_ms, BROKEN),
+            records(seen & (draws[:, 4] < s.broken_fraction), arrival_ms, MALFORMED),
         ]

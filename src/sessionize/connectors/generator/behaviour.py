@@ -1,8 +1,8 @@
-"""A crowd of users who visit and pause: each user is a few numbers, the crowd is a column of each.
+"""A population of users who visit and pause: each user is a few numbers, the population one column for each.
 
-`Crowd.until` moves all users on to a point in time and gives the steps they took, in the order of time. A
-visit is one or several walks of journeys.py; what a walk does beyond that point waits for the next call, so
-memory holds the users and the walks under way. Times are behaviour time, in ms since the origin (tempo.py).
+`UserPopulation.until` advances all users to a point in time and returns their steps, ordered by time. A visit is one
+or several walks of journeys.py; the rest of a walk waits for the next call, so memory holds the users and the
+unfinished walks. Times are behaviour time, in ms since the origin (diurnal_cycle.py).
 """
 
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def mixed(number: Ints | Hashes, salt: np.uint64) -> Hashes:
-    """A random-looking uint64 for every number, never the same for two: the finaliser of splitmix64."""
+    """A pseudo-random uint64 for every number, without collisions: the finaliser of splitmix64."""
     z = (number.astype(np.uint64) + salt) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -30,7 +30,7 @@ def mixed(number: Ints | Hashes, salt: np.uint64) -> Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What users did, one row for each event.
+    """Steps of users, one row for each event.
 
     time_ms float64. user int32: number of the user, from 0. visit int32: number of the visit of this user,
     from 0. activity int8, product int8: codes of profiles.py and catalogue.py. number int64: of the event in
@@ -48,12 +48,12 @@ class Steps:
         return len(self.number)
 
     def take(self, which: npt.NDArray[np.bool_] | Ints | slice) -> "Steps":
-        """The rows that an index, mask or slice picks."""
+        """The rows of an index, mask or slice."""
         return Steps(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
     def joined(cls, parts: "list[Steps]") -> "Steps":
-        """All rows of all parts; there has to be one."""
+        """All rows of all parts, at least one part."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
@@ -63,7 +63,7 @@ _NO_STEPS = Steps(*(np.zeros(0, dtype=t) for t in ("f8", "i4", "i4", "i1", "i1",
 
 
 class UserPopulation:
-    """The users of a run. All chance comes from rng, in an order that only the calls of until decide."""
+    """The users of a run. All randomness comes from rng, in an order that only the calls of until decide."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class UserPopulation:
         self._think_log_ms = np.log([1_000.0 * a.think_s for a in profile.activities])
         users = len(demand.think_scale)
         self._visit = np.zeros(users, dtype=np.int32)
-        self._arriving = np.ones(users, dtype=np.bool_)  # the next walk is the first of a visit
+        self._arriving = np.ones(users, dtype=np.bool_)  # the next walk starts a visit
         self._walks_left = self._visit_lengths(np.arange(users))
         self._next_ms = self._first_steps_ms()
         self._steps = 0
@@ -93,10 +93,10 @@ class UserPopulation:
         self._waiting = [_NO_STEPS]
 
     def until(self, end_ms: float, *, ahead_ms: float, behind_ms: float) -> Steps:
-        """All steps from the origin to before end_ms that no earlier call gave, ordered by time, then number.
+        """All steps before end_ms since the last call, ordered by time, then number.
 
-        ahead_ms: how far the time of day is ahead of behaviour time. behind_ms: how long the events that are
-        missing so far would take.
+        ahead_ms: how far the time of day is ahead of behaviour time. behind_ms: the time that the missing events
+        would take.
         """
         parts = self._waiting
         due = np.flatnonzero(self._next_ms < end_ms)
@@ -110,33 +110,33 @@ class UserPopulation:
         return steps.take(np.lexsort((steps.number, steps.time_ms)))
 
     def _first_steps_ms(self) -> Floats:
-        """When each user is seen first: as if the crowd had been there for ever.
+        """The time of each user's first step, as if the population had always been active.
 
-        The golden ratio spreads the users evenly over their cycle, so even a small crowd starts at its rate.
+        The golden ratio spreads the users evenly over their cycle, so even a small population starts at its rate.
         """
         demand = self._demand
         phase = (self._rng.random() + np.arange(len(self._visit)) * 0.6180339887498949) % 1.0
         rest_ms = self._rng.standard_exponential(len(phase)) * (demand.pause_ms_mean - PAUSE_MS_MIN)
-        # Part of the pause is of fixed length; what is left of that is anything up to it, or nothing.
+        # Part of the pause has a fixed length; its rest is anything from nothing to all of it.
         fixed = self._rng.random(len(phase)) < PAUSE_MS_MIN / demand.pause_ms_mean
         draw = self._rng.random(len(phase))
         pausing_ms = self._rhythm.time_ms(self._rhythm.busy_ms(fixed * draw * PAUSE_MS_MIN) + rest_ms)
-        # Whoever visits is in the middle of a walk, so that walk began before the origin.
+        # A visiting user is in the middle of a walk, which began before the origin.
         visiting = phase < demand.busy_share * self._rhythm.at(0.0)
         return np.asarray(np.where(visiting, -draw * demand.journey_ms, pausing_ms), dtype=np.float64)
 
     def _visit_lengths(self, who: Ints) -> Floats:
-        """How many walks the next visit of each user has, at the user's usual pace: float64[n], whole."""
+        """The number of walks in each user's next visit, at the usual pace: float64[n], whole numbers."""
         walks = self._rng.geometric(1.0 / self._demand.journeys_mean[who])
         long_ms = self._rng.uniform(*LONG_VISIT_MS, size=len(who))
-        goes_on = (self._rng.random(len(who)) < LONG_VISIT_SHARE) & ~self._demand.eager[who]
+        is_long = (self._rng.random(len(who)) < LONG_VISIT_SHARE) & ~self._demand.eager[who]
         long_walks = np.ceil(long_ms / self._demand.journey_ms[who])
-        return np.where(goes_on, long_walks, walks).astype(np.float64)
+        return np.where(is_long, long_walks, walks).astype(np.float64)
 
     def _haste(self, end_ms: float, rhythm: float, behind_ms: float) -> float:
-        """Factor on the think times of eager users: those who visit now make up for those who pause.
+        """Factor on the think times of eager users: visiting users compensate for pausing ones.
 
-        rhythm: how busy the time of day is. behind_ms: time of missing events, made up for within
+        rhythm: the activity at the time of day. behind_ms: the time of missing events, caught up within
         _CATCH_UP_MS.
         """
         wanted = self._demand.eager_rate_per_ms * rhythm * (1.0 + max(behind_ms, 0.0) / _CATCH_UP_MS)
@@ -146,9 +146,9 @@ class UserPopulation:
         return float(np.clip(self._demand.eager_speed[visiting].sum() / wanted, *_HASTE))
 
     def _walk(self, who: Ints, end_ms: float, ahead_ms: float, haste: float) -> Steps:
-        """Take users on by as many walks as reach end_ms, about, but not beyond their visit."""
+        """Advance users by about as many walks as reach end_ms, but not beyond their visit."""
         demand, journeys = self._demand, self._journeys
-        # A visit is as long as it is: whoever thinks half as long walks twice as often before leaving.
+        # A visit keeps its length: a user with half the think time takes twice as many walks.
         pace = np.where(demand.eager, haste, 1.0)[who]
         reach = 1 + ((end_ms - self._next_ms[who]) / (demand.journey_ms[who] * pace)).astype(np.int64)
         walks = np.minimum(reach, np.ceil(self._walks_left[who] / pace).astype(np.int64))
@@ -198,7 +198,7 @@ class UserPopulation:
         return made
 
     def _activities(self, journey: Ints, position: Ints, walk: Ints) -> tuple[Codes, Codes]:
-        """What is done at each step, and with which product: int8[n], int8[n].
+        """The activity and the product of each step: int8[n], int8[n].
 
         position: of the step in its walk; -1 is the opening, one past the last the closing.
         """
@@ -209,7 +209,7 @@ class UserPopulation:
             activity[position < 0] = self._profile.code(self._profile.opening)
         if self._profile.closing is not None:
             activity[position >= length] = self._profile.code(self._profile.closing)
-        # All steps of a walk that are about one look must find the same product.
+        # All steps of one look in a walk must have the same product.
         look = walk * 256 + self._journeys.look[step]
         draw = (mixed(look, ~self._salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
         product = np.searchsorted(self._popularity, draw, side="right").astype(np.int8)
@@ -220,7 +220,7 @@ class UserPopulation:
         return activity, product
 
     def _pause(self, who: Ints, ahead_ms: float) -> None:
-        """Users whose visit is over come back after a pause; the time of day decides how soon."""
+        """Let users whose visit is over return after a pause; the time of day decides how soon."""
         self._visit[who] += 1
         self._walks_left[who] = self._visit_lengths(who)
         rest_ms = self._rng.standard_exponential(len(who)) * (self._demand.pause_ms_mean[who] - PAUSE_MS_MIN)

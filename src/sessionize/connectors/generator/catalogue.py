@@ -1,6 +1,6 @@
-"""The products that the generated visitors look at: always the same fifty, whatever the seed.
+"""The products in generated events: always the same fifty, for any seed.
 
-PROD_001 and PROD_002 are on flash sale: a fifth of all looks go to them, and hardly anybody buys them.
+PROD_001 and PROD_002 are on flash sale: they get a fifth of all looks, and are rarely bought.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _PRICE_LEVELS = (249.0, 59.0, 84.0, 39.0, 14.0, 22.0)
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One thing on sale. number counts from 0; price in units of money with two decimals."""
+    """One product. number counts from 0; price in units of money with two decimals."""
 
     number: int
     product_id: str
@@ -35,9 +35,9 @@ PRODUCTS = tuple(_product(number) for number in range(PRODUCT_COUNT))
 
 
 def popularity() -> npt.NDArray[np.float64]:
-    """float64[PRODUCT_COUNT], ascending to 1.0: how many looks go to a product or one before it.
+    """float64[PRODUCT_COUNT], ascending to 1.0: the cumulative share of looks.
 
-    What is not on flash sale is looked at in proportion to 1 / rank.
+    The looks at products that are not on flash sale are proportional to 1 / rank.
     """
     share = 1.0 / np.arange(1, PRODUCT_COUNT - FLASH_COUNT + 1)
     share *= (1.0 - _FLASH_SHARE) / share.sum()

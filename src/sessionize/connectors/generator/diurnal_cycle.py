@@ -1,8 +1,7 @@
-"""When things happen: the daily rhythm of a crowd, and the clock that keeps a run at its rate.
+"""The diurnal cycle of the users, and the clock that keeps a run at its rate.
 
-Times here are float milliseconds since the origin of the run. Behaviour is drawn from probabilities, so a
-stretch of it holds a few events more or fewer than the rate asks for; the clock stretches or squeezes it a
-little to make up.
+Times are float milliseconds since the origin of the run. Behaviour is random, so an interval has a few events more or
+fewer than the rate requires; the clock stretches or compresses it a little to compensate.
 """
 
 import math
@@ -17,15 +16,15 @@ Floats = npt.NDArray[np.float64]
 # Share of the mean, times per day, hour of the peak (UTC): a quiet night, a busy afternoon, a second peak in
 # the evening.
 _WAVES = ((0.55, 1, 15.0), (0.15, 2, 20.5))
-# A silence of 40 minutes stays longer than 30 after squeezing, one of 20 minutes stays shorter after
+# A silence of 40 minutes stays longer than 30 after compression, one of 20 minutes stays shorter after
 # stretching.
 SQUEEZE, STRETCH = 0.8, 1.25
-# From this rate on, where one is given, events come evenly; fewer come as people do, by chance.
+# With a given rate from here on, events come evenly; below it they come at random, as people do.
 EVEN_PER_S = 10.0
 
 
 class DiurnalCycle:
-    """How busy the crowd is at each time of day; 1.0 is the mean over a day. Flat when daily is False."""
+    """The activity of the users at each time of day; 1.0 is the mean over a day. Flat if daily is False."""
 
     def __init__(self, *, origin_ms: int, daily: bool) -> None:
         self._phase_ms = origin_ms % MS_PER_DAY
@@ -48,7 +47,7 @@ class DiurnalCycle:
     def time_ms(self, busy_ms: Floats) -> Floats:
         """The inverse of busy_ms: float64[n] in, float64[n] out."""
         since_midnight = busy_ms + self._busy_at_origin - self._grid_busy[0]
-        # Every day adds the same amount, so one day's table serves for all.
+        # Every day adds the same amount, so one day's table is enough.
         day = np.floor(since_midnight / MS_PER_DAY)
         within = np.interp(since_midnight - day * MS_PER_DAY, self._grid_busy - self._grid_busy[0], self._grid_ms)
         return np.asarray(day * MS_PER_DAY + within - self._phase_ms, dtype=np.float64)
@@ -62,11 +61,11 @@ class DiurnalCycle:
 
 
 class Clock:
-    """Turns the time of the behaviour into event time, stretch by stretch, so that events come at the rate.
+    """Converts behaviour time to event time, interval by interval, so that events come at the rate.
 
-    rate_per_ms: the mean over the run, per busy millisecond. No stretch is squeezed below 0.8 of its length
-    or lengthened beyond 1.25 of it, so what is a pause stays one; sparse events keep their natural spacing.
-    even: the events of a stretch come at equal distances, in the order of the behaviour.
+    rate_per_ms: the mean over the run, per busy millisecond. An interval changes to at least 0.8 and at most 1.25 of
+    its length, so pauses stay pauses; sparse events keep their natural spacing. even: the events of an interval come
+    at equal distances, in the order of the behaviour.
     """
 
     def __init__(self, rhythm: DiurnalCycle, *, rate_per_ms: float, even: bool = False) -> None:
@@ -84,15 +83,14 @@ class Clock:
 
     @property
     def behind_ms(self) -> float:
-        """How long the missing events would take at the rate of now; negative when there were too many."""
+        """The time that the missing events would take at the current rate; negative if there were too many."""
         wanted = self._rate_per_ms * float(self._rhythm.busy_ms(np.array([self.now_ms]))[0])
         return (wanted - self._events) / (self._rate_per_ms * self._rhythm.at(self.now_ms))
 
-    def pass_stretch(self, times_ms: Floats, *, end_ms: float) -> Floats:
-        """Event times (float64[n]) of the events of the next stretch of behaviour, which ends at end_ms.
+    def advance(self, times_ms: Floats, *, end_ms: float) -> Floats:
+        """Event times (float64[n]) of the events in the next interval of behaviour, which ends at end_ms.
 
-        times_ms: behaviour times, ascending, from the end of the last stretch up to end_ms. Moves now_ms
-        along.
+        times_ms: behaviour times, ascending, from the end of the last interval up to end_ms. Advances now_ms.
         """
         length_ms = end_ms - self._behaviour_ms
         rate_now = self._rate_per_ms * self._rhythm.at(self.now_ms)

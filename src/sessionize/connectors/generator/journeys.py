@@ -1,8 +1,7 @@
-"""Walks through a profile's table, drawn once and then used again and again.
+"""Walks through a profile's table, drawn once and then reused.
 
-A walk goes from activity to activity one step after the other, which no vector operation can do. So a few
-thousand walks are made before anything else; a visit then is one of them (or several in a row), with its own
-times, user and products.
+A walk is sequential, from activity to activity, so it cannot be vectorised. A few thousand walks are therefore drawn
+in advance; a visit is one of them (or several in a row), with its own times, user and products.
 """
 
 import math
@@ -28,9 +27,9 @@ THINK_S_MAX = 1_200.0
 class Journeys:
     """JOURNEY_COUNT walks, one after the other.
 
-    activity int8[n]: what is done at each step. look int16[n]: the number of the product within the walk,
+    activity int8[n]: the activity of each step. look int16[n]: the number of the product within the walk,
     from 0. first int64[count]: where each walk begins. length int64[count]: its steps. steps_mean: steps of a
-    walk. think_ms_mean: time from a step to the next, averaged over all steps.
+    walk. think_ms_mean: mean time from a step to the next.
     """
 
     activity: Codes
@@ -42,7 +41,7 @@ class Journeys:
 
     @classmethod
     def drawn(cls, profile: Profile, rng: np.random.Generator) -> "Journeys":
-        """Walk JOURNEY_COUNT times from a profile's start until leaving."""
+        """Draw JOURNEY_COUNT walks from a profile's start until leaving."""
         walk, activity = _walks(profile, rng)
         length = np.bincount(walk, minlength=JOURNEY_COUNT).astype(np.int64)
         first = np.cumsum(length) - length
@@ -69,7 +68,7 @@ def _walks(profile: Profile, rng: np.random.Generator) -> tuple[Ints, Codes]:
     for step in range(_STEPS_MAX):
         draw = rng.random(len(walking))
         if step == 0:
-            draw *= chances[0, -1]  # nobody leaves before the first step
+            draw *= chances[0, -1]  # no user leaves before the first step
         activity = (draw[:, None] >= chances[row]).sum(axis=1)
         stays = activity < len(profile.activities)
         walking, activity = walking[stays], activity[stays]
@@ -84,7 +83,7 @@ def _walks(profile: Profile, rng: np.random.Generator) -> tuple[Ints, Codes]:
 
 
 def _capped_mean_s(median_s: float) -> float:
-    """Mean of a log-normal think time that is cut off at THINK_S_MAX."""
+    """Mean of a log-normal think time capped at THINK_S_MAX."""
 
     def below(z: float) -> float:
         return 0.5 * (1.0 + math.erf(z / math.sqrt(2.0)))

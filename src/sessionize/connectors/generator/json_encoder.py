@@ -1,8 +1,7 @@
-"""Columns of events to lines of JSON, without touching a single event.
+"""Encodes columns of events as lines of JSON, without a loop over events.
 
-Every part of a record that depends only on activity and product is written once, for all combinations; ids
-and times are written digit by digit as columns of bytes; pyarrow joins the parts. The result's buffer is the
-text itself.
+The parts of a record that depend only on activity and product are written once for all combinations; ids and times
+are written digit by digit as columns of bytes; pyarrow joins the parts. The result's buffer is the text itself.
 """
 
 from itertools import product as combinations
@@ -26,7 +25,7 @@ _ZERO = ord("0")
 
 
 def user_name(user: int) -> str:
-    """What user number `user` (from 0) is called."""
+    """The name of user number `user` (from 0)."""
     return f"user-{user + 1}"
 
 

@@ -1,7 +1,7 @@
-"""Records that nobody can read: each made from a good one, in one of many ways that real streams have shown.
+"""Malformed records: each is made from a valid one, in one of many ways seen in real streams.
 
-A kind is a name and a function from the good record's bytes to the broken ones. No kind holds a line feed, so
-a broken record is always one line.
+A kind is a name and a function from the valid record's bytes to the malformed ones. No kind adds a line feed, so a
+malformed record is always one line.
 """
 
 import json
@@ -16,27 +16,27 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way to be broken. spoil: (good record without line feed, profile, any number) -> broken record."""
+    """One kind of malformed record. make: (valid record without line feed, profile, any number) -> malformed record."""
 
     name: str
-    spoil: Callable[[bytes, Profile, int], bytes]
+    make: Callable[[bytes, Profile, int], bytes]
 
 
-def spoiled(line: bytes, profile: Profile, number: int) -> bytes:
-    """The record of `line` (which ends with a line feed), broken in the way that number % len(KINDS) says."""
+def malformed_record(line: bytes, profile: Profile, number: int) -> bytes:
+    """The record of `line` (which ends with a line feed), malformed in the way number % len(KINDS)."""
     choice, kind = divmod(number, len(KINDS))
-    return KINDS[kind].spoil(line.rstrip(b"\n"), profile, choice) + b"\n"
+    return KINDS[kind].make(line.rstrip(b"\n"), profile, choice) + b"\n"
 
 
 def _edited(change: Callable[[Record, Profile], object]) -> Callable[[bytes, Profile, int], bytes]:
-    """A record that is good JSON, but with the wrong things in it."""
+    """A record that is valid JSON with invalid content."""
 
-    def spoil(line: bytes, profile: Profile, number: int) -> bytes:
+    def make(line: bytes, profile: Profile, number: int) -> bytes:
         record = json.loads(line)
         change(record, profile)
         return json.dumps(record, separators=(",", ":")).encode()
 
-    return spoil
+    return make
 
 
 def _with_user(value: object) -> Callable[[bytes, Profile, int], bytes]:
@@ -56,13 +56,13 @@ def _without_time(record: Record, profile: Profile) -> None:
 
 
 def _far_future(record: Record, profile: Profile) -> None:
-    """The last second of 2099, as the profile writes times."""
+    """The last second of 2099 in the profile's time format."""
     forms = {"ms": 4_102_444_799_000, "ms_text": "4102444799000", "iso": "2099-12-31T23:59:59.000Z"}
     record[profile.time_field] = forms[profile.time_form]
 
 
 def _inside_user(extra: bytes) -> Callable[[bytes, Profile, int], bytes]:
-    """The user's name with some bytes put in."""
+    """The user's name with extra bytes."""
     return lambda line, profile, number: line.replace(b'"user-', b'"user-' + extra, 1)
 
 

@@ -1,7 +1,7 @@
-"""Real time: each record is written when it is due, and after a stall the writing catches up without a burst.
+"""Real time: each record is written when it is due, and writing catches up after a stall without a burst.
 
-A delay of up to a second is made up for at once. After a longer one the schedule runs at twice its speed from where it
-stopped, until it is in time again; so nobody downstream gets more than twice the rate, however long the stall was.
+A delay of up to a second is caught up at once. After a longer one the schedule continues at twice its speed until it
+is on time; so consumers never get more than twice the rate, however long the stall was.
 """
 
 import math
@@ -16,7 +16,7 @@ from sessionize.connectors.generator.diurnal_cycle import EVEN_PER_S, Floats
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.stream import Block
 
-# Records that are due so close together are written together, when the last of them is due.
+# Records due within this time are written together, when the last of them is due.
 TICK_S = 0.005
 _STALL_S = 1.0
 _CATCH_UP = 2.0
@@ -25,9 +25,9 @@ _SLACK_S_MAX = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Where real time comes from: a clock that never goes back, and a way to wait; both in seconds.
+    """The source of real time: a monotonic clock and a way to wait, both in seconds.
 
-    wall_ms: ms since 1970; with it a run is dated by the moment its writing starts, instead of settings.start_ms.
+    wall_ms: ms since 1970; with it a run starts at the time when its writing starts, instead of settings.start_ms.
     """
 
     now_s: Callable[[], float] = time.monotonic
@@ -36,16 +36,16 @@ class Timer:
 
 
 class Pace:
-    """How far the schedule of a run may be written at any moment. Seconds are counted from the run's start."""
+    """How far the schedule of a run may be written at any time, in seconds from the run's start."""
 
     def __init__(self, timer: Timer, *, began_s: float) -> None:
-        """began_s: when the run starts, by the timer."""
+        """began_s: the start of the run on the timer."""
         self._timer = timer
         self._at_s, self._from_s, self._speed = began_s, 0.0, 1.0  # it passed from_s at at_s
         self._began_s = began_s
 
     def wait(self, due_s: float) -> float:
-        """Wait until what is due then may be written; returns up to where everything may be written now."""
+        """Wait until records due at due_s may be written; returns the time up to which records may be written now."""
         now_s = self._timer.now_s()
         if self._allowed_s(now_s) - due_s > _STALL_S:
             self._at_s, self._from_s, self._speed = now_s, due_s, _CATCH_UP
@@ -65,10 +65,10 @@ class Pace:
 
 
 class Schedule:
-    """When the records of a run are due: as they arrive, and at an even rate where the rate is given and not small.
+    """When the records of a run are due: at their arrival, or evenly if a rate is given and not small.
 
-    With late or unordered events the number of arrivals goes up and down by chance; then records are due a little
-    later than they arrive, so that the even rate can be kept.
+    With late or unordered events the number of arrivals varies at random; then records are due a little after their
+    arrival, so that the rate stays even.
     """
 
     def __init__(self, settings: GeneratorSettings) -> None:
@@ -76,12 +76,12 @@ class Schedule:
         self._rate_per_s = rate if rate >= EVEN_PER_S else None
         self._events = 0
         late = settings.late_fraction
-        # Variance of the number that has arrived, in events for each event a second.
+        # Variance of the number of arrivals, in events for each event a second.
         variance_s = 2 * settings.late_by_ms / 1_000 * late * (1 - late) + settings.out_of_order_ms / 3_000
         self._slack_s = min(3 * math.sqrt(variance_s / rate), _SLACK_S_MAX) if rate else 0.0
 
     def due_s(self, block: Block, *, begun_ms: int) -> Floats:
-        """Seconds after the start, ascending, one for each record. begun_ms: how the start is dated in the block."""
+        """Seconds after the start, ascending, one for each record. begun_ms: the time of the start in the block."""
         arrival_s = (block.records.arrival_ms - begun_ms) / 1_000
         if self._rate_per_s is None:
             return arrival_s

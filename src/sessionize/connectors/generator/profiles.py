@@ -1,8 +1,8 @@
-"""The five profiles: what visitors do, how long they think, and how each thing they do is written down.
+"""The five profiles: the activities of users, their think times, and the records of the activities.
 
-A profile is a table: activities with their think times, the chances of going from one to the next (what is
-missing to 1.0 is the chance of leaving), and the record as a sequence of fixed text, fields, and text that
-depends on the activity and the product.
+A profile is a table: activities with their think times, the probabilities of the next activity (the rest to 1.0 is
+the probability of leaving), and the record as a sequence of fixed text, fields, and text that depends on the activity
+and the product.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from sessionize.connectors.generator.settings import ProfileName
 
 
 class Field(Enum):
-    """A part of a record that differs from event to event."""
+    """A part of a record that differs between events."""
 
     EVENT_ID = auto()  # 19 characters, unique in a run
     REFERENCE = auto()  # 4 characters of the event id for a conversion, empty for other events
@@ -30,7 +30,7 @@ Part = str | Field | Text
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One thing a visitor does. think_s: the median time until the next."""
+    """One activity of a user. think_s: the median time until the next."""
 
     name: str
     think_s: float
@@ -38,13 +38,12 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How a crowd behaves and what its records look like.
+    """The behaviour of a population and the form of its records.
 
-    start: chance of each activity to be the first. moves[a][b]: chance that b follows a. opening, closing:
-    activities that begin every visit, and end closing_share of them. looks: activities that turn to another
-    product. conversions: activities that count as success. hesitation: (from, to), what becomes of an
-    activity on a flash-sale product. line: the record. user_field, time_field: names of the two fields that
-    no record may lack; time_form: what the time is on the wire.
+    start: probability of each first activity. moves[a][b]: probability that b follows a. opening, closing: activities
+    that begin every visit, and end closing_share of them. looks: activities that select another product. conversions:
+    activities that count as success. hesitation: (from, to), the replacement of an activity on a flash-sale product.
+    line: the record. user_field, time_field: names of the two required fields; time_form: the encoding of the time.
     """
 
     name: ProfileName
@@ -63,7 +62,7 @@ class Profile:
     hesitation: tuple[str, str] | None = None
 
     def code(self, activity: str) -> int:
-        """The number of an activity: its place in `activities`."""
+        """The index of an activity in `activities`."""
         return [a.name for a in self.activities].index(activity)
 
 
@@ -134,7 +133,7 @@ CLICKSTREAM = Profile(
 
 
 def _shop_page(activity: str, product: Product) -> str:
-    """A path of a shop, for the profiles that name pages by path."""
+    """A path of a shop, for the profiles that identify pages by path."""
     match activity:
         case "PAGE_VIEW" | "page_view":
             pages = ("/", f"/category/{product.category}", f"/product/{product.product_id}", "/offers")

@@ -1,7 +1,7 @@
-"""What to generate, and what was generated: plain values, checked where they are made.
+"""The settings and the totals of a generator run: plain values, validated on construction.
 
-A run has a size: a number of events, a rate, a duration, or two of them. Everything else has a default. The
-same settings give the same bytes every time.
+A run has a size: a number of events, a rate, a duration, or two of them. All other settings have defaults. Equal
+settings always give the same bytes.
 """
 
 from collections.abc import Mapping
@@ -29,19 +29,18 @@ class GeneratorSettings:
     """One run of the generator.
 
     Size: events alone are spread over a day; rate_per_s alone has no end; of events, rate_per_s and
-    duration_ms, two give the third. A rate, in events per second of event time, holds at every moment;
-    without one the events follow the time of day. A run of few visits may end early.
+    duration_ms, two give the third. A rate, in events per second of event time, is constant; without one the
+    events follow the time of day. A run of few visits may end early.
 
-    users: how many people there are. skew: user-n is active in proportion to n ** -skew; 0 makes all equal.
-    start_ms: nothing arrives before (ms since 1970, UTC). seed: any integer from 0.
+    users: the number of users. skew: user-n is active in proportion to n ** -skew; 0 makes all equal.
+    start_ms: the earliest arrival (ms since 1970, UTC). seed: any integer from 0.
 
-    late_fraction: the share of events that arrive late_by_ms after they happened. out_of_order_ms: every
-    event arrives up to so much after it happened. What arrives in the first minutes may so have happened
-    before start_ms. duplicate_fraction: the share of events that are delivered twice, in the same bytes.
-    broken_fraction: for so many of the events there is one more record, which cannot be read. Neither of
-    these two changes which events there are.
+    late_fraction: the share of events that arrive late_by_ms after they happened. out_of_order_ms: every event
+    arrives up to this time after it happened, so the first arrivals may have happened before start_ms.
+    duplicate_fraction: the share of events that are delivered twice, in the same bytes. broken_fraction: for this
+    share of events one malformed record is added. Neither of these two changes the events.
 
-    Errors: ConfigError for a value out of range, or a size that is not said or said twice.
+    Errors: ConfigError for a value out of range, or a size that is missing or given twice.
     """
 
     profile: ProfileName = "clickstream"
@@ -61,7 +60,7 @@ class GeneratorSettings:
     def __post_init__(self) -> None:
         if self.profile not in PROFILE_NAMES:
             raise ConfigError(
-                "a generator profile is not known",
+                "unknown generator profile",
                 detail=f"profile = {self.profile!r}",
                 hint=f"one of {', '.join(PROFILE_NAMES)}",
             )
@@ -70,7 +69,7 @@ class GeneratorSettings:
 
     @property
     def total_events(self) -> int | None:
-        """Events of the run, without duplicates and broken records; None when it has no end."""
+        """Events of the run, without duplicates and malformed records; None if it has no end."""
         if self.events is not None:
             return self.events
         if self.rate_per_s is None or self.duration_ms is None:
@@ -79,7 +78,7 @@ class GeneratorSettings:
 
     @property
     def span_ms(self) -> float | None:
-        """The event time that the run covers, None when it has no end."""
+        """The event time that the run covers, None if it has no end."""
         if self.duration_ms is not None:
             return float(self.duration_ms)
         if self.events is None:
@@ -120,19 +119,19 @@ class GeneratorSettings:
     def _check_size(self) -> None:
         if self.events is None and self.rate_per_s is None:
             raise ConfigError(
-                "the size of the generated input is not said",
+                "the size of the generated input is missing",
                 detail=f"events = None, rate_per_s = None, duration_ms = {self.duration_ms}",
                 hint="give a number of events, or a rate",
             )
         if self.events is not None and self.rate_per_s is not None and self.duration_ms is not None:
             raise ConfigError(
-                "the size of the generated input is said twice",
+                "the size of the generated input is given twice",
                 detail=f"{self.events} events, {self.rate_per_s} a second, for {self.duration_ms} ms",
                 hint="leave one of the three out",
             )
         if not 1e-6 <= self.mean_rate_per_s <= RATE_PER_S_MAX:
             raise ConfigError(
-                "the generated input would be too thin or too dense",
+                "the rate of the generated input is out of range",
                 detail=f"{self.mean_rate_per_s:g} events a second of event time",
                 hint=f"keep it between 0.000001 and {RATE_PER_S_MAX:.0f}",
             )
@@ -146,10 +145,10 @@ def _check_number(name: str, value: object, least: float, most: float, *, whole:
     if value is None and name in _OPTIONAL:
         return
     kinds = (int,) if whole else (int, float)
-    # A truth value is an int to Python; NaN fails every comparison, so it must be asked this way round.
+    # A bool is an int in Python; NaN fails every comparison, which this order of the test rejects.
     if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value <= most:
         raise ConfigError(
-            f"{name} is not usable",
+            f"invalid {name}",
             detail=f"{name} = {value!r}",
             hint=f"a {'whole ' if whole else ''}number from {least:g} to {most:g}",
         )
@@ -157,12 +156,12 @@ def _check_number(name: str, value: object, least: float, most: float, *, whole:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTotals:
-    """What a run wrote. A reader that misses nothing counts `good` good records and `broken` bad ones.
+    """The counts of a run. A complete reader counts `good` valid records and `broken` malformed ones.
 
-    events: distinct events. late: those of them that were held back. duplicates: re-deliveries of an event.
-    broken: records that cannot be read, by_kind says which. users: distinct users of the events. first_ms,
-    last_ms: the smallest and largest event time, None when there is no event. complete: False when the reader
-    went away or a person stopped the run.
+    events: distinct events. late: the delayed ones of them. duplicates: re-deliveries of an event. broken:
+    malformed records, by_kind their kinds. users: distinct users of the events. first_ms, last_ms: the smallest
+    and largest event time, None without events. complete: False if the reader disconnected or a user stopped the
+    run.
     """
 
     events: int
@@ -178,10 +177,10 @@ class GeneratedTotals:
 
     @property
     def good(self) -> int:
-        """Records that can be read."""
+        """Valid records."""
         return self.events + self.duplicates
 
     @property
     def records(self) -> int:
-        """All records: good and broken."""
+        """All records, valid and malformed."""
         return self.good + self.broken

@@ -1,7 +1,6 @@
-"""A run of the generator as the input of a pipeline.
+"""A generator run as the input of a pipeline.
 
-Records are written as lines and decoded like any others, so a pipeline that reads them does all that it would do with
-a file: broken records are rejected for the reason they deserve.
+Records are written as lines and decoded like those of a file, so malformed records are rejected for the same reasons.
 """
 
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ _SAMPLE_EVENTS = 500
 class GeneratorSource:
     """A Source (ports.py) of generated events, in the order of arrival.
 
-    batch_rows: records in a batch, good and bad. columns: the canonical columns to build, None for all. extras: keep
-    the other fields too. max_future_ms: an event later than the present by more than this is rejected, None accepts
-    any time (then the broken records of the kind time_2099 are events). now_ms: the present; at least the end of the
-    run, which is also what counts when it is None. name: the source of rejected records.
+    batch_rows: records in a batch, malformed ones included. columns: the canonical columns to build, None for all.
+    extras: keep other fields too. max_future_ms: reject events later than now_ms plus this; None accepts any time (then
+    the malformed records of kind time_2099 are events). now_ms: at least the end of the run, which is also the
+    default. name: the source of rejected records.
     Errors: ConfigError for a run without an end.
     """
 
@@ -57,7 +56,7 @@ class GeneratorSource:
         self._extras = extras
         self._total = total
         self._name = name
-        # A thin run may take longer than planned, never so much longer.
+        # A sparse run may last longer than planned, but by less than this.
         end_ms = settings.start_ms + 4 * round(span_ms)
         present_ms = end_ms if now_ms is None else max(now_ms, end_ms)
         self._latest_ms = None if max_future_ms is None else present_ms + max_future_ms
@@ -65,7 +64,7 @@ class GeneratorSource:
 
     @property
     def size_bytes(self) -> int | None:
-        """About how many bytes the records have."""
+        """The approximate bytes of the records."""
         return self._size_bytes
 
     @property
@@ -75,11 +74,11 @@ class GeneratorSource:
 
     @property
     def user_name(self) -> str:
-        """What the profile's records call the user."""
+        """The records' name of the user column."""
         return self._dialect.user_name
 
     def batches(self) -> Iterator[EventBatch]:
-        """Generate and decode; read_bytes follows the number of events, and adds up to size_bytes."""
+        """Generate and decode; read_bytes is proportional to the events and adds up to size_bytes."""
         lines = JsonLines(self._dialect, columns=self._columns, extras=self._extras, latest_ms=self._latest_ms)
         rows, line_number, events, read_bytes = 0, 1, 0, 0
 
@@ -106,7 +105,7 @@ class GeneratorSource:
 
 
 def _line_bytes_mean(settings: GeneratorSettings) -> int:
-    """Bytes of a record, from a few of them."""
+    """The mean bytes of a record, from a sample."""
     few = GeneratorSettings(
         profile=settings.profile, users=settings.users, events=_SAMPLE_EVENTS, start_ms=settings.start_ms
     )

@@ -1,8 +1,7 @@
-"""The generator as a stream: behaviour, clock, delivery and wire, stretch after stretch.
+"""The generator as a stream: behaviour, clock, delivery and encoding, interval by interval.
 
-`Stream.blocks` gives records in the order of arrival with their text, a few thousand at a time. How long a
-stretch is depends on the settings alone, so whoever reads may cut the stream as they like and always gets the
-same bytes.
+`Stream.blocks` gives records in the order of arrival with their text, a few thousand at a time. The length of an
+interval depends only on the settings, so the bytes are the same however a reader splits the stream.
 """
 
 import math
@@ -14,18 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.connectors.generator.activity import Demand
-from sessionize.connectors.generator.arrival import BROKEN, DUPLICATE, EVENT, Delivery, Records
+from sessionize.connectors.generator.arrival import DUPLICATE, EVENT, MALFORMED, Delivery, Records
 from sessionize.connectors.generator.behaviour import UserPopulation
 from sessionize.connectors.generator.diurnal_cycle import EVEN_PER_S, Clock, DiurnalCycle
 from sessionize.connectors.generator.journeys import Ints, Journeys
 from sessionize.connectors.generator.json_encoder import LineWriter
-from sessionize.connectors.generator.malformed import KINDS, spoiled
+from sessionize.connectors.generator.malformed import KINDS, malformed_record
 from sessionize.connectors.generator.profiles import PROFILES, Profile
 from sessionize.connectors.generator.settings import GeneratedTotals, GeneratorSettings
 
 BLOCK_ROWS = 8_192
-# Expected events in a stretch: enough for columns to pay off, few enough to follow the rate and the time of
-# day.
+# Expected events in an interval: enough for columnar work to pay off, few enough to follow the rate and the
+# time of day.
 _STRETCH_EVENTS = (256, 16_384, 1_048_576)
 _STRETCH_MS_MAX = 600_000.0
 _LEAD_EVENTS_MAX = 500_000
@@ -42,18 +41,18 @@ class Block:
         return len(self.records)
 
     def text(self, start: int, stop: int) -> memoryview:
-        """The bytes of the records from start to before stop, without a copy."""
+        """The bytes of the records from start to before stop, not copied."""
         first = self.lines.offset
         offsets = np.frombuffer(self.lines.buffers()[1], dtype=np.int32)[first : first + len(self) + 1]
         return memoryview(self.lines.buffers()[2] or b"")[int(offsets[start]) : int(offsets[stop])]
 
     def event_count(self, start: int, stop: int) -> int:
-        """How many of the records from start to before stop are events, delivered for the first time."""
+        """The number of records from start to before stop that are events delivered for the first time."""
         return int(np.count_nonzero(self.records.role[start:stop] == EVENT))
 
 
 class Stream:
-    """One run of the generator, to be read once."""
+    """One run of the generator; it can be read once."""
 
     def __init__(self, settings: GeneratorSettings) -> None:
         self.settings = settings
@@ -69,11 +68,11 @@ class Stream:
         span_ms = settings.span_ms
         rhythm = DiurnalCycle(origin_ms=self._origin_ms, daily=settings.rate_per_s is None)
         if span_ms is not None:
-            # The mean is taken over the run, which may be one busy hour.
+            # The mean over the run, which may be one busy hour.
             busy_ms = rhythm.busy_ms(np.array([lead_ms, lead_ms + span_ms]))
             rate_per_ms *= span_ms / float(busy_ms[1] - busy_ms[0])
         demand = _demand(settings, profile, journeys, rate_per_ms)
-        self._crowd = UserPopulation(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
+        self._population = UserPopulation(profile, journeys, demand, rhythm, rng=behaviour_rng, salt=salt)
         even = (settings.rate_per_s or 0.0) >= EVEN_PER_S
         self._clock = Clock(rhythm, rate_per_ms=rate_per_ms, even=even)
         self._delivery = Delivery(settings, rng=delivery_rng)
@@ -83,13 +82,13 @@ class Stream:
     def blocks(self, *, begin: Callable[[], int] | None = None) -> Iterator[Block]:
         """All records in the order of arrival, at most BLOCK_ROWS at a time, up to the last event.
 
-        begin: asked when the first records are ready; its answer takes the place of settings.start_ms.
+        begin: called when the first records are ready; its result replaces settings.start_ms.
         """
         left = self.settings.total_events
         shift_ms: int | None = 0 if begin is None else None
         for records in self._deliveries():
             if shift_ms is None and begin is not None and len(records):
-                self._written(records.take(slice(0, 1)))  # whatever takes its time at first has done so then
+                self._written(records.take(slice(0, 1)))  # warms up what is slow at first
                 shift_ms = begin() - self.settings.start_ms
             if shift_ms:
                 records = records.moved(shift_ms)
@@ -104,21 +103,21 @@ class Stream:
                 return
 
     def _deliveries(self) -> Iterator[Records]:
-        stretch_ms = self._stretch_ms()
+        interval_ms = self._interval_ms()
         end_ms = 0.0
         while True:
-            # Before the start nobody looks, so longer strides will do.
-            end_ms += stretch_ms if end_ms >= self._lead_ms else max(stretch_ms, self._lead_ms / 32)
-            steps = self._crowd.until(end_ms, ahead_ms=self._clock.ahead_ms, behind_ms=self._clock.behind_ms)
-            times = self._clock.pass_stretch(steps.time_ms, end_ms=end_ms)
+            # Nothing is delivered before the start, so longer intervals suffice.
+            end_ms += interval_ms if end_ms >= self._lead_ms else max(interval_ms, self._lead_ms / 32)
+            steps = self._population.until(end_ms, ahead_ms=self._clock.ahead_ms, behind_ms=self._clock.behind_ms)
+            times = self._clock.advance(steps.time_ms, end_ms=end_ms)
             time_ms = self._origin_ms + np.floor(times).astype(np.int64)
             next_ms = self._origin_ms + int(self._clock.now_ms)
             yield self._delivery.accept(steps, time_ms, next_ms=next_ms)
 
-    def _stretch_ms(self) -> float:
+    def _interval_ms(self) -> float:
         s = self.settings
         fewest, usual, most = _STRETCH_EVENTS
-        # What waits for delivery is gone through once a stretch, so the more waits the longer the stretch.
+        # Each interval passes over all pending records, so it is longer if many are pending.
         waiting = s.mean_rate_per_s / 1_000 * (s.late_by_ms * s.late_fraction + s.out_of_order_ms)
         events = min(max(usual, waiting / 4), most)
         if s.total_events is not None:
@@ -127,37 +126,37 @@ class Stream:
 
     def _written(self, records: Records) -> Block:
         lines = self._writer.lines(records.steps, records.time_ms)
-        broken = np.flatnonzero(records.role == BROKEN)
+        broken = np.flatnonzero(records.role == MALFORMED)
         if len(broken):
             wrecks = [
-                spoiled(line, self._profile, number)
+                malformed_record(line, self._profile, number)
                 for line, number in zip(
-                    lines.take(pa.array(broken)).to_pylist(), records.spoil[broken].tolist(), strict=True
+                    lines.take(pa.array(broken)).to_pylist(), records.kind[broken].tolist(), strict=True
                 )
             ]
-            lines = pc.replace_with_mask(lines, pa.array(records.role == BROKEN), pa.array(wrecks, pa.binary()))
+            lines = pc.replace_with_mask(lines, pa.array(records.role == MALFORMED), pa.array(wrecks, pa.binary()))
         return Block(records, lines)
 
 
 def _demand(settings: GeneratorSettings, profile: Profile, journeys: Journeys, rate_per_ms: float) -> Demand:
-    """What is asked of the users; more than the rate where visits are few, or chance would decide when a run ends."""
+    """The demand on the users; above the rate if visits are few, so that chance does not end a run early."""
     users, skew = settings.users, settings.skew
     demand = Demand.of(profile, journeys, users=users, skew=skew, rate_per_ms=rate_per_ms)
     if settings.total_events is None or demand.busy_share.sum() >= 1.0:
         return demand
     visits = settings.total_events / journeys.steps_mean
-    surely = visits + 2.5 * math.sqrt(visits) + 4.0  # so many are expected, if there shall hardly ever be too few
+    surely = visits + 2.5 * math.sqrt(visits) + 4.0  # expect so many, so that there are almost never too few
     return Demand.of(profile, journeys, users=users, skew=skew, rate_per_ms=rate_per_ms * surely / visits)
 
 
 def _lead_ms(settings: GeneratorSettings) -> int:
-    """How long before the start behaviour begins, so that the first to arrive can be late already."""
+    """How long before the start behaviour begins, so that the first arrivals can already be late."""
     delay_ms = settings.out_of_order_ms + (settings.late_by_ms if settings.late_fraction else 0)
     return min(delay_ms, int(_LEAD_EVENTS_MAX / settings.mean_rate_per_s * 1_000))
 
 
-class DistinctCounts:
-    """Counts what was written, record by record."""
+class RecordCounts:
+    """Counts the written records."""
 
     def __init__(self, settings: GeneratorSettings) -> None:
         self._seen = np.zeros(settings.users, dtype=np.bool_)
@@ -178,7 +177,7 @@ class DistinctCounts:
         records = block.records.take(slice(start, stop))
         events = records.role == EVENT
         self._roles += np.bincount(records.role, minlength=3)
-        self._kinds += np.bincount(records.spoil[records.role == BROKEN] % len(KINDS), minlength=len(KINDS))
+        self._kinds += np.bincount(records.kind[records.role == MALFORMED] % len(KINDS), minlength=len(KINDS))
         self._late += int(np.count_nonzero(records.late & events))
         self._seen[records.steps.user[events]] = True
         self._size_bytes += block.text(start, stop).nbytes
@@ -193,7 +192,7 @@ class DistinctCounts:
             events=self.events,
             late=self._late,
             duplicates=int(self._roles[DUPLICATE]),
-            broken=int(self._roles[BROKEN]),
+            broken=int(self._roles[MALFORMED]),
             by_kind={kind.name: int(n) for kind, n in zip(KINDS, self._kinds, strict=True) if n},
             users=int(np.count_nonzero(self._seen)),
             first_ms=self._first_ms,

@@ -1,6 +1,6 @@
-"""Generated records to a stream of bytes: as fast as they can be written, or in real time.
+"""Writes generated records to a stream of bytes, as fast as possible or in real time.
 
-In real time a record is written when it arrives (pace.py): start_ms is the moment the writing starts.
+In real time a record is written when it arrives (pace.py); start_ms is the time when writing starts.
 """
 
 import gzip
@@ -23,18 +23,18 @@ from sessionize.connectors.generator.settings import (
     GeneratorSettings,
     ProfileName,
 )
-from sessionize.connectors.generator.stream import Block, DistinctCounts, Stream
+from sessionize.connectors.generator.stream import Block, RecordCounts, Stream
 from sessionize.durable import atomic_write
 from sessionize.errors import OutputError
 from sessionize.session.time import MS_PER_DAY
 
-# How long before the start the first records are being prepared.
+# How long before the start the first records are prepared.
 _AHEAD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class LateRecord:
-    """An event that was held back. time_ms: when it happened. arrival_ms: when it came. line: its bytes."""
+    """A delayed event. time_ms: when it happened. arrival_ms: when it arrived. line: its bytes."""
 
     user: str
     time_ms: int
@@ -51,24 +51,24 @@ def write_lines(
     on_late: Callable[[LateRecord], None] | None = None,
     timer: Timer | None = None,
 ) -> GeneratedTotals:
-    """Write the records of a run as lines of JSON, and say what was written.
+    """Write the records of a run as lines of JSON, and return the totals.
 
     progress is called with the number of events so far; on_late with each late event as it is written.
-    A reader that goes away (BrokenPipeError) ends the run, and so does Ctrl-C in real time; the totals then say
-    complete=False and count what was handed over. Errors: OutputError when the stream cannot take the bytes.
+    A disconnected reader (BrokenPipeError) ends the run, as does Ctrl-C in real time; the totals then have
+    complete=False and count the written records. Errors: OutputError if the stream cannot be written.
     """
-    tally = DistinctCounts(settings)
+    counts = RecordCounts(settings)
     complete = False
     try:
         for block, start, stop in _pieces(settings, timer or Timer(), realtime=realtime):
             out.write(block.text(start, stop))
             if realtime:
                 out.flush()
-            tally.add(block, start, stop)
+            counts.add(block, start, stop)
             if on_late is not None:
                 _report_late(block, start, stop, on_late)
             if progress is not None:
-                progress(tally.events)
+                progress(counts.events)
         out.flush()
         complete = True
     except BrokenPipeError:
@@ -79,14 +79,14 @@ def write_lines(
     except OSError as error:
         raise OutputError(
             "the generated records cannot be written",
-            detail=f"{error.strerror or error} after {tally.events} events",
-            hint="check the space on the disk and the permissions",
+            detail=f"{error.strerror or error} after {counts.events} events",
+            hint="check the disk space and the permissions",
         ) from error
-    return tally.totals(complete=complete)
+    return counts.totals(complete=complete)
 
 
 def _pieces(settings: GeneratorSettings, timer: Timer, *, realtime: bool) -> Iterator[tuple[Block, int, int]]:
-    """What to write next, as (block, start, stop); in real time not before it is due."""
+    """The next records to write, as (block, start, stop); in real time not before they are due."""
     if not realtime:
         for block in Stream(settings).blocks():
             yield block, 0, len(block)
@@ -112,7 +112,7 @@ def _pieces(settings: GeneratorSettings, timer: Timer, *, realtime: bool) -> Ite
 
 
 def _one_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The same blocks; while one is being written, another thread makes the next."""
+    """The same blocks; another thread creates the next one while one is written."""
     with ThreadPoolExecutor(1, thread_name_prefix="generator") as maker:
         ahead = maker.submit(next, blocks, None)
         while (block := ahead.result()) is not None:
@@ -135,7 +135,7 @@ def _report_late(block: Block, start: int, stop: int, on_late: Callable[[LateRec
 
 
 def sample(profile: ProfileName, n: int = 5, *, seed: int = 0) -> list[dict[str, Any]]:
-    """The first n records of one visit, as the consumer of the profile will see them."""
+    """The first n records of one visit, as a consumer of the profile sees them."""
     week_ms = 7 * MS_PER_DAY
     settings = GeneratorSettings(profile=profile, users=1, events=max(40 * n, 400), duration_ms=week_ms, seed=seed)
     visits: dict[int, list[dict[str, Any]]] = {}
@@ -149,11 +149,11 @@ def sample(profile: ProfileName, n: int = 5, *, seed: int = 0) -> list[dict[str,
 
 @contextmanager
 def open_output(path: Path | str, *, whole: bool = False) -> Iterator[BinaryIO]:
-    """A file to write to, gzipped when its name ends with .gz, or standard output for "-".
+    """A file to write to, gzipped if its name ends with .gz, or standard output for "-".
 
-    whole: a file appears under its name when all of it is written, and an earlier one stays until then; what is no
-    regular file (a pipe, a device) is written to directly. The same records give the same file, gzipped too: it holds
-    neither time nor name. Errors: OutputError when the file cannot be made.
+    whole: the file gets its name when it is complete, and an earlier file stays until then; anything but a regular file
+    (a pipe, a device) is written directly. Equal records give an equal file, also gzipped: the header has neither time
+    nor name. Errors: OutputError if the file cannot be created.
     """
     if str(path) == "-":
         yield sys.stdout.buffer
@@ -166,9 +166,9 @@ def open_output(path: Path | str, *, whole: bool = False) -> Iterator[BinaryIO]:
             file = opened.enter_context(target.open("wb"))
         except OSError as error:
             raise OutputError(
-                "the file for the generated records cannot be made",
+                "the file for the generated records cannot be created",
                 detail=f"{path}: {error.strerror or error}",
-                hint="check that its folder is there and may be written to",
+                hint="check that its folder exists and is writable",
             ) from error
         if path.suffix != ".gz":
             yield file

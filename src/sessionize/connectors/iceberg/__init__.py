@@ -1,4 +1,4 @@
-"""Iceberg tables: catalogs, sinks that commit once, maintenance, a check of the layout."""
+"""Iceberg tables: catalogs, sinks that commit once, maintenance, and a report on the layout."""
 
 from sessionize.connectors.iceberg.catalog import (
     CATALOG_NAME,

@@ -1,4 +1,4 @@
-"""The tables of a pipeline that archives its events, as a reconciliation sees them (ports.Archive)."""
+"""The tables of a pipeline that archives its events, as the Archive of a reconciliation (ports.py)."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -22,26 +22,26 @@ OPERATION = "sessionize.operation"
 
 @dataclass(slots=True)
 class IcebergArchive:
-    """The tables of a pipeline as they were when it began; sessions first, so that all their events are in the rest."""
+    """The tables of a pipeline at the start; sessions are read first, so that the others have all their events."""
 
     definition: SessionDefinition
     sessions_table: IcebergTable
     events_table: IcebergTable
     late: IcebergTable | None
-    _last: str | None = field(init=False)  # the token of the last replacement that these rows are of
+    _last: str | None = field(init=False)  # the token of the last replacement in these rows
 
     def __post_init__(self) -> None:
         self._last = self._last_replacement(self.sessions_table)
 
     @classmethod
     def open(cls, catalog: Catalog, database: str, table: str, definition: SessionDefinition) -> Self:
-        """table: of the sessions. Errors: ConfigError for tables that are not there, or have another user column."""
+        """table: the sessions table. Errors: ConfigError for missing tables, or another user column."""
         sessions = load_table(catalog, database, table)
         names = table_names(catalog, database)
         if EVENTS not in names:
             raise ConfigError(
                 "the events were not archived",
-                detail=f"there is no table {database}.{EVENTS}",
+                detail=f"the table {database}.{EVENTS} does not exist",
                 hint="run the pipeline with output.events = true",
             )
         late = load_table(catalog, database, LATE_EVENTS) if LATE_EVENTS in names else None
@@ -51,7 +51,7 @@ class IcebergArchive:
             if user_name not in each.schema().column_names:
                 theirs = user_column_of(each)
                 raise ConfigError(
-                    "the tables were not made by this pipeline",
+                    "the tables belong to another pipeline",
                     detail=f"{'.'.join(each.name())} has no user column {user_name!r}"
                     + ("" if theirs is None else f"; there it is {theirs!r}"),
                     hint="give the pipeline that made them",
@@ -59,9 +59,9 @@ class IcebergArchive:
         return cls(definition, sessions, events, late)
 
     def horizon_ms(self, *, closed: Set[str] = frozenset()) -> int | None:
-        """Up to where the sessions are final. An epoch writes them last, so all their events are in the archive.
+        """The time below which sessions are final. An epoch writes them last, so the archive has all their events.
 
-        closed: writers that hold no open session.
+        closed: writers without open sessions.
         """
         return archive.horizon_of(self.sessions_table, self._both(), closed=closed)
 
@@ -83,7 +83,7 @@ class IcebergArchive:
     def events(
         self, users: pa.Array, buckets: frozenset[int], dates: Dates | None, *, rows_max: int | None
     ) -> pa.Table | None:
-        """Archive.events; a boundary function of the user's sees all columns."""
+        """Archive.events; a custom boundary function gets all columns."""
         user_name, wanted = self.definition.user_name, Wanted(users, buckets, dates)
         needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, user_name}
         only = frozenset(needed) if self.definition.rules.boundary is None else None
@@ -123,17 +123,18 @@ class IcebergArchive:
         return self._replacer().was_committed(token)
 
     def reconciled_position(self) -> int:
-        """Archive.reconciled_position, which is a property of the sessions."""
+        """Archive.reconciled_position, a property of the sessions table."""
         return 0 if self.late is None else archive.reconciled_to(self.sessions_table, self.late)
 
     def save_position(self, sequence: int) -> None:
         """Archive.save_position."""
         if self.late is not None:
-            self._replacer().set_properties(archive.bookmark(self.late, sequence))
+            self._replacer().set_properties(archive.position_property(self.late, sequence))
 
     def _check_alone(self, table: IcebergTable) -> None:
-        """Whoever has a catalog on a server may reconcile from another home: what was computed from rows that somebody
-        replaced since would come to be there twice. Errors: BusyError.
+        """Refuse to replace rows that another home has replaced through a shared catalog: they would be duplicated.
+
+        Errors: BusyError.
         """
         if self._last_replacement(table) != self._last:
             raise BusyError(
@@ -147,7 +148,7 @@ class IcebergArchive:
         return table.properties.get(REPLACED)
 
     def _both(self) -> list[IcebergTable]:
-        """What has events."""
+        """The tables with events."""
         return [self.events_table] if self.late is None else [self.events_table, self.late]
 
     def _replacer(self) -> RowReplacer:

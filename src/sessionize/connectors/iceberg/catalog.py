@@ -1,9 +1,8 @@
-"""The catalog: which tables there are and which snapshot of each is current. One SQLite file under the home, unless
-settings name a PostgreSQL database or a REST server.
+"""The catalog of tables and their current snapshots: a SQLite file in the home by default, or a PostgreSQL database or
+a REST server.
 
-Its name is fixed, because the name is a key in the database: another engine that opens the same catalog under
-the same name sees the same tables. Table files are addressed by absolute paths, so a home that was moved or copied is
-refused (home_note.py).
+Its name is fixed, because it is a key in the database: another engine that opens the catalog under this name sees the
+same tables. Table files have absolute paths, so a moved or copied home is refused (home_record.py).
 """
 
 import re
@@ -25,7 +24,7 @@ try:
     from sqlalchemy.pool import NullPool
 
     from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
-    from sessionize.connectors.iceberg.home_record import NOTE_TABLE, know_home
+    from sessionize.connectors.iceberg.home_record import NOTE_TABLE, check_home
     from sessionize.connectors.iceberg.neighbours import CATALOG_ID
     from sessionize.connectors.iceberg.storage import local_location
 except ModuleNotFoundError as missing:
@@ -46,25 +45,24 @@ __all__ = [
 CATALOG_NAME = "sessionize"
 DATABASE = "sessions"
 
-# How pyiceberg is told to open files: local ones are synced, what it would guess from the scheme does not matter.
+# Makes pyiceberg open files through DurableFileIO, which syncs local ones, whatever their scheme.
 _FILES = {"py-io-impl": "sessionize.connectors.iceberg.storage.DurableFileIO"}
 _BUSY_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 10
-# Two processes that create the catalog at the same moment: the slower one finds the tables there already.
+# Two processes may create the catalog at the same time: the slower one finds existing tables.
 _OPEN_ATTEMPTS_MAX = 5
-# What no text of a table's metadata can hold: control characters, and bytes that are no text.
+# Invalid in texts of a table's metadata: control characters, and bytes that are not UTF-8.
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
 
 def open_catalog(home: Path, *, settings: CatalogSettings | None = None, create: bool = True) -> Catalog:
-    """The catalog that the settings name; by default `<home>/catalog.db`, with its tables' files under
-    `<home>/warehouse`.
+    """The catalog of the settings; by default `<home>/catalog.db`, with its tables' files under `<home>/warehouse`.
 
-    create: make what is missing; otherwise a home without a catalog is an error.
-    Errors: ConfigError for a home or settings that can't be meant and for a home that was copied or moved, OutputError
-    for a place that can't be written or a server that refuses, UnavailableError for one that is not there.
+    create: create what is missing; otherwise a home without a catalog is an error.
+    Errors: ConfigError for an invalid home or settings and for a copied or moved home, OutputError for a path that
+    can't be written or a server that refuses access, UnavailableError for a server that cannot be reached.
     """
     settings = settings or CatalogSettings()
     home = home.absolute()
@@ -89,7 +87,7 @@ def open_catalog(home: Path, *, settings: CatalogSettings | None = None, create:
 
 
 def load_table(catalog: Catalog, database: str, name: str) -> Table:
-    """The table as it is now. Errors: ConfigError when there is none, or when its files were moved away."""
+    """The current table. Errors: ConfigError if it does not exist or its files were moved."""
     check_name("database", database)
     check_name("table", name)
     try:
@@ -99,9 +97,9 @@ def load_table(catalog: Catalog, database: str, name: str) -> Table:
         raise ConfigError("a table does not exist", detail=f"{database}.{name}", hint=f"tables: {known}") from error
     except FileNotFoundError as error:
         raise ConfigError(
-            "a table's files are not where the catalog says",
+            "a table's files are not at the path in the catalog",
             detail=f"{database}.{name}: {error}",
-            hint="bring the files back to where they were",
+            hint="move the files back",
         ) from error
     except STORAGE_ERRORS as error:
         raise storage_failure("a table cannot be read", f"{database}.{name}", error) from error
@@ -127,12 +125,12 @@ def database_names(catalog: Catalog) -> list[str]:
 
 
 def check_name(what: str, name: str) -> None:
-    """Refuse a name that would not be one folder in the warehouse and one word in SQL."""
+    """Refuse a name that is not a single folder name and a single word in SQL."""
     if not _SAFE_NAME.fullmatch(name):
         raise ConfigError(
-            f"a name for a {what} cannot be used",
+            f"invalid name for a {what}",
             detail=f"{what} {name!r}",
-            hint="letters, digits, _ and -, at most 128 of them",
+            hint="use letters, digits, _ and -, at most 128",
         )
 
 
@@ -140,7 +138,7 @@ def _check_home(home: Path, *, create: bool) -> None:
     if _UNUSABLE.search(str(home)):
         raise ConfigError(
             "the home directory's path cannot be part of a file location",
-            detail=f"home {str(home)!r} holds a control character, such as a tab, or is not UTF-8",
+            detail=f"home {str(home)!r} contains a control character, such as a tab, or is not UTF-8",
             hint="choose another --home",
         )
     try:
@@ -159,22 +157,22 @@ def _check_home(home: Path, *, create: bool) -> None:
 
 
 def _prepare_database(path: Path, settings: CatalogSettings) -> str | None:
-    """The id of the catalog in this file (home_note.py), None where nothing can be written.
+    """The id of the catalog in this file (home_record.py), None if the file is read-only.
 
-    Write-ahead logging, so that readers and a writer do not shut each other out, stays on.
+    It turns on write-ahead logging, so that readers and a writer do not block each other.
     """
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
     try:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and not tables & {"iceberg_tables", "iceberg_namespace_properties", NOTE_TABLE}:
             raise ConfigError(
-                "the catalog file belongs to something else",
+                "the catalog file belongs to another program",
                 detail=f"{path} is a SQLite database with the tables {', '.join(sorted(tables))}",
                 hint="choose another --home",
             )
         connection.execute("PRAGMA journal_mode=WAL")
         warehouse = None if settings.warehouse is None else _warehouse(path.parent, settings)
-        return know_home(connection, path.parent, tables, warehouse=warehouse)
+        return check_home(connection, path.parent, tables, warehouse=warehouse)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -188,13 +186,13 @@ def _prepare_database(path: Path, settings: CatalogSettings) -> str | None:
 
 
 def _connect(home: Path, database: Path, settings: CatalogSettings, id_: str | None) -> SqlCatalog:
-    # an address is decoded: without this, the home `a%20b` would open the catalog of the home `a b`
+    # the URI is decoded: without quoting, the home `a%20b` would open the catalog of the home `a b`
     url = f"sqlite:///{quote(str(database))}?timeout={_BUSY_TIMEOUT_S}"
     properties = {**_FILES, **settings.revealed(), "uri": url, "warehouse": _warehouse(home, settings)}
     if settings.warehouse is None and id_ is not None:
-        properties[CATALOG_ID] = id_  # the warehouse is this catalog's alone
+        properties[CATALOG_ID] = id_  # only this catalog uses the warehouse
     catalog = SqlCatalog(CATALOG_NAME, **properties)
-    # A connection for each statement: nothing stays open between commits, and a fork inherits nothing.
+    # One connection per statement: none stays open between commits, and a fork inherits none.
     catalog.engine.dispose()
     catalog.engine = create_engine(url, poolclass=NullPool)
     event.listen(catalog.engine, "connect", _sync_every_commit)
@@ -202,7 +200,7 @@ def _connect(home: Path, database: Path, settings: CatalogSettings, id_: str | N
 
 
 def _warehouse(home: Path, settings: CatalogSettings) -> str:
-    """Where new tables put their files, as a location. A folder is made absolute: tables keep it for good."""
+    """The location of new tables' files. A folder is made absolute, because tables keep it."""
     given = settings.warehouse
     if given is None:
         return local_location(home / "warehouse")
@@ -210,7 +208,7 @@ def _warehouse(home: Path, settings: CatalogSettings) -> str:
 
 
 def _sync_every_commit(connection: Any, _record: Any) -> None:
-    """What SQLite may be built without: a commit is on the disk before it counts."""
+    """Sync each commit to the disk, which some builds of SQLite do not do by default."""
     connection.execute("PRAGMA synchronous=FULL")
 
 
@@ -220,7 +218,7 @@ def _connect_server(home: Path, settings: CatalogSettings) -> Catalog:
     if settings.kind == "rest":
         if settings.warehouse is not None:
             options["warehouse"] = settings.warehouse
-        from pyiceberg.catalog.rest import RestCatalog  # takes 0.15 s to load, and most catalogs are files
+        from pyiceberg.catalog.rest import RestCatalog  # takes 0.15 s to import, and most catalogs are files
 
         return RestCatalog(CATALOG_NAME, **{**_FILES, **options, "uri": settings.uri})
     warehouse = _warehouse(home, settings)
@@ -236,8 +234,8 @@ def _connect_server(home: Path, settings: CatalogSettings) -> Catalog:
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "psycopg", "postgres", "a catalog in PostgreSQL") from missing
     catalog.engine.dispose()
-    # A server that was restarted closes what was open: each statement gets a connection that answers.
+    # A restarted server closes its connections: each statement gets one that works.
     catalog.engine = create_engine(url, poolclass=NullPool)
-    # Every table carries the catalog's properties, and none of them needs the password.
+    # Every table has the catalog's properties, and none needs the password.
     catalog.properties["uri"] = hidden
     return catalog

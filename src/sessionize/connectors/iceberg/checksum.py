@@ -1,7 +1,7 @@
-"""A checksum of rows that does not depend on their order: proof that rewritten files hold what the old ones held.
+"""An order-independent checksum of rows, which proves that rewritten files hold the same rows as the old ones.
 
-Each value of each column becomes a 64-bit number, a row the mix of its values, a table the sum of its rows. Equal rows
-count as often as they occur. What is no value (null) has a number of its own.
+Each value of each column becomes a 64-bit number, a row the mix of its values, a table the sum of its rows. Repeated
+rows count each time. Null has its own number.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """rows: how many; total: the sum of their numbers modulo 2**64; mixed: the same after another mixing."""
+    """rows: their count; total: the sum of their numbers modulo 2**64; mixed: the same with another mix."""
 
     rows: int = 0
     total: int = 0
@@ -32,7 +32,7 @@ class Checksum:
 
 
 def checksum(rows: pa.Table) -> Checksum:
-    """The checksum over all columns, by their names; their order does not matter."""
+    """The checksum over all columns by name; the order of columns does not matter."""
     numbers = np.zeros(rows.num_rows, np.uint64)
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         seed = np.uint64(mmh3.hash64(name.encode(), signed=False)[0])
@@ -42,7 +42,7 @@ def checksum(rows: pa.Table) -> Checksum:
 
 
 def _numbers(values: pa.Array) -> Array:
-    """uint64[n]: a number for each value; equal values of one type have equal ones."""
+    """uint64[n]: a number for each value; equal values of one type have equal numbers."""
     type_ = values.type
     if pa.types.is_dictionary(type_):
         numbers = _of_coded(values)
@@ -64,14 +64,14 @@ def _numbers(values: pa.Array) -> Array:
 
 
 def _bits(values: pa.Array) -> Array:
-    """The values' own bits, as unsigned numbers; anything where there is none."""
+    """The values' bits as unsigned numbers; undefined for null."""
     width = values.type.bit_width // 8
     raw = np.frombuffer(values.buffers()[1], np.dtype(f"u{width}"), len(values), values.offset * width)
     return raw.astype(np.uint64)
 
 
 def _of_coded(values: pa.DictionaryArray) -> Array:
-    """Each different text is hashed once."""
+    """The numbers of dictionary values; each distinct text is hashed once."""
     texts = values.dictionary.to_pylist()
     hashed = (mmh3.hash64(t if isinstance(t, (bytes, str)) else repr(t), signed=False)[0] for t in texts)
     numbers = np.fromiter(hashed, np.uint64, len(texts))
@@ -81,7 +81,7 @@ def _of_coded(values: pa.DictionaryArray) -> Array:
 
 
 def _of_lists(values: pa.Array) -> Array:
-    """A list's number comes from its length and from each item's number with its place."""
+    """The numbers of lists: from the length and each item's number and position."""
     offsets = values.offsets.to_numpy().astype(np.int64)
     first, last = int(offsets[0]), int(offsets[-1])
     if pa.types.is_map(values.type):
@@ -95,7 +95,7 @@ def _of_lists(values: pa.Array) -> Array:
 
 
 def _mixed(numbers: Array) -> Array:
-    """Splitmix64's last steps: every bit of the result depends on every bit of the number."""
+    """The finaliser of splitmix64: every bit of the result depends on every bit of the number."""
     numbers = numbers + _NULL
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,9 +1,8 @@
-"""Small files of a partition become few of the table's target size; the rows stay what they are, which is proven.
+"""Compacts the small files of a partition into few files of the target size; a checksum proves that the rows are equal.
 
-Beside running writers: the new files replace the old ones only if all of these are still there, unchanged, in the
-snapshot that is committed upon; otherwise the new ones are dropped and the work is planned again. Files that an earlier
-layout of the table has left are packed into the present one. Memory is for one partition's rows at a time, and for no
-more than a part of it (sorting.py).
+It is safe beside running writers: the new files replace the old ones only if all of these are unchanged in the
+snapshot that the commit builds on; otherwise the new ones are discarded and the work is planned again. Files of an
+earlier layout are compacted into the current one. Memory holds at most a part of one partition's rows (sorting.py).
 """
 
 import contextlib
@@ -31,69 +30,69 @@ from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE, USER_HASH_BUC
 
 PACKED = "sessionize.packed-files"
 
-# A file that is nearly as large as wanted is left alone.
+# A file close to the target size is not compacted.
 _SMALL = 0.75
 _TARGET_BYTES_DEFAULT = 128 << 20
-# What one commit replaces: a conflict costs at most this much work.
+# The bytes replaced by one commit: a conflict repeats at most this much work.
 _UNIT_BYTES_MAX = 1 << 30
 _UNIT_FILES_MAX = 5_000
 _UNIT_PARTITIONS_MAX = 100
 _PLANS_MAX = 20
 _TARGET = "write.target-file-size-bytes"
-# Rows are compared and sorted in pieces of about this size, as very small ones cost more than what is in them.
+# Rows are hashed and sorted in pieces of about this size, because very small pieces have a high overhead.
 _PIECE_BYTES = 8 << 20
 _PARTS_MAX = 500
 
-# Called with the number of small files that were dealt with since the last call, and of all there are.
+# Called with the number of small files processed since the last call, and the total.
 PackProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """files: small ones that were replaced, by `into`. rows: in them."""
+class Compacted:
+    """files: the number of small files, replaced by `into` new ones. rows: in them."""
 
     files: int = 0
     into: int = 0
     rows: int = 0
 
-    def __add__(self, other: "Packed") -> "Packed":
-        return Packed(self.files + other.files, self.into + other.into, self.rows + other.rows)
+    def __add__(self, other: "Compacted") -> "Compacted":
+        return Compacted(self.files + other.files, self.into + other.into, self.rows + other.rows)
 
 
 @dataclass(slots=True)
 class Group:
-    """Files of one partition that are to become fewer, or files of an earlier layout that belong together."""
+    """Files of one partition to compact, or files of an earlier layout that belong together."""
 
     files: list[ListedFile] = field(default_factory=list)
 
     @property
     def size_bytes(self) -> int:
-        """Of all of them."""
+        """The bytes of all files."""
         return sum(listed.file.file_size_in_bytes for listed in self.files)
 
     @property
     def rows(self) -> int:
-        """In all of them."""
+        """The rows of all files."""
         return sum(listed.file.record_count for listed in self.files)
 
     def wanted(self, target_bytes: int) -> int:
-        """How many files these would become."""
+        """The number of files after compaction."""
         return -(-self.size_bytes // target_bytes)
 
 
 @dataclass(slots=True)
 class _Planned:
-    """For which files a plan is.
+    """The state that a plan is based on.
 
-    snapshot_id: of the snapshot that has them; it follows our own commits, and nobody else's. may_be_there: whether a
-    snapshot may name the files that were written last, so that they must stay.
+    snapshot_id: the snapshot of the planned files; it follows only our own commits. may_be_there: whether a snapshot
+    may name the last written files, so that they must stay.
     """
 
     snapshot_id: int | None
     may_be_there: bool = False
 
     def follow(self, table: Table, commit_id: str) -> None:
-        """Go on to the snapshot of our commit, if it came directly after the one that is known."""
+        """Move to the snapshot of our commit, if it directly follows the known one."""
         for snapshot in table.metadata.snapshots:
             is_ours = snapshot.summary is not None and snapshot.summary[COMMIT_ID] == commit_id
             if is_ours and snapshot.parent_snapshot_id == self.snapshot_id:
@@ -101,14 +100,14 @@ class _Planned:
                 return
 
 
-def plan(table: Table, *, target_bytes: int | None, files_min: int, apart: Set[str] = frozenset()) -> list[Group]:
-    """The files worth packing: of an earlier layout; small ones of a partition, where there are at least files_min that
-    would become fewer; all of a partition of sessions whose files have grown to hold many dates or buckets each. apart:
-    paths of files that stay as they are.
+def plan(table: Table, *, target_bytes: int | None, files_min: int, exclude: Set[str] = frozenset()) -> list[Group]:
+    """The files worth compacting: files of an earlier layout; small files of a partition with at least files_min of
+    them, if they become fewer; all files of a sessions partition whose files cover many dates or buckets each. exclude:
+    paths of files that are not compacted.
     """
     target = target_of(table, target_bytes)
     present = {spec.spec_id for spec in specs_to_choose(table.metadata)}
-    excluded = paths_with_deletes(table) | apart
+    excluded = paths_with_deletes(table) | exclude
     groups: dict[tuple[object, ...], Group] = {}
     for listed in listed_files(table):
         file = listed.file
@@ -131,7 +130,7 @@ def plan(table: Table, *, target_bytes: int | None, files_min: int, apart: Set[s
 
 
 def _date_of(table: Table, file: DataFile) -> tuple[object, ...]:
-    """What says which files of an earlier layout go together: the date where they were divided by it."""
+    """The key that groups files of an earlier layout: the date if they are partitioned by it."""
     spec = table.specs()[file.spec_id]
     for at, partition in enumerate(spec.fields):
         if isinstance(partition.transform, IdentityTransform) and partition.name.endswith("_date"):
@@ -140,13 +139,13 @@ def _date_of(table: Table, file: DataFile) -> tuple[object, ...]:
 
 
 def _is_scattered(group: Group) -> bool:
-    """Whether at least half of the bytes are in files that hold more than twice their share of the dates or, where all
-    rows are of one date, of the buckets.
+    """Whether at least half of the bytes are in files with more than twice their share of the dates or, if all rows
+    have one date, of the buckets.
 
-    Whoever replaces the rows of a few users, or looks for a date, has to open every such file. Rows are sorted by date
-    and then by bucket, so sorted files of many dates hold all buckets, but few dates each. Sorted files are never
-    scattered: they follow one another in each piece of the group that is packed by itself, so wide files with half of
-    the bytes would hold more dates or buckets than there are.
+    Replacing the rows of a few users, or a query for a date, must open every such file. Rows are sorted by date, then
+    bucket, so sorted files of many dates hold all buckets but few dates each. Sorted files are never scattered: they
+    are consecutive in each separately compacted piece, so wide files with half of the bytes would hold more dates or
+    buckets than exist.
     """
     ranges = [listed.dates for listed in group.files]
     known = [dates for dates in ranges if dates is not None]
@@ -166,23 +165,23 @@ def _is_scattered(group: Group) -> bool:
     return wide > 0 and 2 * wide >= total
 
 
-def pack(
+def compact(
     table: Table,
     *,
     target_bytes: int | None,
     files_min: int,
     progress: PackProgress,
     stop: Callable[[], bool] = lambda: False,
-    apart: Set[str] = frozenset(),
-) -> Packed:
-    """Pack the table's small files, commit by commit. stop: asked before each whether to leave the rest for later.
-    apart: as in plan.
+    exclude: Set[str] = frozenset(),
+) -> Compacted:
+    """Compact the table's small files, commit by commit. stop: called before each; True leaves the rest for later.
+    exclude: as in plan.
 
-    Errors: UnavailableError; OutputError when the proof fails.
+    Errors: UnavailableError; OutputError if the checksums differ.
     """
-    done = Packed()
+    done = Compacted()
     for _ in range(_PLANS_MAX):
-        groups = plan(table, target_bytes=target_bytes, files_min=files_min, apart=apart)
+        groups = plan(table, target_bytes=target_bytes, files_min=files_min, exclude=exclude)
         planned = _Planned(table.metadata.current_snapshot_id)
         total = done.files + sum(len(group.files) for group in groups)
         progress(0, total)
@@ -190,23 +189,23 @@ def pack(
         for unit in _units(groups):
             if stop():
                 return done
-            packed = _pack_unit(table, unit, target_bytes, stop, planned)
+            packed = _compact_unit(table, unit, target_bytes, stop, planned)
             overtaken = overtaken or packed is None
-            done += packed or Packed()
+            done += packed or Compacted()
             progress(packed.files if packed else 0, total)
             pa.default_memory_pool().release_unused()
         if not overtaken:
             return done
         table.refresh()
     raise UnavailableError(
-        "small files cannot be packed",
-        detail=f"{'.'.join(table.name())}: others rewrite the same files; planned {_PLANS_MAX} times",
-        hint="run maintain again, when fewer others write",
+        "small files cannot be compacted",
+        detail=f"{'.'.join(table.name())}: other writers rewrite the same files; planned {_PLANS_MAX} times",
+        hint="run maintain again when there are fewer writers",
     )
 
 
 def _units(groups: list[Group]) -> Iterator[list[Group]]:
-    """The groups in pieces for one commit each; a group is only parted where it is too large for one."""
+    """The groups in pieces of one commit each; a group is split only if it is too large for one."""
     unit: list[Group] = []
     files = size = 0
     for group in groups:
@@ -229,10 +228,10 @@ def _units(groups: list[Group]) -> Iterator[list[Group]]:
         yield unit
 
 
-def _pack_unit(
+def _compact_unit(
     table: Table, unit: list[Group], target_bytes: int | None, stop: Callable[[], bool], planned: _Planned
-) -> Packed | None:
-    """Rewrite and replace these files; None when another writer replaced some of them first, or when it is to stop."""
+) -> Compacted | None:
+    """Rewrite and replace these files; None if another writer replaced some of them first, or if it must stop."""
     target = {**table.metadata.properties, _TARGET: str(target_of(table, target_bytes))}
     staging = Staging(table.io, table.metadata.model_copy(update={"properties": target}), table.schema())
     planned.may_be_there = False
@@ -249,23 +248,23 @@ def _pack_unit(
         recorded = sum(group.rows for group in unit)
         if old != new or recorded != new.rows:
             raise OutputError(
-                "packed files do not hold the same rows",
+                "compacted files do not hold the same rows",
                 detail=f"{'.'.join(table.name())}: {recorded} rows recorded, {old} read, {new} written",
                 hint="nothing was changed; report this with the table's metadata",
             )
         is_done = _replace(table, files, made, planned)
-        return Packed(len(files), len(made), new.rows) if is_done else None
+        return Compacted(len(files), len(made), new.rows) if is_done else None
     except (*STORAGE_ERRORS, pa.ArrowException) as error:
         if isinstance(error, FileNotFoundError):
-            return None  # expired and removed while it was read
-        raise storage_failure("small files cannot be packed", ".".join(table.name()), error) from error
+            return None  # expired and removed during the read
+        raise storage_failure("small files cannot be compacted", ".".join(table.name()), error) from error
     finally:
         if not planned.may_be_there:
             _discard(staging)
 
 
 def _stage(table: Table, group: Group, staging: Staging, stop: Callable[[], bool]) -> Checksum:
-    """Give the rows of a group to the staging, or some when it is to stop; their checksum."""
+    """Stage the rows of a group, or only some if it must stop; returns their checksum."""
     total = Checksum()
     files = [listed.file for listed in group.files]
     with SortedRows(staging, lambda names: batches(table, files, only=names)) as in_order:
@@ -285,7 +284,7 @@ def _pieces(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
     for part in rows:
         waiting.append(part)
         size += part.nbytes
-        if len(waiting) >= _PARTS_MAX:  # each has a few kB beside its rows
+        if len(waiting) >= _PARTS_MAX:  # each has an overhead of a few kB
             waiting = [pa.concat_tables(waiting).combine_chunks()]
         if size >= _PIECE_BYTES:
             yield pa.concat_tables(waiting).combine_chunks()
@@ -295,9 +294,9 @@ def _pieces(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], planned: _Planned) -> bool:
-    """Whether the new files stand for the old ones now; not when these are no longer there as they were planned for.
+    """Replace the old files by the new ones; False if the old files are no longer as planned.
 
-    Errors: UnavailableError when other writers were always faster, or when it is not known.
+    Errors: UnavailableError if other writers were always faster, or if the result is unknown.
     """
     commit_id = uuid.uuid4().hex
     spec, schema = table.metadata.default_spec_id, table.schema()
@@ -318,7 +317,7 @@ def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], pla
         try:
             transaction.commit_transaction()
         except (CommitFailedException, ValidationException):
-            planned.may_be_there = before  # refused; whatever else fails here may have come after the commit
+            planned.may_be_there = before  # rejected; any other failure may have come after the commit
             raise
         table.refresh()
         planned.follow(table, commit_id)
@@ -327,25 +326,25 @@ def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], pla
     return commit_with_retry(
         attempt,
         gave_up=lambda error, tries: UnavailableError(
-            "packed files cannot be committed",
+            "compacted files cannot be committed",
             detail=f"{'.'.join(table.name())}, {tries}",
-            hint="nothing is lost; run maintain again, when fewer others write",
+            hint="nothing is lost; run maintain again when there are fewer writers",
         ),
     )
 
 
 def _unchanged(table: Table, old: Sequence[DataFile]) -> bool:
-    """Whether the current snapshot has all of these files, and nothing that deletes rows of them."""
+    """Whether the current snapshot has all of these files, and no delete files for them."""
     now = {listed.file.file_path for listed in listed_files(table)} - paths_with_deletes(table)
     return all(file.file_path in now for file in old)
 
 
 def _discard(staging: Staging) -> None:
-    # Files that would not go are no reason to fail: no snapshot names them.
+    # A file that cannot be removed is no error: no snapshot names it.
     with contextlib.suppress(OutputError):
         staging.discard()
 
 
 def target_of(table: Table, target_bytes: int | None) -> int:
-    """The size to pack toward: what is asked for, or the table's own."""
+    """The target size of files: the requested one, or the table's own."""
     return target_bytes or int(table.properties.get(_TARGET, _TARGET_BYTES_DEFAULT))

@@ -1,8 +1,7 @@
-"""A table as an Arrow dataset: its data files as the catalog lists them, each with the partition it belongs
-to.
+"""A table as an Arrow dataset: its data files from the catalog, each with its partition.
 
-A reader that pushes a filter on a partition column down into the dataset never opens the files of other
-partitions. Files that lack a column read as null, narrower types as the table's own.
+A filter on a partition column that a reader pushes down skips the files of other partitions. A column missing from a
+file reads as null, a narrower type as the table's type.
 """
 
 import functools
@@ -24,7 +23,7 @@ from pyiceberg.typedef import Record
 
 from sessionize.connectors.iceberg.listing import listed_files, paths_with_deletes
 from sessionize.connectors.iceberg.schema_evolution import file_names, file_schema
-from sessionize.connectors.iceberg.storage import place_of
+from sessionize.connectors.iceberg.storage import split_location
 from sessionize.errors import InputError
 
 _FILES_AT_ONCE = 200
@@ -33,10 +32,9 @@ _BATCH_ROWS = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class ReadableTable:
-    """data: an Arrow dataset, or a table where the dataset could not say what the rows are.
+    """data: an Arrow dataset, or a table if a dataset cannot represent the rows.
 
-    names: what the table calls the columns of `data`, in their order; files escape names with unusual
-    characters.
+    names: the table's names of the columns of `data`, in order; files escape unusual characters in names.
     """
 
     data: ds.Dataset | pa.Table
@@ -44,10 +42,10 @@ class ReadableTable:
 
 
 def readable(table: Table) -> ReadableTable:
-    """The table's current snapshot for a reader. Errors: InputError when it cannot be read.
+    """The table's current snapshot for a reader. Errors: InputError if it cannot be read.
 
-    Tables that others changed in ways a plain dataset can't follow (deleted rows, renamed columns, other
-    formats) are read into memory by pyiceberg instead.
+    Tables that other programs changed beyond a plain dataset (deleted rows, renamed columns, other formats) are read
+    into memory by pyiceberg instead.
     """
     schema = table.schema()
     names = tuple(file_names(schema).values())
@@ -61,11 +59,11 @@ def readable(table: Table) -> ReadableTable:
 
 
 def batches(table: Table, files: Sequence[DataFile], *, only: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of some files in the table's columns as they are now, in pieces; memory is for a few files at a time.
+    """The rows of some files in the table's current columns, in pieces; memory holds a few files at a time.
 
     only: of these columns, in this order; None: all.
     """
-    if not names_are_enough(table) or not isinstance(table.io, PyArrowFileIO):
+    if not found_by_name(table) or not isinstance(table.io, PyArrowFileIO):
         schema = table.schema() if only is None else table.schema().select(*only)
         scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
         for batch in scan.to_record_batches([FileScanTask(file) for file in files]):
@@ -76,7 +74,7 @@ def batches(table: Table, files: Sequence[DataFile], *, only: Sequence[str] | No
     in_table = list(in_file) if only is None else list(only)
     columns = [in_file[name] for name in in_table]
     for start in range(0, len(files), _FILES_AT_ONCE):
-        # a fragment keeps the footer that it has read, so there are never many of them
+        # a fragment keeps its footer in memory, so there are only a few at a time
         data = _dataset(table, table.io, files[start : start + _FILES_AT_ONCE])
         for batch in data.to_batches(columns, batch_size=_BATCH_ROWS, batch_readahead=4, fragment_readahead=4):
             if batch.num_rows:
@@ -84,7 +82,7 @@ def batches(table: Table, files: Sequence[DataFile], *, only: Sequence[str] | No
 
 
 def by_files(table: Table, groups: Sequence[frozenset[str]]) -> Iterator[tuple[int | None, pa.Table]]:
-    """All rows in pieces, each with the index of the group that its file is in; None for files of no group.
+    """All rows in pieces, each with the index of its file's group; None for files outside all groups.
 
     groups: paths of data files. Only for a table that is_plain. Errors: those of reading files.
     """
@@ -98,7 +96,7 @@ def by_files(table: Table, groups: Sequence[frozenset[str]]) -> Iterator[tuple[i
 
 
 def is_plain(table: Table) -> bool:
-    """Whether the rows of a table are those of its data files, as no other program deleted rows or renamed columns."""
+    """Whether the rows of a table are those of its data files: no other program deleted rows or renamed columns."""
     return _is_plain(table, [listed.file for listed in listed_files(table)])
 
 
@@ -109,7 +107,7 @@ def _dataset(table: Table, io: PyArrowFileIO, files: Iterable[DataFile]) -> ds.F
     fragments = []
     filesystem = io.fs_by_scheme("file", None)
     for file in files:
-        scheme, netloc, path = place_of(file.file_path, io.properties)
+        scheme, netloc, path = split_location(file.file_path, io.properties)
         filesystem = io.fs_by_scheme(scheme, netloc)
         holds = (column.holds(file.partition) for column in known[file.spec_id])
         fragments.append(parquet.make_fragment(path, filesystem, functools.reduce(and_, holds, ds.scalar(True))))
@@ -117,14 +115,14 @@ def _dataset(table: Table, io: PyArrowFileIO, files: Iterable[DataFile]) -> ds.F
 
 
 def _is_plain(table: Table, files: list[DataFile]) -> bool:
-    """Whether every file's columns can be found by name alone, and every row of a file counts."""
+    """Whether the columns of every file can be found by name, and every row of a file counts."""
     if any(file.file_format != FileFormat.PARQUET for file in files) or paths_with_deletes(table):
         return False
-    return names_are_enough(table)
+    return found_by_name(table)
 
 
-def names_are_enough(table: Table) -> bool:
-    """Whether columns were never renamed, or dropped and made again, so that a file's are found by name alone."""
+def found_by_name(table: Table) -> bool:
+    """Whether no column was renamed, or dropped and recreated, so that a file's columns can be found by name."""
     now = index_by_name(table.schema())
     ids = {field_id: name for name, field_id in now.items()}
     for schema in table.metadata.schemas:
@@ -136,7 +134,7 @@ def names_are_enough(table: Table) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _PartitionColumn:
-    """A column that files of one partition spec are partitioned by: where its value is, and what it is called."""
+    """A partition column of one partition spec: the position of its value and its name."""
 
     index: int
     column: ds.Expression
@@ -144,7 +142,7 @@ class _PartitionColumn:
     transform: Transform[Any, Any]
 
     def holds(self, values: Record) -> ds.Expression:
-        """What a file's partition value says of the column. Iceberg keeps dates and months as numbers since 1970."""
+        """The condition implied by a file's partition value. Iceberg stores dates and months as numbers since 1970."""
         value, transform = values[self.index], self.transform
         if value is None:
             return self.column.is_null()
@@ -160,12 +158,12 @@ class _PartitionColumn:
 
 
 def _month(number: int) -> int:
-    """The first day of a month, both counted from January 1970."""
+    """The first day of a month; both are counted from January 1970."""
     return int(np.datetime64(number, "M").astype("datetime64[D]").astype(np.int64))
 
 
-def _tells(transform: Transform[Any, Any], type_: pa.DataType) -> bool:
-    """Whether a partition value says which values the column has."""
+def _determines_values(transform: Transform[Any, Any], type_: pa.DataType) -> bool:
+    """Whether a partition value determines the column's values."""
     if isinstance(transform, MonthTransform):
         return bool(pa.types.is_date32(type_))
     return isinstance(transform, IdentityTransform) or (
@@ -174,7 +172,7 @@ def _tells(transform: Transform[Any, Any], type_: pa.DataType) -> bool:
 
 
 def _partition_columns(table: Table) -> dict[int, list[_PartitionColumn]]:
-    """By partition spec: the columns whose values it tells; other transforms say nothing about a value here."""
+    """By partition spec: the columns whose values it determines; other transforms are ignored here."""
     schema = table.schema()
     escaped = {in_table: in_file for in_file, in_table in file_names(schema).items()}
     columns: dict[int, list[_PartitionColumn]] = {spec_id: [] for spec_id in table.specs()}
@@ -182,6 +180,6 @@ def _partition_columns(table: Table) -> dict[int, list[_PartitionColumn]]:
         for i, partition in enumerate(spec.fields):
             name = schema.find_column_name(partition.source_id)
             type_ = schema_to_pyarrow(schema.find_field(partition.source_id).field_type)
-            if name in escaped and _tells(partition.transform, type_):
+            if name in escaped and _determines_values(partition.transform, type_):
                 columns[spec_id].append(_PartitionColumn(i, ds.field(escaped[name]), type_, partition.transform))
     return columns

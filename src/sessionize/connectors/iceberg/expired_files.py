@@ -1,7 +1,7 @@
-"""What expired snapshots leave behind: files that they name and that no snapshot which is left does.
+"""Finds the files of expired snapshots that no remaining snapshot names.
 
-A snapshot expires only when nobody can need it any more, so these files go at once. Files that no snapshot ever named
-may belong to a commit that is on its way; they are left to orphans.py, which waits.
+A snapshot expires only when no reader can need it, so these files are removed at once. A file that no snapshot ever
+named may belong to an unfinished commit; orphans.py removes it later.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,16 @@ from pyiceberg.table.snapshots import Snapshot
 
 
 @dataclass(slots=True)
-class Named:
+class NamedFiles:
     """Files by location: data files with their size in bytes, and those of the metadata."""
 
     data: dict[str, int] = field(default_factory=dict)
     metadata: set[str] = field(default_factory=set)
 
 
-def named_by(table: Table, snapshots: Iterable[Snapshot]) -> Named:
+def files_named_by(table: Table, snapshots: Iterable[Snapshot]) -> NamedFiles:
     """The files that snapshots need: their manifest lists, manifests and data files."""
-    found = Named()
+    found = NamedFiles()
     for snapshot in snapshots:
         found.metadata.add(snapshot.manifest_list)
         for manifest in snapshot.manifests(table.io):
@@ -32,9 +32,9 @@ def named_by(table: Table, snapshots: Iterable[Snapshot]) -> Named:
     return found
 
 
-def left_behind(table: Table, expired: Iterable[Snapshot], needed: Named) -> Named:
-    """The files that expired snapshots needed and that are not among the needed ones."""
-    found = Named()
+def unneeded_files(table: Table, expired: Iterable[Snapshot], needed: NamedFiles) -> NamedFiles:
+    """The files of expired snapshots that are not among the needed ones."""
+    found = NamedFiles()
     for snapshot in expired:
         found.metadata.add(snapshot.manifest_list)
         for manifest in snapshot.manifests(table.io):

@@ -1,7 +1,7 @@
-"""What a home's catalog file knows of itself: an id, and the path that it was made under.
+"""The identity of a home's catalog file: an id, and the path where it was created.
 
-Tables' files have absolute locations, so a copied or moved home would write into the files of the one it came from, and
-clean up there. The note lies in catalog.db in a table of its own, and every opening compares it.
+Table files have absolute locations, so a copied or moved home would write to the files of the original one, and clean
+up there. The record is a table in catalog.db, which is compared each time the catalog is opened.
 """
 
 import sqlite3
@@ -19,11 +19,11 @@ _READ = f"SELECT id, path FROM {NOTE_TABLE}"
 _LOCATIONS = "SELECT metadata_location FROM iceberg_tables WHERE metadata_location LIKE 'file://%'"
 
 
-def know_home(connection: sqlite3.Connection, home: Path, tables: set[str], *, warehouse: str | None) -> str | None:
-    """The id of the home's catalog, noted with the home's path when it is not yet; None where nothing can be written.
+def check_home(connection: sqlite3.Connection, home: Path, tables: set[str], *, warehouse: str | None) -> str | None:
+    """The id of the home's catalog, recorded with the home's path if it is new; None if the file is read-only.
 
-    home: absolute. tables: that the file has. warehouse: the location that the settings name for tables, if any. A
-    catalog that an earlier version made has no note: it is judged by the locations of its tables.
+    home: absolute. tables: in the file. warehouse: the tables' location in the settings, if any. A catalog of an
+    earlier version has no record, so the locations of its tables are checked.
     Errors: ConfigError for a home that was copied or moved; sqlite3.Error.
     """
     if NOTE_TABLE not in tables:
@@ -61,13 +61,13 @@ def _local_locations(connection: sqlite3.Connection) -> Iterator[Path]:
 
 
 def _home_of(location: Path) -> Path | None:
-    """The home that a metadata file lies in, as <home>/warehouse/<database>/<table>/metadata/<file>."""
+    """The home of a metadata file, as <home>/warehouse/<database>/<table>/metadata/<file>."""
     folders = location.parents
     return folders[4] if len(folders) > 4 and folders[3].name == "warehouse" else None
 
 
 def _is_same(home: Path, other: Path) -> bool:
-    """Whether both paths lead to one folder, through whatever links."""
+    """Whether both paths resolve to the same folder."""
     try:
         return home == other or home.samefile(other)
     except OSError:
@@ -78,12 +78,12 @@ def _elsewhere(home: Path, made: Path) -> ConfigError:
     if (made / "catalog.db").is_file():
         return ConfigError(
             "the home is a copy of another one",
-            detail=f"it was made as {made}, and is opened as {home}; its tables' files are those in {made}",
-            hint=f"use {made}; or begin a new home and load the input again",
+            detail=f"it was created as {made}, and is opened as {home}; its tables' files are those in {made}",
+            hint=f"use {made}; or start a new home and load the input again",
         )
     return ConfigError(
         "the home was moved or copied",
-        detail=f"it was made as {made}, and is opened as {home}; its tables' files have absolute paths",
-        hint=f"move it back to {made}, or make a link there that leads to it; "
-        "or begin a new home and load the input again",
+        detail=f"it was created as {made}, and is opened as {home}; its tables' files have absolute paths",
+        hint=f"move it back to {made}, or create a link there that leads to it; "
+        "or start a new home and load the input again",
     )

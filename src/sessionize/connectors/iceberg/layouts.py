@@ -1,8 +1,8 @@
-"""How the rows of a table are divided into files: by date, by date and bucket of users, by month, or not at all.
+"""The partitioning of a table's files: by date, by date and bucket of users, by month, or none.
 
-`auto`, the layout of new tables, is by date; rows of many dates with few rows each go by month instead, or into one
-file. Such a table has a partition spec for each of the three, and every file says by which one it was written. Why, and
-what it costs: docs/adr/0012.
+`auto`, the layout of new tables, is by date; rows of many dates with few rows each are written by month instead, or
+into one file. Such a table has a partition spec for each of the three, and every file records its own. Reasons and
+costs: docs/adr/0012.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,10 +24,10 @@ from sessionize.session.columns import BUCKET_COUNT
 LayoutName = Literal["auto", "date", "date_bucket", "month", "none"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
-# Table property: the layout's name, as only `auto` cannot be told from the partition spec.
+# Table property: the layout's name, because `auto` does not follow from the partition spec.
 LAYOUT = "sessionize.layout"
 
-# So many files a flush may always write; beyond, each has to hold so many rows to be worth its 3 ms.
+# A flush may always write this many files; beyond, each must hold enough rows to be worth its 3 ms.
 _FILES_FREE = 31
 _ROWS_WORTH_A_DATE = 10_000
 _ROWS_WORTH_A_MONTH = 1_000
@@ -35,10 +35,10 @@ _ROWS_WORTH_A_MONTH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Partitions:
-    """How to divide a table. date: the column of the date. bucket: that of the bucket, None for a table without.
+    """The partitioning of a table. date: the date column. bucket: the bucket column, None for a table without.
 
-    name: None leaves a table that is there as it is, and makes a new one `auto`. buckets: how many there are in the
-    layout date_bucket, a divisor of 100, so that each holds the same number of the values 0 to 99 of the column.
+    name: None keeps the layout of an existing table, and gives a new one `auto`. buckets: their number in the layout
+    date_bucket, a divisor of 100, so that each holds equally many of the column's values 0 to 99.
     Errors: ConfigError.
     """
 
@@ -59,12 +59,12 @@ class Partitions:
 
     @property
     def layout(self) -> LayoutName:
-        """The layout of a table that is made now. Without a column for the bucket, date_bucket is date."""
+        """The layout of a new table. Without a bucket column, date_bucket is date."""
         name = self.name or "auto"
         return "date" if name == "date_bucket" and self.bucket is None else name
 
     def specs(self) -> "list[list[_Field]]":
-        """The partition specs that the table has, the one of most rows last."""
+        """The table's partition specs, the coarsest last."""
         date = _Field(self.date, IdentityTransform())
         if self.layout == "auto":
             return [[], [_Field(self.date, MonthTransform())], [date]]
@@ -76,33 +76,33 @@ class Partitions:
 
 
 def divisors() -> list[int]:
-    """The numbers of buckets that there can be."""
+    """The valid numbers of buckets."""
     return [n for n in range(2, BUCKET_COUNT + 1) if BUCKET_COUNT % n == 0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A column and how the partition follows from it."""
+    """A column and the transform to its partition."""
 
     column: str
     transform: Transform[Any, Any]
 
     @property
     def name(self) -> str:
-        """As the other engines call it."""
+        """The name that other engines use."""
         if isinstance(self.transform, IdentityTransform):
             return self.column
         return f"{self.column}_{'month' if isinstance(self.transform, MonthTransform) else 'trunc'}"
 
 
 def layout_of(table: Table) -> str:
-    """What a table's layout is called, also of one that was made before layouts had names."""
+    """The name of a table's layout, also for tables from before layouts had names."""
     name = table.properties.get(LAYOUT)
     return name if name is not None else "+".join(_shape(table.spec(), table.schema())) or "none"
 
 
 def divide(transaction: Transaction, partitions: Partitions) -> None:
-    """Stage the partition specs of a layout; those that the table has already are used again."""
+    """Stage the partition specs of a layout; existing ones are reused."""
     for wanted in partitions.specs():
         schema, now = transaction.table_metadata.schema(), transaction.table_metadata.spec()
         shape = {_text(field.column, field.transform): field for field in wanted}
@@ -120,7 +120,7 @@ def divide(transaction: Transaction, partitions: Partitions) -> None:
 def evolve(
     transaction: Transaction, partitions: Partitions, sort_by: Sequence[str], properties: dict[str, str]
 ) -> None:
-    """Stage the change of a table to another layout; its files stay as they are until they are packed."""
+    """Stage the change of a table to another layout; files change only when they are compacted."""
     divide(transaction, partitions)
     with transaction.update_sort_order() as order:
         for column in sort_by:
@@ -129,7 +129,7 @@ def evolve(
 
 
 def differs(table: Table, partitions: Partitions) -> bool:
-    """Whether somebody asks for another layout than the table has."""
+    """Whether the requested layout differs from the table's."""
     if partitions.name is None:
         return False
     texts = [_text(field.column, field.transform) for field in partitions.specs()[-1]]
@@ -139,7 +139,7 @@ def differs(table: Table, partitions: Partitions) -> bool:
 
 
 def specs_to_choose(metadata: TableMetadata) -> list[PartitionSpec]:
-    """The partition specs that rows may be written by, the finest first."""
+    """The partition specs for new rows, the finest first."""
     default = metadata.spec()
     if metadata.properties.get(LAYOUT) != "auto":
         return [default]
@@ -149,7 +149,7 @@ def specs_to_choose(metadata: TableMetadata) -> list[PartitionSpec]:
 
 
 def chosen(specs: Sequence[PartitionSpec], rows: pa.Table, schema: Schema) -> PartitionSpec:
-    """The finest spec by which these rows become few files, or files that are worth it. Columns as in the schema."""
+    """The finest spec that gives few files or large enough ones for these rows. Columns as in the schema."""
     for spec in specs[:-1]:
         files = 1
         for field in spec.fields:
@@ -167,7 +167,7 @@ def partition_values(field: PartitionField, rows: pa.Table, schema: Schema) -> p
 
 
 def partition_columns(metadata: TableMetadata) -> frozenset[str]:
-    """Columns that a partition follows from, by any spec: their types never change."""
+    """The partition columns of any spec; their types never change."""
     schema = metadata.schema()
     fields: Iterable[PartitionField] = (field for spec in metadata.partition_specs for field in spec.fields)
     names = (schema.find_column_name(field.source_id) for field in fields)

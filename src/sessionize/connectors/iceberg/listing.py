@@ -1,6 +1,6 @@
-"""The data files of a table, one after the other and no larger than needed: tables of a stream have very many.
+"""Lists the data files of a table one by one with little memory: a stream's tables have very many.
 
-pyiceberg keeps some 20 kB in memory for each planned file; what is kept here of one is below 2 kB.
+pyiceberg needs about 20 kB of memory for each planned file; this module keeps less than 2 kB.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ _MEASURED: tuple[tuple[str, type[PrimitiveType]], ...] = ((USER_HASH_BUCKET, Int
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """file: without its statistics. buckets: the least and the greatest bucket of users in it, None if not known.
-    dates: the first and the last date of its sessions, in days since 1970-01-01, None if not known.
+    """file: without its statistics. buckets: its lowest and highest bucket of users, None if unknown. dates: the first
+    and the last date of its sessions, in days since 1970-01-01, None if unknown.
     """
 
     file: DataFile
@@ -31,7 +31,7 @@ class ListedFile:
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """What a table has: files, their rows and bytes."""
+    """The files, rows and bytes of a table."""
 
     files: int = 0
     rows: int = 0
@@ -39,7 +39,7 @@ class Accounting:
 
 
 def manifests_of(table: Table, snapshot: Snapshot | None) -> list[ManifestFile]:
-    """The manifests that a snapshot lists; none for none."""
+    """The manifests of a snapshot; [] without a snapshot."""
     return [] if snapshot is None else snapshot.manifests(table.io)
 
 
@@ -56,7 +56,7 @@ def listed_files(table: Table) -> Iterator[ListedFile]:
 
 
 def accounting(table: Table) -> Accounting:
-    """Of the current snapshot: from the manifests."""
+    """The counts of the current snapshot, from its manifests."""
     files = rows = size = 0
     for listed in listed_files(table):
         files, rows, size = files + 1, rows + listed.file.record_count, size + listed.file.file_size_in_bytes
@@ -64,7 +64,7 @@ def accounting(table: Table) -> Accounting:
 
 
 def paths_with_deletes(table: Table) -> frozenset[str]:
-    """Files of which another engine deleted rows without rewriting them."""
+    """Files whose rows another engine deleted without rewriting them."""
     manifests = manifests_of(table, table.current_snapshot())
     if all(manifest.content == ManifestContent.DATA for manifest in manifests):
         return frozenset()
@@ -90,7 +90,7 @@ def _find(schema: Schema, name: str, kind: type[PrimitiveType]) -> NestedField |
 
 
 def _range(file: DataFile, column: NestedField | None) -> tuple[int, int] | None:
-    """The least and the greatest number in a column of the file."""
+    """The lowest and highest number in a column of the file."""
     if column is None:
         return None
     low, high = ((bounds or {}).get(column.field_id) for bounds in (file.lower_bounds, file.upper_bounds))

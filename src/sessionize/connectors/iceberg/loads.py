@@ -1,11 +1,11 @@
-"""Which files were loaded into the tables of a database: the table `loads`, and what each table has of a load.
+"""Records which files were loaded into the tables of a database: the table `loads`, and each table's part of a load.
 
-The rows of `loads` are committed before those of the load itself, and each table's commit puts the load's id into a
-property of the table, in the same transaction as the rows. So a load is in exactly when the table that is committed
-last, that of the sessions, has its id. A load that was cut off between left rows in other tables: the commits of the
-next load of the same files take them out as they put theirs in. Nothing tells a load that was cut off from one that is
-under way elsewhere. So the next load replaces it first: it puts its id into a property of the table of the sessions,
-which every commit of a load looks at. docs/adr/0013.
+The rows of `loads` are committed before those of the load itself, and each table's commit adds the load's id to a table
+property, in the same transaction as the rows. So a load is complete exactly if the sessions table, which is committed
+last, has its id. An interrupted load leaves rows in other tables: the commits of the next load of the same files
+remove them when they add theirs. An interrupted load looks like one that is running elsewhere. So the next load
+replaces it first: it adds its id to a property of the sessions table, which every commit of a load checks.
+docs/adr/0013.
 """
 
 import datetime as dt
@@ -28,11 +28,11 @@ from sessionize.connectors.iceberg.tables import TableLayout
 from sessionize.errors import StateError
 
 LOADS = "loads"
-# A table property: the last load, its snapshot and how many files it brought. The snapshot itself expires before long.
+# Table property: the last load, its snapshot and its number of files. The snapshot itself expires soon.
 LAST = "sessionize.last-load"
-# A table property: the last load that replaced all rows.
+# Table property: the last load that replaced all rows.
 REPLACED_BY = "sessionize.replaced-by"
-# In a snapshot's summary: the load that it is of.
+# In a snapshot's summary: its load.
 LOAD = "sessionize.load"
 
 _INSTANT = pa.timestamp("us", "UTC")
@@ -54,7 +54,7 @@ LOADS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFile:
-    """A file of an earlier load. is_in: whether its load is in the table; otherwise it was cut off, or is under way."""
+    """A file of an earlier load. is_in: whether its load is complete; otherwise it was interrupted or is running."""
 
     load_id: str
     loaded_at: dt.datetime
@@ -68,11 +68,11 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenLoad:
-    """A load that has rows in a table and is not in.
+    """An incomplete load that has rows in a table.
 
-    files: the paths of its data files there, None when they cannot be told from others any more. sources: the paths of
-    the files that it read. all_rejected: none of its records was an event, so it left rows in no other table; otherwise
-    it was cut off, or is under way.
+    files: the paths of its data files there, None if they can no longer be identified. sources: the paths of the files
+    that it read. all_rejected: all its records were rejected, so no other table has rows of it; otherwise it was
+    interrupted or is running.
     """
 
     id: str
@@ -83,10 +83,10 @@ class OpenLoad:
 
 @dataclass(slots=True, kw_only=True)
 class LoadMark:
-    """What the commits of one load carry.
+    """The identity of a load in its commits.
 
-    id: the load's. last: the name of the table that is committed last, by which the load is in. instead_of: earlier
-    loads of the same files that were cut off. replaces: the load replaces all rows, so nothing of earlier ones stays.
+    id: the load's. last: the name of the table that is committed last and completes the load. instead_of: earlier,
+    interrupted loads of the same files. replaces: the load replaces all rows, so no earlier rows stay.
     """
 
     id: str
@@ -95,21 +95,21 @@ class LoadMark:
     replaces: bool = False
 
     def concerns(self, table: Table) -> bool:
-        """Whether there is something to commit though no row was written."""
+        """Whether to commit even without new rows."""
         return table.name()[-1] == self.last or not self.instead_of <= replaced_loads(table).keys()
 
     def check(self, table: Table) -> None:
-        """Errors: StateError when another load of the same files has replaced this one."""
+        """Errors: StateError if another load of the same files has replaced this one."""
         if self.id in replaced_loads(table):
             raise StateError(
                 "another load of the same files has replaced this one",
-                detail=f"table {'.'.join(table.name())}, load {self.id}: the other one began elsewhere meanwhile",
-                hint="the other one removes what this one wrote; when it is done, run the files again: those that it "
-                "brought in are refused",
+                detail=f"table {'.'.join(table.name())}, load {self.id}: the other one started in the meantime",
+                hint="the other load removes this one's rows; when it is done, run the files again: files that it "
+                "has loaded are refused",
             )
 
     def properties(self, table: Table, staged: TableMetadata, files: int) -> Mapping[str, str]:
-        """What the table says of loads with this commit. staged: the metadata with it; files: how many it brings."""
+        """The table properties about loads in this commit. staged: the metadata with it; files: its number of files."""
         before = () if self.replaces else (each for each in loads_in(table) if each not in self.instead_of)
         found = {LOADED: " ".join([*before, self.id]), LAST: f"{self.id} {staged.current_snapshot_id} {files}"}
         if self.replaces:
@@ -119,9 +119,9 @@ class LoadMark:
         return found
 
     def old_files(self, table: Table) -> list[DataFile]:
-        """The files that loads which were cut off have left in the table.
+        """The files of interrupted loads in the table.
 
-        Errors: StateError when they cannot be told from others any more.
+        Errors: StateError if they can no longer be identified.
         """
         wanted = self.instead_of & loads_in(table).keys()
         return [file for load in sorted(wanted) for file in _files_of(table, load)]
@@ -133,17 +133,17 @@ def loads_layout() -> TableLayout:
 
 
 def loads_in(table: Table) -> dict[str, None]:
-    """The ids of the loads that a table has, in their order."""
+    """The ids of the loads in a table, in order."""
     return dict.fromkeys(table.properties.get(LOADED, "").split())
 
 
 def replaced_loads(table: Table) -> dict[str, None]:
-    """The ids of the loads that others have replaced, as far as the table says."""
+    """The ids of replaced loads that the table records."""
     return dict.fromkeys(table.properties.get(REPLACED_LOADS, "").split())
 
 
 def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
-    """The files of all loads into a table that can be recognised, the newest load first."""
+    """The recognisable files of all loads into a table, the newest load first."""
     names = table_names(catalog, database)
     if LOADS not in names:
         return []
@@ -166,9 +166,9 @@ def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
 
 
 def half_replaced(catalog: Catalog, database: str, others: Iterable[str], known: Iterable[KnownFile]) -> list[str]:
-    """Which of the other tables hold rows of a load that was to replace all tables, and was cut off on the way.
+    """The other tables with rows of an interrupted load that replaces all tables.
 
-    known: known_files of the table of the sessions, whose load is then not in, and none after it is.
+    known: known_files of the sessions table, which then has neither this load nor a later one.
     """
     known = list(known)
     newest = max((each.loaded_at for each in known if each.is_in), default=None)
@@ -178,16 +178,16 @@ def half_replaced(catalog: Catalog, database: str, others: Iterable[str], known:
 
 
 def note_loads(table: Table, ids: Set[str]) -> None:
-    """Say that the table of the sessions has these loads, where their rows come into it on another way.
+    """Record these loads in the sessions table, if their rows are added in another way.
 
-    Errors: StateError when another load replaces one of them; those of a commit.
+    Errors: StateError if another load replaces one of them; those of a commit.
     """
 
     def wanted(now: Table) -> Mapping[str, str]:
         replaced = ids & replaced_loads(now).keys()
         if replaced:
             raise StateError(
-                "files are loaded again meanwhile",
+                "the files are being loaded again",
                 detail=f"table {'.'.join(now.name())}, load {', '.join(sorted(replaced))}",
                 hint="wait until that run is done, then run this again",
             )
@@ -198,10 +198,10 @@ def note_loads(table: Table, ids: Set[str]) -> None:
 
 
 def replace_loads(table: Table, ids: Set[str], *, by: LoadMark) -> bool:
-    """Say in the table of the sessions that these loads never come in; False when one of them is in by now.
+    """Record in the sessions table that these loads are replaced; False if one of them is complete by now.
 
-    It is a snapshot without rows, so that it and the last commit of a load exclude each other. Errors: StateError when
-    the load itself was replaced; those of a commit.
+    It is a snapshot without rows, so that it conflicts with the last commit of a load. Errors: StateError if this load
+    itself was replaced; those of a commit.
     """
     came_in = False
 
@@ -217,7 +217,7 @@ def replace_loads(table: Table, ids: Set[str], *, by: LoadMark) -> bool:
 
 
 def _note(table: Table, wanted: Callable[[Table], Mapping[str, str]]) -> None:
-    """Set properties in a snapshot without rows: commits of properties alone exclude no other commit."""
+    """Set properties in a snapshot without rows: commits of properties alone conflict with no other commit."""
 
     def attempt() -> None:
         now = refreshed(table)
@@ -237,9 +237,9 @@ def _joined(there: Iterable[str], more: Set[str]) -> str:
 
 
 def open_loads(catalog: Catalog, database: str, table: Table, *, last: str) -> list[OpenLoad]:
-    """The loads of files that left rows in a table of rejected records and are not in. last: the table of the sessions.
+    """The incomplete loads of files with rows in a table of rejected records. last: the sessions table.
 
-    Pipes do not count, as no later load can replace theirs.
+    Loads of pipes are left out, because no later load can replace them.
     """
     plain = is_plain(table)
     sources: dict[str, list[KnownFile]] = {}
@@ -253,7 +253,7 @@ def open_loads(catalog: Catalog, database: str, table: Table, *, last: str) -> l
         except StateError:
             left = None
         records, written = files[0].records, files[0].rows_written
-        # a record that is neither rejected nor in a session may be in the table of the events
+        # a record that is neither rejected nor in a session may be in the events table
         whole = left is None or records is None or sum(file.record_count for file in left) == records
         found.append(
             OpenLoad(
@@ -267,8 +267,8 @@ def open_loads(catalog: Catalog, database: str, table: Table, *, last: str) -> l
 
 
 def files_of_open_load(catalog: Catalog, database: str, name: str) -> frozenset[str]:
-    """The paths of the files that a table has of a load that is under way or was cut off: as long as they can be told
-    from others, the next load of the same files can take them out.
+    """The paths of a table's files from running or interrupted loads. While they can be identified, the next load of
+    the same files can remove them.
     """
     names = table_names(catalog, database)
     table = load_table(catalog, database, name)
@@ -286,7 +286,7 @@ def files_of_open_load(catalog: Catalog, database: str, name: str) -> frozenset[
 
 
 def loads_with_state(catalog: Catalog, database: str) -> pa.Table:
-    """The table `loads` with one more column, is_in: whether the load's rows are in its table now."""
+    """The table `loads` with another column, is_in: whether the load is complete in its table."""
     rows = _rows(load_table(catalog, database, LOADS))
     there = {
         name: loads_in(load_table(catalog, database, name))
@@ -318,7 +318,7 @@ def _rows(loads: Table) -> pa.Table:
 
 
 def _files_of(table: Table, load: str) -> list[DataFile]:
-    """The data files that a load's commit has brought, which must all be there still."""
+    """The data files of a load's commit, which must all still exist."""
     known, current = _brought(table, load), table.current_snapshot()
     files = [
         entry.data_file
@@ -328,15 +328,15 @@ def _files_of(table: Table, load: str) -> list[DataFile]:
     ]
     if known is None or len(files) != known[1]:
         raise StateError(
-            "an earlier load of these files was cut off, and its rows cannot be told from others any more",
-            detail=f"table {'.'.join(table.name())}, load {load}: its files were rewritten since",
-            hint="replace all rows of the tables by the whole input, or load it into other tables",
+            "an earlier load of these files was interrupted, and its rows can no longer be identified",
+            detail=f"table {'.'.join(table.name())}, load {load}: its files were rewritten later",
+            hint="replace all rows of the tables with the whole input, or load it into other tables",
         )
     return files
 
 
 def _brought(table: Table, load: str) -> tuple[int, int] | None:
-    """By which snapshot a load came into the table, and with how many files; None when nothing tells any more."""
+    """The snapshot of a load and its number of files; None if no longer recorded."""
     last, _, numbers = table.properties.get(LAST, "").partition(" ")
     if last == load:
         snapshot_id, _, files = numbers.partition(" ")

@@ -1,9 +1,9 @@
-"""Maintenance of a table that is written in many small commits: pack files, expire snapshots, remove what nobody needs.
+"""Maintenance of a table written in many small commits: compact files, expire snapshots, remove unneeded files.
 
-All of it is safe beside running writers and readers, and may be interrupted at any moment: what is left over is removed
-by a later run. A reader needs the snapshot that was current when it began; so a snapshot expires when it has not been
-current for `keep_s`, and the files that it alone needs go with it. The record of a stream's epochs is a property of the
-table, so no snapshot is needed for it.
+It is safe beside running writers and readers, and can be interrupted at any time: a later run removes the remains. A
+reader needs the snapshot that was current when it started; so a snapshot expires when it has not been current for
+`keep_s`, and the files that only it needs are removed. A stream's epochs are recorded in a table property and need no
+snapshot.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots
 from sessionize.connectors.iceberg import orphans
 from sessionize.connectors.iceberg.catalog import Catalog, load_table
 from sessionize.connectors.iceberg.commits import single_attempt
-from sessionize.connectors.iceberg.compaction import Packed, pack, plan, target_of
+from sessionize.connectors.iceberg.compaction import Compacted, compact, plan, target_of
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.expired_files import left_behind, named_by
+from sessionize.connectors.iceberg.expired_files import files_named_by, unneeded_files
 from sessionize.connectors.iceberg.listing import accounting
 from sessionize.connectors.iceberg.tables import BOUNDED_METADATA
 from sessionize.errors import ConfigError, UnavailableError
@@ -31,18 +31,18 @@ ORPHAN_AGE_MIN_H = 1.0
 
 _ATTEMPTS_MAX = 5
 
-# Called with the table, what is done to it now, the steps done since the last call, and all steps (0: not known).
+# Called with the table, the current action, the steps done since the last call, and all steps (0: unknown).
 MaintenanceProgress = Callable[[str, str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceSettings:
-    """What maintenance may do.
+    """The settings of maintenance.
 
-    target_bytes: size to pack toward; None: the table's own. files_min: fewest small files of a partition worth
-    packing. keep_s, keep_snapshots: a snapshot expires when it was not current for so long and is not among so many of
-    the newest. orphan_age_h: how long a file that no snapshot ever named stays, at least an hour unless force. dry_run:
-    only look. Errors: ConfigError.
+    target_bytes: target size of files; None: the table's own. files_min: the fewest small files of a partition worth
+    compacting. keep_s, keep_snapshots: a snapshot expires when it has not been current for this long and is not among
+    this many newest ones. orphan_age_h: how long a file that no snapshot ever named stays, at least an hour unless
+    force. dry_run: only report. Errors: ConfigError.
     """
 
     target_bytes: int | None = None
@@ -66,20 +66,20 @@ class MaintenanceSettings:
                 raise ConfigError(f"invalid {what}", hint=hint)
         if self.orphan_age_h < ORPHAN_AGE_MIN_H and not self.force:
             raise ConfigError(
-                "files that young may belong to a commit that is on its way",
+                "younger files may belong to an unfinished commit",
                 detail=f"age {self.orphan_age_h} h, at least {ORPHAN_AGE_MIN_H} h",
-                hint="force it only while nothing writes to the tables",
+                hint="use force only while nothing writes to the tables",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableMaintenance:
-    """What was done to a table; with dry_run what would be done, and the state after is the one before.
+    """The result of maintaining a table; with dry_run the planned result, and an unchanged table.
 
-    rows: in the table. packed: files that were replaced, by packed_into. freed: files of expired snapshots that were
-    removed. waiting: data files that were replaced and stay for readers of younger snapshots. orphans: files that no
-    snapshot named. shared_with: a metadata file of another table in the same folder, so nothing counts as an orphan
-    there. Sizes in bytes.
+    rows: in the table. packed: compacted files, replaced by packed_into. freed: removed files of expired snapshots.
+    waiting: replaced data files that stay for readers of newer snapshots. orphans: files that no snapshot named.
+    shared_with: a metadata file of another table in the same folder, where then no file counts as an orphan. Sizes in
+    bytes.
     """
 
     table: str
@@ -102,12 +102,12 @@ class TableMaintenance:
     shared_with: str | None = None
 
     def warning(self) -> str | None:
-        """What people should hear about the table."""
+        """The warning about the table, if there is one."""
         if self.shared_with is None:
             return None
         return (
-            f"the folder of {self.table} also holds another table's files ({self.shared_with}), so files that no "
-            "snapshot names stay there: two catalogs share a warehouse, and an earlier version made the tables"
+            f"the folder of {self.table} also has another table's files ({self.shared_with}), so files that no "
+            "snapshot names stay there: two catalogs share a warehouse, and an earlier version created the tables"
         )
 
 
@@ -119,29 +119,29 @@ def maintain_table(
     *,
     progress: MaintenanceProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
-    apart: Set[str] = frozenset(),
+    exclude: Set[str] = frozenset(),
 ) -> TableMaintenance:
-    """Maintain one table. stop: asked from time to time whether to leave the rest for the next time. apart: paths of
-    data files that are not packed.
+    """Maintain one table. stop: called from time to time; True leaves the rest for the next run. exclude: paths of data
+    files that are not compacted.
 
-    Errors: ConfigError for one that is not there, UnavailableError, OutputError.
+    Errors: ConfigError for a missing table, UnavailableError, OutputError.
     """
-    tell = progress or (lambda table, what, done, total: None)
+    progress = progress or (lambda table, what, done, total: None)
     table = load_table(catalog, database, name)
     try:
         if not settings.dry_run:
             _bound_metadata(table)
         before, snapshots = accounting(table), len(table.metadata.snapshots)
-        tell(name, "packing", 0, 0)
-        packed = _packed(table, settings, lambda done, total: tell(name, "packing", done, total), stop, apart)
-        tell(name, "expiring snapshots", 0, 0)
+        progress(name, "packing", 0, 0)
+        packed = _compacted(table, settings, lambda done, total: progress(name, "packing", done, total), stop, exclude)
+        progress(name, "expiring snapshots", 0, 0)
         expired = [] if stop() else _expire(table, settings)
-        tell(name, "removing files", 0, 0)
+        progress(name, "removing files", 0, 0)
         with_metadata = [] if stop() else orphans.there(table)
         table.refresh()
         gone = {snapshot.snapshot_id for snapshot in expired}
-        needed = named_by(table, (each for each in table.metadata.snapshots if each.snapshot_id not in gone))
-        freed = left_behind(table, expired, needed)
+        needed = files_named_by(table, (each for each in table.metadata.snapshots if each.snapshot_id not in gone))
+        freed = unneeded_files(table, expired, needed)
         found = orphans.orphans(
             table, with_metadata, needed, freed, older_than_s=settings.orphan_age_h * 3600, now_s=time.time()
         )
@@ -152,7 +152,7 @@ def maintain_table(
             orphans.remove(table, sizes)
             orphans.remove(table, [orphan.path for orphan in found])
         after = before if settings.dry_run else accounting(table)
-        current = named_by(table, [each for each in [table.current_snapshot()] if each is not None])
+        current = files_named_by(table, [each for each in [table.current_snapshot()] if each is not None])
     except STORAGE_ERRORS as error:
         raise storage_failure("maintenance of a table failed", f"{database}.{name}", error) from error
     waiting = [size for path, size in needed.data.items() if path not in current.data]
@@ -179,30 +179,30 @@ def maintain_table(
 
 
 def _bound_metadata(table: Table) -> None:
-    """Tables of before kept a hundred old metadata files."""
+    """Limit the old metadata files; tables of earlier versions kept a hundred."""
     if not BOUNDED_METADATA.keys() <= table.properties.keys():
-        with contextlib.suppress(CommitFailedException):  # the next run does it
+        with contextlib.suppress(CommitFailedException):  # the next run repeats it
             table.transaction().set_properties(BOUNDED_METADATA).commit_transaction()
         table.refresh()
 
 
-def _packed(
+def _compacted(
     table: Table,
     settings: MaintenanceSettings,
     progress: Callable[[int, int], None],
     stop: Callable[[], bool],
-    apart: Set[str],
-) -> Packed:
+    exclude: Set[str],
+) -> Compacted:
     size, files_min = settings.target_bytes, settings.files_min
     if not settings.dry_run:
-        return pack(table, target_bytes=size, files_min=files_min, progress=progress, stop=stop, apart=apart)
-    groups = plan(table, target_bytes=size, files_min=files_min, apart=apart)
+        return compact(table, target_bytes=size, files_min=files_min, progress=progress, stop=stop, exclude=exclude)
+    groups = plan(table, target_bytes=size, files_min=files_min, exclude=exclude)
     into = sum(group.wanted(target_of(table, settings.target_bytes)) for group in groups)
-    return Packed(sum(len(group.files) for group in groups), into, sum(group.rows for group in groups))
+    return Compacted(sum(len(group.files) for group in groups), into, sum(group.rows for group in groups))
 
 
 def _expire(table: Table, settings: MaintenanceSettings) -> list[Snapshot]:
-    """The snapshots that were removed from the table, or would be. Branches and tags keep theirs."""
+    """The snapshots that are removed, or would be. Branches and tags keep theirs."""
     lost: Exception | None = None
     for _ in range(_ATTEMPTS_MAX):
         table.refresh()
@@ -215,7 +215,7 @@ def _expire(table: Table, settings: MaintenanceSettings) -> list[Snapshot]:
         old = [s for s, end_ms in ended if s.snapshot_id not in kept and end_ms <= cut_ms]
         if old and not settings.dry_run:
             try:
-                # pyiceberg's own way copies all of the metadata for each snapshot
+                # pyiceberg's own method copies all metadata for each snapshot
                 transaction = single_attempt(table)
                 ExpireSnapshots(transaction).by_ids([s.snapshot_id for s in old]).commit()
                 transaction.commit_transaction()

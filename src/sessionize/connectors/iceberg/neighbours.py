@@ -1,7 +1,7 @@
-"""Where a new table puts its files, and whether another table's files lie among them.
+"""The folder of a new table, and whether it contains another table's files.
 
-Two catalogs may share a warehouse, and neither knows the other's tables: a file of one looks like an orphan to the
-other. So a table gets a folder that no other table has, and orphans stay where a folder holds another table's metadata.
+Two catalogs may share a warehouse without knowing each other's tables: a file of one looks like an orphan to the
+other. So each table gets its own folder, and orphans are not removed from a folder with another table's metadata.
 """
 
 import gzip
@@ -15,20 +15,20 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
-from sessionize.connectors.iceberg.storage import place_of
+from sessionize.connectors.iceberg.storage import split_location
 
 METADATA = ".metadata.json"
-# On a catalog whose warehouse is its own, and on its tables: the id in the home's catalog file.
+# On a catalog that does not share its warehouse, and on its tables: the id in the home's catalog file.
 CATALOG_ID = "sessionize.catalog"
-# On a table: uuids of tables without rows in whose place it came, with spaces between.
+# On a table: the uuids of the tables without rows that it replaced, separated by spaces.
 EARLIER = "sessionize.earlier"
 
 
 def new_location(catalog: Catalog, database: str, name: str) -> str | None:
-    """Where a table that is about to be made puts its files; None where the catalog's server chooses.
+    """The location of a new table's files; None if the catalog's server chooses it.
 
-    `<warehouse>/<database>/<table>` where the warehouse belongs to this catalog alone and nothing lies there, otherwise
-    with a suffix that nobody else has. Errors: those of the catalog, OSError.
+    `<warehouse>/<database>/<table>` if the warehouse belongs to this catalog alone and the folder is empty, otherwise
+    with a unique suffix. Errors: those of the catalog, OSError.
     """
     if not isinstance(catalog, SqlCatalog):
         return None
@@ -39,31 +39,31 @@ def new_location(catalog: Catalog, database: str, name: str) -> str | None:
     elif warehouse is not None:
         folder = f"{warehouse.rstrip('/')}/{database}"
     else:
-        return None  # pyiceberg says what is missing
+        return None  # pyiceberg reports what is missing
     plain = f"{folder.rstrip('/')}/{name}"
     if given is None and CATALOG_ID in catalog.properties:
-        scheme, _, path = place_of(plain, catalog.properties)
+        scheme, _, path = split_location(plain, catalog.properties)
         if scheme == "file" and not any((Path(path) / "metadata").glob(f"*{METADATA}")):
             return plain
     return f"{plain}-{uuid.uuid4().hex[:12]}"
 
 
-def noted(catalog: Catalog) -> dict[str, str]:
-    """What a new table says about its catalog."""
+def catalog_properties(catalog: Catalog) -> dict[str, str]:
+    """The properties of a new table about its catalog."""
     return {CATALOG_ID: catalog.properties[CATALOG_ID]} if CATALOG_ID in catalog.properties else {}
 
 
-def noted_earlier(table: Table) -> dict[str, str]:
-    """What the table says that is made in the place of this one, perhaps in the same folder."""
+def predecessor_properties(table: Table) -> dict[str, str]:
+    """The properties of the table that replaces this one, perhaps in the same folder."""
     earlier = table.properties.get(EARLIER, "").split()
     return {EARLIER: " ".join([*earlier, str(table.metadata.table_uuid)])}
 
 
-def stranger_among(table: Table, system: fs.FileSystem, paths: Iterable[str]) -> str | None:
-    """The first of these metadata files that is another table's, None when there is none.
+def metadata_of_another(table: Table, system: fs.FileSystem, paths: Iterable[str]) -> str | None:
+    """The first of these metadata files that belongs to another table, None if there is none.
 
-    A table that the same catalog was about to make at the same moment is no other table, and a file that cannot be read
-    as metadata is nobody's. Errors: OSError.
+    A table that the same catalog creates at the same time is not another table, and a file that is not metadata belongs
+    to none. Errors: OSError.
     """
     ours = {str(table.metadata.table_uuid), *table.properties.get(EARLIER, "").split()}
     catalog = table.properties.get(CATALOG_ID)
@@ -75,7 +75,7 @@ def stranger_among(table: Table, system: fs.FileSystem, paths: Iterable[str]) ->
 
 
 def _read(system: fs.FileSystem, path: str) -> tuple[str | None, str | None]:
-    """The table's uuid and the id of its catalog, as a metadata file has them."""
+    """The table's uuid and its catalog's id in a metadata file."""
     try:
         with system.open_input_stream(path, compression=None) as stream:
             data = stream.read()

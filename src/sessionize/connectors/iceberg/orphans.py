@@ -1,7 +1,7 @@
-"""Files in a table's folder that no snapshot ever named: of writers that were killed, and of commits that lost.
+"""Files in a table's folder that no snapshot ever named: from killed writers and lost commits.
 
-The folder is listed before the table is read, so what was committed meanwhile counts as needed. Files of one writer
-belong together: none of them goes before the youngest of them is old enough, so a long write is never disturbed.
+The folder is listed before the table is read, so files committed in between count as needed. The files of one writer
+are removed only when its youngest file is old enough, so a long write is never disturbed.
 """
 
 import itertools
@@ -14,12 +14,12 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
-from sessionize.connectors.iceberg.expired_files import Named
-from sessionize.connectors.iceberg.neighbours import METADATA, stranger_among
-from sessionize.connectors.iceberg.storage import place_of
+from sessionize.connectors.iceberg.expired_files import NamedFiles
+from sessionize.connectors.iceberg.neighbours import METADATA, metadata_of_another
+from sessionize.connectors.iceberg.storage import split_location
 from sessionize.errors import OutputError
 
-# Whatever else lies there is not Iceberg's.
+# All other files there are not Iceberg's.
 _KINDS = (".parquet", ".orc", ".avro", METADATA, ".puffin", ".stats")
 # Staging names its files <number>-<writer>.parquet.
 _STAGED = re.compile(r"\d+-([0-9a-f]{32})\.parquet")
@@ -27,7 +27,7 @@ _STAGED = re.compile(r"\d+-([0-9a-f]{32})\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """path: as the table's file system calls it."""
+    """path: in the table's file system."""
 
     path: str
     size_bytes: int
@@ -44,10 +44,10 @@ def there(table: Table) -> list[fs.FileInfo]:
 
 
 def orphans(
-    table: Table, listed: list[fs.FileInfo], needed: Named, freed: Named, *, older_than_s: float, now_s: float
+    table: Table, listed: list[fs.FileInfo], needed: NamedFiles, freed: NamedFiles, *, older_than_s: float, now_s: float
 ) -> list[Orphan]:
-    """What can go of the files that were listed before the table was read. needed: what its snapshots name. freed: what
-    goes anyway. now_s: the present, in seconds since 1970.
+    """The removable ones of the files that were listed before the table was read. needed: the files of its snapshots.
+    freed: files that are removed anyway. now_s: the time now, in seconds since 1970.
     """
     youngest: dict[str, float] = {}
     for info in listed:
@@ -63,9 +63,9 @@ def orphans(
 
 
 def another_tables(table: Table, listed: list[fs.FileInfo], found: list[Orphan]) -> str | None:
-    """A metadata file of another table in the table's folder, None when there is none or nothing was found to remove.
+    """A metadata file of another table in the table's folder, None if there is none or nothing to remove.
 
-    Whatever has been found may belong to that table then. Errors: OutputError, UnavailableError.
+    The orphans may then belong to that table. Errors: OutputError, UnavailableError.
     """
     if not found:
         return None
@@ -73,19 +73,19 @@ def another_tables(table: Table, listed: list[fs.FileInfo], found: list[Orphan])
     known = {_place(table, location)[1] for location in _of_the_table(table)}
     paths = [info.path for info in listed if info.path.endswith(METADATA) and info.path not in known]
     try:
-        return stranger_among(table, system, paths)
+        return metadata_of_another(table, system, paths)
     except STORAGE_ERRORS as error:
         raise storage_failure("a table's files cannot be read", table.location(), error) from error
 
 
-def sizes(table: Table, listed: list[fs.FileInfo], named: Named) -> dict[str, int]:
-    """By path: the sizes of those of the named files that are there."""
+def sizes(table: Table, listed: list[fs.FileInfo], named: NamedFiles) -> dict[str, int]:
+    """The sizes of the existing ones of the named files, by path."""
     wanted = {_place(table, location)[1] for location in itertools.chain(named.data, named.metadata)}
     return {info.path: info.size for info in listed if info.path in wanted}
 
 
 def remove(table: Table, paths: Iterable[str]) -> None:
-    """Remove these files; what is gone already is fine. Errors: OutputError, UnavailableError."""
+    """Remove these files; missing ones are ignored. Errors: OutputError, UnavailableError."""
     system, _ = _place(table, table.location())
     for path in paths:
         try:
@@ -102,7 +102,7 @@ def _group(info: fs.FileInfo) -> str:
 
 
 def _of_the_table(table: Table) -> Iterator[str]:
-    """The locations of the files that the table's metadata leads to beside its snapshots."""
+    """The locations of the files that the table's metadata refers to outside of snapshots."""
     metadata = table.metadata
     yield table.metadata_location
     yield from (entry.metadata_file for entry in metadata.metadata_log)
@@ -111,8 +111,8 @@ def _of_the_table(table: Table) -> Iterator[str]:
 
 
 def _place(table: Table, location: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a location, and what it calls the place."""
+    """The file system of a location, and its path there."""
     if not isinstance(table.io, PyArrowFileIO):
         raise OutputError("a table's files cannot be listed", detail=f"{location}: {type(table.io).__name__}")
-    scheme, netloc, path = place_of(location, table.io.properties)
+    scheme, netloc, path = split_location(location, table.io.properties)
     return table.io.fs_by_scheme(scheme, netloc), path

@@ -1,8 +1,8 @@
-"""Whose a table is, as its properties say: which pipeline writes it, and how the sessions beside it are made.
+"""The owner of a table in its properties: the pipeline that writes it, and the rules of its sessions.
 
-The table of the sessions carries the whole record (session/spec.py); each other table the pipeline, the table of the
-sessions that belong to it, and what it calls the user. It is written with the first rows, checked by every run before
-anything is written and again by every commit, and read by all who compute sessions again. docs/adr/0013.
+The sessions table has the whole record (session/spec.py); each other table has the pipeline, its sessions table, and
+the name of the user column. It is written with the first rows, checked by every run before it writes and by every
+commit, and read by everything that computes sessions again. docs/adr/0013.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,34 +13,34 @@ from sessionize.session.spec import Difference, SessionSpec, describe_difference
 
 try:
     from pyiceberg.table import Table
-except ModuleNotFoundError as missing:  # this module is the first of the package that is loaded
+except ModuleNotFoundError as missing:  # this module of the package is imported first
     raise MissingExtraError("pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
 
-# Properties of tables. The first one is only on the table of the sessions.
+# Table properties. Only the sessions table has the first one.
 SPEC = "sessionize.spec"
 PIPELINE = "sessionize.pipeline"
 SESSIONS = "sessionize.sessions"
 USER_COLUMN_PROPERTY = "sessionize.user-column"
-# With the name of a writer behind it: its last epoch, its watermark then, and the plan of its first epoch (epochs.py).
+# Followed by a writer's name: its last epoch, its watermark then, and the plan of its first epoch (epoch_sink.py).
 EPOCH = "sessionize.epoch"
 WATERMARK = "sessionize.watermark-ms"
 BEGUN = "sessionize.begun"
-# What others note about writers and inputs, with a name behind it (engine/stream/shares.py).
+# Records about writers and inputs, followed by a name (engine/stream/shares.py).
 FURTHER = ("sessionize.split", "sessionize.share")
-# The ids of the loads of files that the table has, with spaces between (loads.py).
+# The ids of the loads in the table, separated by spaces (loads.py).
 LOADED = "sessionize.loads"
-# The ids of loads that a later load of the same files has replaced: they never come in (loads.py).
+# The ids of loads that a later load of the same files has replaced: they never complete (loads.py).
 REPLACED_LOADS = "sessionize.replaced-loads"
-# In a snapshot's summary: it has no rows, and only notes something about loads.
+# In a snapshot's summary: it has no rows, and only records loads.
 NOTE = "sessionize.note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who is about to write tables.
+    """The pipeline that is about to write tables.
 
-    sessions: the name of the table that the sessions are in. elsewhere: what to do to write other tables; replacing:
-    what to do to replace the rows of these, None where that is not to be had. overwrite: the rows are replaced.
+    sessions: the name of the sessions table. elsewhere: how to write to other tables; replacing: how to replace the
+    rows of these, None if that is impossible. overwrite: the rows are replaced.
     """
 
     spec: SessionSpec
@@ -50,7 +50,7 @@ class Owner:
     overwrite: bool = False
 
     def check(self, table: Table) -> None:
-        """Errors: StateError when the table belongs to another pipeline, or to sessions that are made otherwise."""
+        """Errors: StateError if the table belongs to another pipeline or to sessions with other rules."""
         differences = self.differences(table)
         if not differences:
             return
@@ -60,7 +60,7 @@ class Owner:
             made = "with another user column"
         hint = f"write to other tables: {self.elsewhere}"
         if self.replacing is not None and not any(each.key == "user column" for each in differences):
-            hint += f"; or replace what these hold: {self.replacing}"
+            hint += f"; or replace the rows of these: {self.replacing}"
         if others:
             hint = f"two pipelines in the same tables would mix their sessions: {hint}"
         raise StateError(
@@ -68,7 +68,7 @@ class Owner:
         )
 
     def differences(self, table: Table) -> list[Difference]:
-        """What the table says otherwise; what it says nothing about does not count."""
+        """The differences to the table's record; missing properties do not count."""
         there, here = table.properties, self.spec
         spec = spec_of(table) if self._has_sessions(table) else None
         if spec is not None:
@@ -83,26 +83,24 @@ class Owner:
         return [each for each in found if each.key == "user column"]  # a column cannot be replaced with the rows
 
     def properties(self, table: str, user_name: str | None) -> dict[str, str]:
-        """What a new table of this name says. user_name: what it calls the user, None without users."""
+        """The properties of a new table of this name. user_name: the user column, None without users."""
         found = {PIPELINE: self.spec.pipeline, SESSIONS: self.sessions}
         if user_name is not None:
             found[USER_COLUMN_PROPERTY] = user_name
         return {**found, SPEC: self.spec.to_json()} if table == self.sessions else found
 
     def missing(self, table: Table) -> Mapping[str, str]:
-        """What has to be set with the next rows: on a table that says nothing yet, or that is replaced as a whole."""
+        """The properties to set with the next rows: on a table without a record, or one that is replaced as a whole."""
         wanted = self.properties(table.name()[-1], None)
         spec = spec_of(table) if self._has_sessions(table) else None
         if spec is not None and not self.overwrite:
-            # the columns of all runs: whoever computes sessions again makes these
+            # the columns of all runs, for computing sessions again
             added = [name for name in self.spec.columns if name not in spec.columns]
             wanted[SPEC] = replace(spec, columns=(*spec.columns, *added)).to_json() if added else spec.to_json()
         return {name: value for name, value in wanted.items() if table.properties.get(name) != value}
 
-    def may_take(self, table: Table) -> bool:
-        """Whether a table that does not fit is of no use to anybody yet: it never had rows, nor another's epochs. A run
-        that failed leaves such tables.
-        """
+    def is_unused(self, table: Table) -> bool:
+        """Whether another owner's table is unused: it never had rows or epochs. Failed runs leave such tables."""
         if not all(snapshot.summary is not None and snapshot.summary[NOTE] for snapshot in table.metadata.snapshots):
             return False
         return table.properties.get(PIPELINE, self.spec.pipeline) == self.spec.pipeline or not any(
@@ -114,7 +112,7 @@ class Owner:
 
 
 def spec_of(table: Table) -> SessionSpec | None:
-    """How the table's sessions are made; None for tables of before, or of another program.
+    """The rules of the table's sessions; None for tables of earlier versions or other programs.
 
     Errors: StateError for a record that cannot be read.
     """
@@ -127,22 +125,22 @@ def spec_of(table: Table) -> SessionSpec | None:
         raise StateError(
             "a table's record of its rules cannot be read",
             detail=f"{_name(table)}, property {SPEC}: {error}",
-            hint="a newer version wrote it, or something else did; use the version that made the tables",
+            hint="a newer version or another program wrote it; use the version that created the tables",
         ) from error
 
 
 def pipeline_of(table: Table) -> str | None:
-    """The name of the pipeline that writes the table; None for tables of before, or of another program."""
+    """The name of the pipeline that writes the table; None for tables of earlier versions or other programs."""
     return table.properties.get(PIPELINE)
 
 
 def user_column_of(table: Table) -> str | None:
-    """What a table calls its users; None for a table of another program."""
+    """The name of a table's user column; None for a table of another program."""
     return table.properties.get(USER_COLUMN_PROPERTY)
 
 
 def record_of(table: Table) -> dict[str, str]:
-    """The properties that say which epochs and loads the table has, and who writes it."""
+    """The properties that record the table's epochs, loads and owner."""
     loads = (LOADED, REPLACED_LOADS)
     kinds = tuple(f"{kind}." for kind in (EPOCH, WATERMARK, BEGUN, *FURTHER))
     return {name: value for name, value in table.properties.items() if name.startswith(kinds) or name in loads}

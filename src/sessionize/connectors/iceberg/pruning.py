@@ -1,7 +1,7 @@
-"""What the layout is worth: how many of a table's files and rows a filter leaves to read, and how evenly users spread.
+"""Reports the benefit of the layout: the files and rows that a filter still reads, and the spread of users.
 
-Source: docs/spec/sessions.md, session columns (date, bucket). A filter leaves out files by the table's metadata, and
-row groups of the files that are left by the statistics in their footers.
+Source: docs/spec/sessions.md, session columns (date, bucket). A filter skips files by the table's metadata, and row
+groups of the other files by the statistics in their footers.
 """
 
 import datetime as dt
@@ -19,13 +19,13 @@ from sessionize.connectors.iceberg.dataset import readable
 from sessionize.errors import ConfigError
 from sessionize.session.columns import BUCKET_COUNT, SESSION_DATE, USER, USER_HASH_BUCKET
 
-# The parser lists its whole grammar before it says where it stopped.
+# The parser lists its whole grammar before the position of the error.
 _DETAIL_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class PruningRow:
-    """One filter: the files that would be read against the files there, and the rows in what is read of them."""
+    """One filter: the files it reads of all files, and the rows in the parts that it reads."""
 
     filter: str
     files_planned: int
@@ -45,7 +45,7 @@ class BucketSpread:
 
 
 def planned(table: Table, predicate: str | None) -> PruningRow:
-    """The files that a scan with this filter would read, and all rows in them. predicate: Iceberg's text form, such as
+    """The files that a scan with this filter reads, and all rows in them. predicate: Iceberg's text form, such as
     "page = '/a'"; None: all.
 
     Errors: ConfigError for a filter that does not parse or names an unknown column.
@@ -65,7 +65,7 @@ def pruning_report(table: Table, *, date: dt.date | None = None, bucket: int | N
 
     Rows are counted by row group, as `query` reads them.
 
-    Without `date` or `bucket`, the one with the most rows is taken: the case in which pruning helps least.
+    `date` and `bucket` default to the ones with the most rows: the case in which pruning helps least.
     """
     largest = _largest(table)
     if largest is None:
@@ -80,7 +80,7 @@ def pruning_report(table: Table, *, date: dt.date | None = None, bucket: int | N
 
 
 def _read_by(plan: PruningRow, data: ds.Dataset | pa.Table, keep: ds.Expression) -> PruningRow:
-    """The plan with the rows of those row groups alone that can hold a row of the filter."""
+    """The plan with only the rows of row groups that can match the filter."""
     if isinstance(data, pa.Table):
         return plan
     groups = (
@@ -93,7 +93,7 @@ def _read_by(plan: PruningRow, data: ds.Dataset | pa.Table, keep: ds.Expression)
 
 
 def printed_rows(report: list[PruningRow]) -> list[tuple[str, str, str, str]]:
-    """A report as cells: filter, "files planned / there", "rows planned / there", share of rows unread."""
+    """A report as cells: filter, "files planned / total", "rows planned / total", share of rows unread."""
     return [
         (
             row.filter,
@@ -106,7 +106,7 @@ def printed_rows(report: list[PruningRow]) -> list[tuple[str, str, str, str]]:
 
 
 def bucket_spread(table: Table, *, user_name: str = USER) -> BucketSpread:
-    """How many distinct users each bucket has. Memory: the table's distinct users, a batch at a time."""
+    """The number of distinct users in each bucket. Memory: the table's distinct users, and a batch."""
     seen = pa.table({user_name: pa.array([], pa.string()), USER_HASH_BUCKET: pa.array([], pa.int32())})
     for batch in table.scan(selected_fields=(user_name, USER_HASH_BUCKET)).to_arrow_batch_reader():
         rows = pa.table(batch).select(seen.column_names).cast(seen.schema)

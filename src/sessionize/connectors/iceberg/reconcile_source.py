@@ -1,7 +1,7 @@
-"""What reconciling has to know of the tables: how far they are final, what came late since, and a few users' rows.
+"""The tables as the source of reconciling: the final horizon, new late events, and the rows of some users.
 
-Everything is narrowed by metadata first (which snapshot brought a file, partitions, column bounds), so that looking
-again costs what is new.
+Every read is narrowed by metadata first (a file's snapshot, partitions, column bounds), so that a repeated read costs
+only what is new.
 """
 
 import datetime as dt
@@ -20,7 +20,7 @@ from pyiceberg.types import LongType
 from sessionize.connectors.iceberg.dataset import readable
 from sessionize.connectors.iceberg.errors import storage_failure
 from sessionize.connectors.iceberg.ownership import EPOCH, WATERMARK
-from sessionize.connectors.iceberg.storage import place_of
+from sessionize.connectors.iceberg.storage import split_location
 from sessionize.errors import InputError, SessionizeError
 from sessionize.session.columns import (
     END_REASON,
@@ -31,11 +31,11 @@ from sessionize.session.columns import (
     USER_HASH_BUCKET,
 )
 
-# Below every time that an event can have, with room for a gap.
+# Below every valid event time, by more than a gap.
 NOTHING_FINAL = -(1 << 62)
 RECONCILED_TO = "sessionize.reconciled-to"
 SEQUENCE = "sequence"
-# What late_after gives.
+# The columns of late_after.
 LATE = pa.schema(
     [
         (USER, pa.string()),
@@ -50,12 +50,12 @@ IcebergTable = Table
 
 
 class TooManyRowsError(Exception):
-    """More rows than were allowed; nothing is wrong with them."""
+    """More rows than allowed; the rows are valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows to read: users, their buckets, and the UTC dates of events or session starts (None: all)."""
+    """The rows to read: users, their buckets, and the UTC dates of events or session starts (None: all)."""
 
     users: pa.Array
     buckets: frozenset[int]
@@ -63,11 +63,11 @@ class Wanted:
 
 
 def horizon_of(sessions: Table, others: Sequence[Table], *, closed: Set[str] = frozenset()) -> int | None:
-    """The time below which the sessions of every writer are final; None where no epochs were ever written.
+    """The time below which the sessions of every writer are final; None if no epoch was ever written.
 
-    Of several writers the one that is furthest behind counts. others: the tables that an epoch commits before the
-    sessions: a writer they know and the sessions do not has no final session yet. closed: writers that hold no
-    open session, which count no more. The watermarks stand in table properties, because snapshots expire.
+    It is the minimum over the writers. others: the tables that an epoch commits before the sessions: a writer in these
+    but not in the sessions has no final session yet. closed: writers without open sessions, which do not count. The
+    watermarks are table properties, because snapshots expire.
     """
     marks = {writer: mark for writer, mark in _watermarks(sessions).items() if writer not in closed}
     behind = {writer for table in others for writer in _watermarks(table)} - marks.keys() - closed
@@ -75,7 +75,7 @@ def horizon_of(sessions: Table, others: Sequence[Table], *, closed: Set[str] = f
 
 
 def _watermarks(table: Table) -> dict[str, int]:
-    """By writer: up to where its rows in the table are final; NOTHING_FINAL for one without a watermark so far."""
+    """The watermark of each writer's rows in the table; NOTHING_FINAL for a writer without one."""
     epochs = [name.removeprefix(f"{EPOCH}.") for name in table.properties if name.startswith(f"{EPOCH}.")]
     return {writer: int(table.properties.get(f"{WATERMARK}.{writer}", NOTHING_FINAL)) for writer in epochs}
 
@@ -94,20 +94,20 @@ def latest_time_of(table: Table, column: str = EVENT_TIME) -> int | None:
 
 
 def reconciled_to(sessions: Table, late: Table) -> int:
-    """The sequence number of late_events up to which everything is in the sessions; 0 for nothing yet."""
+    """The sequence number of late_events up to which all events are in the sessions; 0 for none."""
     name, _, number = sessions.properties.get(RECONCILED_TO, "").partition("/")
     return int(number) if name == str(late.metadata.table_uuid) and number.isdigit() else 0
 
 
-def bookmark(late: Table, sequence: int) -> dict[str, str]:
-    """The table property that says so. A late_events table made anew starts from the beginning."""
+def position_property(late: Table, sequence: int) -> dict[str, str]:
+    """The table property with this number. A recreated late_events table starts from the beginning."""
     return {RECONCILED_TO: f"{late.metadata.table_uuid}/{sequence}"}
 
 
 def late_after(late: Table, sequence: int, *, user_name: str) -> pa.Table:
     """Late events of snapshots after the sequence number: user, event_time_ms, event_type, bucket, and `sequence`.
 
-    A file that was rewritten since counts as new, which costs a second look and nothing else.
+    A file that was rewritten later counts as new, which only costs reading it again.
     """
     columns = {USER: user_name, EVENT_TIME: EVENT_TIME, EVENT_TYPE: EVENT_TYPE, USER_HASH_BUCKET: USER_HASH_BUCKET}
     came = _sequences(late, sequence)
@@ -128,7 +128,7 @@ def drained_before(sessions: Table, end_ms: int, *, user_name: str) -> pa.Table:
     if not {SESSION_END, END_REASON} <= set(sessions.schema().column_names):
         none = pa.schema([(USER, pa.string()), (EVENT_TIME, pa.int64()), (USER_HASH_BUCKET, pa.int32())])
         return none.empty_table()
-    # the column's bounds rule out nearly all files, because hardly any other reason sorts before this one
+    # the column's bounds exclude nearly all files, because hardly any other reason sorts before this one
     tasks = sessions.scan(row_filter=f"{END_REASON} = 'end_of_input'").plan_files()
     keep = (ds.field(END_REASON) == "end_of_input") & (ds.field(SESSION_END) < end_ms)
     rows = _of_files(sessions, frozenset(_local(sessions, t.file.file_path) for t in tasks), columns, keep=keep)
@@ -145,10 +145,10 @@ def rows_of(
     only: frozenset[str] | None = None,
     rows_max: int | None = None,
 ) -> pa.Table:
-    """The rows of these users on these dates, with the columns as the table calls them; only: some of them.
+    """The rows of these users on these dates, with the table's column names; only: some of the columns.
 
     date: the name of the date column (event_date or session_date). Errors: TooManyRowsError beyond rows_max; InputError
-    when files are gone or damaged; UnavailableError or OutputError when the storage fails.
+    if files are missing or damaged; UnavailableError or OutputError if the storage fails.
     """
     seen = readable(table)
     data = _dataset(seen.data)
@@ -176,7 +176,7 @@ def _counted(table: Table, scanner: ds.Scanner, rows_max: int | None) -> Iterato
 
 
 def _sequences(table: Table, after: int) -> dict[str, int]:
-    """The data files that came after a sequence number, by path: which number they came with."""
+    """The data files after a sequence number, by path, with their numbers."""
     snapshot = table.current_snapshot()
     found: dict[str, int] = {}
     for manifest in snapshot.manifests(table.io) if snapshot is not None else ():
@@ -192,7 +192,7 @@ def _sequences(table: Table, after: int) -> dict[str, int]:
 def _of_files(
     table: Table, paths: Set[str], columns: dict[str, str], *, keep: Any = None, with_file: bool = False
 ) -> pa.Table | None:
-    """Columns {name here: name in the table} of some files; None when the table can't be read file by file."""
+    """Columns {name here: name in the table} of some files; None if the table can't be read file by file."""
     seen = readable(table)
     if not isinstance(seen.data, ds.FileSystemDataset):
         return None
@@ -225,8 +225,8 @@ def _dataset(data: ds.Dataset | pa.Table) -> ds.Dataset:
 
 
 def _local(table: Table, location: str) -> str:
-    """A data file's path as its file system calls it."""
-    return place_of(location, table.io.properties)[2]
+    """A data file's path in its file system."""
+    return split_location(location, table.io.properties)[2]
 
 
 def _unreadable(table: Table, error: Exception) -> SessionizeError:
@@ -236,5 +236,5 @@ def _unreadable(table: Table, error: Exception) -> SessionizeError:
     return InputError(
         what,
         detail=f"{where}: {error}",
-        hint="were they moved, or removed by a clean-up in the meantime? try again",
+        hint="they may have been moved, or removed by maintenance in the meantime; try again",
     )

@@ -1,12 +1,11 @@
-"""Rows taken out of a table and others put in, in one snapshot, beside writers that append.
+"""Replaces rows of a table in one snapshot, beside writers that append.
 
-Files that hold a removed row are written again without it (copy on write), a piece at a time; only files that can hold
-one by their partition and their bounds are looked into. What a replacement costs is bounded by the size of a file,
-which is small for sessions, and by the buckets that it holds, few once it was packed (docs/adr/0012).
+Files with a removed row are rewritten without it (copy on write), a piece at a time; only files that can have one by
+their partition and bounds are read. The cost is bounded by the size of a file, which is small for sessions, and by its
+buckets, few after compaction (docs/adr/0012).
 
-A commit that loses is tried again on the table as it is then: what was written is used again as long as the files it
-stands for are still there, and made anew otherwise. The token is in the snapshot, and a token that is there already is
-never written twice.
+A commit that loses is retried on the current table: the written files are reused if the files they replace still
+exist, and recreated otherwise. The snapshot has the token, and a known token is never written twice.
 """
 
 import contextlib
@@ -45,13 +44,13 @@ from sessionize.session.ids import user_hash_buckets
 from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
 
 _ALL_ROWS = AlwaysTrue()
-# A table property: the token of the last replacement, which is still known when its snapshot is not.
+# Table property: the token of the last replacement, which outlives its snapshot.
 REPLACED = "sessionize.replaced"
 
 
 @dataclass(slots=True)
 class _Rewrite:
-    """Files that go and the new ones that take their place. seen: every file that was looked into."""
+    """The removed files and the new ones that replace them. seen: every file that was read."""
 
     old: list[DataFile] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
@@ -59,19 +58,19 @@ class _Rewrite:
     staging: Staging | None = None
 
     def discard(self) -> None:
-        """Remove the new files. One that would not go is no reason to fail: no snapshot names it."""
+        """Remove the new files. A file that cannot be removed is no error: no snapshot names it."""
         if self.staging is not None:
             with contextlib.suppress(OutputError):
                 self.staging.discard()
 
 
 class RowReplacer:
-    """Replaces rows of one table by their key. Fits ports.Replacer for sessions.
+    """Replaces rows of one table by key. Implements ports.Replacer for sessions.
 
-    table: the table, whose rows are found by the columns of `key`. layout: what its rows are made of. Partitions by
-    session_date and user_hash_bucket narrow the search. missing_ok: rows to be removed may be absent already. leave:
-    paths of files that stay as they are, whatever rows they hold. Not for several threads. Errors of its methods:
-    UnavailableError when the same call may succeed later, OutputError when not.
+    table: its rows are identified by the columns of `key`. layout: the layout of its rows. Partitions by session_date
+    and user_hash_bucket narrow the search. missing_ok: rows to remove may already be missing. leave: paths of files
+    that are not changed. Not thread-safe. Errors of its methods: UnavailableError if a retry may succeed, OutputError
+    if not.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class RowReplacer:
 
     @property
     def table(self) -> Table:
-        """The table as it was seen last."""
+        """The table as last read."""
         return self._table
 
     def was_committed(self, token: str) -> bool:
@@ -110,12 +109,12 @@ class RowReplacer:
         snapshot_properties: Mapping[str, str] | None = None,
         check: Callable[[Table], None] | None = None,
     ) -> None:
-        """Take out every row with a key of `removed` and put in `added`, at once; nothing when the token is there.
+        """Remove every row with a key of `removed` and add `added`, in one commit; no change if the token is known.
 
-        start_ms: session_start_time_ms of each removed row, so that only files of these times are opened. check: given
-        the very table that a try is for; what it raises ends the call, with nothing changed.
-        Errors: OutputError when a row to be removed is not there, UnavailableError when other writers were always
-        faster; then nothing has changed.
+        start_ms: session_start_time_ms of each removed row, so that only files of these times are read. check: called
+        with the table of each attempt; its errors end the call, with nothing changed.
+        Errors: OutputError if a row to remove is missing, UnavailableError if other writers were always faster; then
+        nothing has changed.
         """
         properties = {**(snapshot_properties or {}), COMMIT_ID: token}
         self._rewrite = None
@@ -127,7 +126,7 @@ class RowReplacer:
             look = check or (lambda table: None)
             look(self._table)
             rewrite = self._ready(removed, added, start_ms)
-            look(self._table)  # once more, as planning takes long and ends with the table as it is then
+            look(self._table)  # again, because planning takes long and reads the table as it is then
             self._commit(rewrite, added, properties)
 
         try:
@@ -158,7 +157,7 @@ class RowReplacer:
         )
 
     def _surely_absent(self, token: str) -> bool:
-        """Whether no snapshot names the new files; unsure means no."""
+        """Whether certainly no snapshot names the new files."""
         try:
             self._table = self._table.refresh()
         except LOST:
@@ -166,7 +165,7 @@ class RowReplacer:
         return not self.was_committed(token)
 
     def _ready(self, removed: pa.Table, added: pa.Table, start_ms: pa.Array | None) -> _Rewrite:
-        """The rewrite for the table as it is right now; planning takes long, so the table is looked at once more."""
+        """The rewrite for the current table; planning takes long, so the table is checked once more."""
         for _ in range(2):
             rewrite = self._rewrite
             if rewrite is not None and self._holds(rewrite, removed, added, start_ms):
@@ -182,7 +181,7 @@ class RowReplacer:
         self._rewrite = None
 
     def _holds(self, rewrite: _Rewrite, removed: pa.Table, added: pa.Table, start_ms: pa.Array | None) -> bool:
-        """Whether its old files are all there, its new ones fit the table, and no file came that matters too."""
+        """Whether its old files all exist, its new ones fit the table, and no new file is affected."""
         staging = rewrite.staging
         if staging is not None:
             ids = index_by_name(self._evolved(added))
@@ -236,13 +235,13 @@ class RowReplacer:
         count = pc.sum(missing).as_py() or 0
         if count:
             raise OutputError(
-                "rows that are to be replaced are not in the table any more",
+                "the rows to replace are no longer in the table",
                 detail=f"table {self._name}: {count} of {len(keys)}, for example {keys.filter(missing)[0]}",
-                hint="somebody else replaced them meanwhile; nothing was changed, run it again",
+                hint="another process replaced them; nothing was changed, run it again",
             )
 
     def _candidates(self, removed: pa.Table, start_ms: pa.Array | None) -> list[FileScanTask]:
-        """Files that can hold a removed row, by their partition and their bounds; those of like buckets together."""
+        """Files that can have a removed row by partition and bounds, ordered by bucket."""
         if not removed.num_rows:
             return []
         keep = self._of_buckets(removed)
@@ -255,7 +254,7 @@ class RowReplacer:
         return sorted((task for task in tasks if self._spans(task.file, start_ms)), key=self._first_bucket)
 
     def _of_buckets(self, removed: pa.Table) -> BooleanExpression:
-        """What the rows of the removed keys have in common: the buckets of their users."""
+        """The filter for the removed keys' rows: the buckets of their users."""
         name = self._layout.user_name
         if USER_HASH_BUCKET not in self._table.schema().column_names or name not in removed.column_names:
             return AlwaysTrue()
@@ -263,14 +262,14 @@ class RowReplacer:
         return _one_of(USER_HASH_BUCKET, set(pc.unique(user_hash_buckets(users)).to_pylist()))
 
     def _first_bucket(self, task: FileScanTask) -> tuple[bytes, str]:
-        """Rows that are written in the order of their buckets make files that hold few of them."""
+        """The sort key of a file: rows written in the order of buckets give files with few buckets."""
         schema, bounds = self._table.schema(), task.file.lower_bounds or {}
         known = USER_HASH_BUCKET in schema.column_names
         low = bounds.get(schema.find_field(USER_HASH_BUCKET).field_id, b"") if known else b""
         return low, task.file.file_path
 
     def _spans(self, file: DataFile, start_ms: pa.Array | None) -> bool:
-        """Whether one of the starts lies within the file's bounds, as far as it says."""
+        """Whether one of the starts may be within the file's bounds."""
         if start_ms is None:
             return True
         start = self._table.schema().find_field(SESSION_START)
@@ -282,7 +281,7 @@ class RowReplacer:
         return bool(inside.any())
 
     def _matches(self, task: FileScanTask, keys: pa.Array, removed: pa.Table) -> bool:
-        """Whether a file holds one of the keys; only row groups of their buckets are read."""
+        """Whether a file has one of the keys; only row groups of their buckets are read."""
         columns = self._table.schema().select(*self._key)
         parts = self._scan(task, columns, self._of_buckets(removed))
         return any(pc.any(pc.is_in(self._keys(rows), value_set=keys)).as_py() for rows in parts)
@@ -295,7 +294,7 @@ class RowReplacer:
                 yield pa.Table.from_batches([batch])
 
     def _keys(self, rows: pa.Table) -> pa.Array:
-        """The key columns in one value, each with its length in front, so that no two keys look the same."""
+        """The key columns as one value, each with its length in front, so that different keys stay different."""
         parts: list[pa.Array] = []
         for name in self._key:
             column = rows[name].combine_chunks()

@@ -1,8 +1,6 @@
-"""Bringing rows and a table's schema together: what the table has to learn, and the rows in the table's own
-shape.
+"""Schema evolution: the changes a table needs for new rows, and the rows in the table's schema.
 
-A table learns new columns (nullable) and wider types, never anything else, so files that are there stay as
-they are.
+A table gets only new nullable columns and wider types, so existing files stay unchanged.
 """
 
 from collections.abc import Mapping
@@ -19,14 +17,14 @@ from sessionize.errors import OutputError
 from sessionize.formats.properties import ARROWS_OWN, moved_to_properties
 from sessionize.session.columns import USER
 
-# Each column is in the metadata of every schema the table ever had, and each commit writes all of them.
+# The metadata has every column of every past schema, and each commit writes all of it.
 COLUMNS_MAX = 1_000
 
 
 def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
-    """Rows with the table's name for the user and with the columns that can be derived.
+    """The rows with the table's user column name and with derived columns.
 
-    Columns without a type (all null) are left out: the table's own type, or no column, says the same.
+    Columns without a type (all null) are left out: the table's type, or no column, means the same.
     """
     if layout.user_name is not None and layout.user_name not in rows.column_names and USER in rows.column_names:
         rows = rows.rename_columns([layout.user_name if name == USER else name for name in rows.column_names])
@@ -42,16 +40,16 @@ def complete(rows: pa.Table, layout: TableLayout) -> pa.Table:
                 raise OutputError(
                     "a column cannot be derived",
                     detail=f"column {derived.name!r} from {derived.source!r}: {error}",
-                    hint="give the source column the type and the range that the project uses",
+                    hint="give the source column the expected type and range",
                 ) from error
             rows = rows.append_column(derived.name, values)
     return rows
 
 
 def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> dict[str, IcebergType]:
-    """Columns the table must add or widen so that these rows fit, by name.
+    """The columns that the table must add or widen for these rows, by name.
 
-    fixed: columns whose type never changes (partitions are made of them); rows are converted to it instead.
+    fixed: columns whose type never changes (partition columns); rows are converted to it instead.
     Errors: OutputError for a conflict of types, naming the column and both types.
     """
     names = {column.name: column.field_type for column in schema.fields}
@@ -65,8 +63,8 @@ def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> di
             if twin != column.name:
                 raise OutputError(
                     "two columns differ only in upper and lower case",
-                    detail=f"the rows bring {column.name!r}, the table has {twin!r}",
-                    hint="rename one of them; SQL could not tell them apart",
+                    detail=f"the rows have {column.name!r}, the table has {twin!r}",
+                    hint="rename one of them; SQL cannot distinguish them",
                 )
             changes[column.name] = new
             continue
@@ -82,19 +80,18 @@ def changes_needed(schema: Schema, rows: pa.Schema, fixed: frozenset[str]) -> di
     return changes
 
 
-def claims_set_aside(rows: pa.Table, layout: TableLayout) -> pa.Table:
-    """Events without fields that are called like a column which is worked out: by the table, such as the user's bucket,
-    or by whoever reads it.
+def claims_to_properties(rows: pa.Table, layout: TableLayout) -> pa.Table:
+    """The events without fields named like a derived column: the table's, such as the user's bucket, or its readers'.
 
-    Their values become JSON text in `properties`: readers find rows by these columns, so nobody else may fill them.
+    The values move to `properties`: readers find rows by these columns, so input must not fill them.
     """
     taken = (*(derived.name for derived in layout.derived), *ARROWS_OWN)
     claimed = [name for name in taken if name in rows.column_names]
     return moved_to_properties(rows, claimed) if claimed else rows
 
 
-def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
-    """Rows whose further columns all fit the table: the others' values become JSON text in `properties`.
+def misfits_to_properties(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa.Table:
+    """The rows with only those extra columns that fit the table; the values of others move to `properties`.
 
     own: as in misfits.
     """
@@ -105,9 +102,8 @@ def misfits_set_aside(rows: pa.Table, schema: Schema, own: frozenset[str]) -> pa
 def misfits(columns: pa.Schema, schema: Schema, own: frozenset[str]) -> list[str]:
     """The columns that a table of this schema cannot take.
 
-    A field of the input may hold a number in one record and text in the next; that must never stop a run, nor lose
-    either. Nor may names without end: a table has COLUMNS_MAX at most. own: the columns of the layout itself, which
-    have to fit.
+    A field may be a number in one record and text in the next; that must neither stop a run nor lose a value. The same
+    holds for unlimited names: a table has at most COLUMNS_MAX. own: the columns of the layout, which must fit.
     """
     types = {column.name: column.field_type for column in schema.fields}
     lower = {name.lower(): name for name in types}
@@ -133,7 +129,7 @@ def same_columns(files: Schema, table: Schema) -> bool:
 
 
 def _fits(column: pa.Field, old: IcebergType | None) -> bool:
-    """Whether a table takes the column, which is of that type there, if it is there."""
+    """Whether the column fits the table. old: its type there, None for a new column."""
     try:
         new = iceberg_type(column.type, column.name, FieldIds())
     except OutputError:
@@ -142,7 +138,7 @@ def _fits(column: pa.Field, old: IcebergType | None) -> bool:
 
 
 def apply_changes(transaction: Transaction, changes: Mapping[str, IcebergType]) -> Schema:
-    """Stage the changes in a transaction; the schema as it will be, with its field ids. Commits nothing."""
+    """Stage the changes in a transaction, without a commit; returns the new schema with its field ids."""
     if changes:
         known = {column.name for column in transaction.table_metadata.schema().fields}
         with transaction.update_schema() as update:
@@ -155,20 +151,20 @@ def apply_changes(transaction: Transaction, changes: Mapping[str, IcebergType]) 
 
 
 def file_schema(schema: Schema) -> Schema:
-    """The schema as Parquet files write it: names with characters that Avro can't take are escaped."""
+    """The schema in Parquet files, where characters invalid in Avro names are escaped."""
     return sanitize_column_names(schema)
 
 
 def file_names(schema: Schema) -> dict[str, str]:
-    """What the table calls each column of its files."""
+    """The table's name of each column in its files."""
     pairs = zip(file_schema(schema).fields, schema.fields, strict=True)
     return {in_file.name: in_table.name for in_file, in_table in pairs}
 
 
 def aligned(rows: pa.Table, schema: Schema) -> pa.Table:
-    """Rows with exactly the table's columns, in its order and types; columns they lack are null.
+    """The rows with exactly the table's columns, order and types; missing columns are null.
 
-    Errors: OutputError when a required column is missing or has a null, or a value does not fit its type.
+    Errors: OutputError if a required column is missing or has a null, or a value does not fit its type.
     """
     target = schema_to_pyarrow(file_schema(schema))
     columns = []

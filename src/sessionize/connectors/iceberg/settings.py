@@ -1,7 +1,7 @@
-"""Where tables are kept: the kind of catalog, its address, the place of the files, and what drivers need to know.
+"""The location of tables: the kind of catalog, its address, the warehouse, and driver options.
 
-Secrets never stand in settings: an option `NAME-env` names an environment variable with the value of NAME, `NAME-file`
-a file with it.
+Settings never contain secrets: an option `NAME-env` names an environment variable with the value of NAME, `NAME-file` a
+file with it.
 """
 
 import os
@@ -17,20 +17,20 @@ from sessionize.errors import ConfigError
 
 CatalogKind = Literal["sqlite", "postgres", "rest"]
 
-# What pyiceberg and Arrow call their secrets, and the password of PostgreSQL.
+# The names of secrets in pyiceberg and Arrow, and PostgreSQL's password.
 _SECRET = re.compile(r"password|secret|token|credential|(^|[.-])key$|session-token", re.IGNORECASE)
 _SECRET_NAMES_ALLOWED = {"s3.access-key-id", "s3.role-session-name", "oauth2-server-uri", "token-refresh-enabled"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogSettings:
-    """Which catalog to open.
+    """The settings of a catalog.
 
-    kind: sqlite (a file), postgres or rest. uri: sqlite none, the file is `<home>/catalog.db`; postgres
-    `postgresql://user@host:port/database`; rest `https://host/path`. warehouse: where new tables put their files, a
-    path or `s3://bucket/path`; None: `<home>/warehouse`, for rest what the server says. options: passed on to
-    pyiceberg (`s3.endpoint`, `s3.region`, `token-env`, `password-env`, `s3.secret-access-key-file`, …).
-    Errors: ConfigError for what cannot be meant, above all a secret in plain sight.
+    kind: sqlite (a file), postgres or rest. uri: none for sqlite, its file is `<home>/catalog.db`; postgres
+    `postgresql://user@host:port/database`; rest `https://host/path`. warehouse: the location of new tables' files, a
+    path or `s3://bucket/path`; None: `<home>/warehouse`, for rest the server's. options: passed to pyiceberg
+    (`s3.endpoint`, `s3.region`, `token-env`, `password-env`, `s3.secret-access-key-file`, …).
+    Errors: ConfigError for invalid settings, above all a plain-text secret.
     """
 
     kind: CatalogKind = "sqlite"
@@ -41,7 +41,7 @@ class CatalogSettings:
     def __post_init__(self) -> None:
         if self.kind not in get_args(CatalogKind):
             raise ConfigError(
-                "a kind of catalog is not known",
+                "unknown kind of catalog",
                 detail=repr(self.kind),
                 hint=f"one of {', '.join(get_args(CatalogKind))}",
             )
@@ -49,16 +49,16 @@ class CatalogSettings:
             raise ConfigError(
                 "a catalog's address is missing" if self.uri is None else "this kind of catalog takes no address",
                 detail=f"kind {self.kind}",
-                hint="postgresql://user@host/database, or https://host/path; sqlite lies in the home",
+                hint="postgresql://user@host/database, or https://host/path; sqlite is a file in the home",
             )
         if self.uri is not None:
             self._check_uri(self.uri)
         for name in self.options:
             if _SECRET.search(name) and not name.endswith(("-env", "-file")) and name not in _SECRET_NAMES_ALLOWED:
                 raise ConfigError(
-                    "a secret does not belong into the settings",
+                    "a secret must not be in the settings",
                     detail=f"option {name!r}",
-                    hint=f"name a variable by {name}-env, or a file by {name}-file",
+                    hint=f"name a variable with {name}-env, or a file with {name}-file",
                 )
 
     def _check_uri(self, uri: str) -> None:
@@ -69,9 +69,9 @@ class CatalogSettings:
             raise ConfigError("a catalog's address cannot be read", detail=str(error)) from error
         if has_password:
             raise ConfigError(
-                "a password does not belong into a catalog's address",
+                "a password must not be in a catalog's address",
                 detail=f"kind {self.kind}, host {parts.hostname}",
-                hint="name a variable by the option password-env, or a file by password-file",
+                hint="name a variable with the option password-env, or a file with password-file",
             )
         known = {"postgres": ("postgresql", "postgres", "postgresql+psycopg"), "rest": ("http", "https")}[self.kind]
         if parts.scheme not in known:
@@ -89,7 +89,7 @@ class CatalogSettings:
         return address_shown(self.uri)
 
     def revealed(self) -> dict[str, str]:
-        """The options with the values of secrets. Errors: ConfigError for a variable or file that is not there."""
+        """The options with the values of secrets. Errors: ConfigError for a missing variable or file."""
         return dict(_revealed(name, value) for name, value in self.options.items())
 
 

@@ -32,10 +32,10 @@ from sessionize.connectors.iceberg.schema_evolution import (
     aligned,
     apply_changes,
     changes_needed,
-    claims_set_aside,
+    claims_to_properties,
     complete,
     misfits,
-    misfits_set_aside,
+    misfits_to_properties,
     same_columns,
 )
 from sessionize.connectors.iceberg.staged import StagedFiles, remove_files
@@ -241,10 +241,10 @@ class IcebergSink:
         if self._staging is None and not self._is_fresh:
             self._table = refreshed(self._table)
         for part in in_pieces(rows, bytes_max=self._buffer_bytes_max):
-            part = complete(claims_set_aside(part, self._layout) if self._keeps_fields else part, self._layout)
+            part = complete(claims_to_properties(part, self._layout) if self._keeps_fields else part, self._layout)
             if self._keeps_fields:
                 schema = self._table.schema() if self._staging is None else self._staging.schema
-                part = misfits_set_aside(part, schema, self._own)
+                part = misfits_to_properties(part, schema, self._own)
             staging = self._staging_for(part.schema)
             staging.add(aligned(part, staging.schema))
 
@@ -367,7 +367,7 @@ class IcebergSink:
         try:
             for rows in staged.read(self._table.io):
                 rows = complete(rows, self._layout)
-                fresh.add(aligned(misfits_set_aside(rows, now, self._own) if self._keeps_fields else rows, now))
+                fresh.add(aligned(misfits_to_properties(rows, now, self._own) if self._keeps_fields else rows, now))
             files = fresh.finish()
         except BaseException:
             fresh.discard()

@@ -1,8 +1,8 @@
-"""Rows of one partition in the table's order, however many: what does not fit into memory is divided on disk first.
+"""Sorts the rows of one partition; rows that do not fit into memory are first divided on disk.
 
-Each part has a narrow range of the first two columns of the order (a date and a bucket), so the files that are made of
-them have narrow ranges too, and whoever looks for a bucket, or replaces rows of one, opens few. The ranges follow from
-those two columns of all rows, read ahead: the first rows say nothing about the others, as files are sorted already.
+Each part has a narrow range of the first two sort columns (a date and a bucket), so the resulting files have narrow
+ranges too, and reading or replacing the rows of a bucket opens few of them. The ranges are computed from these two
+columns of all rows, read ahead: the first rows are not representative, because files are already sorted.
 """
 
 import shutil
@@ -26,9 +26,9 @@ _BUCKETS_MAX = 1 << 20
 
 
 class SortedRows:
-    """Takes the rows of one partition and gives them to a staging, in order; a context manager.
+    """Takes the rows of one partition and stages them in order; a context manager.
 
-    ahead: given the names of columns, these of all rows that will come, in pieces; called when the rows do not fit into
+    ahead: given column names, returns these columns of all rows to come, in pieces; called if the rows do not fit into
     memory. Errors: OSError.
     """
 
@@ -53,7 +53,7 @@ class SortedRows:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, rows: pa.Table) -> None:
-        """Take rows in the table's columns."""
+        """Add rows with the table's columns."""
         if not self._columns:
             self._staging.add(rows)
             return
@@ -62,7 +62,7 @@ class SortedRows:
             self._divide()
 
     def finish(self) -> None:
-        """Everything is there."""
+        """Stage the remaining rows: all were added."""
         if self._folder is None:
             for rows in self._waiting:
                 self._staging.add(rows)
@@ -97,7 +97,7 @@ class SortedRows:
             writer.write_table(rows.slice(start, end - start))
 
     def _bounds_for(self, part_rows: int) -> npt.NDArray[np.int64]:
-        """The first key of each part but the first, so that parts have no more than about so many rows."""
+        """The first key of each part but the first, so that parts have at most about part_rows rows."""
         names = [self._staging.schema.fields[at].name for at in self._columns]
         found = np.empty(0, np.int64)
         counts = np.empty(0, np.int64)
@@ -111,7 +111,7 @@ class SortedRows:
 
 
 def _keys(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64]:
-    """Numbers in the order of the columns."""
+    """Numbers that sort like the columns."""
     keys = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         keys = keys * _BUCKETS_MAX + column.cast(pa.int32()).fill_null(0).to_numpy().astype(np.int64)
@@ -119,7 +119,7 @@ def _keys(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64]:
 
 
 def leading_columns(metadata: TableMetadata, schema: Schema) -> list[str]:
-    """The dates and buckets by which the table is sorted first, at most two columns."""
+    """The date and bucket columns that the table is sorted by first, at most two."""
     order = metadata.sort_order_by_id(metadata.default_sort_order_id)
     found = []
     for sort in order.fields[:2] if order is not None else ():

@@ -1,10 +1,10 @@
-"""Files of a table: pyiceberg's file access through Arrow, but what is written to a local disk stays there.
+"""File access of tables: pyiceberg's access through Arrow, with durable writes to local disks.
 
-A catalog must never name a file that a power cut can still take: every local file, and the folder that lists it, is
-synced when it is closed. Object stores promise as much by themselves.
+A catalog must never name a file that a power failure can still lose, so every local file and its folder are synced on
+close. Object stores guarantee this themselves.
 
-The location of a local file is `file://` and its path, character by character, as Iceberg's other readers take it; it
-is never decoded as a URL, in which `%20`, `?` and `#` mean something else.
+The location of a local file is `file://` and its unchanged path, as Iceberg's other readers expect; it is never decoded
+as a URL, where `%20`, `?` and `#` have another meaning.
 """
 
 import io
@@ -22,17 +22,17 @@ _LOCAL = "file:///"
 
 
 class DurableFileIO(PyArrowFileIO):
-    """Arrow's file systems; local files are synced on close. Named to pyiceberg as `py-io-impl`."""
+    """Arrow's file systems; local files are synced on close. Set in pyiceberg as `py-io-impl`."""
 
     @staticmethod
     def parse_location(location: str, properties: Properties = EMPTY_DICT) -> tuple[str, str, str]:
-        """Scheme, host and path of a location; the path of a local file is taken as it is written."""
+        """Scheme, host and path of a location; the path of a local file stays unchanged."""
         if location.startswith(_LOCAL):
             return "file", "", location.removeprefix("file://")
         return PyArrowFileIO.parse_location(location, properties)
 
     def new_output(self, location: str) -> PyArrowFile:
-        """A file to be written, at a path or a URL."""
+        """A file to write, at a path or a URL."""
         scheme, netloc, path = self.parse_location(location, self.properties)
         filesystem = self.fs_by_scheme(scheme, netloc)
         if scheme == "file":
@@ -40,8 +40,8 @@ class DurableFileIO(PyArrowFileIO):
         return PyArrowFile(location, path, filesystem)
 
 
-def place_of(location: str, properties: Properties) -> tuple[str, str, str]:
-    """Scheme, host and path of a table's file, as DurableFileIO finds it."""
+def split_location(location: str, properties: Properties) -> tuple[str, str, str]:
+    """Scheme, host and path of a table's file, as in DurableFileIO."""
     return DurableFileIO.parse_location(location, properties)
 
 
@@ -51,7 +51,7 @@ def local_location(path: Path) -> str:
 
 
 def open_data_file(files: FileIO, location: str) -> OutputStream:
-    """A stream of Arrow's own into a new data file, without a step through Python; sync_data_file makes it last."""
+    """Arrow's own stream to a new data file, without Python in between; sync_data_file makes it durable."""
     if not isinstance(files, DurableFileIO):
         return files.new_output(location).create(overwrite=True)
     scheme, netloc, path = files.parse_location(location, files.properties)
@@ -59,8 +59,8 @@ def open_data_file(files: FileIO, location: str) -> OutputStream:
 
 
 def sync_data_file(files: FileIO, location: str) -> None:
-    """Bring a closed data file to the disk, when it is on one. Errors: OSError."""
-    scheme, _, path = place_of(location, files.properties)
+    """Sync a closed local data file to the disk. Errors: OSError."""
+    scheme, _, path = split_location(location, files.properties)
     if scheme != "file":
         return
     sync_file(path)
@@ -69,7 +69,7 @@ def sync_data_file(files: FileIO, location: str) -> None:
 
 class _DurableFile(PyArrowFile):
     def create(self, overwrite: bool = False) -> OutputStream:
-        """A stream into a new file. Errors: FileExistsError, OSError."""
+        """A stream to a new file. Errors: FileExistsError, OSError."""
         try:
             raw = _SyncedFile(self._path, "wb" if overwrite else "xb")
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class _DurableFile(PyArrowFile):
 
 
 class _SyncedFile(io.FileIO):
-    """Closing it also makes sure that the disk has it."""
+    """A file that is synced to the disk on close."""
 
     def close(self) -> None:
         if self.closed:

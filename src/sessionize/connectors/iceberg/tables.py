@@ -27,7 +27,7 @@ from sessionize.connectors.iceberg.catalog import Catalog, check_name
 from sessionize.connectors.iceberg.commits import commit_with_retry, single_attempt
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.layouts import LAYOUT, LayoutName, Partitions, differs, divide, evolve, layout_of
-from sessionize.connectors.iceberg.neighbours import new_location, noted, noted_earlier
+from sessionize.connectors.iceberg.neighbours import catalog_properties, new_location, predecessor_properties
 from sessionize.connectors.iceberg.ownership import USER_COLUMN_PROPERTY, Owner, record_of, user_column_of
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
@@ -154,8 +154,8 @@ def open_table(
     try:
         table = _existing(catalog, database, name)
         kept: dict[str, str] = {}
-        if table is not None and owner is not None and owner.may_take(table) and not _fits(table, layout, owner):
-            kept = {**record_of(table), **noted_earlier(table)}
+        if table is not None and owner is not None and owner.is_unused(table) and not _fits(table, layout, owner):
+            kept = {**record_of(table), **predecessor_properties(table)}
             with contextlib.suppress(NoSuchTableError):
                 catalog.drop_table((database, name))
             table = None
@@ -180,7 +180,7 @@ def check_tables(catalog: Catalog, database: str, wanted: Iterable[tuple[str, Ta
             table = _existing(catalog, database, name)
         except STORAGE_ERRORS as error:
             raise storage_failure("a table cannot be read", f"{database}.{name}", error) from error
-        if table is not None and not owner.may_take(table):
+        if table is not None and not owner.is_unused(table):
             _check(table, layout, owner)
 
 
@@ -251,7 +251,7 @@ def _create(catalog: Catalog, database: str, name: str, layout: TableLayout, fur
         SortField(schema.find_field(column).field_id, IdentityTransform(), null_order=NullOrder.NULLS_LAST)
         for column in layout.sort_by
     ]
-    properties = {**layout.properties, **noted(catalog), **further}
+    properties = {**layout.properties, **catalog_properties(catalog), **further}
     if layout.partitions is not None:
         properties[LAYOUT] = layout.partitions.layout
     if layout.user_name is not None:

@@ -1,7 +1,6 @@
-"""Arrow types as Iceberg types, and which of two types holds the values of both.
+"""Maps Arrow types to Iceberg types, and finds the wider of two types.
 
-Only what Iceberg calls a promotion is a promotion here: int to long, float to double, a decimal to more
-digits.
+Only Iceberg's type promotions are allowed: int to long, float to double, a decimal to more digits.
 """
 
 import pyarrow as pa
@@ -30,7 +29,7 @@ from sessionize.errors import OutputError
 
 
 class FieldIds:
-    """Running field ids for a schema that has none yet; the catalog gives the final ones."""
+    """Temporary field ids for a new schema; the catalog assigns the final ones."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -88,10 +87,9 @@ def _primitive(arrow: pa.DataType) -> IcebergType | None:
 
 
 def wider(table: IcebergType, rows: IcebergType) -> IcebergType | None:
-    """The type that holds the values of both, None when there is none. Equal to `table` when rows fit into
-    it.
+    """The type that holds the values of both, None if there is none; `table` itself if the rows fit.
 
-    Nested types must fit as they are: their inside does not evolve.
+    Nested types must be equal, because they do not evolve.
     """
     if fits(rows, table):
         return table

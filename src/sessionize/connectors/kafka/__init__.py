@@ -1,1 +1,1 @@
-"""Kafka: a topic as a stream to read from, topics as a sink of epochs, and made-up events to a topic."""
+"""Kafka: a topic as a stream source, topics as a sink of epochs, and synthetic events to a topic."""

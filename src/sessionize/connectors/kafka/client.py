@@ -1,7 +1,7 @@
-"""What every Kafka client here shares: its configuration, and what its errors mean.
+"""Shared by all Kafka clients: configuration and the classification of errors.
 
-Security settings go through to librdkafka as they are. An error message shows their values only where they are known to
-be harmless.
+Security settings are passed unchanged to librdkafka. An error message shows their values only if they are known not to
+be secret.
 """
 
 import logging
@@ -35,8 +35,8 @@ AUTH_ERRORS = frozenset(
 )
 UNKNOWN_ERRORS = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _CALL_TIMEOUT_S = 10.0
-_DOWN_S = 1.0  # that all servers refuse for so long is enough to call them away: a name may stand for several addresses
-# What the exactness of reading rests on.
+_DOWN_S = 1.0  # unavailable once all servers refuse for this long, because a name may have several addresses
+# Exactly-once reading depends on these.
 READING: Settings = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -45,8 +45,8 @@ READING: Settings = {
     "isolation.level": "read_committed",
     "allow.auto.create.topics": False,
 }
-# How many records may wait in the client, and how long a server waits before it says that there are none. Checksums
-# are looked at, as Java's clients do: a flipped bit would pass for data, or hold its partition up without a word.
+# The records buffered in the client, and how long a server waits before it reports that there are none. Checksums are
+# verified, as Java's clients do: a flipped bit would pass as data, or block its partition without an error.
 READING_FAST: Settings = {
     "queued.min.messages": 200_000,
     "fetch.wait.max.ms": 100,
@@ -57,19 +57,19 @@ _BAD_TOPIC = KafkaError.TOPIC_EXCEPTION
 
 
 def client_settings(servers: str, security: Settings, fixed: Settings) -> dict[str, Any]:
-    """The configuration of a client. Errors: ConfigError when security changes what correctness rests on."""
+    """The configuration of a client. Errors: ConfigError if security changes a setting that correctness requires."""
     for name in security:
         if name in fixed or name == "bootstrap.servers":
             raise ConfigError(
-                "a Kafka setting may not be changed",
+                "this Kafka setting cannot be changed",
                 detail=f"{name} = {value_shown(name, security[name])}",
-                hint="it is what the exactness of a run rests on; leave it out",
+                hint="exactly-once depends on it; leave it out",
             )
     return {"bootstrap.servers": servers, "client.id": "sessionize", **security, **fixed}
 
 
-def made(make: Callable[..., _Client], settings: dict[str, Any], log: "Log") -> _Client:
-    """A client of librdkafka. Errors: ConfigError for a setting that it does not know or accept."""
+def create_client(make: Callable[..., _Client], settings: dict[str, Any], log: "ClientLog") -> _Client:
+    """A client of librdkafka. Errors: ConfigError for an unknown or invalid setting."""
     try:
         return make({**settings, "error_cb": log.note}, logger=_LOG)
     except KafkaException as error:
@@ -83,10 +83,10 @@ def made(make: Callable[..., _Client], settings: dict[str, Any], log: "Log") -> 
 
 
 @dataclass(slots=True)
-class Log:
-    """What a client has reported beside its calls.
+class ClientLog:
+    """The errors that a client reports outside its calls.
 
-    denied: wrong credentials. down_since_s: monotonic, None when up. last: the last error, in words.
+    denied: wrong credentials. down_since_s: monotonic, None when up. last: the text of the last error.
     """
 
     denied: KafkaError | None = None
@@ -94,7 +94,7 @@ class Log:
     last: str = ""
 
     def note(self, error: KafkaError) -> None:
-        """Called by the client, inside of one of its own calls."""
+        """Called by the client within one of its calls."""
         self.last = error.str()
         if error.code() in AUTH_ERRORS:
             self.denied = error
@@ -102,26 +102,26 @@ class Log:
             self.down()
 
     def down(self) -> None:
-        """The servers do not answer."""
+        """Record that the servers do not answer."""
         if self.down_since_s is None:
             self.down_since_s = time.monotonic()
 
     def up(self) -> None:
-        """The servers have answered."""
+        """Record that the servers have answered."""
         self.down_since_s = None
 
     @property
     def down_s(self) -> float:
-        """How long the servers have not answered; 0 when they do."""
+        """How long the servers have not answered; 0 if they do."""
         return 0.0 if self.down_since_s is None else time.monotonic() - self.down_since_s
 
 
 def denied(servers: str, error: KafkaError, kind: type[SessionizeError]) -> SessionizeError:
-    """kind: InputError when reading, OutputError when writing."""
+    """Access is denied. kind: InputError when reading, OutputError when writing."""
     return kind(
         "the Kafka server refuses access",
         detail=f"{servers}: {error.str()}",
-        hint="check security.protocol, the user and the password, and what the user is allowed to do",
+        hint="check security.protocol, the user, the password and the user's permissions",
     )
 
 
@@ -136,7 +136,7 @@ def unavailable(servers: str, why: str) -> UnavailableError:
 
 def topic_partitions(
     client: Any,
-    log: Log,
+    log: ClientLog,
     servers: str,
     topic: str,
     *,
@@ -145,36 +145,36 @@ def topic_partitions(
     wait: bool = False,
     reports: bool = True,
 ) -> frozenset[int]:
-    """The numbers of a topic's partitions. client: a Consumer or an AdminClient. wait: until there is such a topic.
+    """The numbers of a topic's partitions. client: a Consumer or an AdminClient. wait: until the topic exists.
 
-    reports: let the client tell what it has seen meanwhile; a Consumer would hand out a record with it, which is lost
-    here, so never for one that reads already.
-    Errors: of this kind when there is no such topic, or access is denied; UnavailableError after timeout_s, or when
-    no server has let us connect for a second.
+    reports: poll the client for its error reports. A Consumer may return a record from that poll, which is lost here,
+    so it is only for consumers that do not read yet.
+    Errors: of this kind if the topic does not exist or access is denied; UnavailableError after timeout_s, or if no
+    server has accepted a connection for a second.
     """
     until = time.monotonic() + timeout_s
     why = ""
     while True:
         left_s = max(until - time.monotonic(), 0.05)
         try:
-            told = client.list_topics(topic, timeout=min(1.0, left_s)).topics[topic]
+            metadata = client.list_topics(topic, timeout=min(1.0, left_s)).topics[topic]
         except KafkaException as error:
             why = error.args[0].str()
             if error.args[0].code() in AUTH_ERRORS:
                 raise denied(servers, error.args[0], kind) from None
         else:
-            if told.error is None:
+            if metadata.error is None:
                 log.up()
-                return frozenset(told.partitions)
-            if told.error.code() in AUTH_ERRORS:
-                raise denied(servers, told.error, kind)
-            if not wait and told.error.code() in UNKNOWN_ERRORS | {_BAD_TOPIC}:
+                return frozenset(metadata.partitions)
+            if metadata.error.code() in AUTH_ERRORS:
+                raise denied(servers, metadata.error, kind)
+            if not wait and metadata.error.code() in UNKNOWN_ERRORS | {_BAD_TOPIC}:
                 raise kind(
-                    "there is no such Kafka topic",
+                    "the Kafka topic does not exist",
                     detail=f"topic {topic!r} on {servers}",
                     hint="check the name, or create the topic",
                 )
-            why = told.error.str()
+            why = metadata.error.str()
         if reports:
             client.poll(0)  # lets the client report
         if log.denied is not None:
@@ -185,8 +185,8 @@ def topic_partitions(
             raise unavailable(servers, log.last or why)
 
 
-def offsets_there(client: Any, servers: str, place: Any) -> tuple[int, int]:
-    """The offset of a partition's first record, and the one after its last; transactions that are open are left out.
+def partition_offsets(client: Any, servers: str, place: Any) -> tuple[int, int]:
+    """The offset of a partition's first record, and the one after its last, open transactions excluded.
 
     client: a Consumer. place: a TopicPartition. Errors: UnavailableError.
     """
@@ -195,12 +195,12 @@ def offsets_there(client: Any, servers: str, place: Any) -> tuple[int, int]:
     except KafkaException as error:
         raise unavailable(servers, error.args[0].str()) from None
     if found is None:
-        raise unavailable(servers, f"the offsets of {place.topic}[{place.partition}] are not told in time")
+        raise unavailable(servers, f"the offsets of {place.topic}[{place.partition}] are not received in time")
     return int(found[0]), int(found[1])
 
 
 def output_error(servers: str, error: KafkaError, what: str) -> SessionizeError:
-    """What a failed write means."""
+    """The error for a failed write."""
     if error.code() in AUTH_ERRORS:
         return denied(servers, error, OutputError)
     if error.code() in UNKNOWN_ERRORS or error.code() == _BAD_TOPIC:
@@ -211,7 +211,7 @@ def output_error(servers: str, error: KafkaError, what: str) -> SessionizeError:
         return UnavailableError(
             f"{what} could not be written to Kafka now",
             detail=f"{servers}: {error.str()}",
-            hint="check that the server runs; the same is tried again",
+            hint="check that the server runs; the write is retried",
         )
     return OutputError(f"{what} cannot be written to Kafka", detail=f"{servers}: {error.str()}")
 

@@ -1,6 +1,6 @@
-"""Which epoch each writer has written last: a compacted topic with one partition, the writer as the key.
+"""The last epoch of each writer: a compacted topic with one partition, keyed by writer.
 
-The note is part of the transaction that writes the epoch's rows, so it is there if and only if they are.
+The entry is part of the transaction that writes the epoch's rows, so it exists exactly if they do.
 """
 
 import json
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its own way
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # untyped
 
 from sessionize.connectors.kafka.client import (
     UNKNOWN_ERRORS,
-    Log,
+    ClientLog,
     Settings,
     client_settings,
-    made,
+    create_client,
     output_error,
     topic_partitions,
     unavailable,
@@ -26,35 +26,35 @@ from sessionize.errors import OutputError
 from sessionize.pauses import cancelled
 
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.01"}
-_WAIT_MS = 10  # the end of a log that nobody writes to is told after this, which every start waits for
+_WAIT_MS = 10  # the server reports the end of an idle log after this, and every start waits for it
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """The last epoch of a writer. topics: the ids of the topics that it was written to, as far as they have any."""
+class WrittenEpoch:
+    """The last epoch of a writer. topics: the ids of the topics it was written to, where they have ids."""
 
     number: int
     plan: str
     topics: Mapping[str, str] = field(default_factory=dict)
 
     def note(self) -> bytes:
-        """As it stands in the topic."""
-        told = {"epoch": self.number, "plan": self.plan}
-        return json.dumps({**told, "topics": dict(self.topics)} if self.topics else told).encode()
+        """The value in the topic."""
+        entry = {"epoch": self.number, "plan": self.plan}
+        return json.dumps({**entry, "topics": dict(self.topics)} if self.topics else entry).encode()
 
     @classmethod
-    def of(cls, note: bytes) -> "Written":
-        """What a note says."""
-        told = json.loads(note)
-        return cls(int(told["epoch"]), str(told["plan"]), dict(told.get("topics", {})))
+    def of(cls, note: bytes) -> "WrittenEpoch":
+        """Parse a value of the topic."""
+        entry = json.loads(note)
+        return cls(int(entry["epoch"]), str(entry["plan"]), dict(entry.get("topics", {})))
 
 
 def ensure_topics(
     servers: str, security: Settings, names: tuple[str, ...], *, epochs_topic: str | None = None, timeout_s: float
 ) -> None:
-    """Make the topics that are missing, with the server's defaults. Errors: OutputError, UnavailableError."""
-    log = Log()
-    admin = made(AdminClient, client_settings(servers, security, {}), log)
+    """Create missing topics with the server's defaults. Errors: OutputError, UnavailableError."""
+    log = ClientLog()
+    admin = create_client(AdminClient, client_settings(servers, security, {}), log)
     for name in (*names, *((epochs_topic,) if epochs_topic is not None else ())):
         try:
             topic_partitions(admin, log, servers, name, timeout_s=timeout_s, kind=OutputError)
@@ -74,18 +74,18 @@ def _create(admin: AdminClient, servers: str, topic: Any, timeout_s: float) -> N
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise output_error(servers, error.args[0], f"the topic {topic.topic}") from None
     except TimeoutError:
-        raise unavailable(servers, "the topic was not made in time") from None
+        raise unavailable(servers, "the topic was not created in time") from None
 
 
 def last_written(
     servers: str, security: Settings, epochs_topic: str, writer: str, *, timeout_s: float
-) -> Written | None:
-    """The writer's last epoch. To be called when no transaction of this writer is open.
+) -> WrittenEpoch | None:
+    """The writer's last epoch. Call it only without an open transaction of this writer.
 
-    An open transaction of another writer hides what comes after it: then this waits, up to timeout_s.
+    An open transaction of another writer hides later entries; then this waits up to timeout_s.
     Errors: UnavailableError, OutputError.
     """
-    log = Log()
+    log = ClientLog()
     until = time.monotonic() + timeout_s
     target = _end(servers, security, epochs_topic, timeout_s, log)
     fixed: Settings = {
@@ -96,17 +96,17 @@ def last_written(
         "auto.offset.reset": "earliest",
         "fetch.wait.max.ms": _WAIT_MS,
     }
-    consumer = made(Consumer, client_settings(servers, security, fixed), log)
-    found: Written | None = None
+    consumer = create_client(Consumer, client_settings(servers, security, fixed), log)
+    found: WrittenEpoch | None = None
     try:
-        # compaction leaves the first offset where it is; asking for "the beginning" takes librdkafka half a second
+        # compaction keeps the first offset, and librdkafka needs half a second to resolve "the beginning"
         consumer.assign([TopicPartition(epochs_topic, 0, 0)])
         while True:
             for message in consumer.consume(10_000, 0) or consumer.consume(1, 0.2):
                 error = message.error()
                 if error is None:
                     if message.key() == writer.encode():
-                        found = Written.of(message.value() or b"{}")
+                        found = WrittenEpoch.of(message.value() or b"{}")
                 elif error.code() == KafkaError._PARTITION_EOF:
                     if (message.offset() or 0) >= target:
                         return found
@@ -118,17 +118,17 @@ def last_written(
         consumer.close()
 
 
-def _end(servers: str, security: Settings, topic: str, timeout_s: float, log: Log) -> int:
-    """The offset after everything that is in the topic, open transactions included."""
+def _end(servers: str, security: Settings, topic: str, timeout_s: float, log: ClientLog) -> int:
+    """The end offset of the topic, open transactions included."""
     fixed: Settings = {"group.id": "sessionize-epochs", "isolation.level": "read_uncommitted"}
-    # not an AdminClient: librdkafka's lets this call wait for three seconds now and then
-    consumer = made(Consumer, client_settings(servers, security, fixed), log)
+    # not an AdminClient, where this call sometimes takes three seconds
+    consumer = create_client(Consumer, client_settings(servers, security, fixed), log)
     try:
-        told = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=timeout_s, cached=False)
+        found = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=timeout_s, cached=False)
     except KafkaException as error:
         raise output_error(servers, error.args[0], "the log of epochs") from None
     finally:
         consumer.close()
-    if told is None:
-        raise unavailable(servers, "the end of the log of epochs is not told in time")
-    return told[1]
+    if found is None:
+        raise unavailable(servers, "the end of the log of epochs is not received in time")
+    return found[1]

@@ -13,8 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
-from sessionize.connectors.kafka.epoch_log import Written, ensure_topics, last_written
+from sessionize.connectors.kafka.client import (
+    ClientLog,
+    Settings,
+    client_settings,
+    create_client,
+    denied,
+    output_error,
+    unavailable,
+)
+from sessionize.connectors.kafka.epoch_log import WrittenEpoch, ensure_topics, last_written
 from sessionize.connectors.kafka.message_size import (
     SentRow,
     TooLargeError,
@@ -89,9 +97,9 @@ class KafkaEpochSink:
             "acks": "all",
             "transaction.timeout.ms": int(1_000 * transaction_timeout_s),
         }
-        self._log = Log()
+        self._log = ClientLog()
         self._producer: Producer | None = None
-        self._written: Written | None = None
+        self._written: WrittenEpoch | None = None
         self._shut_out: OutputError | None = None
         self._failure: tuple[KafkaError, Message] | None = None
         self._topic_ids: dict[str, str] = {}
@@ -122,7 +130,7 @@ class KafkaEpochSink:
             self._on_unfit(unfit)
 
     def _write(self, producer: Producer, epoch: EpochId, given: Sequence[tuple[Destination, pa.Table]]) -> None:
-        written = Written(epoch.number, epoch.plan, self._topic_ids)
+        written = WrittenEpoch(epoch.number, epoch.plan, self._topic_ids)
         self._fitting.begin()
         try:
             producer.begin_transaction()
@@ -135,7 +143,7 @@ class KafkaEpochSink:
         except KafkaException as error:
             raise self._failed(error.args[0], epoch) from None
         except BaseException:
-            self._throw_away()
+            self._discard_producer()
             raise
         self._written = written
 
@@ -146,7 +154,7 @@ class KafkaEpochSink:
 
     def close(self) -> None:
         """Release everything."""
-        self._throw_away()
+        self._discard_producer()
 
     def _has(self, epoch: EpochId) -> bool:
         """Whether the epoch is written already. Errors: StateError when that was by another plan."""
@@ -173,8 +181,8 @@ class KafkaEpochSink:
             "delivery.report.only.error": True,
             **self._security,
         }
-        log = Log()
-        producer = made(
+        log = ClientLog()
+        producer = create_client(
             Producer, {**client_settings(self._servers, settings, self._fixed), "on_delivery": self._note}, log
         )
         try:
@@ -264,9 +272,9 @@ class KafkaEpochSink:
             self._failure = (error, message)
 
     def _failed(self, error: KafkaError, epoch: EpochId) -> SessionizeError:
-        self._hear_the_cause()
+        self._delivery_error()
         failure, refused = self._failure, self._log.denied
-        self._throw_away()
+        self._discard_producer()
         if error.code() in _FENCED or (failure is not None and failure[0].code() in _FENCED):
             self._shut_out = OutputError(
                 "another process writes to Kafka under this name",
@@ -284,7 +292,7 @@ class KafkaEpochSink:
             return output_error(self._servers, failure[0], f"epoch {epoch.number} ({row})")
         return output_error(self._servers, error, f"epoch {epoch.number}")
 
-    def _hear_the_cause(self) -> None:
+    def _delivery_error(self) -> None:
         """One failure takes all records along; theirs may be heard first, or none before the call failed."""
         until = time.monotonic() + _CAUSE_WAIT_S
         while self._producer is not None and len(self._producer) and time.monotonic() < until:
@@ -292,7 +300,7 @@ class KafkaEpochSink:
                 return
             self._producer.poll(_SENT_WAIT_S)
 
-    def _throw_away(self) -> None:
+    def _discard_producer(self) -> None:
         """Abort what is open, as far as the server can be reached; opening again does the rest."""
         producer, self._producer = self._producer, None
         if producer is None:

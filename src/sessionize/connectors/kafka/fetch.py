@@ -1,6 +1,6 @@
-"""What a client has handed out, by partition: values and offsets as lists, without an object for each record.
+"""Fetched records by partition: values and offsets as lists, without an object for each record.
 
-Calls on single messages are what reading costs, so there are as few of them as possible.
+Calls on single messages dominate the cost of reading, so there are as few as possible.
 """
 
 import itertools
@@ -12,10 +12,10 @@ from operator import methodcaller
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message
 
-# Of the client, in one call: messages are large objects, and more of them would outgrow the processor's cache before
-# they are taken apart (two fifths of the cost of consuming).
+# Messages per call of the client: they are large objects, and more of them would exceed the processor's cache before
+# they are converted (two fifths of the cost of consuming).
 _CALL_MESSAGES = 2_000
-_FIRST_MESSAGES = 100  # of whose size nothing is known
+_FIRST_MESSAGES = 100  # whose size is unknown
 _ERROR, _OFFSET, _VALUE = methodcaller("error"), methodcaller("offset"), methodcaller("value")
 _PARTITION = methodcaller("partition")
 
@@ -24,8 +24,8 @@ _PARTITION = methodcaller("partition")
 class Fetched:
     """Records of one partition in the order of offsets.
 
-    end: the offset at which the client has found the partition's end, None when there was more. errors: what came in
-    place of records.
+    end: the offset at which the client reached the partition's end, None if it did not. errors: received in place of
+    records.
     """
 
     values: list[bytes | None] = field(default_factory=list)
@@ -35,27 +35,27 @@ class Fetched:
 
     @property
     def after(self) -> int | None:
-        """The offset to go on with: marks of transactions before the end are no records, but have offsets."""
+        """The next offset to read: transaction markers before the end are not records, but have offsets."""
         last = self.offsets[-1] + 1 if self.offsets else None
         return last if self.end is None else max(self.end, last or 0)
 
     def from_offset(self, first: int) -> "Fetched":
-        """Without the records before an offset."""
+        """The records from an offset on."""
         if not self.offsets or self.offsets[0] >= first:
             return self
         at = bisect_left(self.offsets, first)
         return Fetched(self.values[at:], self.offsets[at:], self.end, self.errors)
 
     def below(self, end: int) -> "Fetched":
-        """Without the records at an offset and after it."""
+        """The records before an offset."""
         at = bisect_left(self.offsets, end)
         return self if at == len(self.offsets) else Fetched(self.values[:at], self.offsets[:at], self.end, self.errors)
 
 
 def fetch(consumer: Consumer, records_max: int, bytes_max: int, timeout_s: float) -> dict[int, Fetched]:
-    """At most records_max of what the client has, and about bytes_max of values, waiting for the first.
+    """At most records_max records and about bytes_max of values, waiting for the first record.
 
-    The client gets more while it is asked, so that it may never be empty.
+    The client fetches more during the call, so it may never be empty.
     """
     found: dict[int, Fetched] = {}
     size = count = 0
@@ -74,7 +74,7 @@ def fetch(consumer: Consumer, records_max: int, bytes_max: int, timeout_s: float
 
 
 def fetched(messages: list[Message], found: dict[int, Fetched] | None = None) -> dict[int, Fetched]:
-    """The messages of one call, taken apart. found: what earlier calls gave, to go on with."""
+    """The records of one call's messages. found: the result of earlier calls, which is extended."""
     found = {} if found is None else found
     for p, run in _runs(messages):
         part = found.get(p, Fetched())
@@ -96,8 +96,8 @@ def fetched(messages: list[Message], found: dict[int, Fetched] | None = None) ->
 
 
 def _offsets(run: list[Message]) -> Iterable[int]:
-    """Offsets only grow: where as many lie between the first and the last as there are messages, none has to be asked
-    for its own.
+    """The offsets of a run. They only grow, so if the first and the last are as far apart as the messages are many, the
+    others follow.
     """
     if not run:
         return ()
@@ -106,7 +106,7 @@ def _offsets(run: list[Message]) -> Iterable[int]:
 
 
 def _runs(messages: list[Message]) -> Iterator[tuple[int, list[Message]]]:
-    """Neighbours of one partition; the client hands out whole fetches, so runs are long."""
+    """Consecutive messages of one partition; the client returns whole fetches, so runs are long."""
     if not messages:
         return
     partitions = np.fromiter(map(_PARTITION, messages), np.int32, len(messages))

@@ -1,7 +1,7 @@
-"""How large a message of a topic may be, and what to say of a row that is larger.
+"""The size limit of a topic's messages, and the errors for larger rows.
 
-The server counts a batch as it comes, compressed; so whether a row fits is known only when it has been sent. But a
-batch of small rows must not be refused for its size, and librdkafka does not part it then: it is made small enough.
+The server measures a compressed batch, so whether a row fits is known only after it is sent. A batch of small rows must
+not be rejected for its size, because librdkafka does not split it; so batches are small enough.
 """
 
 import json
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaException, Message
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own way
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # untyped
     AdminClient,
     ConfigResource,
     ResourceType,
 )
 
-from sessionize.connectors.kafka.client import Log, Settings, client_settings, made
+from sessionize.connectors.kafka.client import ClientLog, Settings, client_settings, create_client
 from sessionize.errors import OutputError
 
-BATCH_BYTES_MAX = 1_000_000  # librdkafka's own; no more is gained beyond it
+BATCH_BYTES_MAX = 1_000_000  # librdkafka's default; larger ones are not faster
 _LIMIT = "max.message.bytes"
 _SHOWN_CHARACTERS = 200
 _STEP_BYTES = 1 << 20
-FRAME_BYTES = 1_024  # more than a batch of one record adds
+FRAME_BYTES = 1_024  # more than the overhead of a batch with one record
 
 
 def message_bytes_max(
     servers: str, security: Settings, topics: tuple[str, ...], *, timeout_s: float = 5.0
 ) -> dict[str, int]:
-    """What each topic takes, as far as it is told: not everybody may ask, and the server may be away."""
-    admin = made(AdminClient, client_settings(servers, security, {}), Log())
+    """The limit of each topic, where known: permission may be missing, and the server may be unavailable."""
+    admin = create_client(AdminClient, client_settings(servers, security, {}), ClientLog())
     wanted = {name: ConfigResource(ResourceType.TOPIC, name) for name in topics}
     asked: dict[Any, Future[dict[str, Any]]] = admin.describe_configs(list(wanted.values()), request_timeout=timeout_s)
     found = {}
@@ -44,7 +44,7 @@ def message_bytes_max(
 
 @dataclass(frozen=True, slots=True)
 class SentRow:
-    """A row that was sent: where, whose, which, and its size before it was compressed."""
+    """A sent row: topic, key, session, and size before compression."""
 
     topic: str
     key: str
@@ -53,7 +53,7 @@ class SentRow:
 
     @staticmethod
     def of_message(message: Message) -> "SentRow":
-        """The row of a message that came back."""
+        """The row of a returned message."""
         return SentRow.of(str(message.topic()), message.key() or b"", message.value() or b"")
 
     @staticmethod
@@ -66,7 +66,7 @@ class SentRow:
         return SentRow(topic, key.decode("utf-8", "replace"), session, len(value))
 
     def as_log(self) -> dict[str, object]:
-        """The row in a few short fields."""
+        """The row as short fields for the log."""
         session = None if self.session is None else _short(self.session)
         return {"key": _short(self.key), "session": session, "size_bytes": self.size_bytes}
 
@@ -80,14 +80,14 @@ def _short(text: str) -> str:
 
 
 class TooLargeError(OutputError):
-    """A row that the server refused for its size."""
+    """The server rejected a row for its size."""
 
     row: SentRow
 
 
 def too_large(row: SentRow, limit_bytes: int | None) -> TooLargeError:
-    """The server refused the row for its size. limit_bytes: what the topic takes; None when that is not known."""
-    limit = "the topic takes less" if limit_bytes is None else f"the topic takes {limit_bytes:,}, as compressed"
+    """The server rejected the row for its size. limit_bytes: the topic's limit; None if unknown."""
+    limit = "the topic allows less" if limit_bytes is None else f"the topic allows {limit_bytes:,}, compressed"
     enough = (row.size_bytes + FRAME_BYTES + _STEP_BYTES - 1) // _STEP_BYTES * _STEP_BYTES
     error = TooLargeError(
         "a row is too large for Kafka",
@@ -100,9 +100,9 @@ def too_large(row: SentRow, limit_bytes: int | None) -> TooLargeError:
 
 
 def too_large_to_send(row: SentRow, limit_bytes: int) -> OutputError:
-    """Our own client refused the row. limit_bytes: its message.max.bytes."""
+    """Our client rejected the row. limit_bytes: its message.max.bytes."""
     return OutputError(
         "a row is too large for Kafka",
-        detail=f"{row}; this client sends {limit_bytes:,} at most",
+        detail=f"{row}; this client sends at most {limit_bytes:,}",
         hint="raise message.max.bytes in the settings of output.kafka, and run again: the next run writes the epoch",
     )

@@ -1,8 +1,8 @@
-"""Rows that are larger than their topic takes: sent without their lists, or else left out, so that they stop nobody.
+"""Rows larger than their topic's limit: sent without their lists, or else left out, so that they do not stop a run.
 
-Whether a row fits is known for certain only when it has been sent, because the server counts it compressed. So a row
-that might not fit is compressed here to find out; and what the server refuses all the same is learned from, before the
-epoch is sent again. Nothing of an epoch is seen before all of it is, so which rows were shortened is decided once.
+Whether a row fits is certain only after it is sent, because the server measures it compressed. So a row that might not
+fit is compressed here to check; if the server still rejects it, the limit is lowered and the epoch is sent again.
+An epoch becomes visible as a whole, so the choice of shortened rows is made once.
 """
 
 import time
@@ -19,18 +19,18 @@ from sessionize.session.tables import TableSpec
 
 Oversized = Literal["shorten", "stop"]
 
-# The server says what is too large; this is only the client's own limit.
+# The server decides what is too large; this is only the client's limit.
 CLIENT_BYTES_MAX = 100_000_000
 SHOWN_MAX = 10
-_GUESS = 0.75  # of the size that was refused, where the limit is not known
+_GUESS = 0.75  # of the rejected size, if the limit is unknown
 _LOOK_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Rows of one topic and epoch that went out without their lists (`shortened`), or not at all.
+    """Rows of one topic and epoch that were sent without their lists (`shortened`), or not at all.
 
-    shown: the largest ones. limit_bytes: what the topic takes, as far as it is known.
+    shown: the largest ones. limit_bytes: the topic's limit, if known.
     """
 
     topic: str
@@ -43,8 +43,7 @@ class Unfit:
 class Fitting:
     """Makes the rows of an epoch fit their topics.
 
-    stops: no row is changed. security: the client's settings. ask: what each topic takes, by name, as far as the server
-    says.
+    stops: no row is changed. security: the client's settings. ask: the known limits by topic.
     """
 
     def __init__(self, *, stops: bool, security: Settings, ask: Callable[[], Mapping[str, int]]) -> None:
@@ -52,36 +51,36 @@ class Fitting:
         self.client_bytes_max = int(security.get("message.max.bytes", CLIENT_BYTES_MAX))
         self._compresses = security.get("compression.type", "lz4") != "none"
         self._ask = ask
-        self._told: dict[str, int] = {}
+        self._limits: dict[str, int] = {}
         self._guessed: dict[str, int] = {}
-        self._uncompressed: set[str] = set()  # topics whose server has refused what should have fitted
+        self._uncompressed: set[str] = set()  # topics whose server rejected a row that should fit
         self._found: dict[tuple[str, bool], list[SentRow]] = {}
         self._counts: dict[tuple[str, bool], int] = {}
-        self._look()
+        self._update_limits()
         self.begin()
 
     @property
     def batch_bytes_max(self) -> int:
-        """How large a batch of small rows may be, so that every topic takes it."""
-        return min([BATCH_BYTES_MAX, *self._told.values(), *self._guessed.values()])
+        """The largest batch of small rows that fits every topic."""
+        return min([BATCH_BYTES_MAX, *self._limits.values(), *self._guessed.values()])
 
     def limit(self, topic: str) -> int | None:
-        """What the server says now that the topic takes."""
-        self._look()
-        return self._told.get(topic)
+        """The topic's current limit on the server, None if unknown."""
+        self._update_limits()
+        return self._limits.get(topic)
 
     def begin(self) -> None:
-        """An epoch begins, or is sent anew."""
+        """Start an epoch, or sending it again."""
         self._found, self._counts = {}, {}
-        self._before = (self.batch_bytes_max, dict(self._told), len(self._uncompressed))
+        self._before = (self.batch_bytes_max, dict(self._limits), len(self._uncompressed))
 
     def fitted(self, spec: TableSpec, topic: str, key: str, value: bytes) -> bytes | None:
-        """The value, a row of this table, as it can be sent; None when it cannot be."""
+        """The value, a row of this table, in a form that fits; None if there is none."""
         limit_bytes = self._limit(topic)
-        if self.stops or len(key) + len(value) + FRAME_BYTES <= limit_bytes:  # a key has a fraction of this
+        if self.stops or len(key) + len(value) + FRAME_BYTES <= limit_bytes:  # a key takes a fraction of this
             return value
         if time.monotonic() - self._looked_s > _LOOK_AGAIN_S:
-            self._look()
+            self._update_limits()
             limit_bytes = self._limit(topic)
         if self._fits(topic, key, value, limit_bytes):
             return value
@@ -96,14 +95,14 @@ class Fitting:
         return sent
 
     def learned(self, refused: SentRow) -> bool:
-        """Take in that the server has refused a row; whether the epoch can be sent again."""
+        """Lower the limits after the server rejected a row; returns whether the epoch can be sent again."""
         if self.stops:
             return False
-        batch_bytes_max, told, uncompressed = self._before
-        self._look()
-        if self.batch_bytes_max < batch_bytes_max or self._told != told:
-            return True  # limits were changed meanwhile
-        if refused.topic in self._told:
+        batch_bytes_max, limits, uncompressed = self._before
+        self._update_limits()
+        if self.batch_bytes_max < batch_bytes_max or self._limits != limits:
+            return True  # limits have changed in the meantime
+        if refused.topic in self._limits:
             self._uncompressed.add(refused.topic)
             if len(self._uncompressed) > uncompressed:
                 return True
@@ -114,18 +113,18 @@ class Fitting:
         return True
 
     def unfit(self) -> list[Unfit]:
-        """What was done in this epoch."""
+        """The shortened and omitted rows of this epoch."""
         return [
             Unfit(topic, shortened, self._counts[topic, shortened], tuple(rows), self._limit(topic))
             for (topic, shortened), rows in self._found.items()
         ]
 
-    def _look(self) -> None:
-        self._told |= self._ask()
+    def _update_limits(self) -> None:
+        self._limits |= self._ask()
         self._looked_s = time.monotonic()
 
     def _limit(self, topic: str) -> int:
-        limits = [self.client_bytes_max, *(m[topic] for m in (self._told, self._guessed) if topic in m)]
+        limits = [self.client_bytes_max, *(m[topic] for m in (self._limits, self._guessed) if topic in m)]
         return min(limits)
 
     def _fits(self, topic: str, key: str, value: bytes, limit_bytes: int) -> bool:

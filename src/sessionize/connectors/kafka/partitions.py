@@ -1,4 +1,4 @@
-"""Which partitions of a topic one process reads: a list, or a fixed share of each of n instances. Pure functions."""
+"""The partitions of a topic that one process reads: a list, or the share of one of n instances. Pure functions."""
 
 import re
 from collections.abc import Iterable
@@ -25,22 +25,20 @@ def parse_partitions(text: str) -> frozenset[int]:
 
 
 def _unreadable(text: str, why: str) -> ConfigError:
-    return ConfigError(
-        "the partitions cannot be understood", detail=f"partitions = {text!r}: {why}", hint='for example "0-3,7"'
-    )
+    return ConfigError("invalid partitions", detail=f"partitions = {text!r}: {why}", hint='for example "0-3,7"')
 
 
 def instance_of(hostname: str, total: int) -> tuple[int, int]:
-    """(i, n) for the member of a StatefulSet of n, whose host name ends with its number: worker-2 is i = 2.
+    """(i, n) for a member of a StatefulSet of n, whose host name ends with its number: worker-2 is i = 2.
 
-    Errors: ConfigError when the name has no number at its end, or one that is not below n.
+    Errors: ConfigError if the name does not end with a number below n.
     """
     match = _ORDINAL.fullmatch(hostname)
     if match is None:
         raise ConfigError(
-            "the host name does not tell which instance this is",
+            "the host name does not contain the instance number",
             detail=f"{hostname!r} does not end in a dash and a number",
-            hint="say which it is, from 0 on: --set input.kafka.instance=0",
+            hint="set it, counted from 0: --set input.kafka.instance=0",
         )
     instance = (int(match[1]), total)
     check_instance(instance)
@@ -48,28 +46,28 @@ def instance_of(hostname: str, total: int) -> tuple[int, int]:
 
 
 def check_instance(instance: tuple[int, int]) -> None:
-    """Errors: ConfigError when there is no such instance."""
+    """Errors: ConfigError if the instance does not exist."""
     number, total = instance
     if total < 1 or not 0 <= number < total:
         raise ConfigError(
-            "there is no such instance",
+            "the instance does not exist",
             detail=f"instance {number} of {total}",
-            hint="instances are counted from 0: of three they are 0, 1 and 2",
+            hint="instances are counted from 0: three instances are 0, 1 and 2",
         )
 
 
 def check_partitions(topic: str, there: frozenset[int], wanted: frozenset[int] | None) -> None:
-    """Errors: InputError when some of the wanted ones are not there."""
+    """Errors: InputError if some of the wanted partitions do not exist."""
     missing = sorted((wanted or frozenset()) - there)
     if missing:
         raise InputError(
             "the Kafka topic does not have these partitions",
             detail=f"{topic} has 0-{max(there)}; asked for {', '.join(map(str, missing))}",
-            hint="ask for those that are there: --partitions, or input.kafka.partitions",
+            hint="name existing partitions: --partitions, or input.kafka.partitions",
         )
 
 
 def share(there: Iterable[int], wanted: frozenset[int] | None, instance: tuple[int, int]) -> frozenset[int]:
-    """Those of the partitions that are there which this process reads: each goes to one of the instances."""
+    """The existing partitions that this process reads; each belongs to one instance."""
     number, total = instance
     return frozenset(p for p in there if (wanted is None or p in wanted) and p % total == number)

@@ -13,7 +13,15 @@ from typing import Any, BinaryIO, cast
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sessionize.connectors.generator import GeneratedTotals, GeneratorSettings, LateRecord, Timer, write_lines
-from sessionize.connectors.kafka.client import Log, Settings, client_settings, denied, made, output_error, unavailable
+from sessionize.connectors.kafka.client import (
+    ClientLog,
+    Settings,
+    client_settings,
+    create_client,
+    denied,
+    output_error,
+    unavailable,
+)
 from sessionize.connectors.kafka.epoch_log import ensure_topics
 from sessionize.connectors.kafka.registry import SchemaRegistry
 from sessionize.errors import OutputError, UnavailableError
@@ -88,10 +96,10 @@ class _Records:
             "message.timeout.ms": int(1_000 * timeout_s),
             **security,
         }
-        self._log = Log()
+        self._log = ClientLog()
         self._failure: KafkaError | None = None
         configuration = {**client_settings(servers, settings, _FIXED), "on_delivery": self._note}
-        self._producer = made(Producer, configuration, self._log)
+        self._producer = create_client(Producer, configuration, self._log)
 
     def write(self, lines: memoryview) -> None:
         """Hand over whole lines. Errors: OutputError, UnavailableError for those handed over before."""

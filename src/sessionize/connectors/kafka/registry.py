@@ -1,6 +1,6 @@
-"""A schema registry over HTTP: the two calls that reading and writing need, without a further library.
+"""A schema registry over HTTP: the two calls for reading and writing, without another library.
 
-Any registry with Confluent's interface will do. Credentials come in as data; they are in no error message.
+It works with any registry that has Confluent's interface. Error messages never contain credentials.
 """
 
 import base64
@@ -21,7 +21,7 @@ _DEPTH_MAX = 20
 
 
 class SchemaRegistry:
-    """Schemas by number."""
+    """Schemas by id."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class SchemaRegistry:
         ca_file: str | None = None,
         timeout_s: float = 10.0,
     ) -> None:
-        """url: http or https, without credentials in it. Errors: ConfigError."""
+        """url: http or https, without credentials. Errors: ConfigError."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ConfigError(
-                "the address of the schema registry is not usable",
+                "invalid address of the schema registry",
                 detail=f"{parts.scheme}://{parts.hostname}",
-                hint="https://host:port, without a user or password in it",
+                hint="https://host:port, without user and password",
             )
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
@@ -52,29 +52,29 @@ class SchemaRegistry:
         self._open = urllib.request.build_opener(*handlers).open
 
     def schema(self, number: int) -> list[str] | None:
-        """The text of a schema, after those of the ones that it refers to; None when there is no such number.
+        """The texts of the schemas that a schema refers to, then its own; None if the id does not exist.
 
-        Errors: UnavailableError, InputError when access is refused or the answer makes no sense.
+        Errors: UnavailableError, InputError if access is refused or the response is invalid.
         """
         answer = self._call(f"/schemas/ids/{number}")
         return None if answer is None else self._with_references(answer, 0)
 
     def register(self, subject: str, schema: str) -> int:
-        """The number of a schema, which is made known under the subject. Errors: those of schema."""
+        """Register a schema under the subject; returns its id. Errors: those of schema."""
         answer = self._call(f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema})
         if answer is None or not isinstance(answer.get("id"), int):
-            raise self._senseless(f"subject {subject!r}")
+            raise self._invalid_response(f"subject {subject!r}")
         return int(answer["id"])
 
     def _with_references(self, answer: dict[str, Any], depth: int) -> list[str]:
         if not isinstance(answer.get("schema"), str) or depth > _DEPTH_MAX:
-            raise self._senseless("a schema")
+            raise self._invalid_response("a schema")
         texts: list[str] = []
         for reference in answer.get("references") or []:
             path = f"/subjects/{quote(str(reference['subject']), safe='')}/versions/{int(reference['version'])}"
             found = self._call(path)
             if found is None:
-                raise self._senseless(f"the reference to {reference['subject']!r}")
+                raise self._invalid_response(f"the reference to {reference['subject']!r}")
             texts += [text for text in self._with_references(found, depth + 1) if text not in texts]
         return [*texts, answer["schema"]]
 
@@ -89,7 +89,7 @@ class SchemaRegistry:
             error.close()
             if error.code == _NOT_FOUND:
                 return None
-            raise self._refused(error.code, path) from None
+            raise self._rejection(error.code, path) from None
         except (OSError, TimeoutError) as error:
             raise UnavailableError(
                 "the schema registry cannot be reached",
@@ -97,29 +97,29 @@ class SchemaRegistry:
                 hint="check that it runs, and its address",
             ) from None
         except ValueError:
-            raise self._senseless(path) from None
+            raise self._invalid_response(path) from None
         if not isinstance(answer, dict):
-            raise self._senseless(path)
+            raise self._invalid_response(path)
         return answer
 
-    def _refused(self, code: int, path: str) -> SessionizeError:
+    def _rejection(self, code: int, path: str) -> SessionizeError:
         detail = f"{address_shown(self._url)}{path}: status {code}"
         if code in _DENIED:
             return InputError("the schema registry refuses access", detail=detail, hint="check user and password")
         if code >= _SERVER_FAULT:
-            return UnavailableError("the schema registry does not work now", detail=detail)
-        return InputError("the schema registry refuses the call", detail=detail)
+            return UnavailableError("the schema registry is unavailable", detail=detail)
+        return InputError("the schema registry rejects the request", detail=detail)
 
-    def _senseless(self, what: str) -> InputError:
+    def _invalid_response(self, what: str) -> InputError:
         return InputError(
-            "the schema registry's answer makes no sense",
+            "invalid response of the schema registry",
             detail=f"{address_shown(self._url)}: {what}",
-            hint="is that the address of a schema registry?",
+            hint="check that this is the address of a schema registry",
         )
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Credentials go to the registry's own address and nowhere else."""
+    """Credentials go only to the registry's own address."""
 
     def redirect_request(self, *_: object) -> None:
-        """Lets the redirection be an error."""
+        """Makes a redirect an error."""

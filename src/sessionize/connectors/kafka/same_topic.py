@@ -1,7 +1,7 @@
-"""Whether the topic is the one that a state was made with: one of the same name may have been made anew.
+"""Checks that the topic is the one of the state: a topic may have been recreated under the same name.
 
-Offsets alone do not tell: a new topic that has grown beyond ours would be read on from the middle. The note lies beside
-the checkpoints, and is made before the first record is read.
+Offsets do not show this: a new topic that is longer than the old one would be read from the middle. The topic's id is
+saved beside the checkpoints before the first record is read.
 """
 
 from pathlib import Path
@@ -13,17 +13,17 @@ NOTE = "topic.id"
 
 
 def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
-    """Note the topic's id, or compare it with the note. topic_id: None where servers give none; then nothing is known.
+    """Save the topic's id, or compare it with the saved one. topic_id: None from servers without ids; not checked then.
 
-    Errors: StateError when it is another topic; UnavailableError when the disk is full or fails, OutputError when the
-    note cannot be read or written for a reason that stays.
+    Errors: StateError if it is another topic; UnavailableError if the disk is full or fails, OutputError if the saved
+    id cannot be read or written for a permanent reason.
     """
     if topic_id is None:
         return
     note = folder / NOTE
     try:
         known = note.read_text(errors="replace").strip() if note.exists() else ""
-        if not known or not known.isascii():  # what is damaged counts as absent
+        if not known or not known.isascii():  # a damaged file counts as missing
             with atomic_write(note) as unfinished:
                 unfinished.write_text(f"{topic_id}\n")
             return

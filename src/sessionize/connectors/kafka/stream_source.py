@@ -1,7 +1,7 @@
-"""A topic as a StreamSource (ports.py): partitions are assigned by hand, and offsets live in our checkpoints alone.
+"""A topic as a StreamSource (ports.py): static partition assignment, with offsets only in our checkpoints.
 
-Nothing is committed to a consumer group, and none rebalances. What a transaction has aborted is never seen. A place is
-called topic[partition]; its position is the offset after the last record read, which may lie beyond a gap.
+Nothing is committed to a consumer group, and there is no rebalancing. Records of aborted transactions are skipped. A
+partition is named topic[partition]; its position is the offset after the last record read, which may be after a gap.
 """
 
 import logging
@@ -17,16 +17,16 @@ from sessionize.connectors.kafka.client import (
     READING,
     READING_FAST,
     UNKNOWN_ERRORS,
-    Log,
+    ClientLog,
     Settings,
     client_settings,
+    create_client,
     denied,
-    made,
-    offsets_there,
+    partition_offsets,
     topic_partitions,
     unavailable,
 )
-from sessionize.connectors.kafka.end_offsets import Bounds, expired, truncated
+from sessionize.connectors.kafka.end_offsets import EndOffsets, expired, truncated
 from sessionize.connectors.kafka.fetch import Fetched, fetch
 from sessionize.connectors.kafka.partitions import check_instance, check_partitions, parse_partitions, share
 from sessionize.connectors.kafka.stall_detector import DAMAGED, StallDetector
@@ -38,8 +38,8 @@ from sessionize.ports import Positions, Ranges, StreamBatch
 _BATCH_RECORDS = 50_000
 _BATCH_BYTES = 64 << 20
 _PROBE_EVERY_S = 1.0
-_PROBE_QUIET_EVERY_S = 5.0  # while nothing comes: silence says something only of servers that answer
-_TELL_AFTER_S = 3.0  # how long nothing came from servers that do not answer before it is told; a restart may be shorter
+_PROBE_QUIET_EVERY_S = 5.0  # while no records come, to distinguish idle servers from unavailable ones
+_REPORT_AFTER_S = 3.0  # servers that do not answer are reported after this, which is longer than a quick restart
 _LOG = logging.getLogger("sessionize.input.kafka")
 
 
@@ -70,13 +70,13 @@ class KafkaSource:
         """servers: host:port, several joined by commas. decoder: None for JSON of the dialect with columns and extras.
 
         partitions: "0-3,7", None for all. instance: (i, n), reads each partition p with p % n == i. security: settings
-        of librdkafka. max_future_ms: an event later than the present by more is rejected. start: where a first run
-        begins; partitions that appear later are read from their beginning. bounded: read only what is there now, in
-        the partitions there are now, however much comes. on_expired: what to do when the records to go on from are
-        gone. refresh_s: how often new partitions are looked for. unavailable_after_s: how long opening waits for a
-        server, and reading again for records; of servers known to be away poll and read tell after a few seconds, or
-        after this time when it is shorter. batch_records: the most that a poll gives; batch_bytes: of values, about.
-        Errors: ConfigError, InputError for a topic, partition or access that is not there, UnavailableError.
+        of librdkafka. max_future_ms: reject events later than now plus this. start: where a first run begins;
+        partitions that appear later are read from their beginning. bounded: read only the records and partitions that
+        exist now. on_expired: what to do if the next records have expired. refresh_s: the interval between checks for
+        new partitions. unavailable_after_s: how long opening waits for a server, and a repeated read for records; poll
+        and read report unavailable servers after a few seconds, or after this time if it is shorter. batch_records:
+        the maximum of a poll; batch_bytes: the approximate maximum of its values.
+        Errors: ConfigError, InputError for a missing topic, partition or permission, UnavailableError.
         """
         self._servers, self._topic = servers, topic
         self._decoder = decoder or JsonRecords(dialect, columns=columns, extras=extras)
@@ -88,21 +88,21 @@ class KafkaSource:
         self._on_expired = on_expired
         self._refresh_s, self._unavailable_after_s = refresh_s, unavailable_after_s
         self._batch_records, self._batch_bytes = batch_records, batch_bytes
-        self._log = Log()
+        self._log = ClientLog()
         settings = {**READING_FAST, "group.id": f"sessionize-{topic}", **(security or {})}
-        self._consumer = made(Consumer, client_settings(servers, settings, READING), self._log)
+        self._consumer = create_client(Consumer, client_settings(servers, settings, READING), self._log)
         self._positions: dict[int, int] = {}
         self._at_end: set[int] = set()
         self._mine: frozenset[int] = frozenset()
-        self._assigned = self._reads = False  # _reads: the client has records to hand out
-        self._silences = StallDetector()
+        self._assigned = self._reads = False  # _reads: the client has records to return
+        self._stalls = StallDetector()
         self._skipped: dict[str, int] = {}
-        self._latest: dict[int, int] = {}  # where a first run begins, told to the engine with the first poll
-        self._asked_s = self._heard_s = time.monotonic()  # when we last asked for the partitions, and last got records
+        self._latest: dict[int, int] = {}  # where a first run begins, reported to the engine with the first poll
+        self._requested_s = self._received_s = time.monotonic()  # last request and last records
         try:
             self._mine = self._find_partitions(unavailable_after_s)
-            there = {p: self._offsets_there(p) for p in self._mine} if bounded or start == "latest" else {}
-            self._bounds = Bounds(there if bounded else {})
+            there = {p: self._partition_offsets(p) for p in self._mine} if bounded or start == "latest" else {}
+            self._bounds = EndOffsets(there if bounded else {})
             if start == "latest":
                 self._latest = {p: end for p, (_, end) in there.items()}
         except BaseException:
@@ -116,29 +116,29 @@ class KafkaSource:
 
     @property
     def user_name(self) -> str:
-        """As the records call the user."""
+        """The records' name of the user column."""
         return self._user_name
 
     @property
     def lost(self) -> dict[str, int]:
-        """Offsets that were passed over because their records are gone, by place; only with on_expired = earliest."""
+        """Skipped offsets of expired records, by partition; only with on_expired = earliest."""
         return dict(self._skipped)
 
     def partitions(self) -> frozenset[str]:
-        """The places that are read, as known now."""
-        return frozenset(map(self._place, self._mine))
+        """The partitions that are read, as known now."""
+        return frozenset(map(self._split, self._mine))
 
     def seek(self, positions: Positions) -> None:
-        """Go on from these offsets. Errors: ConfigError for a place that is not read here, InputError."""
+        """Continue at these offsets. Errors: ConfigError for a partition that is not read here, InputError."""
         self._positions = {self._partition(place): offset for place, offset in positions.items()}
         if positions:
             self._latest = {}
-        self._bounds.check(self._positions, self._place)
+        self._bounds.check(self._positions, self._split)
         self._assign()
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
-        """What has come, at most batch_records; may return early with nothing when an end was reached. Errors:
-        UnavailableError from every call while the servers are away, once what was fetched is handed out; InputError.
+        """New records, at most batch_records; may return early with nothing at the end of a partition. Errors:
+        UnavailableError from every call while the servers are unavailable, after all fetched records; InputError.
         """
         if not self._assigned:
             self._assign()
@@ -147,23 +147,23 @@ class KafkaSource:
         before = self._bounds.reached(self._positions)
         if self._bounds.there and before >= self._mine:
             return []
-        self._look_after_servers()
-        self._silences.check()
+        self._check_servers()
+        self._stalls.check()
         began_s = time.monotonic()
         batches = self._batches(timeout_s, self._latest_ms(now_ms), self._bounds.ends)
         reached = self._bounds.reached(self._positions)
         self._pause(reached - before)
-        lagging = frozenset(map(self._place, self._mine - self._at_end - reached))
-        heard = {batch.partition for batch in batches}
-        if self._silences.is_stalled(lagging, heard, time.monotonic() - began_s):
-            self._assigned = False  # the next poll fetches anew; what came with this one is not to be lost
+        lagging = frozenset(map(self._split, self._mine - self._at_end - reached))
+        received = {batch.partition for batch in batches}
+        if self._stalls.is_stalled(lagging, received, time.monotonic() - began_s):
+            self._assigned = False  # the next poll fetches again, so that the records of this one are not lost
         return batches
 
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
-        """The records of these ranges again, without those that are gone if on_expired says so.
+        """The records of these ranges again, without expired ones if on_expired allows that.
 
-        Errors: InputError when some are gone, UnavailableError. When it ends early, by an error or because nobody asks
-        for more, the positions are what they were.
+        Errors: InputError if some have expired, UnavailableError. If it ends early, by an error or because the caller
+        stops, the positions are unchanged.
         """
         ends = {self._partition(place): end for place, (_, end) in ranges.items()}
         before = self._positions
@@ -182,27 +182,27 @@ class KafkaSource:
         missing = set(self._positions)
         came_s = time.monotonic()
         while missing:
-            self._look_after_servers()
+            self._check_servers()
             moved_from = dict(self._positions)
             yield from self._batches(1.0, self._latest_ms(now_ms), ends)
             if self._positions != moved_from:
                 came_s = time.monotonic()
             elif time.monotonic() - came_s > self._unavailable_after_s:
-                raise self._not_read(missing, ends)
+                raise self._unread_error(missing, ends)
             done = {p for p in missing if self._positions[p] >= ends[p]}
             missing -= done
             self._pause(done)
 
     def caught_up(self) -> frozenset[str]:
-        """Places that were read up to what was there; none while the server is away."""
+        """Partitions that were read to their end; none while the server is unavailable."""
         if self._bounds.there:
-            return frozenset(map(self._place, self._bounds.reached(self._positions)))
+            return frozenset(map(self._split, self._bounds.reached(self._positions)))
         if self._log.down_since_s is not None:
             return frozenset()
-        return frozenset(map(self._place, self._at_end))
+        return frozenset(map(self._split, self._at_end))
 
     def lag(self) -> int | None:
-        """Offsets that are there and not yet read; None when not known, as while the servers do not answer."""
+        """The number of unread offsets; None if unknown, for example while the servers do not answer."""
         if self._bounds.there:
             return self._bounds.left(self._positions)
         if self._log.down_since_s is not None:
@@ -218,22 +218,22 @@ class KafkaSource:
         return total
 
     def close(self) -> None:
-        """Release the client."""
+        """Close the client."""
         self._consumer.close()
 
     # ---- partitions ----
 
-    def _place(self, partition: int) -> str:
+    def _split(self, partition: int) -> str:
         return f"{self._topic}[{partition}]"
 
     def _partition(self, place: str) -> int:
         for p in self._mine:
-            if self._place(p) == place:
+            if self._split(p) == place:
                 return p
         raise ConfigError(
             "the saved position belongs to a partition that is not read here",
             detail=f"{place}; read here: {', '.join(sorted(self.partitions())) or 'none'}",
-            hint="use the topic, partitions and number of instances that the run was begun with",
+            hint="use the topic, partitions and number of instances that the run was started with",
         )
 
     def _find_partitions(self, timeout_s: float) -> frozenset[int]:
@@ -244,62 +244,62 @@ class KafkaSource:
         return share(there, self._wanted, self._instance)
 
     def _assign(self, only: frozenset[int] | None = None) -> None:
-        """Begin to fetch from our positions; whatever waits in the client from before is dropped."""
+        """Start fetching at our positions; records buffered in the client are dropped."""
         self._at_end = set()
         self._assigned, self._reads = False, True
         partitions = [
             TopicPartition(self._topic, p, self._positions.get(p, OFFSET_BEGINNING))
             for p in sorted(self._mine - self._bounds.reached(self._positions) if only is None else only)
         ]
-        # a pause outlives an assignment; resumed after it, while the client is at it, a partition may stay paused
+        # a pause outlives an assignment; a partition resumed while the client assigns may stay paused
         self._consumer.resume(self._consumer.assignment())
         self._consumer.assign(partitions)
         self._assigned = only is None
 
     def _pause(self, partitions: Collection[int]) -> None:
-        """Fetch no more of these; what waits in the client may still be handed out."""
+        """Stop fetching these; records buffered in the client may still be returned."""
         if partitions:
             self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
 
     def _begin_at_latest(self) -> list[StreamBatch]:
-        """Empty batches that tell where the reading begins, so that a checkpoint knows it."""
+        """Empty batches that record where reading begins, for the checkpoint."""
         self._positions |= {p: offset for p, offset in self._latest.items() if p not in self._positions}
         self._assign()
-        self._latest = {}  # only now: when that fails it is done again, from the same offsets
+        self._latest = {}  # only now: after a failure it is repeated from the same offsets
         return [self._batch(p, Fetched(), (offset, offset), None) for p, offset in sorted(self._positions.items())]
 
-    def _offsets_there(self, partition: int) -> tuple[int, int]:
-        return offsets_there(self._consumer, self._servers, TopicPartition(self._topic, partition))
+    def _partition_offsets(self, partition: int) -> tuple[int, int]:
+        return partition_offsets(self._consumer, self._servers, TopicPartition(self._topic, partition))
 
     # ---- servers ----
 
-    def _look_after_servers(self) -> None:
-        """Look for new partitions now and then; find out whether servers that were away are back."""
+    def _check_servers(self) -> None:
+        """Check periodically for new partitions, and whether unavailable servers are available again."""
         if self._log.denied is not None:
             error, self._log.denied = self._log.denied, None
             raise denied(self._servers, error, InputError)
         down = self._log.down_since_s is not None
-        quiet = time.monotonic() - self._heard_s > _PROBE_QUIET_EVERY_S
+        quiet = time.monotonic() - self._received_s > _PROBE_QUIET_EVERY_S
         every_s = min(_PROBE_EVERY_S if down else _PROBE_QUIET_EVERY_S if quiet else self._refresh_s, self._refresh_s)
-        if time.monotonic() - self._asked_s < every_s:
+        if time.monotonic() - self._requested_s < every_s:
             return
-        self._asked_s = time.monotonic()
+        self._requested_s = time.monotonic()
         try:
             mine = self._find_partitions(_PROBE_EVERY_S)
         except UnavailableError:
             self._log.down()
             return
         if self._bounds.there:
-            mine &= self._mine  # those that appear now are for the next run
-        # After an outage too: then the client says anew which ends are reached.
+            mine &= self._mine  # new partitions are for the next run
+        # Also after an outage: the client then reports again which ends are reached.
         if down or not mine <= self._mine:
             self._mine |= mine
             if self._assigned:
                 self._assign()
 
-    def _raise_if_away(self) -> None:
-        """Raise when servers neither answer nor send (one just started may send first) for a while."""
-        if min(self._log.down_s, time.monotonic() - self._heard_s) > min(_TELL_AFTER_S, self._unavailable_after_s):
+    def _raise_if_unavailable(self) -> None:
+        """Raise if servers neither answer nor send for a while (a restarted one may send first)."""
+        if min(self._log.down_s, time.monotonic() - self._received_s) > min(_REPORT_AFTER_S, self._unavailable_after_s):
             raise unavailable(self._servers, self._log.last)
 
     # ---- records ----
@@ -310,24 +310,24 @@ class KafkaSource:
     def _batches(
         self, timeout_s: float, latest_ms: int | None, ends: dict[int, int] | None = None
     ) -> list[StreamBatch]:
-        """By partition, in the order of offsets; only records below ends. Nothing has moved when it raises."""
+        """By partition, in the order of offsets; only records below ends. An error leaves the positions unchanged."""
         before = dict(self._positions)
         try:
             parts = fetch(self._consumer, self._batch_records, self._batch_bytes, timeout_s)
-            self._heard_s = time.monotonic() if parts else self._heard_s
+            self._received_s = time.monotonic() if parts else self._received_s
             for p, part in parts.items():
                 for error in part.errors:
-                    self._judge(p, error, (ends or {}).get(p))
-            batches = [self._of_partition(p, part, latest_ms, (ends or {}).get(p)) for p, part in sorted(parts.items())]
+                    self._handle_error(p, error, (ends or {}).get(p))
+            batches = [self._batch_of(p, part, latest_ms, (ends or {}).get(p)) for p, part in sorted(parts.items())]
         except BaseException:
             self._positions = before
-            self._assigned = False  # what the client has handed out is fetched again
+            self._assigned = False  # the records returned by the client are fetched again
             raise
         if not parts:
-            self._raise_if_away()
+            self._raise_if_unavailable()
         return [batch for batch in batches if batch is not None]
 
-    def _of_partition(self, p: int, part: Fetched, latest_ms: int | None, end: int | None) -> StreamBatch | None:
+    def _batch_of(self, p: int, part: Fetched, latest_ms: int | None, end: int | None) -> StreamBatch | None:
         if part.end is None:
             self._at_end.discard(p)
         else:
@@ -335,66 +335,66 @@ class KafkaSource:
             self._check_bound(p, part.end)
         position = self._positions.get(p)
         if position is not None:
-            part = part.from_offset(position)  # some may have been fetched before a seek
+            part = part.from_offset(position)  # some records may have been fetched before a seek
         after = part.after
         if end is not None and after is not None:
             part, after = part.below(end), min(after, end)
-        if after is None:  # only errors came
+        if after is None:  # only errors
             return None
         start = position if position is not None else part.offsets[0] if part.offsets else after
         self._positions[p] = max(start, after)
         return self._batch(p, part, (start, after), latest_ms) if after > start else None
 
     def _batch(self, p: int, part: Fetched, covered: tuple[int, int], latest_ms: int | None) -> StreamBatch:
-        place = self._place(p)
+        place = self._split(p)
         numbers = np.array(part.offsets, np.int64)
         decoded = self._decoder.decode(part.values, numbers, source=place, latest_ms=latest_ms)
         return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected)
 
-    # ---- what can go wrong ----
+    # ---- errors ----
 
-    def _judge(self, p: int, error: KafkaError, bound: int | None) -> None:
-        """An error in place of a record. Errors: InputError, unless reading just goes on."""
+    def _handle_error(self, p: int, error: KafkaError, bound: int | None) -> None:
+        """Handle an error received in place of a record. Errors: InputError, unless reading can continue."""
         code = error.code()
         if code == KafkaError._AUTO_OFFSET_RESET:
-            self._out_of_range(p, bound)
+            self._handle_out_of_range(p, bound)
         elif code in AUTH_ERRORS:
             raise denied(self._servers, error, InputError)
         elif code in UNKNOWN_ERRORS:
-            raise InputError("the Kafka topic is gone", detail=f"{self._place(p)} on {self._servers}: {error.str()}")
+            raise InputError("the Kafka topic is missing", detail=f"{self._split(p)} on {self._servers}: {error.str()}")
         elif error.fatal():
-            raise InputError("reading from Kafka has failed", detail=f"{self._place(p)}: {error.str()}")
+            raise InputError("reading from Kafka has failed", detail=f"{self._split(p)}: {error.str()}")
         else:
             self._log.note(error)
             if code in DAMAGED:
-                self._silences.damaged(self._place(p), error.str())
+                self._stalls.damaged(self._split(p), error.str())
 
-    def _out_of_range(self, p: int, bound: int | None) -> None:
-        """Our position is not among the records that are there."""
-        first, end = self._offsets_there(p)
+    def _handle_out_of_range(self, p: int, bound: int | None) -> None:
+        """Handle a position outside of the available records."""
+        first, end = self._partition_offsets(p)
         wanted = self._positions.get(p)
         if wanted is None or first <= wanted <= end:
             self._assign(None if self._assigned else frozenset(self._positions))
             return
-        if bound is not None and wanted >= bound:  # nothing more is wanted of it
+        if bound is not None and wanted >= bound:  # its range is complete
             return
         if wanted > end:
-            raise truncated(self._place(p), wanted)
+            raise truncated(self._split(p), wanted)
         if self._on_expired == "fail":
-            raise expired(self._place(p), wanted, first)
-        place, self._positions[p] = self._place(p), first if bound is None else min(first, bound)
+            raise expired(self._split(p), wanted, first)
+        place, self._positions[p] = self._split(p), first if bound is None else min(first, bound)
         self._skipped[place] = self._skipped.get(place, 0) + self._positions[p] - wanted
-        _LOG.warning("%s: records from offset %d to before %d are gone", place, wanted, self._positions[p])
+        _LOG.warning("%s: records from offset %d to before %d have expired", place, wanted, self._positions[p])
         self._assign(None if self._assigned else frozenset(self._positions))
 
-    def _not_read(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:
-        """Why nothing comes any more, though not all was read. Errors: those of Silences.check."""
+    def _unread_error(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:
+        """The error for ranges that deliver nothing more before their end. Errors: those of StallDetector.check."""
         for p in missing & self._at_end:
-            return truncated(self._place(p), ends[p])
-        self._silences.check(set(map(self._place, missing)))
+            return truncated(self._split(p), ends[p])
+        self._stalls.check(set(map(self._split, missing)))
         return unavailable(self._servers, self._log.last or "no records come")
 
     def _check_bound(self, p: int, end: int) -> None:
-        """The partition was found to end here: it must not have been longer when the run began."""
-        if end < (bound := self._bounds.ends.get(p, 0)) and self._offsets_there(p)[1] < bound:
-            raise truncated(self._place(p), bound)
+        """Check an end found now: the partition must not have been longer when the run began."""
+        if end < (bound := self._bounds.ends.get(p, 0)) and self._partition_offsets(p)[1] < bound:
+            raise truncated(self._split(p), bound)

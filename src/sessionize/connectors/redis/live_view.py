@@ -1,10 +1,10 @@
-"""Open sessions as keys that live a little longer than the gap, and who was active last.
+"""Open sessions as Redis keys that expire a little after the gap, and the last activity of each user.
 
-`<prefix>session:<user>`   the open session as JSON; it expires gap + 5 minutes after it was shown last
+`<prefix>session:<user>`   the open session as JSON; it expires gap + 5 minutes after its last update
 `<prefix>active`           users by the time of their last event in ms (a sorted set)
 
-A key's life is counted from the moment it is shown and not from its event times, so that a replay of old events shows
-its sessions too; a session without new events is not shown again, and its key goes away even if nobody removes it.
+A key's lifetime starts at its last update and not at its event times, so that a replay of old events shows its
+sessions too. A session without new events gets no updates, so its key expires even if nothing removes it.
 """
 
 import json
@@ -22,30 +22,30 @@ from sessionize.formats.sizes import in_pieces
 from sessionize.session import columns as col
 
 LIFE_BEYOND_GAP_MS = 5 * 60 * 1000
-# What a value shows at most, so that one user's does not slow down everybody's view.
-PAGES_MAX = 100  # the last ones; pages_visited_total says how many there are
-EVENT_TYPES_MAX = 100  # the most frequent ones; events_by_type_total says how many there are
-TEXT_CHARACTERS_MAX = 1_024  # of pages and the like; an id is whole, and its length is limited elsewhere
+# Limits of a value, so that one user does not slow down the whole view.
+PAGES_MAX = 100  # the last ones; pages_visited_total is their full number
+EVENT_TYPES_MAX = 100  # the most frequent ones; events_by_type_total is their full number
+TEXT_CHARACTERS_MAX = 1_024  # of pages and similar text; ids are not cut, their length is limited elsewhere
 _CHUNK_USERS = 1_000
 _SCAN_KEYS = 2_000
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
 _LATER = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-# How the server's answer begins.
+# The beginnings of the server's error replies.
 _LATER_WORDS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
 
 
 class RedisLiveView:
-    """Shows open sessions in Redis (ports.LiveView).
+    """Keeps open sessions in Redis (ports.LiveView).
 
-    prefix: begins all its keys; belongs to one writer alone. gap_ms: the longest silence within a session.
-    user_name: what the input calls the user column. Not for several threads at once.
-    Errors: ConfigError for a gap or prefix that cannot be meant, or a password that is not there; from every method
-    UnavailableError while the server is away, OutputError when it refuses us.
+    prefix: of all its keys; it belongs to one writer. gap_ms: the longest silence within a session. user_name: the
+    input's name of the user column. Not thread-safe.
+    Errors: ConfigError for an invalid gap or prefix, or a missing password; from every method UnavailableError if the
+    server is unavailable, OutputError if it denies access.
     """
 
     def __init__(self, login: Login, *, gap_ms: int, prefix: str = "sessionize:", user_name: str = col.USER) -> None:
         if gap_ms <= 0:
-            raise ConfigError("a gap must be longer than nothing", detail=f"gap_ms = {gap_ms}", hint="30 min: 1800000")
+            raise ConfigError("the gap must be longer than zero", detail=f"gap_ms = {gap_ms}", hint="30 min: 1800000")
         if not prefix:
             raise ConfigError(
                 "the keys in Redis need a prefix", detail="prefix is empty", hint="name the pipeline, as in 'shop:'"
@@ -59,12 +59,12 @@ class RedisLiveView:
         self._client = login.client()
 
     def clear(self) -> None:
-        """Remove every key of this prefix, and no other (ports.LiveView)."""
+        """Remove every key with this prefix and no others (ports.LiveView)."""
         self._newest_ms = None
-        with self._failures_told():
+        with self._map_errors():
             self._client.unlink(self._active_key)
             found = []
-            for key in self._client.scan_iter(match=_literally(self._session_prefix) + b"*", count=_SCAN_KEYS):
+            for key in self._client.scan_iter(match=_escaped(self._session_prefix) + b"*", count=_SCAN_KEYS):
                 found.append(key)
                 if len(found) == _CHUNK_USERS:
                     self._client.unlink(*found)
@@ -72,16 +72,16 @@ class RedisLiveView:
             if found:
                 self._client.unlink(*found)
 
-    def update(self, sessions: pa.Table, gone: pa.Array, *, now_ms: int) -> None:
-        """Show these sessions as they stand, and no longer those of users who are gone (ports.LiveView)."""
-        with self._failures_told():
-            for start in range(0, len(gone), _CHUNK_USERS):
-                self._remove([user.encode() for user in gone.slice(start, _CHUNK_USERS).to_pylist()])
+    def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
+        """Update these open sessions, and remove those of closed users (ports.LiveView)."""
+        with self._map_errors():
+            for start in range(0, len(closed_users), _CHUNK_USERS):
+                self._remove([user.encode() for user in closed_users.slice(start, _CHUNK_USERS).to_pylist()])
             for piece in in_pieces(sessions, rows_max=_CHUNK_USERS):
                 self._show(piece.to_pylist(), now_ms)
 
     def close(self) -> None:
-        """Disconnect; what is shown stays until it expires."""
+        """Disconnect; the keys stay until they expire."""
         self._client.close()
 
     def _remove(self, users: list[bytes]) -> None:
@@ -100,40 +100,40 @@ class RedisLiveView:
             commands.zadd(self._active_key, active)
             newest_ms = max(active.values())
             self._newest_ms = newest_ms if self._newest_ms is None else max(self._newest_ms, newest_ms)
-            # Users whose keys have expired; measured by event times, as they are, so that a replay keeps its own.
+            # Users whose keys have expired; compared by event time, like the scores, so that a replay keeps its users.
             commands.zremrangebyscore(self._active_key, "-inf", self._newest_ms - self._life_ms)
             commands.pexpire(self._active_key, self._life_ms)
             commands.execute()
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _map_errors(self) -> Iterator[None]:
         try:
             yield
         except _REFUSED as error:
             raise OutputError(
-                "Redis does not let us in",
+                "Redis refuses access",
                 detail=f"{self._login}: {error}",
-                hint="check the user, the password (password_env or password_file) and what the user may do",
+                hint="check the user, the password (password_env or password_file) and the user's permissions",
             ) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise UnavailableError(
-                "Redis cannot be reached now",
+                "Redis cannot be reached",
                 detail=f"{self._login}: {error}",
                 hint="check that the server runs and can be reached",
             ) from error
         except redis.RedisError as error:
-            # In a pipeline the command comes first, with its data, and the answer after it.
+            # In a pipeline the message has the command with its data first, and the reply after it.
             answer = str(error).rpartition("caused error: ")[2]
             if isinstance(error, _LATER) or answer.startswith(_LATER_WORDS):
                 raise UnavailableError(
-                    "Redis takes no writes now",
+                    "Redis does not accept writes now",
                     detail=f"{self._login}: {answer}",
-                    hint="look at its memory, its disk and its log, and whether it is a replica",
+                    hint="check its memory, disk and log, and whether it is a replica",
                 ) from error
             raise OutputError(
-                "Redis did not take open sessions",
+                "Redis rejected open sessions",
                 detail=f"{self._login}: {answer}",
-                hint="another program may use keys of this prefix: give this pipeline one of its own",
+                hint="another program may use keys with this prefix: set another prefix for this pipeline",
             ) from error
 
 
@@ -153,7 +153,7 @@ def _value(row: dict[str, Any], now_ms: int) -> bytes:
 
 
 def _short(value: object) -> object:
-    """A value of a size that can be told, for JSON."""
+    """A value for JSON, with long text cut."""
     if isinstance(value, str) and len(value) > TEXT_CHARACTERS_MAX:
         return value[: TEXT_CHARACTERS_MAX - 1] + "…"
     if isinstance(value, date):
@@ -161,6 +161,6 @@ def _short(value: object) -> object:
     return None if isinstance(value, list) else value
 
 
-def _literally(text: bytes) -> bytes:
-    """A pattern of Redis that matches this text alone."""
+def _escaped(text: bytes) -> bytes:
+    """A Redis pattern that matches only this text."""
     return b"".join(b"\\" + bytes([byte]) if byte in b"*?[]^\\-" else bytes([byte]) for byte in text)

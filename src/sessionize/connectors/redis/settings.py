@@ -1,4 +1,4 @@
-"""Who logs in where. A password comes from the environment or a file, read for each new client, and is never shown."""
+"""The login to Redis. The password comes from the environment or a file, is read for each client and never shown."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ class Login:
     """A server, a database and a user.
 
     url: `redis://user@host:6379/0`, `rediss://…` for TLS, or `unix://…`, without a password. password_env: the
-    environment variable that holds it. password_file: the file that does.
-    Errors: ConfigError for a url that cannot be read or has a password, and for both ways to give one.
+    environment variable with the password. password_file: the file with it.
+    Errors: ConfigError for a url that cannot be parsed or has a password, or if both password sources are given.
     """
 
     url: str
@@ -48,9 +48,9 @@ class Login:
         return f"{parts.scheme}://{host}{parts.path}"
 
     def client(self) -> redis.Redis:
-        """A client; it connects when it is used. A command whose connection was lost is tried once more.
+        """A client; it connects on first use. A command whose connection is lost is retried once.
 
-        Errors: ConfigError when the password cannot be had.
+        Errors: ConfigError if the password cannot be read.
         """
         password = self._password_place().read()
         given = {} if password is None else {"password": password}

@@ -1,6 +1,6 @@
-"""A Kafka broker to try streams with, until Ctrl-C: `python -m sessionize.testing.services.broker`, or `make kafka`.
+"""A Kafka broker for trying streams, until Ctrl-C: `python -m sessionize.testing.services.broker`, or `make kafka`.
 
-One node on loopback, started from the jars that Maven gets once. Its data is in a temporary folder, and goes with it.
+One node on loopback, started from jars that Maven downloads once. Its data is in a temporary folder.
 """
 
 import argparse
@@ -19,15 +19,15 @@ _PARTITIONS = 2
 
 
 def main() -> int:
-    """Run it; returns the exit code."""
-    parser = argparse.ArgumentParser(description="A Kafka broker on loopback to try streams with, until Ctrl-C.")
+    """Run the broker; returns the exit code."""
+    parser = argparse.ArgumentParser(description="A Kafka broker on loopback for trying streams, until Ctrl-C.")
     parser.add_argument("--port", type=int, default=PORT)
     port = parser.parse_args().port
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if _is_taken(port):
-        return _failed(f"something listens on port {port} already: use that, or choose another one with --port")
+        return _failed(f"port {port} is in use: use the server there, or choose another port with --port")
     try:
-        sys.stderr.write("starting Kafka; the first time Maven gets its jars, which takes a minute …\n")
+        sys.stderr.write("starting Kafka; the first time Maven downloads its jars, which takes a minute …\n")
         with tempfile.TemporaryDirectory(prefix="sessionize-kafka-") as folder:
             _run(Path(folder), port)
     except ServiceMissing as missing:

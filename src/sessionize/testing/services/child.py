@@ -1,7 +1,7 @@
-"""Becomes another program that ends when its parent does: `python child.py PARENT PROGRAM ARGUMENT...`.
+"""Becomes another program that ends with its parent: `python child.py PARENT PROGRAM ARGUMENT...`.
 
-A server started by a test would outlive a test process that is killed. Linux sends a signal to a child whose parent is
-gone; asking for that takes a call in the child itself, before the program is loaded. Runs without the package.
+A server started by a test would outlive a killed test process. Linux signals a child whose parent has ended if the
+child requests it with a call before the program is loaded. This file runs without the package.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 def become(parent: int, command: list[str]) -> None:
     """Never returns. parent: the process id to depend on."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == parent:  # else it was gone before the call
+    if os.getppid() == parent:  # otherwise the parent ended before the call
         os.execvp(command[0], command)
     sys.exit(1)
 

@@ -1,6 +1,6 @@
-"""pytest fixtures for the servers; a conftest imports those it wants.
+"""pytest fixtures for the servers; a conftest imports the ones it needs.
 
-A server that cannot be had on this machine skips the tests that need it, with the reason.
+If a server is not available on this machine, the tests that need it are skipped with the reason.
 """
 
 import os
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaServers]":
-    """A broker shared by all tests and workers of a run: use topics of your own, and leave it running."""
+    """A broker shared by all tests and workers of a run: use your own topics, and do not stop it."""
     from sessionize.testing.services.kafka import KafkaServers
 
     own = tmp_path_factory.getbasetemp()
-    # Under xdist each worker has a folder of its own inside that of the run.
+    # Under xdist each worker has its own folder inside that of the run.
     run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     try:
         with shared_broker(run / "kafka") as servers:
@@ -38,7 +38,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaServers]":
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> "Iterator[Callable[[], KafkaBroker]]":
-    """Starts brokers of the test's own, which it may stop, kill and restart."""
+    """Starts brokers for one test, which may stop, kill and restart them."""
     from sessionize.testing.services.kafka import KafkaBroker
 
     with ExitStack() as running:
@@ -77,7 +77,7 @@ def postgres() -> "Iterator[PostgresServer]":
 
 @pytest.fixture(scope="module")
 def valkey() -> "Iterator[ValkeyServer]":
-    """A server of Redis's protocol for the tests of a module, which may stop and start it."""
+    """A Redis-compatible server for the tests of a module, which may stop and start it."""
     from sessionize.testing.services.valkey import ValkeyServer
 
     with ValkeyServer() as server:

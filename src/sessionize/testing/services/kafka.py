@@ -1,6 +1,6 @@
-"""A real Kafka broker (KRaft) on loopback, started in a few seconds from jars: for tests, and for the demo.
+"""A real Kafka broker (KRaft) on loopback, started from jars in a few seconds, for tests and the demo.
 
-KafkaBroker is a process of this one, and dies with it. KafkaServers is any broker by its address: topics, records,
+KafkaBroker is a child process that ends with this process. KafkaServers is any broker by its address: topics, records,
 offsets.
 """
 
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own way
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # untyped
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -41,20 +41,20 @@ _MEMORY = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"
 
 @dataclass(frozen=True, slots=True)
 class KafkaServers:
-    """A running broker. servers: its address, as clients want it."""
+    """A running broker. servers: its address in the form for clients."""
 
     servers: str
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-        """Make a topic and wait until it can be used; returns its name. Errors: KafkaException."""
+        """Create a topic and wait until it is usable; returns its name. Errors: KafkaException."""
         topic = NewTopic(name, partitions, 1, config=dict(config or {}))
-        admin = self._admin()  # calls under way end with it
+        admin = self._admin()  # running calls end with it
         admin.create_topics([topic])[name].result(_CALL_TIMEOUT_S)
         self._wait_for_partitions(name, partitions)
         return name
 
     def add_partitions(self, topic: str, total: int) -> None:
-        """Let a topic grow to a number of partitions."""
+        """Increase a topic's partitions to this number."""
         admin = self._admin()
         admin.create_partitions([NewPartitions(topic, total)])[topic].result(_CALL_TIMEOUT_S)
         self._wait_for_partitions(topic, total)
@@ -67,7 +67,7 @@ class KafkaServers:
         admin.incremental_alter_configs([resource])[resource].result(_CALL_TIMEOUT_S)
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
-        """Delete the records of each partition that come before an offset, as retention does."""
+        """Delete the records of each partition before an offset, as retention does."""
         wanted = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
         admin = self._admin()
         for done in admin.delete_records(wanted).values():
@@ -87,7 +87,7 @@ class KafkaServers:
         keys: Sequence[bytes | None] | None = None,
         headers: Sequence[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Write records to one partition, in order, and wait until they are there. Errors: KafkaException."""
+        """Write records to one partition, in order, and wait until they are stored. Errors: KafkaException."""
         producer = Producer({"bootstrap.servers": self.servers, "max.in.flight": 1, "linger.ms": 5})
         failed: list[KafkaException] = []
         marks: list[tuple[str, str | bytes | None]] = [*(headers or ())]
@@ -109,9 +109,9 @@ class KafkaServers:
             raise failed[0]
 
     def records(self, topic: str, partition: int | None = None) -> list[Message]:
-        """All records of a topic, or of one partition, that were not taken back; each partition's in their order.
+        """All committed records of a topic, or of one partition; in order for each partition.
 
-        Errors: TimeoutError when it does not end.
+        Errors: TimeoutError if it does not end.
         """
         settings = {"bootstrap.servers": self.servers, "group.id": "reader", "isolation.level": "read_committed",
                     "enable.partition.eof": True, "enable.auto.commit": False}  # fmt: skip
@@ -150,7 +150,7 @@ class KafkaServers:
         return True
 
     def _admin(self) -> AdminClient:
-        # Connecting to a broker that is still starting is no news.
+        # Errors while connecting to a starting broker are not logged.
         return AdminClient({"bootstrap.servers": self.servers, "log_level": 0, "reconnect.backoff.max.ms": 500})
 
     def _wait_for_partitions(self, topic: str, count: int) -> None:
@@ -167,10 +167,10 @@ class KafkaServers:
 
 
 class KafkaBroker:
-    """A broker with its data in a folder; ends with the thread that started it, also when that is killed.
+    """A broker with its data in a folder; it ends with the thread that started it, even if that is killed.
 
-    port: of loopback; 0 chooses one at the first start, and it stays the same. Errors: ServiceMissing when Java or the
-    jars are missing.
+    port: on loopback; 0 chooses one at the first start and keeps it. Errors: ServiceMissing if Java or the jars are
+    missing.
     """
 
     def __init__(self, folder: Path, *, port: int = 0) -> None:
@@ -191,11 +191,11 @@ class KafkaBroker:
         return self.servers.servers
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-        """Make a topic; returns its name."""
+        """Create a topic; returns its name."""
         return self.servers.create_topic(name, partitions, config)
 
     def start(self) -> None:
-        """Start, and wait until the broker answers. Errors: RuntimeError with the end of its log when it does not."""
+        """Start, and wait until the broker answers. Errors: RuntimeError with the end of its log if it does not."""
         if self._process is not None:
             raise RuntimeError("the broker runs already")
         if not self._properties.exists():
@@ -211,13 +211,13 @@ class KafkaBroker:
             time.sleep(_POLL_S)
 
     def wait(self) -> None:
-        """Until it ends by itself. Errors: RuntimeError with the end of its log."""
+        """Wait until it ends by itself. Errors: RuntimeError with the end of its log."""
         if self._process is not None:
             code = self._process.wait()
             raise RuntimeError(f"the Kafka broker ended with exit code {code}: {self._log_end()}")
 
     def stop(self) -> None:
-        """End it in good order; nothing when it does not run."""
+        """Shut it down cleanly; does nothing if it is not running."""
         if self._process is None:
             return
         self._process.terminate()
@@ -226,7 +226,7 @@ class KafkaBroker:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a crash would; nothing when it does not run."""
+        """Kill it, like a crash; does nothing if it is not running."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -255,7 +255,7 @@ class KafkaBroker:
         text = _server_properties(data=self.folder / "data", port=self._port, controller_port=controller_port)
         self._properties.write_text(text, encoding="utf-8")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # A cluster id that begins with a dash would be taken for an option.
+        # A cluster id that begins with a dash would be parsed as an option.
         options = ("format", f"--cluster-id={cluster}", "-c", str(self._properties))
         code = self._spawn("-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", *options).wait(_START_TIMEOUT_S)
         if code != 0:
@@ -270,7 +270,7 @@ class KafkaBroker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                start_new_session=True,  # Ctrl-C in a terminal is for the one who started it
+                start_new_session=True,  # Ctrl-C in a terminal is for the parent process
             )
 
     def _listens(self) -> bool:
@@ -282,7 +282,7 @@ class KafkaBroker:
 
 
 def _free_ports() -> tuple[int, int]:
-    """Two ports of loopback that nobody listens on."""
+    """Two free ports on loopback."""
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
@@ -301,7 +301,7 @@ def _server_properties(*, data: Path, port: int, controller_port: int) -> str:
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": data,
-        # Everything that a cluster keeps in several copies or many pieces, a single node keeps in one or few.
+        # What a cluster replicates or splits into many parts, a single node has once or in few parts.
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,
@@ -310,7 +310,7 @@ def _server_properties(*, data: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
-        # After a kill the node waits until its former self counts as gone, 9 s by default.
+        # After a kill the node waits until its previous registration expires, 9 s by default.
         "broker.session.timeout.ms": 1_500,
         "broker.heartbeat.interval.ms": 300,
         "auto.create.topics.enable": "false",

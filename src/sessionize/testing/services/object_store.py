@@ -1,4 +1,4 @@
-"""An object store that speaks S3, on loopback and in memory: moto's server."""
+"""An S3 object store on loopback and in memory: moto's server."""
 
 import urllib.request
 from types import TracebackType
@@ -10,7 +10,7 @@ _CALL_TIMEOUT_S = 20
 
 
 class ObjectStoreServer:
-    """Runs while its context is entered; then there is a bucket. It lets everybody in."""
+    """Runs while its context is entered, with one bucket. It does not check credentials."""
 
     def __init__(self, *, bucket: str = "lake") -> None:
         self.bucket = bucket
@@ -24,7 +24,7 @@ class ObjectStoreServer:
 
     @property
     def options(self) -> dict[str, str]:
-        """What a catalog's options say about it; the secret key is expected in the variable STORE_KEY."""
+        """The catalog options for it; the secret key is expected in the variable STORE_KEY."""
         return {
             "s3.endpoint": self.url,
             "s3.region": "us-east-1",

