@@ -81,10 +81,10 @@ class CsvRows:
         places = np.flatnonzero(lines.ends - returns > lines.starts)
         if not len(places):
             return CsvPiece(self._table([]), places, places, {}, len(lines))
-        odd: list[tuple[int, int]] = []
+        irregular: list[tuple[int, int]] = []
 
         def skip(row: pyarrow.csv.InvalidRow) -> str:
-            odd.append((row.number - 1, row.actual_columns))
+            irregular.append((row.number - 1, row.actual_columns))
             return "skip"
 
         try:
@@ -105,10 +105,10 @@ class CsvRows:
             )
         except pa.ArrowInvalid:
             return None
-        if len(places) != len(table) + len(odd):
+        if len(places) != len(table) + len(irregular):
             return None
-        faults = {int(places[row]): self._wrong_count(count, lines[int(places[row])]) for row, count in odd}
-        places = np.delete(places, np.array([row for row, _ in odd], np.int64))
+        faults = {int(places[row]): self._wrong_count(count, lines[int(places[row])]) for row, count in irregular}
+        places = np.delete(places, np.array([row for row, _ in irregular], np.int64))
         return CsvPiece(table, places, places, faults, len(lines))
 
     def _row_by_line(self, lines: LineIndex) -> CsvPiece | None:

@@ -67,8 +67,8 @@ def json_with_only(row: bytes, names: Collection[str]) -> bytes | None:
     left = [name for name in fields if name not in names and bytes(fields[name]) != b"null"]
     if not left:
         return None
-    told = [name for name in left if len(name) <= _NAME_CHARACTERS_MAX]
-    return _ENCODE({**{name: raw for name, raw in fields.items() if name in names}, SHORTENED_FIELDS: told})
+    listed = [name for name in left if len(name) <= _NAME_CHARACTERS_MAX]
+    return _ENCODE({**{name: raw for name, raw in fields.items() if name in names}, SHORTENED_FIELDS: listed})
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:

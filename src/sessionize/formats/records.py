@@ -69,35 +69,35 @@ class JsonRecords:
     def decode(self, values: Values, offsets: Ints, *, source: str, latest_ms: int | None) -> Decoded:
         """See RecordDecoder."""
         self._lines.latest_ms = latest_ms
-        odd, start = False, 0
+        irregular, start = False, 0
         lengths = _lengths(values)
         # a piece ends where the size passes a multiple of PIECE_BYTES
         for stop in (*_piece_ends(lengths), len(values)):
             if stop > start:
-                odd |= self._add(values[start:stop], lengths[start:stop], source, start)
+                irregular |= self._add(values[start:stop], lengths[start:stop], source, start)
             start = stop
         decoded = self._lines.take()
         rejected = decoded.rejected
-        if odd or len(decoded.events) + len(rejected) != len(values):
+        if irregular or len(decoded.events) + len(rejected) != len(values):
             rejected = _with_invalid_values(rejected, values, source)
         return Decoded(decoded.events, _numbered(rejected, offsets))
 
     def _add(self, values: Values, lengths: Ints, source: str, start: int) -> bool:
         """Decode a piece; returns whether it has a value that is not exactly one line."""
-        odd = False
+        irregular = False
         # With a line feed at the end, because an empty last line would not count.
         try:
             text = b"\n".join([*cast(Sequence[bytes], values), b""])
         except TypeError:  # a null: its line stays empty, and decoding skips it
             text = b"\n".join([*(value or b"" for value in values), b""])
-            odd = True
+            irregular = True
         if text.count(b"\n") != len(values):
             # JSON treats both as white space and allows neither in a string, so valid values stay valid.
             text = b"\n".join([*((value or b"").replace(b"\n", b"\r") for value in values), b""])
-            odd = True
+            irregular = True
         ends = np.cumsum(lengths + 1) - 1
         self._lines.add(text, source=source, first_line=start, ends=ends)
-        return odd
+        return irregular
 
 
 def _lengths(values: Values) -> Ints:

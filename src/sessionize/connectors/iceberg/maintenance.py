@@ -139,8 +139,8 @@ def maintain_table(
         progress(name, "removing files", 0, 0)
         with_metadata = [] if stop() else orphans.there(table)
         table.refresh()
-        gone = {snapshot.snapshot_id for snapshot in expired}
-        needed = files_named_by(table, (each for each in table.metadata.snapshots if each.snapshot_id not in gone))
+        removed = {snapshot.snapshot_id for snapshot in expired}
+        needed = files_named_by(table, (each for each in table.metadata.snapshots if each.snapshot_id not in removed))
         freed = unneeded_files(table, expired, needed)
         found = orphans.orphans(
             table, with_metadata, needed, freed, older_than_s=settings.orphan_age_h * 3600, now_s=time.time()

@@ -67,8 +67,8 @@ def java() -> str:
     found = []
     system = shutil.which("java")
     if system is not None:
-        told = subprocess.run([system, "-version"], capture_output=True, text=True, check=False).stderr
-        version = re.search(r'version "(\d+)', told)
+        output = subprocess.run([system, "-version"], capture_output=True, text=True, check=False).stderr
+        version = re.search(r'version "(\d+)', output)
         if version is not None and int(version[1]) >= JAVA_VERSION_MIN:
             return system
         found.append(f"{system} is older")

@@ -157,8 +157,8 @@ class KafkaServers:
         admin = self._admin()
         until = time.monotonic() + _CALL_TIMEOUT_S
         while True:
-            told = admin.list_topics(topic, timeout=_CALL_TIMEOUT_S).topics[topic]
-            leaders = [p.leader for p in told.partitions.values() if p.error is None]
+            metadata = admin.list_topics(topic, timeout=_CALL_TIMEOUT_S).topics[topic]
+            leaders = [p.leader for p in metadata.partitions.values() if p.error is None]
             if len(leaders) == count and min(leaders) >= 0:
                 return
             if time.monotonic() > until:

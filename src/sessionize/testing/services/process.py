@@ -49,8 +49,8 @@ class ServerProcess:
         while not is_ready():
             if self._process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                told = self._log.read_text(encoding="utf-8", errors="replace")[-2_000:]
-                raise RuntimeError(f"{self._process.args!r} did not start: {told}")
+                log = self._log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+                raise RuntimeError(f"{self._process.args!r} did not start: {log}")
             time.sleep(_POLL_S)
 
     def stop(self, *, timeout_s: float) -> None:
