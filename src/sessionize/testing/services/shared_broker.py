@@ -51,8 +51,8 @@ def _start_keeper(folder: Path, address: Path) -> None:
     while not address.exists():
         if keeper.poll() is not None or time.monotonic() > until:
             keeper.kill()
-            log = (folder / "keeper.log").read_text(errors="replace")[-2_000:]
-            raise RuntimeError(f"the shared Kafka broker did not start: {log}")
+            text = (folder / "keeper.log").read_text(errors="replace")[-2_000:]
+            raise RuntimeError(f"the shared Kafka broker did not start: {text}")
         time.sleep(_POLL_S)
     keeper.returncode = 0  # it outlives this process, which does not wait for it
 
