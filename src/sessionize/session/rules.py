@@ -171,7 +171,7 @@ def _is_in(kind: pa.ChunkedArray | None, wanted: frozenset[str], *, fold_case: b
 def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray:
     if not events.num_rows:
         return np.zeros(0, bool)
-    raw = _asked(boundary, name, events)
+    raw = _call_boundary(boundary, name, events)
     answer = f"{type(raw).__module__}.{type(raw).__qualname__}".removeprefix("builtins.")
     if isinstance(raw, pa.Array | pa.ChunkedArray):
         # null is no boundary: a comparison with a missing page gives null
@@ -189,7 +189,7 @@ def _boundary_mask(boundary: Boundary, name: str, events: pa.Table) -> BoolArray
     return mask
 
 
-def _asked(boundary: Boundary, name: str, events: pa.Table) -> object:
+def _call_boundary(boundary: Boundary, name: str, events: pa.Table) -> object:
     """The function's result. Errors: BoundaryError for any error it raises."""
     try:
         return boundary(events)

@@ -187,7 +187,7 @@ def nobodys_folder() -> Iterator[Path]:
 
 
 def test_a_home_that_may_not_be_written(nobodys_folder: Path) -> None:
-    with pytest.raises(OutputError, match="may not write"):
+    with pytest.raises(OutputError, match="no permission to write"):
         open_catalog(nobodys_folder / "home")
 
 

@@ -160,12 +160,12 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch
     (tmp_path / "key").write_text("from-file\n")
     options = {"token-env": "A_TOKEN", "s3.secret-access-key-file": str(tmp_path / "key"), "s3.region": "x"}
 
-    revealed = CatalogSettings(options=options).revealed()
+    resolved_options = CatalogSettings(options=options).resolved_options()
 
-    assert revealed == {"token": "from-env", "s3.secret-access-key": "from-file", "s3.region": "x"}
+    assert resolved_options == {"token": "from-env", "s3.secret-access-key": "from-file", "s3.region": "x"}
     for missing in ({"token-env": "NOT_THERE"}, {"token-file": str(tmp_path / "nowhere")}):
         with pytest.raises(ConfigError, match="secret"):
-            CatalogSettings(options=missing).revealed()
+            CatalogSettings(options=missing).resolved_options()
 
 
 def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:

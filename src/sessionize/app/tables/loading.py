@@ -248,9 +248,9 @@ def begin_load(
 
 def _refuse_beside_half(to: Destination, there: "list[KnownFile]") -> None:
     """Sessions of before and events of after belong to nobody: what is added to them could never be computed again."""
-    from sessionize.connectors.iceberg import half_replaced
+    from sessionize.connectors.iceberg import partly_replaced
 
-    half = half_replaced(to.catalog, to.database, to.others, there)
+    half = partly_replaced(to.catalog, to.database, to.others, there)
     if half:
         raise StateError(
             "an earlier run that replaces these tables was interrupted",

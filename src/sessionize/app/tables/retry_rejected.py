@@ -293,11 +293,11 @@ def _move(tables: _Tables, parts: list[_Part]) -> None:
 
 def _settle_loads(tables: _Tables, loads: set[str]) -> None:
     """Errors: StateError when another load is replacing one of these."""
-    from sessionize.connectors.iceberg import load_table, note_loads, table_names
+    from sessionize.connectors.iceberg import load_table, record_loads, table_names
 
     database, table = tables.config.output.database, tables.config.output.table
     if loads and table in table_names(tables.catalog, database):
-        note_loads(load_table(tables.catalog, database, table), loads)
+        record_loads(load_table(tables.catalog, database, table), loads)
 
 
 def _owner(catalog: "Catalog", config: PipelineConfig) -> "Owner | None":

@@ -100,7 +100,7 @@ def _pieces(settings: GeneratorSettings, timer: Timer, *, realtime: bool) -> Ite
         return start_ms
 
     schedule = Schedule(settings)
-    for block in _one_ahead(Stream(settings).blocks(begin=begin)):
+    for block in _prefetched(Stream(settings).blocks(begin=begin)):
         pace, start_ms = begun[0]
         due_s = schedule.due_s(block, begun_ms=start_ms)
         start = 0
@@ -111,7 +111,7 @@ def _pieces(settings: GeneratorSettings, timer: Timer, *, realtime: bool) -> Ite
             start = stop
 
 
-def _one_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+def _prefetched(blocks: Iterator[Block]) -> Iterator[Block]:
     """The same blocks; another thread creates the next one while one is written."""
     with ThreadPoolExecutor(1, thread_name_prefix="generator") as maker:
         ahead = maker.submit(next, blocks, None)

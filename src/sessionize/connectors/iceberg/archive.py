@@ -114,7 +114,7 @@ class IcebergArchive:
             token=token,
             start_ms=replacement.removed_start_ms,
             snapshot_properties={OPERATION: "reconcile"},
-            check=self._check_alone,
+            check=self._check_not_replaced,
         )
         self._last = token
 
@@ -131,7 +131,7 @@ class IcebergArchive:
         if self.late is not None:
             self._replacer().set_properties(archive.position_property(self.late, sequence))
 
-    def _check_alone(self, table: IcebergTable) -> None:
+    def _check_not_replaced(self, table: IcebergTable) -> None:
         """Refuse to replace rows that another home has replaced through a shared catalog: they would be duplicated.
 
         Errors: BusyError.

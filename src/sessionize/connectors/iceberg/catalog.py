@@ -188,7 +188,7 @@ def _prepare_database(path: Path, settings: CatalogSettings) -> str | None:
 def _connect(home: Path, database: Path, settings: CatalogSettings, id_: str | None) -> SqlCatalog:
     # the URI is decoded: without quoting, the home `a%20b` would open the catalog of the home `a b`
     url = f"sqlite:///{quote(str(database))}?timeout={_BUSY_TIMEOUT_S}"
-    properties = {**_FILES, **settings.revealed(), "uri": url, "warehouse": _warehouse(home, settings)}
+    properties = {**_FILES, **settings.resolved_options(), "uri": url, "warehouse": _warehouse(home, settings)}
     if settings.warehouse is None and id_ is not None:
         properties[CATALOG_ID] = id_  # only this catalog uses the warehouse
     catalog = SqlCatalog(CATALOG_NAME, **properties)
@@ -214,7 +214,7 @@ def _sync_every_commit(connection: Any, _record: Any) -> None:
 
 def _connect_server(home: Path, settings: CatalogSettings) -> Catalog:
     assert settings.uri is not None
-    options = settings.revealed()
+    options = settings.resolved_options()
     if settings.kind == "rest":
         if settings.warehouse is not None:
             options["warehouse"] = settings.warehouse

@@ -30,7 +30,7 @@ class ListedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Accounting:
+class TableSize:
     """The files, rows and bytes of a table."""
 
     files: int = 0
@@ -55,12 +55,12 @@ def listed_files(table: Table) -> Iterator[ListedFile]:
                 yield ListedFile(_slim(file), _range(file, bucket), _range(file, date))
 
 
-def accounting(table: Table) -> Accounting:
+def table_size(table: Table) -> TableSize:
     """The counts of the current snapshot, from its manifests."""
     files = rows = size = 0
     for listed in listed_files(table):
         files, rows, size = files + 1, rows + listed.file.record_count, size + listed.file.file_size_in_bytes
-    return Accounting(files, rows, size)
+    return TableSize(files, rows, size)
 
 
 def paths_with_deletes(table: Table) -> frozenset[str]:

@@ -165,7 +165,7 @@ def known_files(catalog: Catalog, database: str, table: str) -> list[KnownFile]:
     ]
 
 
-def half_replaced(catalog: Catalog, database: str, others: Iterable[str], known: Iterable[KnownFile]) -> list[str]:
+def partly_replaced(catalog: Catalog, database: str, others: Iterable[str], known: Iterable[KnownFile]) -> list[str]:
     """The other tables with rows of an interrupted load that replaces all tables.
 
     known: known_files of the sessions table, which then has neither this load nor a later one.
@@ -177,7 +177,7 @@ def half_replaced(catalog: Catalog, database: str, others: Iterable[str], known:
     return sorted(name for name in there if load_table(catalog, database, name).properties.get(REPLACED_BY) in not_in)
 
 
-def note_loads(table: Table, ids: Set[str]) -> None:
+def record_loads(table: Table, ids: Set[str]) -> None:
     """Record these loads in the sessions table, if their rows are added in another way.
 
     Errors: StateError if another load replaces one of them; those of a commit.
@@ -319,7 +319,7 @@ def _rows(loads: Table) -> pa.Table:
 
 def _files_of(table: Table, load: str) -> list[DataFile]:
     """The data files of a load's commit, which must all still exist."""
-    known, current = _brought(table, load), table.current_snapshot()
+    known, current = _load_snapshot(table, load), table.current_snapshot()
     files = [
         entry.data_file
         for manifest in ([] if current is None or known is None else current.manifests(table.io))
@@ -335,7 +335,7 @@ def _files_of(table: Table, load: str) -> list[DataFile]:
     return files
 
 
-def _brought(table: Table, load: str) -> tuple[int, int] | None:
+def _load_snapshot(table: Table, load: str) -> tuple[int, int] | None:
     """The snapshot of a load and its number of files; None if no longer recorded."""
     last, _, numbers = table.properties.get(LAST, "").partition(" ")
     if last == load:

@@ -23,7 +23,7 @@ from sessionize.connectors.iceberg.commits import single_attempt
 from sessionize.connectors.iceberg.compaction import Compacted, compact, plan, target_of
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.expired_files import files_named_by, unneeded_files
-from sessionize.connectors.iceberg.listing import accounting
+from sessionize.connectors.iceberg.listing import table_size
 from sessionize.connectors.iceberg.tables import BOUNDED_METADATA
 from sessionize.errors import ConfigError, UnavailableError
 
@@ -131,13 +131,13 @@ def maintain_table(
     try:
         if not settings.dry_run:
             _bound_metadata(table)
-        before, snapshots = accounting(table), len(table.metadata.snapshots)
+        before, snapshots = table_size(table), len(table.metadata.snapshots)
         progress(name, "packing", 0, 0)
         packed = _compacted(table, settings, lambda done, total: progress(name, "packing", done, total), stop, exclude)
         progress(name, "expiring snapshots", 0, 0)
         expired = [] if stop() else _expire(table, settings)
         progress(name, "removing files", 0, 0)
-        with_metadata = [] if stop() else orphans.there(table)
+        with_metadata = [] if stop() else orphans.list_files(table)
         table.refresh()
         removed = {snapshot.snapshot_id for snapshot in expired}
         needed = files_named_by(table, (each for each in table.metadata.snapshots if each.snapshot_id not in removed))
@@ -151,7 +151,7 @@ def maintain_table(
         if not settings.dry_run:
             orphans.remove(table, sizes)
             orphans.remove(table, [orphan.path for orphan in found])
-        after = before if settings.dry_run else accounting(table)
+        after = before if settings.dry_run else table_size(table)
         current = files_named_by(table, [each for each in [table.current_snapshot()] if each is not None])
     except STORAGE_ERRORS as error:
         raise storage_failure("maintenance of a table failed", f"{database}.{name}", error) from error

@@ -33,7 +33,7 @@ class Orphan:
     size_bytes: int
 
 
-def there(table: Table) -> list[fs.FileInfo]:
+def list_files(table: Table) -> list[fs.FileInfo]:
     """The files in the table's folder. Errors: OutputError, UnavailableError."""
     try:
         system, root = _place(table, table.location())

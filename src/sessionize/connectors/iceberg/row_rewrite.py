@@ -132,7 +132,7 @@ class RowReplacer:
         try:
             commit_with_retry(attempt, gave_up=self._gave_up)
         except BaseException:
-            if self._surely_absent(token):
+            if self._is_absent(token):
                 self._forget()
             raise
 
@@ -156,7 +156,7 @@ class RowReplacer:
             hint="other writers were faster; nothing was changed, run it again",
         )
 
-    def _surely_absent(self, token: str) -> bool:
+    def _is_absent(self, token: str) -> bool:
         """Whether certainly no snapshot names the new files."""
         try:
             self._table = self._table.refresh()

@@ -88,12 +88,12 @@ class CatalogSettings:
             return "catalog.db"
         return address_shown(self.uri)
 
-    def revealed(self) -> dict[str, str]:
+    def resolved_options(self) -> dict[str, str]:
         """The options with the values of secrets. Errors: ConfigError for a missing variable or file."""
-        return dict(_revealed(name, value) for name, value in self.options.items())
+        return dict(_resolved(name, value) for name, value in self.options.items())
 
 
-def _revealed(name: str, value: str) -> tuple[str, str]:
+def _resolved(name: str, value: str) -> tuple[str, str]:
     if name.endswith("-env"):
         if value not in os.environ:
             raise ConfigError("a secret is missing", detail=f"option {name}: no variable {value} in the environment")
