@@ -7,7 +7,7 @@ events with the canonical columns of session/columns.py, sessions of SessionColu
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -221,6 +221,38 @@ class LiveView(Protocol):
 
     def close(self) -> None:
         """Release everything; what is shown stays."""
+
+
+# ---- reading sessions back ----
+
+
+class ClosedSessionReader(Protocol):
+    """Reads sessions that are final, from where a sink keeps them, as they are at that moment.
+
+    Rows have the session columns that are kept, the user column under the input's name for it; a reader may add more.
+    Errors: ConfigError where no sessions are kept, or not their start and id; those of EpochSink.
+    """
+
+    def sessions_of(self, user: str, *, limit: int) -> pa.Table:
+        """A user's sessions, at most `limit` of them, those that began last first; no rows for an unknown user."""
+
+    def recent(self, limit: int) -> pa.Table:
+        """The sessions of all users that began last, at most `limit` of them, the latest first."""
+
+
+class OpenSessionReader(Protocol):
+    """Reads sessions that are still open, from a live view. Errors: those of EpochSink."""
+
+    def open_session(self, user: str) -> Mapping[str, Any] | None:
+        """A user's open session as it was shown last; None where none is open, or none is shown.
+
+        Column -> value as JSON has it: dates as ISO 8601, events_by_type as {type: count}; end_reason is None.
+        shown_at_ms: when it stood so, ms since 1970 UTC. A view may cut long texts and lists short.
+        """
+
+
+class SessionReader(ClosedSessionReader, OpenSessionReader, Protocol):
+    """Reads both: what is final, and what is still open."""
 
 
 # ---- clocks ----

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import Hooks, plan
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import IcebergSink
 
@@ -34,7 +34,7 @@ def pipeline(folder: Path, *inputs: str, **settings: object) -> PipelineConfig:
 
 
 def run(config: PipelineConfig, tell: Callable[[str], None] = pytest.fail) -> Any:
-    return plan_pipeline(config, now_ms=NOW_MS).open(tell).run()
+    return plan(config, now_ms=NOW_MS).run(Hooks(on_note=tell))
 
 
 def counts(folder: Path, warehouse: Warehouse | None = None) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import Hooks, plan
 from sessionize.app.tables.generated_loads import fingerprint_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.generator.settings import GeneratorSettings
@@ -26,7 +26,7 @@ def pipeline(home: Path, **settings: object) -> PipelineConfig:
 
 
 def run(config: PipelineConfig, tell: Callable[[str], None] = pytest.fail, *, now_ms: int = NOW_MS) -> Any:
-    return plan_pipeline(config, now_ms=now_ms).open(tell).run()
+    return plan(config, now_ms=now_ms).run(Hooks(on_note=tell))
 
 
 def counts(home: Path) -> tuple[int, int, int]:
@@ -78,8 +78,10 @@ def test_another_seed_is_another_load(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_stopped_early_is_in_with_what_it_had(tmp_path: Path) -> None:
-    plan = plan_pipeline(pipeline(tmp_path, **{"input.generator.events": 60_000}), now_ms=NOW_MS)
-    read = plan.open(pytest.fail).run(stop=lambda: True).consumed
+    planned = plan(pipeline(tmp_path, **{"input.generator.events": 60_000}), now_ms=NOW_MS)
+    hooks = Hooks(on_note=pytest.fail)
+    hooks.stopping.set()
+    read = planned.run(hooks).consumed
     assert 0 < read < 60_000
     with pytest.raises(StateError, match=f"UTC, {read:,} records"):
         run(pipeline(tmp_path, **{"input.generator.events": 60_000}))
@@ -90,7 +92,7 @@ def test_a_run_that_failed_is_no_load(tmp_path: Path) -> None:
         raise RuntimeError("broken off")
 
     with pytest.raises(RuntimeError, match="broken off"):
-        plan_pipeline(pipeline(tmp_path), now_ms=NOW_MS).open(pytest.fail).run(broken)
+        plan(pipeline(tmp_path), now_ms=NOW_MS).run(Hooks(on_note=pytest.fail), broken)
     run(pipeline(tmp_path))
     sessions, distinct, _ = counts(tmp_path)
     assert sessions == distinct

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sessionize.app import runs
 from sessionize.app.files import FilePlan
-from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.tables.maintain import MaintenanceSettings, maintain
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
@@ -252,7 +252,7 @@ def test_files_without_a_record_are_no_reason_to_refuse(folder: Path) -> None:
 
 def test_two_at_a_time_load_the_same_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have read it before either is committed."""
-    runs = [plan_pipeline(pipeline(folder), now_ms=NOW_MS).open() for _ in range(2)]
+    opened = [runs.plan(pipeline(folder), now_ms=NOW_MS).open() for _ in range(2)]
     failed: list[BaseException] = []
 
     def work(each: Any) -> None:
@@ -261,7 +261,7 @@ def test_two_at_a_time_load_the_same_file_once(folder: Path, monkeypatch: pytest
         except StateError as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=work, args=(each,)) for each in runs]
+    threads = [threading.Thread(target=work, args=(each,)) for each in opened]
     for thread in threads:
         thread.start()
     for thread in threads:

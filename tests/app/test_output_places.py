@@ -8,7 +8,7 @@ import pytest
 
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.files import FilePlan
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import plan
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import dialect_named
 from sessionize.session.policy import Policy
@@ -35,7 +35,7 @@ def run(folder: Path, source: str, output: str) -> object:
         f'name = "p"\n[input]\nkind = "files"\npaths = ["{source}"]\n[input.mapping]\nuser = "user_id"\n'
         f'time = "timestamp"\n[output]\nkind = "{kind}"\npath = "{output}"\n'
     )
-    return plan_pipeline(load_pipeline(str(pipeline))).open().run()
+    return plan(load_pipeline(str(pipeline))).run()
 
 
 def batch(folder: Path, source: str, output: str) -> object:

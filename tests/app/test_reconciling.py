@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import plan
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import (
@@ -86,7 +86,7 @@ def test_tables_of_a_run_equal_a_batch_afterwards(tmp_path: Path, settings: dict
     generated = {"events": 1_500, "users": 30, "duration": "30h", "late_fraction": 0.05}
     made = {f"input.generator.{name}": value for name, value in generated.items()}
     config = pipeline(tmp_path, **{"input.kind": "generator", "rules.watermark": "maximum", **made, **settings})
-    accounting = plan_pipeline(config, now_ms=NOW_MS).open().run()
+    accounting = plan(config, now_ms=NOW_MS).run()
     assert accounting.late > 30
     assert rows_in(config, stored(config)) != batch_of(config)
     would = reconcile_tables(tmp_path, config, dry_run=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import plan
 from sessionize.app.tables import retry_rejected as module
 from sessionize.app.tables.maintain import MaintenanceSettings, maintain
 from sessionize.app.tables.reconcile import reconcile_tables
@@ -53,7 +53,7 @@ def config(tmp_path: Path) -> PipelineConfig:
     lines = [json.dumps(record) for record in RECORDS] + ['{"uuid": "ann",']
     (tmp_path / "in.ndjson").write_text("\n".join(lines) + "\n")
     made = pipeline(tmp_path)
-    accounting = plan_pipeline(made, now_ms=NOON).open().run()
+    accounting = plan(made, now_ms=NOON).run()
     assert (accounting.settled, accounting.rejected) == (1, 6)
     more = IcebergSink(open_catalog(made.home), rejected_events(), table="rejected_events")
     pretty = json.dumps({**GOOD, "event_id": "5"}, indent=1).encode()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sessionize.app.config.pipeline import load_pipeline
-from sessionize.app.streams.run import name_of_input
+from sessionize.app.streams.names import name_of_input
 
 KAFKA = '[input]\nkind = "kafka"\n'
 FOLDER = '[input]\nkind = "directory"\npaths = ["in"]\n'

@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sessionize.app import runs
+from sessionize.app.batch import open_batch
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.files import FilePlan
-from sessionize.app.pipelines import plan_pipeline
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.app.tables.rules import by_the_tables
@@ -36,7 +37,7 @@ def pipeline(home: Path, preset: str = PRESET, **settings: object) -> PipelineCo
 
 
 def run(config: PipelineConfig) -> Any:
-    return plan_pipeline(config, now_ms=NOW_MS).open().run()
+    return runs.plan(config, now_ms=NOW_MS).run()
 
 
 def sessions(home: Path, columns: str = "*") -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def test_a_run_by_other_rules_is_refused_before_anything_is_written(
     run(pipeline(tmp_path))
     before = state(tmp_path)
     with pytest.raises(StateError) as caught:
-        plan_pipeline(pipeline(tmp_path, **settings), now_ms=NOW_MS).open()
+        runs.plan(pipeline(tmp_path, **settings), now_ms=NOW_MS).open()
     assert [part in str(caught.value) for part in says] == [True] * len(says), str(caught.value)
     assert state(tmp_path) == before
 
@@ -178,7 +179,7 @@ def test_what_a_first_try_rejected_is_brought_in_once_the_column_is_right(tmp_pa
 
 def test_a_first_try_that_was_killed_while_it_wrote_binds_nobody(tmp_path: Path) -> None:
     """`where` is a field of every record, so rows were staged under the wrong name for users."""
-    first = plan_pipeline(mapped(tmp_path, "where"), now_ms=NOW_MS).open()
+    first = open_batch(mapped(tmp_path, "where"), runs.Hooks(), now_ms=NOW_MS)
     assert first.outputs.events is not None
     first.outputs.events.write(pa.table({"where": ["/a"], "event_time_ms": [0]}))
     accounting = run(mapped(tmp_path, "who"))

@@ -30,6 +30,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/tables/loading.py": ("run", "batch", "label"),
     "app/config/values.py": ("run", "reconcile", "rejected retry"),
     "app/produce.py": ("produce",),
+    "app/tables/reconcile.py": ("reconcile",),
     "app/tables/retry_rejected.py": ("rejected retry",),
     "connectors/kafka/same_topic.py": ("run",),
     "app/streams/run.py": ("run",),
@@ -37,7 +38,8 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "cli/demo.py": ("demo",),
     "cli/demo_stream.py": ("demo",),
     "cli/explain.py": ("explain",),
-    "cli/files.py": ("batch", "label"),
+    "app/options.py": ("batch", "label"),
+    "cli/batch.py": ("batch", "label"),
     "cli/maintain.py": ("maintain",),
     "cli/options.py": ("batch", "label"),
     "cli/output.py": ("query",),
@@ -59,10 +61,10 @@ EXCEPTIONS: dict[tuple[str, str], tuple[str, ...]] = {
         "reconcile",
         "rejected retry",
     ),
-    ("cli/options.py", "--user FIELD --time FIELD"): ("batch", "label", "explain"),
-    ("cli/options.py", "--dialect {} beside {}"): ("batch", "label", "explain"),
-    ("cli/options.py", "remove --dialect to map the fields yourself"): ("batch", "label", "explain"),
-    ("cli/options.py", "--again and --new-only exclude each other"): ("run", "batch", "label"),
+    ("app/options.py", "--user FIELD --time FIELD"): ("batch", "label", "explain"),
+    ("app/options.py", "--dialect {} beside {}"): ("batch", "label", "explain"),
+    ("app/options.py", "remove --dialect to map the fields yourself"): ("batch", "label", "explain"),
+    ("app/options.py", "--again and --new-only exclude each other"): ("run", "batch", "label"),
     **{
         ("cli/options.py", text): LOOKING[:5]
         for text in (

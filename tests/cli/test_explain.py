@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import plan
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.rules import by_the_tables
 from sessionize.cli.declared import for_typer
@@ -303,7 +303,7 @@ def test_a_session_that_is_stored_more_than_once_is_named(tmp_path: Path) -> Non
     files = {"input.kind": "files", "input.paths": [str(tmp_path / "in.ndjson")], "input.known_files": "again"}
     seen = []
     for _ in range(3):
-        plan_pipeline(pipeline(tmp_path / "home", **files), now_ms=NOON + 60 * MINUTE).open().run()
+        plan(pipeline(tmp_path / "home", **files), now_ms=NOON + 60 * MINUTE).run()
         seen.append((*told("ann", "--home", tmp_path / "home"), in_json("ann", "--home", tmp_path / "home")))
     (once, quiet, _), (twice, err, found), (thrice, _, _) = seen
     assert "stored" not in once + quiet

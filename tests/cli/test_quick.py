@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from sessionize.cli import files
 from sessionize.cli.app import app
+from sessionize.cli.batch import batch
 from sessionize.cli.fast_batch import _parameters, arguments_of, quick_command
+from sessionize.cli.label import label
 
 TYPER = vars(typer.main.get_command(app))["commands"]
+COMMANDS = {"batch": batch, "label": label}
 ORDINARY = [
     ["a.csv", "-o", "b.csv"],
     ["-o", "b.csv", "a.csv", "c.csv"],
@@ -55,21 +57,21 @@ def as_typer_has_it(given: dict[str, object] | None) -> dict[str, object]:
 @pytest.mark.parametrize("command", ["batch", "label"])
 @pytest.mark.parametrize("words", ORDINARY, ids=" ".join)
 def test_ordinary_command_lines_mean_the_same(command: str, words: list[str]) -> None:
-    given = arguments_of(getattr(files, command), words)
+    given = arguments_of(COMMANDS[command], words)
     assert as_typer_has_it(given) == as_typer_has_it(by_typer(command, words))
 
 
 @pytest.mark.parametrize("command", ["batch", "label"])
 @pytest.mark.parametrize("words", LEFT_TO_TYPER, ids=" ".join)
 def test_all_others_are_left_to_typer(command: str, words: list[str]) -> None:
-    assert arguments_of(getattr(files, command), words) is None
+    assert arguments_of(COMMANDS[command], words) is None
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_mixture_of_options_means_the_same(seed: int) -> None:
     rng = random.Random(seed)
     command = rng.choice(["batch", "label"])
-    parameters = [each for each in _parameters(getattr(files, command)) if each.declared.is_option]
+    parameters = [each for each in _parameters(COMMANDS[command]) if each.declared.is_option]
     words: list[list[str]] = [["in.csv"], [rng.choice(["-o", "--output"]), "out.csv"]]
     for each in rng.sample(parameters, rng.randint(0, len(parameters))):
         name, value = rng.choice(each.names), rng.choice(["x", "30m", "1", "a b", "ü", "a=b"])
@@ -81,15 +83,15 @@ def test_any_mixture_of_options_means_the_same(seed: int) -> None:
             words.append([name, value])
     rng.shuffle(words)
     line = [word for part in words for word in part]
-    given = arguments_of(getattr(files, command), line)
+    given = arguments_of(COMMANDS[command], line)
     assert as_typer_has_it(given) == as_typer_has_it(by_typer(command, line))
 
 
 def test_the_environment_names_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONIZE_HOME", "there")
     words = ["a.csv", "-o", "b.csv"]
-    assert as_typer_has_it(arguments_of(files.batch, words)) == as_typer_has_it(by_typer("batch", words))
-    given = arguments_of(files.batch, [*words, "--home", "here"])
+    assert as_typer_has_it(arguments_of(batch, words)) == as_typer_has_it(by_typer("batch", words))
+    given = arguments_of(batch, [*words, "--home", "here"])
     assert given is not None
     assert given["home"] == Path("here")
 

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from sessionize.app.config.pipeline import load_pipeline
-from sessionize.app.pipelines import plan_pipeline
+from sessionize.app.runs import plan
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.cli import rejected
 from sessionize.cli.declared import for_typer
@@ -40,7 +40,7 @@ def run(*arguments: str | Path) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("home")
     config = load_pipeline("user_sessionization_pipeline", overrides={**SETTINGS, "run.home": str(made)})
-    accounting = plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
+    accounting = plan(config, now_ms=1_900_000_000_000).run()
     assert accounting.late > 10
     assert accounting.rejected > 5
     return made
@@ -67,7 +67,7 @@ def test_input_that_was_appended_twice_is_explained(tmp_path: Path) -> None:
     again = {**SETTINGS, "run.home": str(tmp_path), "input.known_files": "again"}
     config = load_pipeline("user_sessionization_pipeline", overrides=again)
     for _ in range(2):
-        plan_pipeline(config, now_ms=1_900_000_000_000).open().run()
+        plan(config, now_ms=1_900_000_000_000).run()
     printed = run("reconcile", "--home", tmp_path)
     done = json.loads(run("reconcile", "--home", tmp_path, "--json"))
     assert done["incomplete_users"] > 0

@@ -19,8 +19,8 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
+from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.streams.build import open_stores
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.connectors.store import StoreSink

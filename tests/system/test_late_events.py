@@ -21,9 +21,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.streams import reconcile as stream_reconciling
-from sessionize.app.streams.build import open_stores
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.reconcile import reconcile_tables

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.streams.build import open_stores
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.errors import StateError

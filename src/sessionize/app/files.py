@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sessionize.app.batch import BatchRun, with_rejects
 from sessionize.app.config.values import KnownFiles
 from sessionize.app.output_paths import check_output_places
 from sessionize.app.tables.homes import home_of_table
@@ -17,7 +18,6 @@ from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.local_paths import check_local
 from sessionize.engine.accounting import Accounting, Progress, ignore
-from sessionize.engine.batch.outputs import Outputs, abort_all
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Sink
@@ -89,7 +89,7 @@ class FilePlan:
         database, table = self._table()
         return f"{database}.{table} in {self._home(database, table)}"
 
-    def open(self, tell: Callable[[str], None] = lambda text: None) -> "FileRun":
+    def open(self, tell: Callable[[str], None] = lambda text: None) -> BatchRun:
         """Look at the input and open the outputs. tell: hears of files that come twice, or were skipped.
 
         Errors: ConfigError, InputError, OutputError; StateError for a table of other rules, or files that are in it.
@@ -106,9 +106,9 @@ class FilePlan:
             now_ms=self.now_ms,
             plain_users=True,
         )
-        outputs = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
-        outputs += [] if self.rejects is None else [self.rejects]
-        check_output_places(self.inputs, source.files, outputs)
+        written = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
+        written += [] if self.rejects is None else [self.rejects]
+        check_output_places(self.inputs, source.files, written)
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
         if self.output.startswith(ICEBERG_PREFIX):
             sink, load = self._into_table(source, wanted, tell)
@@ -119,12 +119,31 @@ class FilePlan:
                 warn_of_twins(source, tell)
             schema = wanted.schema(source.user_name) if self.what == "sessions" else None
             sink, load = FileSink(Path(self.output), schema), None
-        try:
-            rejects = None if self.rejects is None else FileSink(self.rejects, col.REJECTED_SCHEMA)
-        except BaseException as error:
-            abort_all([sink], error)
-            raise
-        return FileRun(self, source, Outputs(sessions=sink, rejected=rejects), wanted, load)
+        outputs = with_rejects(sink, self.rejects)
+
+        def work(progress: Progress, stop: Callable[[], bool]) -> Accounting:
+            with source.begun():  # the input is read ahead while the engine is loaded
+                from sessionize.engine.batch.labels import run_label
+                from sessionize.engine.batch.sessions import run_batch
+
+                engine = run_batch if self.what == "sessions" else run_label
+                return engine(source, outputs, self._definition(source, wanted), self._options(), progress=progress)
+
+        return BatchRun(source, outputs, work, load)
+
+    def run(self, tell: Callable[[str], None] = lambda text: None, progress: Progress = ignore) -> Accounting:
+        """Open it, run it, and close it. Errors: those of open, and of the engine."""
+        with self.open(tell) as opened:
+            return opened.run(progress)
+
+    def _definition(self, source: FileSource, columns: col.SessionColumns) -> SessionDefinition:
+        return SessionDefinition(policy=self.policy, rules=self.rules, columns=columns, user_name=source.user_name)
+
+    def _options(self) -> "BatchOptions":
+        from sessionize.engine.batch.options import MEMORY_BYTES_MAX, BatchOptions
+
+        limit = self.memory_bytes_max
+        return BatchOptions(memory_bytes_max=MEMORY_BYTES_MAX if limit is None else limit, dialect=self.dialect)
 
     def _event_columns(self) -> frozenset[str]:
         """The event columns that the wanted session columns and the rules need; the others are not even read."""
@@ -199,36 +218,3 @@ class FilePlan:
 
     def _home(self, database: str, table: str) -> Path:
         return home_of_table(database, table) if self.home is None else self.home
-
-
-@dataclass(frozen=True, slots=True)
-class FileRun:
-    """An opened plan."""
-
-    plan: FilePlan
-    source: FileSource
-    outputs: Outputs
-    columns: col.SessionColumns
-    load: "Load | None" = None
-
-    def run(self, progress: Progress = ignore) -> Accounting:
-        """Do it. On an error no output shows anything."""
-        if self.load is not None:
-            progress = self.load.watching(progress)
-        with self.source.begun():
-            from sessionize.engine.batch.labels import run_label
-            from sessionize.engine.batch.sessions import run_batch
-
-            engine = run_batch if self.plan.what == "sessions" else run_label
-            return engine(self.source, self.outputs, self._definition(), self._options(), progress=progress)
-
-    def _definition(self) -> SessionDefinition:
-        return SessionDefinition(
-            policy=self.plan.policy, rules=self.plan.rules, columns=self.columns, user_name=self.source.user_name
-        )
-
-    def _options(self) -> "BatchOptions":
-        from sessionize.engine.batch.options import MEMORY_BYTES_MAX, BatchOptions
-
-        limit = self.plan.memory_bytes_max
-        return BatchOptions(memory_bytes_max=MEMORY_BYTES_MAX if limit is None else limit, dialect=self.plan.dialect)

@@ -6,7 +6,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sessionize.connectors.files.source_paths import InputFile
+from sessionize.connectors.local_paths import check_local
 from sessionize.errors import ConfigError
+
+__all__ = ["check_local", "check_output_places"]
 
 
 def check_output_places(inputs: Iterable[str], files: Iterable[InputFile], outputs: Sequence[Path]) -> None:

@@ -22,7 +22,7 @@ from sessionize.connectors.generator import (
 from sessionize.connectors.local_paths import check_local
 from sessionize.errors import ConfigError, OutputError
 
-__all__ = ["KafkaTarget", "produce", "sample", "settings_of"]
+__all__ = ["GeneratedTotals", "KafkaTarget", "produce", "sample", "settings_of"]
 
 
 def settings_of(*, start_ms: int | None, **values: Any) -> GeneratorSettings:

@@ -6,7 +6,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sessionize.cli import demo, explain, files, maintain, pipelines, produce, pruning, query, reconcile, rejected
+from sessionize.cli import (
+    batch,
+    demo,
+    explain,
+    init,
+    label,
+    maintain,
+    produce,
+    pruning,
+    query,
+    reconcile,
+    rejected,
+    run,
+)
 from sessionize.cli.declared import for_typer
 from sessionize.cli.usage import Command
 
@@ -35,9 +48,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", cls=Command)(for_typer(pipelines.run))
-app.command("batch", cls=Command)(for_typer(files.batch))
-app.command("label", cls=Command)(for_typer(files.label))
+app.command("run", cls=Command)(for_typer(run.run))
+app.command("batch", cls=Command)(for_typer(batch.batch))
+app.command("label", cls=Command)(for_typer(label.label))
 app.command("produce", cls=Command)(for_typer(produce.produce))
 app.command("query", cls=Command)(for_typer(query.query))
 app.command("explain", cls=Command)(for_typer(explain.explain))
@@ -45,7 +58,7 @@ app.command("pruning", cls=Command)(for_typer(pruning.pruning))
 app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))
 app.add_typer(rejected.app, name="rejected")
 app.command("maintain", cls=Command)(for_typer(maintain.maintain))
-app.command("init", cls=Command)(for_typer(pipelines.init))
+app.command("init", cls=Command)(for_typer(init.init))
 app.command("demo", cls=Command)(for_typer(demo.demo))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sessionize.connectors.generator import GeneratedTotals
+    from sessionize.app.produce import GeneratedTotals
     from sessionize.engine.accounting import Accounting
 
 PIPELINE = "user_sessionization_pipeline"
@@ -33,7 +33,7 @@ def demo(
     ] = None,
 ) -> None:
     """Turn a day of sample clickstream, with late and malformed records, into sessions in an Iceberg table."""
-    from sessionize.connectors.local_paths import check_local
+    from sessionize.app.output_paths import check_local
 
     home = home or Path("sessionize-demo-stream" if stream else "sessionize-demo")
     check_local(home, name="--home")
@@ -113,7 +113,7 @@ def _generate(events: int, file: Path) -> "GeneratedTotals":
 
 def _run(home: Path, file: Path) -> "tuple[Accounting, float]":
     from sessionize.app.config.pipeline import load_pipeline
-    from sessionize.app.pipelines import plan_pipeline
+    from sessionize.app.runs import plan
     from sessionize.cli.progress import shown
 
     overrides: dict[str, object] = {
@@ -123,10 +123,10 @@ def _run(home: Path, file: Path) -> "tuple[Accounting, float]":
         "run.home": str(home),
         "run.once": True,
     }
-    opened = plan_pipeline(load_pipeline(PIPELINE, overrides=overrides)).open()
-    started = time.perf_counter()
-    with shown(opened.source.size_bytes) as progress:
-        accounting = opened.run(progress)
+    with plan(load_pipeline(PIPELINE, overrides=overrides)).open() as opened:
+        started = time.perf_counter()
+        with shown(opened.size_bytes) as progress:
+            accounting = opened.run(progress)
     return accounting, time.perf_counter() - started
 
 

@@ -134,7 +134,7 @@ def _deliver(part: bytes, inbox: Path) -> None:
 
 def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accounting":
     """Run the stream, a line for each epoch; until so many records are committed, or with run.once all are."""
-    from sessionize.app.streams.run import open_stream
+    from sessionize.app.runs import Hooks, plan
     from sessionize.cli.status_line import status_line
     from sessionize.engine.events import EpochCommitted, Handler, Observers
 
@@ -152,8 +152,7 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accountin
                 stopping.set()
 
         observer = Observers(line, Handler(EpochCommitted, committed))
-        with open_stream(config, stopping=stopping, observer=observer) as opened:
-            return opened.run()
+        return plan(config).run(Hooks(stopping=stopping, observer=observer))
 
 
 def _check(accounting: "Accounting") -> None:

@@ -2,19 +2,16 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sessionize.app.options import DEFAULT_RECORDS, DEFAULT_RULES, RecordOptions, RuleOptions
 from sessionize.cli import options as opt
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.analytics.explain import ExplainedEvent, ExplainedSession, Explanation
-    from sessionize.app.config.pipeline import PipelineConfig
-    from sessionize.session.policy import Policy
-    from sessionize.session.rules import Rules
 
 _SESSIONS_MAX = 500
 
@@ -33,22 +30,8 @@ def explain(
         str | None,
         typer.Option(help="Preset or file of the pipeline that wrote the sessions; sets record format and tables."),
     ] = None,
-    dialect: opt.DialectName = None,
-    user: opt.UserField = None,
-    time_: opt.TimeField = None,
-    time_format: opt.TimeFormat = "auto",
-    event_id: opt.IdField = None,
-    event_type: opt.TypeField = None,
-    page: opt.PageField = None,
-    value: opt.ValueField = None,
-    gap: opt.GapOrNone = None,
-    gap_boundary: opt.GapBoundaryOrNone = None,
-    max_duration: opt.MaxDurationOrNone = None,
-    max_duration_mode: opt.MaxDurationMode = None,
-    session_ids: opt.SessionIdsOrNone = None,
-    start_events: opt.StartEvents = None,
-    end_events: opt.EndEvents = None,
-    exclude_events: opt.ExcludeEvents = None,
+    records: Annotated[RecordOptions, opt.RECORDS] = DEFAULT_RECORDS,
+    rules: Annotated[RuleOptions, opt.RULES] = DEFAULT_RULES,
     home: opt.HomeOrNone = None,
     database: opt.DatabaseOrNone = None,
     limit: Annotated[
@@ -62,16 +45,12 @@ def explain(
     come from files, and the rules from --pipeline or the defaults. A rule option (such as --gap) replaces one of these
     rules.
     """
+    from sessionize.app.tables.explain import explain_user
     from sessionize.cli import output as out
 
-    fields = {"event_id": event_id, "event_type": event_type, "page": page, "value": value}
-    policy = (gap, gap_boundary, max_duration, max_duration_mode, session_ids)
-    asked = _Asked(policy, start_events, end_events, exclude_events)
-    if inputs:
-        as_made = False
-        found = _from_files(inputs, who, pipeline, asked, (dialect, user, time_, time_format, fields))
-    else:
-        found, as_made = _from_tables(who, pipeline, asked, home, database)
+    found, as_made = explain_user(
+        who, pipeline, home, database, inputs=inputs, records=records, rules=rules, warn=out.print_warning
+    )
     if as_json:
         out.print_json(found.as_dict())
         return
@@ -85,92 +64,6 @@ def explain(
         out.console(stderr=True).print(waits, highlight=False)
     if found.sessions and not events and chosen is None:
         out.console(stderr=True).print("to show events: --events for all sessions, --session 1 for the first")
-
-
-class _Asked:
-    """The rules that the options name, to be put over others."""
-
-    def __init__(
-        self,
-        policy: tuple[str | None, str | None, str | None, str | None, str | None],
-        *lists: list[str] | None,
-    ) -> None:
-        self._policy = policy
-        names = ("start_events", "end_events", "excluded_events")
-        self._lists = {name: frozenset(types) for name, types in zip(names, lists, strict=True) if types}
-
-    def over(self, policy: "Policy", rules: "Rules") -> "tuple[Policy, Rules]":
-        """These with what the options name in its place. Errors: ConfigError."""
-        from dataclasses import replace
-
-        changes: dict[str, Any] = dict(self._lists)
-        return opt.policy_over(policy, *self._policy), replace(rules, **changes)
-
-
-def _from_files(
-    inputs: list[str],
-    who: str,
-    pipeline: str | None,
-    asked: _Asked,
-    records: tuple[str | None, str | None, str | None, str, dict[str, str | None]],
-) -> "Explanation":
-    from sessionize.app.tables.explain import explain_from_files
-    from sessionize.session.policy import Policy
-    from sessionize.session.rules import Rules
-
-    config = _loaded(pipeline)
-    policy, rules = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
-    dialect, user, time, time_format, fields = records
-    named = dialect is not None or user is not None or time is not None or any(fields.values())
-    if config is not None and not named:
-        mapping = config.dialect()
-    else:
-        mapping = opt.dialect_of(dialect, user, time, time_format, **fields)
-    return explain_from_files(inputs, who, mapping, *asked.over(policy, rules))
-
-
-def _from_tables(
-    who: str, pipeline: str | None, asked: _Asked, home: Path | None, database: str | None
-) -> "tuple[Explanation, bool]":
-    """By the tables, and whether by the rules that their sessions were made by."""
-    from sessionize.app.tables.explain import explain_from_tables, rules_of_tables
-    from sessionize.app.tables.warehouse import find_warehouse
-    from sessionize.cli import output as out
-    from sessionize.session.policy import Policy
-    from sessionize.session.rules import Rules
-    from sessionize.session.spec import SessionSpec, describe_differences
-
-    warehouse, config = find_warehouse(pipeline, home, database), _loaded(pipeline)
-    table = "user_sessions" if config is None else config.output.table
-    own = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
-    theirs = rules_of_tables(
-        warehouse,
-        table=table,
-        pipeline=None if config is None else config.name,
-        folder=None if config is None else config.folder,
-        boundary=None if config is None else config.rules.boundary,
-        otherwise=own,
-        warn=out.print_warning,
-    )
-    here = asked.over(*theirs)
-
-    def spec(rules: "tuple[Policy, Rules]") -> SessionSpec:
-        return SessionSpec.of(*rules, pipeline="", user_column="", boundary=rules[1].boundary_name or None)
-
-    if differences := spec(theirs).differences(spec(here)):
-        out.print_warning(f"the sessions of the table were made with other rules: {describe_differences(differences)}")
-    elif config is not None and (differences := spec(theirs).differences(spec(own))):
-        out.print_warning(
-            "the pipeline's rules differ from those of the tables; using those of the tables: "
-            + describe_differences(differences)
-        )
-    return explain_from_tables(warehouse, who, *here, table=table), here == theirs
-
-
-def _loaded(pipeline: str | None) -> "PipelineConfig | None":
-    from sessionize.app.config.pipeline import load_pipeline
-
-    return None if pipeline is None else load_pipeline(pipeline)
 
 
 def _chosen(found: "Explanation", session: str | None) -> "ExplainedSession | None":

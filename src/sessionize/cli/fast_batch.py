@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
-from sessionize.cli.declared import Command, Declared
+from sessionize.cli.declared import Command, Declared, Parameter, call, parameters
 
 _COMMANDS = ("batch", "label")
 
@@ -34,11 +34,13 @@ def quick_command(words: Sequence[str]) -> Callable[[], None] | None:
     """What to run for the words of a command line, without the program's name; None where typer is to read them."""
     if not words or words[0] not in _COMMANDS:
         return None
-    from sessionize.cli import files
-
-    command: Command = getattr(files, words[0])
+    command: Command
+    if words[0] == "batch":
+        from sessionize.cli.batch import batch as command
+    else:
+        from sessionize.cli.label import label as command
     given = arguments_of(command, words[1:])
-    return None if given is None else lambda: command(**given)
+    return None if given is None else lambda: call(command, given)
 
 
 def arguments_of(command: Command, words: Sequence[str]) -> dict[str, Any] | None:
@@ -87,15 +89,12 @@ def _from_elsewhere(given: dict[str, Any], parameter: _Parameter) -> None:
 
 
 def _parameters(command: Command) -> list[_Parameter]:
-    code, defaults = command.__code__, command.__defaults__ or ()
-    names = code.co_varnames[: code.co_argcount]
-    values = (*[...] * (len(names) - len(defaults)), *defaults)
-    return [_parameter(name, command.__annotations__[name], value) for name, value in zip(names, values, strict=True)]
+    return [_parameter(each) for each in parameters(command)]
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> _Parameter:
-    kind, declared = get_args(annotation)
-    kinds = [each for each in get_args(kind) or (kind,) if each is not NoneType]
-    is_list = any(getattr(each, "__origin__", None) is list for each in (kind, *kinds))
+def _parameter(each: Parameter) -> _Parameter:
+    assert each.declared is not None  # these commands have none of typer's own
+    kinds = [kind for kind in get_args(each.kind) or (each.kind,) if kind is not NoneType]
+    is_list = any(getattr(kind, "__origin__", None) is list for kind in (each.kind, *kinds))
     read = Path if Path in kinds else str
-    return _Parameter(name, declared, read, bool in kinds, is_list, default)
+    return _Parameter(each.name, each.declared, read, bool in kinds, is_list, each.default)

@@ -10,7 +10,7 @@ import typer
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sessionize.connectors.generator import GeneratedTotals
+    from sessionize.app.produce import GeneratedTotals
 
 Profile = Annotated[
     str, typer.Option(help="Record format: clickstream, user-events, user_activity, clicks or ecommerce.")

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sessionize.cli import options as opt
-from sessionize.cli.pipelines import HomeOverride, Set, configured
 
 if TYPE_CHECKING:
-    from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
+    from sessionize.app.tables.reconcile import Reconciled, ReconcileProgress
 
 Pipeline = Annotated[
     str | None,
@@ -31,8 +30,8 @@ def reconcile(
     pipeline: Pipeline = None,
     window: Window = None,
     drained: Drained = False,
-    settings: Set = None,
-    home: HomeOverride = None,
+    settings: opt.Set = None,
+    home: opt.HomeOverride = None,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -42,23 +41,19 @@ def reconcile(
 
     Only final sessions change; late events of open sessions wait for the next run.
     """
-    from sessionize.app.streams.build import open_stores
-    from sessionize.app.tables.reconcile import reconcile_tables
-    from sessionize.app.tables.rules import by_the_tables
+    from sessionize.app.tables.reconcile import reconcile_pipeline
     from sessionize.cli import output as out
-    from sessionize.session.durations import parse_duration_ms
 
-    window_ms = None if window is None else parse_duration_ms(window, name="--window")
-    config = by_the_tables(configured(pipeline, settings, home), warn=out.print_warning)
-    with _progress(enabled=not as_json) as progress, open_stores(config) as stores:
-        done = reconcile_tables(
-            config.home,
-            config,
-            window_ms=window_ms,
+    with _progress(enabled=not as_json) as progress:
+        done = reconcile_pipeline(
+            pipeline,
+            settings,
+            home,
+            window=window,
             drained=drained,
             dry_run=dry_run,
-            stores=stores,
             progress=progress,
+            warn=out.print_warning,
         )
     if as_json:
         out.print_json(done.as_dict())

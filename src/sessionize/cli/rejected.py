@@ -6,7 +6,6 @@ import typer
 
 from sessionize.cli import options as opt
 from sessionize.cli.declared import for_typer
-from sessionize.cli.pipelines import HomeOverride, Set, configured
 from sessionize.cli.usage import Command
 from sessionize.errors import ConfigError
 
@@ -36,7 +35,7 @@ def rejected(
 ) -> None:
     """Show rejected records (default), or retry them."""
     if context.invoked_subcommand is None:
-        show(pipeline, home, database, as_json)
+        show(pipeline=pipeline, home=home, database=database, as_json=as_json)
         return
     sources = (context.get_parameter_source(name) for name in context.params)
     if any(source is not None and source.name == "COMMANDLINE" for source in sources):
@@ -95,20 +94,16 @@ def show(
 def retry(
     pipeline: Pipeline = None,
     reason: Reason = None,
-    settings: Set = None,
-    home: HomeOverride = None,
+    settings: opt.Set = None,
+    home: opt.HomeOverride = None,
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
     """Decode rejected records again; valid ones become late events, which `reconcile` merges."""
-    from sessionize.app.streams.build import open_stores
-    from sessionize.app.tables.retry_rejected import retry_rejected
-    from sessionize.app.tables.rules import by_the_tables
+    from sessionize.app.tables.retry_rejected import retry_pipeline
     from sessionize.cli import output as out
 
-    config = by_the_tables(configured(pipeline, settings, home), warn=out.print_warning)
-    with open_stores(config) as stores:
-        done = retry_rejected(config.home, config, reason=reason, dry_run=dry_run, stores=stores)
+    done = retry_pipeline(pipeline, settings, home, reason=reason, dry_run=dry_run, warn=out.print_warning)
     if as_json:
         out.print_json(done.as_dict())
         return

@@ -61,12 +61,14 @@ swallowed = Swallowed()
 
 
 @contextmanager
-def stopped_by_signals(what_follows: str, say: Callable[[str], None] | None = None) -> Iterator[threading.Event]:
+def stopped_by_signals(
+    what_follows: str, say: Callable[[str], None] | None = None, *, stopping: threading.Event | None = None
+) -> Iterator[threading.Event]:
     """An event that the first signal sets, saying what follows; at the second one KeyboardInterrupt.
 
-    say: gets what follows, from another thread; None prints it on stderr.
+    say: gets what follows, from another thread; None prints it on stderr. stopping: the event; None for a new one.
     """
-    stopping = threading.Event()
+    stopping = stopping or threading.Event()
     asked = False
 
     def ask(number: int, frame: object) -> None:

@@ -4,19 +4,19 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sessionize.app.config.pipeline import PipelineConfig
+    from sessionize.app.runs import RunPlan
 
 _LOG_WAITS_S = 2.0  # how long a stream waits for a reader of its log that takes nothing
 
 
-def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
+def run_stream(planned: "RunPlan", *, as_json: bool) -> None:
     """Run a pipeline whose input has no end, until it is asked to stop (or, with run.once, all is read)."""
     import time
 
     import pyarrow as pa
 
+    from sessionize.app.runs import Hooks
     from sessionize.app.streams.logs import StreamLog
-    from sessionize.app.streams.run import open_stream
     from sessionize.app.streams.startup import StoppedError
     from sessionize.cli import output as out
     from sessionize.cli.signals import stopped_by_signals
@@ -24,6 +24,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     from sessionize.cli.status_line import status_line
     from sessionize.engine.events import Observers, StreamStopping
 
+    config = planned.config
     never_wait_longer_than(_LOG_WAITS_S)
     # Arrow's own allocator gives memory back between polls and has it cleared again: half of a stream's system time.
     pa.set_memory_pool(pa.system_memory_pool())
@@ -44,7 +45,7 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
             say = None if drawn else lambda then: log.on_event(StreamStopping(then=then))
             with (
                 stopped_by_signals(follows, say) as stopping,
-                open_stream(config, stopping=stopping, observer=Observers(log, line)) as opened,
+                planned.open(Hooks(stopping=stopping, observer=Observers(log, line))) as opened,
             ):
                 accounting = opened.run()
     except StoppedError as stopped:
@@ -54,15 +55,14 @@ def run_stream(config: "PipelineConfig", *, as_json: bool) -> None:
     seconds = time.perf_counter() - started
     dropped = {"log_lines_dropped": dropped_lines()} if dropped_lines() else {}
     if as_json:
-        run = {"output": opened.describe(), "rules": config.policy().describe(), "seconds": round(seconds, 3)}
+        run = {"output": planned.destination, "rules": config.policy().describe(), "seconds": round(seconds, 3)}
         out.print_json({**accounting.as_dict(), **run, **dropped})
     if drawn and config.run.log_level in ("DEBUG", "INFO"):
-        engine = opened.engine
         out.print_accounting(
             accounting,
             None,
-            opened.describe(),
+            planned.destination,
             rules=config.policy().describe(),
-            open_sessions=engine.open_sessions,
-            watermark_ms=engine.watermark_ms,
+            open_sessions=opened.open_sessions or 0,
+            watermark_ms=opened.watermark_ms,
         )

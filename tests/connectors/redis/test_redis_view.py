@@ -17,6 +17,7 @@ from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.session import columns as col
 from sessionize.testing.epoch_sinks import sessions
 from sessionize.testing.services.valkey import ValkeyServer
+from sessionize.testing.session_readers import OpenSessionReaderContract, OpenView
 
 GAP_MS = 30 * 60 * 1000
 NOW_MS = 1_800_000_000_000
@@ -34,6 +35,12 @@ def view(login: Login, prefix: str) -> Iterator[RedisLiveView]:
     view = RedisLiveView(login, gap_ms=GAP_MS, prefix=prefix)
     yield view
     view.close()
+
+
+class TestRedisLiveView(OpenSessionReaderContract):
+    @pytest.fixture
+    def view(self, view: RedisLiveView) -> OpenView:
+        return view
 
 
 def keys(valkey: ValkeyServer) -> set[bytes]:

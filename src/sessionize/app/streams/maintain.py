@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import exclusive
-from sessionize.app.streams.build import instance_of
+from sessionize.app.streams.names import instance_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.events import (

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
+from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import Turn
-from sessionize.app.streams.build import instance_of, open_stores
+from sessionize.app.streams.names import instance_of
 from sessionize.app.tables.reconcile import ROWS_MAX, USERS_MAX, quiet, reconcile_tables
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting

@@ -1,7 +1,4 @@
-"""A pipeline's configuration → the parts of a stream, opened and wired. The composition root of streams.
-
-What a part needs to be installed is said when it is asked for; what was opened is closed in any case.
-"""
+"""The local engine's runs: the parts of a stream, opened as app/build.py says and wired; closed in any case."""
 
 import threading
 from collections import Counter
@@ -11,14 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from sessionize.app.build import STREAM_SOURCES, TABLES, SinkRun, live_view, sinks_of
 from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.streams.build import TABLES, instance_of, live_view, open_source, sinks_of, state_folder
 from sessionize.app.streams.logs import warnings_observed
 from sessionize.app.streams.maintain import StreamMaintainer, stream_maintainer
+from sessionize.app.streams.names import name_of_input, state_folder, writer_name
 from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
 from sessionize.app.streams.sharing import Sharing, take_part
 from sessionize.app.streams.startup import AvailabilityTracker, Opener
-from sessionize.engine.accounting import Accounting
+from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
 from sessionize.engine.events import (
     UNOBSERVED,
@@ -39,9 +37,8 @@ from sessionize.engine.stream.live_feed import LiveFeed
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.errors import StateError
 from sessionize.formats.dialects import Dialect
-from sessionize.ports import Clock, EpochSink
+from sessionize.ports import Clock, EpochSink, LiveView
 from sessionize.session.columns import check_user_name
-from sessionize.session.definition import SessionDefinition
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import IcebergEpochSink
@@ -61,12 +58,34 @@ class StreamRun:
     maintainer: StreamMaintainer | None = None
     ended: Callable[[Accounting], None] = lambda accounting: None
 
-    def run(self) -> Accounting:
+    @property
+    def size_bytes(self) -> None:
+        """A stream has no end that could be measured."""
+        return None
+
+    @property
+    def cut_short(self) -> bool:
+        """A stream that is ended goes on with its next run, so nothing is cut off."""
+        return False
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions an event on time may still join."""
+        return self.engine.open_sessions
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """Sessions that end before it are final; None before the first event."""
+        return self.engine.watermark_ms
+
+    def run(self, progress: Progress = ignore) -> Accounting:
         """Resume where the last run stopped (LocalEngine.run), with late events merged as stream.reconcile says and the
         tables maintained as stream.maintain says.
 
-        Errors: those of LocalEngine.run; with run.once InputError when no record could be used, after all is written.
+        progress: hears nothing. Errors: those of LocalEngine.run; with run.once InputError when no record could be
+        used, after all is written.
         """
+        del progress
         self.observer.on_event(
             StreamStarted(
                 writer=self.writer,
@@ -133,11 +152,13 @@ def open_stream(
     *,
     stopping: threading.Event,
     observer: Observer = UNOBSERVED,
+    live: LiveView | None = None,
     clock: Clock | None = None,
 ) -> Iterator[StreamRun]:
     """Everything that the pipeline names, opened; an unavailable server is retried for as long as in the run.
 
-    observer: gets the events of the opening and of the run. clock: None for the machine's. Errors: ConfigError,
+    observer: gets the events of the opening and of the run. live: shows open sessions, in place of the view that the
+    pipeline names. clock: None for the machine's. Errors: ConfigError,
     MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
     """
     check_user_name(config.dialect().user_name, events=config.output.events)
@@ -151,15 +172,18 @@ def open_stream(
         opened.enter_context(warnings_observed(tracker))
         checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
-        source = opening.call(input_name, lambda: open_source(config, writer))
+        source = opening.call(input_name, lambda: STREAM_SOURCES[config.input.kind](config, writer))
         opened.callback(source.close)
         definition = config.definition(source.event_columns, source.user_name)
-        sinks, sharing = _open_sinks(config, writer, definition, opening, opened, tracker)
-        view = live_view(config, writer, definition)
-        feed = None
-        if view is not None:
-            opened.callback(view.close)
-            feed = LiveFeed(view, every_s=config.stream.live_s, server="redis", observer=tracker)
+        run = SinkRun(
+            config=config,
+            writer=writer,
+            definition=definition,
+            on_change=lambda change: tracker.on_event(TableLayoutChanged(change)),
+            on_unfit=lambda unfit: tracker.on_event(_unfit_event(unfit)),
+        )
+        sinks, sharing = _open_sinks(run, opening, opened)
+        feed = _live_feed(run, opened, live, tracker)
         enrich = config.output.kafka is not None and config.output.kafka.enriched is not None
         engine = LocalEngine(
             source,
@@ -180,29 +204,28 @@ def open_stream(
         yield StreamRun(config, engine, writer, read, tracker, reconciler, maintainer, ended)
 
 
-def _open_sinks(
-    config: PipelineConfig,
-    writer: str,
-    definition: SessionDefinition,
-    opening: Opener,
-    opened: ExitStack,
-    observer: Observer,
-) -> tuple[dict[str, EpochSink], Sharing | None]:
-    """The sinks by name, and this process's place among those that share its topic. observer: gets what they report."""
+def _live_feed(run: SinkRun, opened: ExitStack, live: LiveView | None, tracker: AvailabilityTracker) -> LiveFeed | None:
+    """live: in place of the view that the pipeline names; it is not closed."""
+    every_s = run.config.stream.live_s
+    if live is not None:
+        return LiveFeed(live, every_s=every_s, server="live view", observer=tracker)
+    view = live_view(run)
+    if view is None:
+        return None
+    opened.callback(view.close)
+    return LiveFeed(view, every_s=every_s, server="redis", observer=tracker)
+
+
+def _open_sinks(run: SinkRun, opening: Opener, opened: ExitStack) -> tuple[dict[str, EpochSink], Sharing | None]:
+    """The sinks by name, and this process's place among those that share its topic."""
     sharing: Sharing | None = None
     sinks: dict[str, EpochSink] = {}
-    makers = sinks_of(
-        config,
-        writer,
-        definition,
-        on_change=lambda change: observer.on_event(TableLayoutChanged(change)),
-        on_unfit=lambda unfit: observer.on_event(_unfit_event(unfit)),
-    )
-    for name, make in makers.items():
+    for name, make in sinks_of(run).items():
         sinks[name] = opening.call(name, make)
         opened.callback(sinks[name].close)
-        if name == TABLES and config.input.kind == "kafka":
-            sharing = opening.call(name, lambda: take_part(config, writer, cast("IcebergEpochSink", sinks[TABLES])))
+        if name == TABLES and run.config.input.kind == "kafka":
+            tables = cast("IcebergEpochSink", sinks[TABLES])
+            sharing = opening.call(name, lambda tables=tables: take_part(run.config, run.writer, tables))  # type: ignore[misc]
     return sinks, sharing
 
 
@@ -234,22 +257,6 @@ def _unfit_event(unfit: "Unfit") -> RowsShortened | RowsSkipped:
         limit_bytes=unfit.limit_bytes,
         largest=[row.as_log() for row in unfit.shown],
     )
-
-
-def name_of_input(config: PipelineConfig) -> str:
-    """What the input is called in reports of unavailable servers: not like an output."""
-    kind = config.input.kind
-    return "kafka input" if kind == "kafka" and config.output.kafka is not None else kind
-
-
-def writer_name(config: PipelineConfig) -> str:
-    """Under which name epochs are recorded: one for each process that may write."""
-    if config.stream.writer is not None:
-        return config.stream.writer
-    share = instance_of(config)
-    if config.input.kind == "kafka" and config.input.kafka.partitions is not None:
-        return f"{config.name}-p{config.input.kafka.partitions.replace(' ', '').replace(',', '_')}"
-    return config.name if share is None else f"{config.name}-{share[0]}"
 
 
 def stream_options_of(config: PipelineConfig) -> StreamOptions:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.config.secrets import resolved
 from sessionize.app.streams.avro_input import client_settings
-from sessionize.app.streams.build import instance_of
+from sessionize.app.streams.names import instance_of
 from sessionize.engine.stream.checkpoints import RecoveredState
 from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, take_place
 from sessionize.ports import Positions

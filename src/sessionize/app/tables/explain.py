@@ -3,7 +3,6 @@
 Tables say by which rules they were made, and that is how they are explained, unless other rules are asked for.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,9 @@ import pyarrow.compute as pc
 
 from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.config.boundary import load_boundary
-from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse
+from sessionize.app.config.pipeline import load_pipeline
+from sessionize.app.options import RecordOptions, RuleOptions, Warn
+from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse, find_warehouse
 from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting
 from sessionize.errors import ConfigError, InputError
@@ -22,11 +23,58 @@ from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
+from sessionize.session.spec import SessionSpec, describe_differences
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg.reconcile_source import IcebergTable
 
-Warn = Callable[[str], None]
+
+def explain_user(
+    user: str,
+    pipeline: str | None,
+    home: Path | None,
+    database: str | None,
+    *,
+    inputs: list[str] | None,
+    records: RecordOptions,
+    rules: RuleOptions,
+    warn: Warn,
+) -> tuple[Explanation, bool]:
+    """Explain a user by files (inputs), else by the tables of a pipeline or a home.
+
+    The second value: whether it was by the rules that the tables' sessions were made by. records: how the files are
+    read; the pipeline's own where nothing is said. rules: those to replace. warn: gets a text where rules differ.
+    Errors: ConfigError, InputError; those of the catalog.
+    """
+    config = None if pipeline is None else load_pipeline(pipeline)
+    own = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
+    if inputs:
+        dialect = config.dialect() if config is not None and not records.are_given else records.as_dialect()
+        return explain_from_files(inputs, user, dialect, *rules.over(*own, warn=warn)), False
+    warehouse = find_warehouse(pipeline, home, database)
+    table = USER_SESSIONS if config is None else config.output.table
+    theirs = rules_of_tables(
+        warehouse,
+        table=table,
+        pipeline=None if config is None else config.name,
+        folder=None if config is None else config.folder,
+        boundary=None if config is None else config.rules.boundary,
+        otherwise=own,
+        warn=warn,
+    )
+    here = rules.over(*theirs, warn=warn)
+    if differences := _spec(theirs).differences(_spec(here)):
+        warn(f"the sessions of the table were made with other rules: {describe_differences(differences)}")
+    elif config is not None and (differences := _spec(theirs).differences(_spec(own))):
+        warn(
+            "the pipeline's rules differ from those of the tables; using those of the tables: "
+            + describe_differences(differences)
+        )
+    return explain_from_tables(warehouse, user, *here, table=table), here == theirs
+
+
+def _spec(rules: tuple[Policy, Rules]) -> SessionSpec:
+    return SessionSpec.of(*rules, pipeline="", user_column="", boundary=rules[1].boundary_name or None)
 
 
 def explain_from_files(

@@ -35,7 +35,7 @@ _COLUMNS_SHOWN_MAX = 40
 _FILES_GONE = "were they moved or removed?"
 
 
-def run_query(catalog: Catalog, sql: str, *, database: str) -> pa.Table:
+def run_query(catalog: Catalog, sql: str, *, database: str, parameters: Sequence[object] = ()) -> pa.Table:
     """Warehouse.query, over the tables of a catalog."""
     there = Tables.of({name: table_names(catalog, name) for name in database_names(catalog)}, database)
     with (
@@ -54,7 +54,7 @@ def run_query(catalog: Catalog, sql: str, *, database: str) -> pa.Table:
                 if there.shown(schema, name) == name and schema != _MAIN:
                     connection.execute(_view(_MAIN, known_as, schema, name))
         connection.execute("SET lock_configuration = true")
-        return _result(connection, sql, there, columns)
+        return _result(connection, sql, parameters, there, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +140,27 @@ def _add_view(
 ) -> None:
     relation = connection.from_arrow(data)
     renamed = ", ".join(
-        f"{_quoted(there)} AS {_quoted(here)}" for there, here in zip(relation.columns, columns, strict=True)
+        f"{quoted(there)} AS {quoted(here)}" for there, here in zip(relation.columns, columns, strict=True)
     )
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
-    connection.execute(f"USE {_quoted(schema)}")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+    connection.execute(f"USE {quoted(schema)}")
     relation.project(renamed).create_view(name)
     connection.execute(f"USE {_MAIN}")
 
 
 def _view(schema: str, name: str, of_schema: str, of: str) -> str:
-    return f"CREATE VIEW {_quoted(schema)}.{_quoted(name)} AS FROM {_quoted(of_schema)}.{_quoted(of)}"
+    return f"CREATE VIEW {quoted(schema)}.{quoted(name)} AS FROM {quoted(of_schema)}.{quoted(of)}"
 
 
 def _result(
-    connection: duckdb.DuckDBPyConnection, sql: str, there: Tables, columns: dict[str, tuple[str, ...]]
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Sequence[object],
+    there: Tables,
+    columns: dict[str, tuple[str, ...]],
 ) -> pa.Table:
     try:
-        return connection.sql(sql).to_arrow_table()
+        return connection.sql(sql, params=list(parameters) or None).to_arrow_table()
     except duckdb.PermissionException as error:
         raise ConfigError(
             "a query can only read the project's tables", detail=_first_line(error), hint=_known_tables(there)
@@ -188,6 +192,7 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'

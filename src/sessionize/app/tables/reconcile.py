@@ -7,13 +7,19 @@ import contextlib
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
+from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import engines_stopped, exclusive
+from sessionize.app.options import Warn, load_with_overrides
+from sessionize.app.tables.rules import by_the_tables
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.reconcile.job import Reconciled, ReconcileJob, ReconcileProgress
 from sessionize.errors import ConfigError
 from sessionize.ports import Replacer
+from sessionize.session.durations import parse_duration_ms
+
+__all__ = ["ReconcileProgress", "Reconciled", "quiet", "reconcile_pipeline", "reconcile_tables"]
 
 USERS_MAX = 20_000  # users of one group, and so of one commit
 ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is divided
@@ -21,6 +27,36 @@ ROWS_MAX = 4_000_000  # events of a group in memory; a group that has more is di
 
 def quiet(done: int, total: int, so_far: Reconciled) -> None:
     """The progress of nobody."""
+
+
+def reconcile_pipeline(
+    pipeline: str | None,
+    settings: list[str] | None,
+    home: Path | None,
+    *,
+    window: str | None,
+    drained: bool,
+    dry_run: bool,
+    progress: ReconcileProgress,
+    warn: Warn,
+) -> Reconciled:
+    """Reconcile the tables and stores of a pipeline by the rules that the tables were made by.
+
+    pipeline, settings, home: as load_with_overrides takes them. window: how far back to look, as text. warn: gets a
+    text where the pipeline has other rules. Errors: those of load_with_overrides and reconcile_tables.
+    """
+    window_ms = None if window is None else parse_duration_ms(window, name="--window")
+    config = by_the_tables(load_with_overrides(pipeline, settings, home), warn=warn)
+    with open_stores(config) as stores:
+        return reconcile_tables(
+            config.home,
+            config,
+            window_ms=window_ms,
+            drained=drained,
+            dry_run=dry_run,
+            stores=stores,
+            progress=progress,
+        )
 
 
 def reconcile_tables(

@@ -21,10 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.locks import exclusive, in_turn
+from sessionize.app.options import Warn, load_with_overrides
 from sessionize.app.streams.avro_input import avro_decoder
-from sessionize.app.tables.rules import owner_of
+from sessionize.app.tables.rules import by_the_tables, owner_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.batch.outputs import with_user_name
 from sessionize.engine.reconcile.intents import IntentLog
@@ -114,6 +116,24 @@ def rejected_reasons(warehouse: Warehouse) -> list[ReasonCount]:
             first = rows.filter(pc.equal(rows["reason"], reason)).slice(0, 1).to_pylist()[0]
             found[reason] = ReasonCount(**{**first, "count": count})
     return sorted(found.values(), key=lambda each: (-each.count, each.reason))
+
+
+def retry_pipeline(
+    pipeline: str | None,
+    settings: list[str] | None,
+    home: Path | None,
+    *,
+    reason: str | None,
+    dry_run: bool,
+    warn: Warn,
+) -> Retried:
+    """retry_rejected for the tables and stores of a pipeline, by the rules that the tables were made by.
+
+    pipeline, settings, home: as load_with_overrides takes them. warn: gets a text where the pipeline has other rules.
+    """
+    config = by_the_tables(load_with_overrides(pipeline, settings, home), warn=warn)
+    with open_stores(config) as stores:
+        return retry_rejected(config.home, config, reason=reason, dry_run=dry_run, stores=stores)
 
 
 def retry_rejected(

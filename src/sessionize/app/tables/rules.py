@@ -4,21 +4,19 @@ A run whose rules or name the tables do not have is refused (connectors/iceberg/
 again takes the rules from the tables, and says so where the pipeline has others. docs/adr/0013.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.config.presets import preset_names
 from sessionize.app.files import BATCH, LABEL
+from sessionize.app.options import Warn
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import ConfigError
 from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Owner
-
-Warn = Callable[[str], None]
 
 
 def owner_of(config: PipelineConfig) -> "Owner":

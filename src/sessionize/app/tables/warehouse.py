@@ -4,7 +4,7 @@ A run and every command that looks at its tables make one here, so that they fin
 value: nothing is opened before it is asked for something, and every answer is of that moment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -69,16 +69,17 @@ class Warehouse:
 
         return load_table(catalog, self.database, name)
 
-    def query(self, sql: str) -> "pa.Table":
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> "pa.Table":
         """The result of one SELECT (also FROM, VALUES, WITH, SHOW, DESCRIBE, SUMMARIZE) over all tables of the catalog.
 
         Every table is known by `<database>.<name>`, as it is at this moment; by its name alone where `database` has it,
-        or else where one database alone has a table of that name. Errors: those of open; ConfigError for SQL that
-        cannot be run, InputError for files that can't be read, MissingExtraError without DuckDB.
+        or else where one database alone has a table of that name. parameters: the values of each ? in it.
+        Errors: those of open; ConfigError for SQL that cannot be run, InputError for files that can't be read,
+        MissingExtraError without DuckDB.
         """
         from sessionize.app.tables.query import run_query
 
-        return run_query(self.open(), sql, database=self.database)
+        return run_query(self.open(), sql, database=self.database, parameters=parameters)
 
     def largest_sessions(self, table: str = USER_SESSIONS, *, limit: int = 8) -> "pa.Table":
         """What people want to see of a session first: session_id, start, minutes, events, end_reason.

@@ -93,6 +93,21 @@ def latest_time_of(table: Table, column: str = EVENT_TIME) -> int | None:
     return max(highest, default=None)
 
 
+def floor_of_largest(table: Table, column: str, rows: int) -> int | None:
+    """A value of an int64 column that at least so many rows reach or exceed, from the files' bounds; None where these
+    do not say, or the table has fewer rows.
+    """
+    field_id = table.schema().find_field(column).field_id
+    files = [task.file for task in table.scan().plan_files()]
+    bounds = [((file.lower_bounds or {}).get(field_id), file.record_count) for file in files]
+    known = sorted(((from_bytes(LongType(), low), count) for low, count in bounds if low is not None), reverse=True)
+    for low, count in known:
+        rows -= count
+        if rows <= 0:
+            return int(low)
+    return None
+
+
 def reconciled_to(sessions: Table, late: Table) -> int:
     """The sequence number of late_events up to which all events are in the sessions; 0 for none."""
     name, _, number = sessions.properties.get(RECONCILED_TO, "").partition("/")

@@ -8,7 +8,7 @@ sessions too. A session without new events gets no updates, so its key expires e
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -35,7 +35,7 @@ _LATER_WORDS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERD
 
 
 class RedisLiveView:
-    """Keeps open sessions in Redis (ports.LiveView).
+    """Keeps open sessions in Redis (ports.LiveView), and reads them (ports.OpenSessionReader).
 
     prefix: of all its keys; it belongs to one writer. gap_ms: the longest silence within a session. user_name: the
     input's name of the user column. Not thread-safe.
@@ -79,6 +79,15 @@ class RedisLiveView:
                 self._remove([user.encode() for user in closed_users.slice(start, _CHUNK_USERS).to_pylist()])
             for piece in in_pieces(sessions, rows_max=_CHUNK_USERS):
                 self._show(piece.to_pylist(), now_ms)
+
+    def open_session(self, user: str) -> Mapping[str, Any] | None:
+        """A user's open session, with what is long cut short (ports.OpenSessionReader). Thread-safe."""
+        with self._map_errors():
+            value = self._client.get(self._session_prefix + user.encode())
+        if value is None:
+            return None
+        shown: dict[str, Any] = json.loads(value)
+        return shown
 
     def close(self) -> None:
         """Disconnect; the keys stay until they expire."""
