@@ -106,7 +106,7 @@ def test_only_removing_and_only_adding(catalog: Catalog) -> None:
 
 def test_rows_that_are_gone_change_nothing(catalog: Catalog, tmp_path: Path) -> None:
     files, before = data_files(tmp_path), stored(catalog)
-    with pytest.raises(OutputError, match=r"(?s)not in the table any more.*1 of 2"):
+    with pytest.raises(OutputError, match=r"(?s)no longer in the table.*1 of 2"):
         replace(catalog, sessions(("b", 0, 0), ("b", 99, 0)), sessions(("b", 1, 1)))
     assert stored(catalog) == before
     assert data_files(tmp_path) == files
