@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EVENTS = 20_000
 FILES = 16
 _MARK = ".sessionize-demo"  # lies in a folder that the next demo may empty
-_EVERY_S = 0.4  # a new file, so that the stream has something to do while somebody looks on
+_EVERY_S = 0.4  # a new file, so that the stream has something to show
 PIPELINE = """\
 # Reads files that arrive in a folder and writes sessions, until stopped; the next run resumes there.
 name = "demo_stream"
@@ -133,8 +133,9 @@ def _deliver(part: bytes, inbox: Path) -> None:
 
 
 def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accounting":
-    """Run the stream, a line for each epoch; until so many records are committed, or with run.once all are."""
+    """Run the stream with a line for each epoch, until so many records are committed; with run.once, until all are."""
     from sessionize.app.runs import Hooks, plan
+    from sessionize.app.streams.logs import StreamLog
     from sessionize.cli.status_line import status_line
     from sessionize.engine.events import EpochCommitted, Handler, Observers
 
@@ -151,7 +152,8 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accountin
             if until is not None and report.accounting.consumed >= until:
                 stopping.set()
 
-        observer = Observers(line, Handler(EpochCommitted, committed))
+        log = StreamLog(config.name, level="WARNING", outages=False, readable=True)
+        observer = Observers(line, log, Handler(EpochCommitted, committed))
         return plan(config).run(Hooks(stopping=stopping, observer=observer))
 
 
