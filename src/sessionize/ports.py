@@ -70,9 +70,9 @@ class Sink(Protocol):
 
 # ---- streams: input without end, read in epochs (docs/adr/0009-epochs.md) ----
 
-# Place -> the offset to read next. A place is what a source counts in: a Kafka partition, a file.
+# Split -> the offset to read next. A split is what a source counts in: a Kafka partition, a followed folder.
 Positions = Mapping[str, int]
-# Place -> (first offset, offset after the last).
+# Split -> (first offset, offset after the last).
 Ranges = Mapping[str, tuple[int, int]]
 
 
@@ -81,7 +81,7 @@ class StreamBatch:
     """A run of records of one partition, decoded, in the order of their offsets.
 
     partition: the unit of order, whose times the lateness is measured by. ranges: which offsets the batch covers, by
-    place. events, rejected, lost: as in EventBatch.
+    split. events, rejected, lost: as in EventBatch.
     """
 
     partition: str
@@ -116,7 +116,7 @@ class StreamSource(Protocol):
         """The partitions that are read, as known now; more may appear, none goes away."""
 
     def seek(self, positions: Positions) -> None:
-        """Go on from these offsets; a place that is not named is read from its first record on."""
+        """Continue at these offsets; a split that is not named is read from its first record."""
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
         """What has come, waiting at most timeout_s for the first record. now_ms: what counts as the present when a

@@ -16,15 +16,15 @@ TIMEOUT = 4
 END_OF_INPUT = 5
 RULE_BASE = 8
 
-_WORDS = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", "", "")
+_NAMES = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", "", "")
 
 
 def reason_names(rule_names: tuple[str, ...]) -> pa.Array:
     """The names by code of a run with these rules; code 0 is no reason and has no name."""
-    return pa.array([*_WORDS, *(f"rule:{name}" for name in rule_names)], pa.string())
+    return pa.array([*_NAMES, *(f"rule:{name}" for name in rule_names)], pa.string())
 
 
-def decode_reasons(codes: npt.NDArray[np.int16], words: pa.Array) -> pa.DictionaryArray:
+def decode_reasons(codes: npt.NDArray[np.int16], names: pa.Array) -> pa.DictionaryArray:
     """Reason codes as dictionary-encoded text, null for code 0."""
     none = codes == NONE
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=none if none.any() else None), words)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=none if none.any() else None), names)

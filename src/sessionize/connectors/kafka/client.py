@@ -185,17 +185,17 @@ def topic_partitions(
             raise unavailable(servers, log.last or why)
 
 
-def partition_offsets(client: Any, servers: str, place: Any) -> tuple[int, int]:
+def partition_offsets(client: Any, servers: str, partition: Any) -> tuple[int, int]:
     """The offset of a partition's first record, and the one after its last, open transactions excluded.
 
-    client: a Consumer. place: a TopicPartition. Errors: UnavailableError.
+    client: a Consumer. partition: a TopicPartition. Errors: UnavailableError.
     """
     try:
-        found = client.get_watermark_offsets(place, timeout=_CALL_TIMEOUT_S, cached=False)
+        found = client.get_watermark_offsets(partition, timeout=_CALL_TIMEOUT_S, cached=False)
     except KafkaException as error:
         raise unavailable(servers, error.args[0].str()) from None
     if found is None:
-        raise unavailable(servers, f"the offsets of {place.topic}[{place.partition}] are not received in time")
+        raise unavailable(servers, f"the offsets of {partition.topic}[{partition.partition}] were not received in time")
     return int(found[0]), int(found[1])
 
 

@@ -25,30 +25,30 @@ class EndOffsets:
         """Partitions read to their end. positions: of the partitions read so far."""
         return frozenset(p for p, (first, end) in self.there.items() if positions.get(p, first) >= end)
 
-    def check(self, positions: Mapping[int, int], place: Callable[[int], str]) -> None:
-        """place: the name of a partition. Errors: InputError for a position beyond the end."""
+    def check(self, positions: Mapping[int, int], name_of: Callable[[int], str]) -> None:
+        """name_of: gives a partition its name. Errors: InputError for a position beyond the end."""
         for p, end in self.ends.items():
             if positions.get(p, 0) > end:
-                raise truncated(place(p), positions[p])
+                raise truncated(name_of(p), positions[p])
 
     def left(self, positions: Mapping[int, int]) -> int:
         """The number of offsets still to read."""
         return sum(max(0, end - positions.get(p, first)) for p, (first, end) in self.there.items())
 
 
-def truncated(place: str, wanted: int) -> InputError:
+def truncated(split: str, wanted: int) -> InputError:
     """The error for a partition that ends before an offset already read."""
     return InputError(
         "records that were read before are no longer in Kafka",
-        detail=f"{place}: offset {wanted} was reached before, but the partition ends earlier",
+        detail=f"{split}: offset {wanted} was reached before, but the partition ends earlier",
         hint="if the topic was deleted and recreated, start a new run with a new state folder",
     )
 
 
-def expired(place: str, wanted: int, first: int) -> InputError:
+def expired(split: str, wanted: int, first: int) -> InputError:
     """The error for a partition that begins after the next offset to read."""
     return InputError(
         "the next records to read have expired in Kafka",
-        detail=f"{place}: offset {wanted} is next, the first available one is {first}",
+        detail=f"{split}: offset {wanted} is next, the first available one is {first}",
         hint='keep records longer (retention), or accept the loss with on_expired = "earliest"',
     )

@@ -130,5 +130,5 @@ def _end(servers: str, security: Settings, topic: str, timeout_s: float, log: Cl
     finally:
         consumer.close()
     if found is None:
-        raise unavailable(servers, "the end of the log of epochs is not received in time")
+        raise unavailable(servers, "the end of the log of epochs was not received in time")
     return found[1]

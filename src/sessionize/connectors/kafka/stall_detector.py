@@ -26,9 +26,9 @@ class StallDetector:
         self._silent_s: dict[str, float] = {}  # the same, not reset by a new assignment
         self._damaged: dict[str, str] = {}
 
-    def damaged(self, place: str, why: str) -> None:
+    def damaged(self, split: str, why: str) -> None:
         """Record that the client fetched records of this partition that it cannot decode."""
-        self._damaged[place] = why
+        self._damaged[split] = why
 
     def is_stalled(self, lagging: Set[str], received: Set[str], waited_s: float) -> bool:
         """After a poll of waited_s seconds: whether to assign all partitions again, which also resets the count.
@@ -48,15 +48,15 @@ class StallDetector:
         self._waited_s = {}
         return True
 
-    def check(self, places: Set[str] | None = None) -> None:
+    def check(self, splits: Set[str] | None = None) -> None:
         """Errors: InputError if records of one of these partitions, or of any, stay damaged for a while."""
-        for place, why in self._damaged.items():
-            if places is None and self._silent_s.get(place, 0.0) < _DAMAGED_S:
+        for split, why in self._damaged.items():
+            if splits is None and self._silent_s.get(split, 0.0) < _DAMAGED_S:
                 continue
-            if places is None or place in places:
+            if splits is None or split in splits:
                 raise InputError(
                     "records of a Kafka partition cannot be read",
-                    detail=f"{place}: {why}",
+                    detail=f"{split}: {why}",
                     hint="they are damaged in the broker's log: let another replica lead; or delete them and all "
                     'before them (kafka-delete-records), and continue after the gap with on_expired = "earliest"',
                 )

@@ -130,7 +130,7 @@ class KafkaSource:
 
     def seek(self, positions: Positions) -> None:
         """Continue at these offsets. Errors: ConfigError for a partition that is not read here, InputError."""
-        self._positions = {self._partition(place): offset for place, offset in positions.items()}
+        self._positions = {self._partition(split): offset for split, offset in positions.items()}
         if positions:
             self._latest = {}
         self._bounds.check(self._positions, self._split)
@@ -165,7 +165,7 @@ class KafkaSource:
         Errors: InputError if some have expired, UnavailableError. If it ends early, by an error or because the caller
         stops, the positions are unchanged.
         """
-        ends = {self._partition(place): end for place, (_, end) in ranges.items()}
+        ends = {self._partition(split): end for split, (_, end) in ranges.items()}
         before = self._positions
         try:
             yield from self._read(ranges, ends, now_ms)
@@ -176,7 +176,7 @@ class KafkaSource:
         self._assign()
 
     def _read(self, ranges: Ranges, ends: dict[int, int], now_ms: int) -> Iterator[StreamBatch]:
-        starts = {self._partition(place): start for place, (start, _) in ranges.items()}
+        starts = {self._partition(split): start for split, (start, _) in ranges.items()}
         self._positions = {p: start for p, start in starts.items() if start < ends[p]}
         self._assign(frozenset(self._positions))
         missing = set(self._positions)
@@ -226,13 +226,13 @@ class KafkaSource:
     def _split(self, partition: int) -> str:
         return f"{self._topic}[{partition}]"
 
-    def _partition(self, place: str) -> int:
+    def _partition(self, split: str) -> int:
         for p in self._mine:
-            if self._split(p) == place:
+            if self._split(p) == split:
                 return p
         raise ConfigError(
             "the saved position belongs to a partition that is not read here",
-            detail=f"{place}; read here: {', '.join(sorted(self.partitions())) or 'none'}",
+            detail=f"{split}; read here: {', '.join(sorted(self.partitions())) or 'none'}",
             hint="use the topic, partitions and number of instances that the run was started with",
         )
 
@@ -346,10 +346,10 @@ class KafkaSource:
         return self._batch(p, part, (start, after), latest_ms) if after > start else None
 
     def _batch(self, p: int, part: Fetched, covered: tuple[int, int], latest_ms: int | None) -> StreamBatch:
-        place = self._split(p)
+        split = self._split(p)
         numbers = np.array(part.offsets, np.int64)
-        decoded = self._decoder.decode(part.values, numbers, source=place, latest_ms=latest_ms)
-        return StreamBatch(place, {place: covered}, decoded.events, decoded.rejected)
+        decoded = self._decoder.decode(part.values, numbers, source=split, latest_ms=latest_ms)
+        return StreamBatch(split, {split: covered}, decoded.events, decoded.rejected)
 
     # ---- errors ----
 
@@ -382,9 +382,9 @@ class KafkaSource:
             raise truncated(self._split(p), wanted)
         if self._on_expired == "fail":
             raise expired(self._split(p), wanted, first)
-        place, self._positions[p] = self._split(p), first if bound is None else min(first, bound)
-        self._skipped[place] = self._skipped.get(place, 0) + self._positions[p] - wanted
-        _LOG.warning("%s: records from offset %d to before %d have expired", place, wanted, self._positions[p])
+        split, self._positions[p] = self._split(p), first if bound is None else min(first, bound)
+        self._skipped[split] = self._skipped.get(split, 0) + self._positions[p] - wanted
+        _LOG.warning("%s: records from offset %d to before %d have expired", split, wanted, self._positions[p])
         self._assign(None if self._assigned else frozenset(self._positions))
 
     def _unread_error(self, missing: set[int], ends: dict[int, int]) -> SessionizeError:

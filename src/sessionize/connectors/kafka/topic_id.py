@@ -46,5 +46,5 @@ def topic_ids(servers: str, topics: Sequence[str], security: Settings, *, timeou
                 raise denied(servers, error.args[0], InputError) from None
             raise unavailable(servers, error.args[0].str()) from None
         except TimeoutError:
-            raise unavailable(servers, f"the id of topic {topic} is not received in time") from None
+            raise unavailable(servers, f"the id of topic {topic} was not received in time") from None
     return {topic: id_ for topic, id_ in found.items() if id_ != _NONE}
