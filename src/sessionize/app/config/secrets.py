@@ -4,15 +4,12 @@ shown of a pipeline file.
 `name=value` is taken as it stands; `name=env:VARIABLE` and `name=file:PATH` say where the value is.
 """
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from sessionize.connectors.local_paths import is_address
+from sessionize.connectors.secrets import from_environment, from_file
 from sessionize.connectors.shown_settings import address_shown, setting_shown
-from sessionize.errors import ConfigError
 
-_SECRET_BYTES_MAX = 1 << 16
 _ADDRESSES = ("dsn", "url", "uri", "warehouse", "servers", "schema_registry")
 
 
@@ -41,32 +38,3 @@ def resolved(settings: Iterable[str], *, environ: Mapping[str, str] | None = Non
             value = from_file(place, needed_for=name)
         found[name] = value
     return found
-
-
-def from_environment(variable: str, *, needed_for: str, environ: Mapping[str, str] | None = None) -> str:
-    """What an environment variable holds. Errors: ConfigError when it is not set."""
-    value = (os.environ if environ is None else environ).get(variable)
-    if not value:
-        raise ConfigError(
-            "a secret is missing",
-            detail=f"{needed_for} comes from the environment variable {variable}, which is not set",
-            hint=f"set {variable}, or name another source",
-        )
-    return value
-
-
-def from_file(path: str, *, needed_for: str) -> str:
-    """What a file holds, without the line feed at its end. Errors: ConfigError when it can't be read."""
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(_SECRET_BYTES_MAX + 1)
-        if len(data) > _SECRET_BYTES_MAX:
-            raise OSError(f"larger than {_SECRET_BYTES_MAX} bytes")
-        return data.decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(
-            "a secret cannot be read",
-            detail=f"{needed_for} comes from the file {path}: {reason}",
-            hint="check the path and its permissions",
-        ) from None

@@ -4,14 +4,13 @@ Settings never contain secrets: an option `NAME-env` names an environment variab
 file with it.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from sessionize.connectors.secrets import from_environment, from_file
 from sessionize.connectors.shown_settings import address_shown
 from sessionize.errors import ConfigError
 
@@ -95,13 +94,7 @@ class CatalogSettings:
 
 def _resolved(name: str, value: str) -> tuple[str, str]:
     if name.endswith("-env"):
-        if value not in os.environ:
-            raise ConfigError("a secret is missing", detail=f"option {name}: no variable {value} in the environment")
-        return name.removesuffix("-env"), os.environ[value]
+        return name.removesuffix("-env"), from_environment(value, needed_for=f"option {name}")
     if name.endswith("-file"):
-        try:
-            return name.removesuffix("-file"), Path(value).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise ConfigError("a secret cannot be read", detail=f"option {name}: {value}: {reason}") from error
+        return name.removesuffix("-file"), from_file(value, needed_for=f"option {name}")
     return name, value

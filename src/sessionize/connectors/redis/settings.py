@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from sessionize.connectors.passwords import PasswordPlace, address_unreadable, address_with_password
+from sessionize.connectors.secrets import PasswordRef, address_unreadable, address_with_password
 from sessionize.errors import MissingExtraError
 
 try:
@@ -40,7 +40,7 @@ class Login:
             raise address_unreadable("Redis server", "url", hint="write redis://host:6379/0") from None
         if has_password:
             raise address_with_password("Redis server", "url", str(self))
-        self._password_place()
+        self._password_ref()
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
@@ -52,7 +52,7 @@ class Login:
 
         Errors: ConfigError if the password cannot be read.
         """
-        password = self._password_place().read()
+        password = self._password_ref().read()
         given = {} if password is None else {"password": password}
         return redis.Redis.from_url(
             self.url,
@@ -62,5 +62,5 @@ class Login:
             **given,
         )
 
-    def _password_place(self) -> PasswordPlace:
-        return PasswordPlace(env=self.password_env, file=self.password_file, server="Redis")
+    def _password_ref(self) -> PasswordRef:
+        return PasswordRef(env=self.password_env, file=self.password_file, server="Redis")

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from sessionize.connectors.passwords import PasswordPlace, address_unreadable, address_with_password
+from sessionize.connectors.secrets import PasswordRef, address_unreadable, address_with_password
 
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 _SECRET = ("password", "sslpassword")
@@ -47,7 +47,7 @@ class Login:
             raise address_unreadable("PostgreSQL database", "dsn", hint=hint) from None
         if any(name in parts for name in _SECRET):
             raise address_with_password("PostgreSQL database", "dsn", str(self))
-        self._password_place()
+        self._password_ref()
 
     def __str__(self) -> str:
         parts = conninfo_to_dict(self.dsn)
@@ -60,10 +60,10 @@ class Login:
         """
         given = conninfo_to_dict(self.dsn)
         options = {name: value for name, value in _DEFAULTS.items() if name not in given}
-        password = self._password_place().read()
+        password = self._password_ref().read()
         if password is not None:
             options["password"] = password
         return psycopg.connect(self.dsn, autocommit=True, client_encoding="UTF8", **options)
 
-    def _password_place(self) -> PasswordPlace:
-        return PasswordPlace(env=self.password_env, file=self.password_file, server="PostgreSQL")
+    def _password_ref(self) -> PasswordRef:
+        return PasswordRef(env=self.password_env, file=self.password_file, server="PostgreSQL")
