@@ -1,0 +1,235 @@
+"""An operator that nothing in the program knows, beside the sessions: exact through crashes, restarts and merged state.
+
+It counts events by hour, user and product, which sessions do not carry. Engine, checkpoints and sinks know operators by
+their Protocol alone (docs/adr/0014-operators.md).
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sessionize import Policy, Rules, StateError
+from sessionize.engine.events import OperatorDropped
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.engine import LocalEngine
+from sessionize.engine.stream.options import StreamOptions
+from sessionize.ports import Ranges, StreamBatch
+from sessionize.session.tables import OUTPUT_TABLES
+from sessionize.testing.observers import RecordedEvents
+from sessionize.testing.oracle import judged
+from sessionize.testing.strategies import policies, rules
+from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
+from tests.engine.local_runs import VISITS, Crash, Steps, check, dealt, engine, run, some_events
+from tests.kernel.counting import Counts, Seen
+
+Rows = list[dict[str, Any]]
+WINDOW_MS = 10
+BY_TEN = StreamOptions(epoch_rows_max=15, poll_s=0, once=True)
+
+
+def product_of(user: str | None, time: int) -> str | None:
+    return None if time % 7 == 0 else f"{user}-{time // 3 % 3}"
+
+
+class WithProducts(InMemoryStreamSource):
+    """Every event has a product."""
+
+    def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
+        return [self._with_products(batch) for batch in super().poll(timeout_s=timeout_s, now_ms=now_ms)]
+
+    def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
+        for batch in super().read(ranges, now_ms=now_ms):
+            yield self._with_products(batch)
+
+    @staticmethod
+    def _with_products(batch: StreamBatch) -> StreamBatch:
+        users, times = (batch.events[name].to_pylist() for name in ("user", "event_time_ms"))
+        made = pa.array([product_of(*pair) for pair in zip(users, times, strict=True)], pa.string())
+        events = batch.events.drop_columns([n for n in ("product",) if n in batch.events.column_names])
+        return StreamBatch(batch.partition, batch.ranges, events.append_column("product", made), batch.rejected)
+
+
+def group_by(partitions: Sequence[Rows], rule: Rules, lateness: int, window_ms: int = WINDOW_MS) -> Counter[Any]:
+    """What an SQL GROUP BY over the on-time events gives, each event once."""
+    seen, counts = set(), Counter[Any]()
+    for rows in partitions:
+        for row in judged((row for row in rows if "user" in row), lateness)[0]:
+            key = (row["user"], row["time"], row.get("id"))
+            if row.get("type") not in rule.excluded_events and (row.get("id") is None or key not in seen):
+                seen.add(key)
+                counts[row["time"] // window_ms * window_ms, row["user"], product_of(row["user"], row["time"])] += 1
+    return counts
+
+
+def by_window_and_user(counts: Counter[Any]) -> Counter[Any]:
+    """Whatever the product: that of events which were pending when nobody asked for it is not known."""
+    totals = Counter[Any]()
+    for (start, user, _), count in counts.items():
+        totals[start, user] += count
+    return totals
+
+
+def counts_of(sink: InMemoryEpochSink) -> Counter[Any]:
+    rows = [row for table in sink.rows("event_counts") for row in table.to_pylist()]
+    found = {(row["window_start_ms"], row["user"], row["product"]): row["count"] for row in rows}
+    assert len(found) == len(rows), "a window came out twice"
+    return Counter(found)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    some_events,
+    policies(),
+    rules(),
+    st.integers(1, 4),
+    st.sampled_from([0, 40, 1000]),
+    st.integers(0, 10**6),
+    st.sampled_from([1, 200]),
+)
+def test_crashes_at_any_step_change_no_row(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: Rows,
+    policy: Policy,
+    rule: Rules,
+    partitions: int,
+    lateness: int,
+    seed: int,
+    deltas_max: int,
+) -> None:
+    """With any arrival, cut and epochs; with deltas_max 1 the base is merged again and again."""
+    folder, chance, sink = tmp_path_factory.mktemp("state"), random.Random(seed), InMemoryEpochSink()
+    parts = dealt(rows, partitions)
+
+    def make() -> LocalEngine:
+        return engine(
+            folder,
+            WithProducts(parts, cut=chance.randint(0, 9)),
+            {"kept": sink},
+            policy=policy,
+            rule=rule,
+            lateness=lateness,
+            deltas_max=deltas_max,
+            operators=[Counts(), Seen()],
+            options=StreamOptions(epoch_rows_max=chance.choice([1, 15, 40]), poll_s=0, once=True),
+            on_step=Steps(chance.randint(1, 25)),
+        )
+
+    made = run(make, crashes=True)
+    check(sink, made, parts, policy, rule, lateness)
+    expected = group_by(parts, rule, lateness)
+    assert counts_of(sink) == expected
+    assert sink.count("seen_events") == expected.total() == made.accounting.settled
+
+
+def test_every_step_can_be_the_last_one(tmp_path: Path) -> None:
+    steps = Steps()
+    run(lambda: visits(tmp_path / "whole", InMemoryEpochSink(), on_step=steps))
+    expected = group_by([VISITS], Rules(), 0, 50_000)
+    assert len(expected) > 50
+    for at in range(1, len(steps.seen) + 1):
+        sink, todo = InMemoryEpochSink(), [at]
+
+        def make(at: int = at, sink: InMemoryEpochSink = sink, todo: list[int] = todo) -> LocalEngine:
+            return visits(tmp_path / str(at), sink, on_step=Steps(todo.pop() if todo else None))
+
+        run(make, crashes=True)
+        assert counts_of(sink) == expected
+
+
+def visits(folder: Path, sink: InMemoryEpochSink, *, operators: Any = None, **more: Any) -> LocalEngine:
+    counts = [Counts(window_ms=50_000)] if operators is None else operators
+    return engine(folder, WithProducts([VISITS]), {"kept": sink}, operators=counts, **more)
+
+
+def interrupted(folder: Path, sink: InMemoryEpochSink, *, epochs: int = 4, **more: Any) -> None:
+    """A run that crashes in the plan of this epoch."""
+    seen = list[str]()
+
+    def step(name: str) -> None:
+        seen.append(name)
+        if seen.count("plan") == epochs:
+            raise Crash(name)
+
+    made = visits(folder, sink, on_step=step, **more)
+    with pytest.raises(Crash):
+        made.run()
+    made.close()
+
+
+def test_a_restart_brings_its_state_back_from_the_checkpoint(tmp_path: Path) -> None:
+    sink = InMemoryEpochSink()
+    interrupted(tmp_path, sink)
+    with Checkpoints(tmp_path, writer="w") as store:
+        found = store.recover()
+    assert found is not None
+    assert found.state is not None
+    assert found.state.deltas["counts"].tables["open"].rows.num_rows > 0
+    again = Counts(window_ms=50_000)
+    run(lambda: visits(tmp_path, sink, operators=[again]))
+    assert counts_of(sink) == group_by([VISITS], Rules(), 0, 50_000)
+
+
+def test_rows_come_out_under_the_name_of_its_table_and_of_no_other(tmp_path: Path) -> None:
+    sink = InMemoryEpochSink()
+    run(lambda: visits(tmp_path, sink))
+    known = {spec.name for spec in OUTPUT_TABLES}
+    assert {name for _, output in sink.epochs for name in output.tables} - known == {"event_counts"}
+    assert all("product" not in table.column_names for table in sink.rows("user_sessions"))
+
+
+def test_an_operator_of_another_definition_ends_the_run_before_anything_is_written(tmp_path: Path) -> None:
+    sink = InMemoryEpochSink()
+    interrupted(tmp_path, sink)
+    before = len(sink.epochs)
+    with pytest.raises(StateError, match="other windows"):
+        run(lambda: visits(tmp_path, sink, operators=[Counts(window_ms=60_000)]))
+    assert len(sink.epochs) == before
+
+
+def test_an_operator_that_is_left_out_is_dropped_with_a_warning_and_comes_back_as_new(tmp_path: Path) -> None:
+    sink, events = InMemoryEpochSink(), RecordedEvents()
+    interrupted(tmp_path, sink, epochs=4)
+    interrupted(tmp_path, sink, epochs=4, operators=[], observer=events)
+    assert [event.operator for event in events.of(OperatorDropped)] == ["counts"]
+    told = RecordedEvents()
+    run(lambda: visits(tmp_path, sink, observer=told))
+    assert told.of(OperatorDropped) == []
+    found, expected = counts_of(sink), group_by([VISITS], Rules(), 0, 50_000)
+    assert found != expected
+    assert by_window_and_user(found) <= by_window_and_user(expected)  # nothing twice, and no more than there is
+    starts = sorted({start for start, _, _ in expected})
+    whole = {key: count for key, count in expected.items() if key[0] in (starts[0], starts[-1])}
+    assert {key: found[key] for key in whole} == whole  # before it was left out, and well after it came back
+    assert sum(table.num_rows for table in sink.rows("user_sessions")) == 7
+
+
+def test_an_operator_that_is_new_to_a_pipeline_begins_at_the_watermark(tmp_path: Path) -> None:
+    sink = InMemoryEpochSink()
+    interrupted(tmp_path, sink, epochs=6, operators=[])
+    with Checkpoints(tmp_path, writer="w") as store:
+        state = store.recover()
+    assert state is not None
+    assert state.state is not None
+    watermark_ms = state.state.header["watermark_ms"]
+    run(lambda: visits(tmp_path, sink))
+    found, expected = counts_of(sink), group_by([VISITS], Rules(), 0, 50_000)
+    assert 0 < found.total() < expected.total()
+    assert min(start for start, _, _ in found) >= watermark_ms // 50_000 * 50_000
+    later = {key: count for key, count in expected.items() if key[0] > watermark_ms + 50_000}
+    assert later
+    assert {key: found[key] for key in later} == later
+
+
+def test_nothing_that_ships_knows_it() -> None:
+    source = Path(__file__).parents[2] / "src" / "sessionize"
+    for path in source.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "event_counts" not in text, path
+        assert "seen_events" not in text, path
