@@ -5,7 +5,7 @@ events with the canonical columns of session/columns.py, sessions of SessionColu
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -205,6 +205,49 @@ class EpochSink(Protocol):
 
     def close(self) -> None:
         """Release everything."""
+
+
+class StateFolder(Protocol):
+    """Where the checkpoints of one stream are kept: named files, each whole or not there. One process at a time has it.
+
+    Checkpoints decide what is written and what is needed (engine/stream/checkpoints.py); this keeps bytes: in a folder
+    of a disk, or under a prefix of an object store.
+
+    Errors of all methods: UnavailableError when the same call may succeed later, OutputError when it never will, and
+    then everything that was there stays valid; StateError when another process has it, or after close.
+    """
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+
+    def names(self) -> list[str]:
+        """The files that are there, sorted."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+
+    def put(self, contents: Mapping[str, Sequence[memoryview]]) -> int:
+        """Write files, each at once in the place of what was there, durable when this returns; the bytes written.
+
+        They appear in this order: whoever sees one sees those before it. One that is left half done by a kill has a
+        name that ends in `.tmp`, or none.
+        """
+
+    def move_aside(self, name: str, target: str) -> None:
+        """Give a file another name."""
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files; those that are not there are fine."""
+
+    def sync(self) -> None:
+        """Make what was renamed and removed durable."""
+
+    def close(self) -> None:
+        """Let others have it."""
 
 
 class LiveView(Protocol):

@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sessionize.durable import is_transient, sync_folder
@@ -50,7 +50,7 @@ class FileOperations:
 
 
 class DurableFolder:
-    """A folder that one process at a time writes to.
+    """A StateFolder (ports.py) on a disk, which one process at a time writes to.
 
     Errors: StateError when another process holds it. Of the methods: UnavailableError when the disk is full or failing,
     OutputError when it refuses for a reason that stays; what was there before is untouched.
@@ -80,6 +80,11 @@ class DurableFolder:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
+    @property
+    def place(self) -> str:
+        """The path."""
+        return str(self.path)
+
     def names(self) -> list[str]:
         """The files that are there."""
         with _Step(self.path, "listing the folder"):
@@ -94,7 +99,7 @@ class DurableFolder:
         with _Step(self.path / name, "reading"):
             return (self.path / name).read_bytes()
 
-    def put(self, contents: dict[str, list[memoryview]]) -> int:
+    def put(self, contents: Mapping[str, Sequence[memoryview]]) -> int:
         """Write files and put them in their places, in this order, durable when this returns; the bytes written.
 
         A file that is there already is replaced at once, never written over. Errors: StateError after close.
@@ -102,7 +107,7 @@ class DurableFolder:
         with self._open():
             return self._put(contents)
 
-    def _put(self, contents: dict[str, list[memoryview]]) -> int:
+    def _put(self, contents: Mapping[str, Sequence[memoryview]]) -> int:
         size = 0
         try:
             for name, parts in contents.items():
@@ -116,7 +121,7 @@ class DurableFolder:
             raise
         return size
 
-    def _write(self, path: Path, parts: list[memoryview]) -> int:
+    def _write(self, path: Path, parts: Sequence[memoryview]) -> int:
         size = 0
         with _Step(path, "writing"):
             # a file of an earlier try goes: after a failed fsync nobody knows which of its pages are on the disk

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import groupby
 
-from sessionize.engine.stream.checkpoint_files import DurableFolder
 from sessionize.engine.stream.checkpoint_format import (
     INSTEAD_OF,
     DamagedError,
@@ -23,6 +22,7 @@ from sessionize.engine.stream.checkpoint_format import (
     read_plan_line,
 )
 from sessionize.errors import StateError, UnavailableError
+from sessionize.ports import StateFolder
 
 PLANS_MAX = 12  # plans of done epochs that have files of their own
 _KEPT = 4  # so many of them keep these
@@ -34,7 +34,7 @@ _LOG = re.compile(r"plans-(\d+)-(\d+)\.log")
 class PlanFiles:
     """The plans in a folder. Call `look` before anything else. Errors of all methods: those of DurableFolder."""
 
-    def __init__(self, folder: DurableFolder) -> None:
+    def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
         self._there: set[str] = set()  # the names of plans; some that are not needed any more may be gone
         self._put: dict[int, Plan] = {}  # those with files of their own that were put here
@@ -113,7 +113,7 @@ class PlanFiles:
         if len({plan.digest for plan in plans}) > 1:
             raise StateError(
                 "the two copies of a plan differ",
-                detail=f"{self._folder.path}: {' and '.join(_copies(epoch))}",
+                detail=f"{self._folder.place}: {' and '.join(_copies(epoch))}",
                 hint="were files of another run copied here?",
             )
         return plans[0] if plans else None
@@ -140,7 +140,7 @@ def _log_of(epoch: int) -> str:
     return f"plans-{first}-{first + _LOG_EPOCHS - 1}.log"
 
 
-def _bytes(folder: DurableFolder, name: str) -> bytes:
+def _bytes(folder: StateFolder, name: str) -> bytes:
     try:
         return folder.read(name)
     except UnavailableError as error:  # a sector that cannot be read is as good as a damaged one

@@ -35,6 +35,7 @@ from sessionize.engine.stream.checkpoint_format import (
 from sessionize.engine.stream.checkpoint_plans import PlanFiles, begun_epoch, last_planned
 from sessionize.errors import SessionizeError, StateError, UnavailableError
 from sessionize.kernel.changes import Changes, merge_changes
+from sessionize.ports import StateFolder
 
 __all__ = ["Checkpoints", "Plan", "RecoveredState"]
 
@@ -49,9 +50,9 @@ _DAMAGED = ".damaged"
 class RecoveredState:
     """Where to go on. epoch: the last one that is done, 0 when none is, and then header and state are None.
 
-    header: the engine's, of that epoch. state: the whole state, for Sessionizer.restore_tables(state.header,
-    state.tables, …). plans: of the epochs after it that were begun; they must be repeated as they are, and given to
-    write_plan again, which mends a damaged copy. damaged: what was found to be so, for the log.
+    header: the engine's, of that epoch. state: the whole state of every operator. plans: of the epochs after it that
+    were begun; they must be repeated as they are, and given to write_plan again, which mends a damaged copy. damaged:
+    what was found to be so, for the log.
     """
 
     epoch: int
@@ -77,7 +78,8 @@ class _Chain:
 
 
 class Checkpoints:
-    """The store of one writer in a folder of its own. Not for several threads.
+    """The store of one writer in a folder of its own, of a disk or of another kind (ports.StateFolder). Not for several
+    threads.
 
     deltas_max, deltas_bytes_min: a new base is merged when there are more deltas than the one, or when they weigh more
     than the other and than the base. Errors of all methods: StateError for a folder that is in use, damaged beyond
@@ -87,7 +89,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: Path | str,
+        folder: Path | str | StateFolder,
         *,
         writer: str,
         files: FileOperations | None = None,
@@ -98,7 +100,11 @@ class Checkpoints:
         self._writer = writer
         self._deltas_max, self._deltas_bytes_min = deltas_max, deltas_bytes_min
         self._in_background = merge_in_background
-        self._folder = DurableFolder(Path(folder), files or FileOperations())
+        self._folder: StateFolder
+        if isinstance(folder, Path | str):
+            self._folder = DurableFolder(Path(folder), files or FileOperations())
+        else:
+            self._folder = folder
         self._plans = PlanFiles(self._folder)
         self._chain: _Chain | None = None  # None until recovered
         self._guard = threading.Lock()  # of _chain, which a merge shortens
@@ -202,7 +208,7 @@ class Checkpoints:
         except BaseException as error:  # nobody would hear of it in this thread: the next commit tells
             told = StateError(
                 "checkpoints cannot be merged",
-                detail=f"{self._folder.path}: {type(error).__name__}: {error}",
+                detail=f"{self._folder.place}: {type(error).__name__}: {error}",
                 hint="this is a mistake in the program, please report it; nothing was lost, and the next run goes on",
             )
             told.__cause__ = error
@@ -332,7 +338,7 @@ class Checkpoints:
         if stored.writer != self._writer:
             raise StateError(
                 "the checkpoints belong to another writer",
-                detail=f"{self._folder.path / name} is of {stored.writer!r}, this is {self._writer!r}",
+                detail=f"{self._folder.place}/{name} is of {stored.writer!r}, this is {self._writer!r}",
                 hint="give each writer a folder of its own",
             )
         if f"-{stored.epoch}." not in name:
@@ -353,7 +359,7 @@ class Checkpoints:
             if plan is None:
                 raise StateError(
                     "the checkpoints are damaged beyond recovery",
-                    detail=f"{self._folder.path}: epoch {at} is neither whole as a checkpoint nor as a plan; "
+                    detail=f"{self._folder.place}: epoch {at} is neither whole as a checkpoint nor as a plan; "
                     + ("; ".join(damaged) or "its files are missing"),
                     hint="put the files back from a copy, or begin with an empty folder, another writer name and "
                     "tables that do not hold this writer's epochs",
