@@ -21,9 +21,8 @@ PACKAGE = ROOT / "src" / "sessionize"
 TARGETS = {
     "kernel/cutting.py": {"cut", "_rule_at", "_anchored", "_rolling", "_bisect", "_number", "_give_reasons"},
     "kernel/ordering.py": {"tied_rows", "resolve_ties"},
-    "kernel/pending.py": {"take_before"},
+    "kernel/pending.py": {"split"},
     "kernel/reorder.py": {"push"},
-    "kernel/processor.py": {"advance"},
     "kernel/session_operator.py": {"flush"},
     "kernel/reference.py": {"reference_sessions"},
     "kernel/sums.py": {"sums", "revenue"},
@@ -37,9 +36,8 @@ OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 # Comparisons that decide nothing but speed or an assertion: equal results by construction.
 HARMLESS = {
-    ("kernel/pending.py", "stop < len(time)"),  # an empty rest is kept or not
-    ("kernel/pending.py", "time[0] >= watermark_ms"),  # searchsorted then finds an empty prefix
-    ("kernel/pending.py", "time[-1] < watermark_ms"),  # so does the binary search
+    ("kernel/pending.py", "self.first_ms >= watermark_ms"),  # searchsorted then finds an empty prefix
+    ("kernel/pending.py", "2 * int(np.count_nonzero(settled)) >= n"),  # copied or sorted, the same rows come out
     ("kernel/sums.py", "most * longest <= _LOW_MAX"),  # the slow road gives the same
     ("kernel/sums.py", "low > _EXACT_MAX"),  # dividing at once is exact here too
     ("kernel/sums.py", "low < -_EXACT_MAX"),
