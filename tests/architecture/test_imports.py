@@ -159,3 +159,12 @@ def test_the_version_is_that_of_the_package_and_costs_nothing_until_it_is_asked_
     assert loaded & LATE == set()
     code = "import sys, sessionize; assert 'importlib.metadata' not in sys.modules"
     assert "sessionize" in modules_loaded_by(code)
+
+
+def test_no_connector_is_left_out_of_the_rule_for_neighbours() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (rule,) = [contract for contract in contracts if contract["type"] == "independence"]
+    packages = [path.parent.name for path in (SRC / "sessionize" / "connectors").glob("*/__init__.py")]
+    assert sorted(rule["modules"]) == sorted(f"sessionize.connectors.{name}" for name in packages)

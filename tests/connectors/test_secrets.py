@@ -23,7 +23,7 @@ def by_password(kind: str, place: str) -> str | None:
 
 
 def by_catalog(kind: str, place: str) -> str | None:
-    return CatalogSettings(options={f"token-{kind}": place}).revealed()["token"]
+    return CatalogSettings(options={f"token-{kind}": place}).resolved_options()["token"]
 
 
 every_way = pytest.mark.parametrize("read", [by_setting, by_password, by_catalog])

@@ -123,7 +123,7 @@ def _to_kafka(
     timer: Timer,
 ) -> GeneratedTotals:
     with requires_extra("kafka", "writing to Kafka"):
-        from sessionize.connectors.kafka.producer import avro_writer, produce_events
+        from sessionize.app.produce_topic import avro_writer, produce_events
         from sessionize.connectors.kafka.registry import SchemaRegistry
     security = {} if kafka.settings_file is None else _client_settings(kafka.settings_file)
     avro = None

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from sessionize.app.produce_topic import avro_writer, produce_events
 from sessionize.connectors.generator import GeneratorSettings, LateRecord
-from sessionize.connectors.kafka.producer import avro_writer, produce_events
 from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.formats.avro import AvroRecords

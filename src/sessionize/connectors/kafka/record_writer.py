@@ -1,18 +1,12 @@
-"""Generated events to a topic, keyed by user: as fast as they are taken, or in real time.
+"""Lines to a topic, each as a record of its own: what `produce` sends."""
 
-The generator decides what is written and when (connectors/generator/writer.py); here its lines become records.
-"""
-
-import io
 import json
-import re
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sessionize.connectors.generator import GeneratedTotals, GeneratorSettings, LateRecord, Timer, write_lines
 from sessionize.connectors.kafka.client import (
     ClientLog,
     Settings,
@@ -22,72 +16,32 @@ from sessionize.connectors.kafka.client import (
     output_error,
     unavailable,
 )
-from sessionize.connectors.kafka.epoch_log import ensure_topics
-from sessionize.connectors.kafka.registry import SchemaRegistry
-from sessionize.errors import OutputError, UnavailableError
-from sessionize.formats.avro import AvroWriter, schema_like
+from sessionize.errors import OutputError
+from sessionize.formats.avro import AvroWriter
 
-_USER = re.compile(rb'"(user-\d+)"')
 _FIXED: Settings = {"enable.idempotence": True, "acks": "all"}
 _FULL_WAIT_S = 0.02
-_SCHEMA_EVENTS = 500
-_HINT = "check that the server runs; produce has ended, and what the server took before stays in the topic"
 
 
-def produce_events(
-    settings: GeneratorSettings,
-    servers: str,
-    topic: str,
-    *,
-    avro: AvroWriter | None = None,
-    security: Settings | None = None,
-    realtime: bool = False,
-    progress: Callable[[int], None] | None = None,
-    on_late: Callable[[LateRecord], None] | None = None,
-    timer: Timer | None = None,
-    timeout_s: float = 30.0,
-) -> GeneratedTotals:
-    """Send the records of a run, and wait until the server has them all; a missing topic is made.
+class RecordWriter:
+    """Takes lines as a file does, and sends each as a record.
 
-    avro: None writes JSON; broken records go out as they are in both. realtime, progress, on_late, timer: as in
-    write_lines; Ctrl-C ends the run in good order. timeout_s: how long the server may take for a record.
-    Errors: OutputError, UnavailableError when a record was not taken, ConfigError.
+    key_of: the key of a line's record. avro: None sends the lines as they are. timeout_s: how long the server may take
+    for a record.
     """
-    try:
-        ensure_topics(servers, security or {}, (topic,), timeout_s=timeout_s)
-        records = _Records(servers, topic, avro, dict(security or {}), timeout_s)
-        try:
-            return write_lines(
-                settings, cast(BinaryIO, records), realtime=realtime, progress=progress, on_late=on_late, timer=timer
-            )
-        finally:
-            records.finish()
-    except UnavailableError as error:  # nobody tries again, as a pipeline would
-        raise UnavailableError(error.message, detail=error.detail, hint=_HINT) from None
-
-
-def avro_writer(settings: GeneratorSettings, topic: str, *, registry: SchemaRegistry | None = None) -> AvroWriter:
-    """Writes the profile's records with a schema of their own, which is registered when there is a registry.
-
-    Errors: those of SchemaRegistry.
-    """
-    few = GeneratorSettings(profile=settings.profile, users=20, events=_SCHEMA_EVENTS)
-    lines = io.BytesIO()
-    write_lines(few, lines)
-    schema = schema_like([json.loads(line) for line in lines.getvalue().splitlines()], name=settings.profile)
-    number = None
-    if registry is not None:
-        number = registry.register(f"{topic}-value", schema)
-    return AvroWriter(schema, number=number)
-
-
-class _Records:
-    """Takes lines as a file does, and sends each as a record."""
 
     def __init__(
-        self, servers: str, topic: str, avro: AvroWriter | None, security: dict[str, Any], timeout_s: float
+        self,
+        servers: str,
+        topic: str,
+        *,
+        key_of: Callable[[bytes], bytes | None],
+        avro: AvroWriter | None,
+        security: dict[str, Any],
+        timeout_s: float,
     ) -> None:
         self._servers, self._topic, self._avro, self._timeout_s = servers, topic, avro, timeout_s
+        self._key_of = key_of
         settings: Settings = {
             "linger.ms": 5,
             "compression.type": "lz4",
@@ -104,8 +58,7 @@ class _Records:
     def write(self, lines: memoryview) -> None:
         """Hand over whole lines. Errors: OutputError, UnavailableError for those handed over before."""
         for line in bytes(lines).split(b"\n")[:-1]:
-            user = _USER.search(line)
-            key = None if user is None else user[1]
+            key = self._key_of(line)
             value = line if self._avro is None else self._in_avro(self._avro, line)
             try:
                 self._producer.produce(self._topic, value, key)
