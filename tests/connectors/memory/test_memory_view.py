@@ -1,6 +1,7 @@
 """Open sessions in this process: the contract, threads, and memory that follows what is open."""
 
 import threading
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -40,6 +41,20 @@ def test_memory_follows_what_is_open() -> None:
     assert view.rows_kept <= 100 + 12_000
     assert view.open_session("u7") is None
     assert (view.open_session("v3") or {})["shown_at_ms"] == 3
+
+
+def test_packing_leaves_every_user_the_own_session() -> None:
+    """Half of the users stay as they were shown first, while the others are shown again until rows are packed."""
+    view, users = MemoryLiveView(), [f"u{number}" for number in range(600)]
+    view.update(sessions(users, start_ms=1), NOBODY, now_ms=1)
+    kept = [view.rows_kept]
+    for turn in range(2, 60):
+        view.update(sessions(users[::2], start_ms=turn), NOBODY, now_ms=turn)
+        kept.append(view.rows_kept)
+    assert any(later < earlier for earlier, later in pairwise(kept))
+    for at, user in enumerate(users):
+        found = view.open_session(user) or {}
+        assert (found[col.USER], found[col.SESSION_START]) == (user, 1 if at % 2 else 59)
 
 
 def test_readers_of_other_threads_see_whole_sessions() -> None:
