@@ -5,13 +5,14 @@ from typing import Annotated
 import typer
 
 from sessionize.cli import options as opt
+from sessionize.session.names import USER_SESSIONS
 
 
 def pruning(
     pipeline: opt.PipelineOrNone = None,
     home: opt.HomeOrNone = None,
     database: opt.DatabaseOrNone = None,
-    table: Annotated[str, typer.Option("--iceberg-table", help="Iceberg table of the sessions.")] = "user_sessions",
+    table: Annotated[str, typer.Option("--iceberg-table", help="Iceberg table of the sessions.")] = USER_SESSIONS,
     as_json: opt.Json = False,
 ) -> None:
     """Show how many files a filter on date, bucket or both reads, and how evenly users are spread."""

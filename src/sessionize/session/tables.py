@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from sessionize.errors import ConfigError, OutputError
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
+from sessionize.session.names import USER_SESSIONS
 from sessionize.session.time import MS_PER_DAY
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -181,7 +182,7 @@ def _schema(types: Mapping[str, pa.DataType], *, required: Sequence[str]) -> pa.
 
 # A session is written once it is final; reconciling replaces it where late events change it.
 SESSIONS = TableSpec(
-    name="user_sessions",
+    name=USER_SESSIONS,
     schema=_schema(col.SESSION_TYPES, required=(col.USER,)),
     user_column=col.USER,
     key=(col.USER, col.SESSION_ID),

@@ -25,6 +25,7 @@ from sessionize.app.config.values import KnownFiles, parse_size_bytes
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import TimeFormat
 from sessionize.session.durations import parse_duration_ms
+from sessionize.session.names import DATABASE, USER_SESSIONS
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
 
 DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
@@ -274,9 +275,9 @@ class OutputSection(Section):
         "iceberg writes tables under run.home; the others write one file, output.path.",
         example="parquet",
     )
-    database: kinds.TableName = key("sessions", "Iceberg database. Only with kind = iceberg.", example="analytics")
+    database: kinds.TableName = key(DATABASE, "Iceberg database. Only with kind = iceberg.", example="analytics")
     table: kinds.TableName = key(
-        "user_sessions", "Iceberg table of the sessions. Only with kind = iceberg.", example="web_sessions"
+        USER_SESSIONS, "Iceberg table of the sessions. Only with kind = iceberg.", example="web_sessions"
     )
     path: kinds.LocalPath | None = key(
         None,

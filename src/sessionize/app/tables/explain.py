@@ -13,7 +13,7 @@ from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.config.boundary import load_boundary
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.options import RecordOptions, RuleOptions, Warn
-from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse, find_warehouse
+from sessionize.app.tables.warehouse import Warehouse, find_warehouse
 from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting
 from sessionize.errors import ConfigError, InputError
@@ -21,6 +21,7 @@ from sessionize.formats.absent_fields import AbsentFields
 from sessionize.formats.dialects import Dialect
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
+from sessionize.session.names import USER_SESSIONS
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 from sessionize.session.spec import SessionSpec, describe_differences

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import (
     BucketSpread,
     PruningRow,
@@ -18,6 +18,7 @@ from sessionize.connectors.iceberg.maintenance import (
     TableMaintenance,
     maintain_table,
 )
+from sessionize.session.names import USER_SESSIONS
 
 __all__ = ["MaintenanceProgress", "MaintenanceSettings", "TableMaintenance", "check_pruning", "maintain"]
 

@@ -7,12 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from sessionize.app.tables.query import quoted
-from sessionize.app.tables.warehouse import USER_SESSIONS, Warehouse
+from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import user_column_of
 from sessionize.connectors.iceberg.reconcile_source import floor_of_largest
 from sessionize.ports import ClosedSessionReader, OpenSessionReader
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
+from sessionize.session.names import USER_SESSIONS
 from sessionize.session.time import MS_PER_DAY
 
 _NEWEST_FIRST = f"ORDER BY {col.SESSION_START} DESC, {col.SESSION_ID}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from sessionize.app.extras import requires_extra
 from sessionize.app.tables.homes import check_home, only_home
 from sessionize.errors import ConfigError
+from sessionize.session.names import DATABASE, USER_SESSIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.connectors.iceberg import Catalog, CatalogSettings
     from sessionize.connectors.iceberg.reconcile_source import IcebergTable
-
-DATABASE = "sessions"
-USER_SESSIONS = "user_sessions"
 
 
 @dataclass(frozen=True, slots=True)

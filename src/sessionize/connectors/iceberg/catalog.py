@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from sessionize.connectors.iceberg.settings import CatalogSettings
 from sessionize.errors import ConfigError, MissingExtraError
+from sessionize.session.names import DATABASE
 
 try:
     from pyiceberg.catalog import Catalog
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 CATALOG_NAME = "sessionize"
-DATABASE = "sessions"
 
 # Makes pyiceberg open files through DurableFileIO, which syncs local ones, whatever their scheme.
 _FILES = {"py-io-impl": "sessionize.connectors.iceberg.storage.DurableFileIO"}

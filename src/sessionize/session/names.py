@@ -1,0 +1,4 @@
+"""What tables are called where a pipeline or a command names none. Loads nothing, so that options may use it."""
+
+DATABASE = "sessions"
+USER_SESSIONS = "user_sessions"
