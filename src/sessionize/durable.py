@@ -1,6 +1,6 @@
 """Durable writes: files and directory entries that survive a power failure once the call returns.
 
-It also classifies disk errors: all writers of files retry the same ones.
+It also classifies disk errors: all writers of files retry the same ones, and report them in the same form.
 """
 
 import contextlib
@@ -8,6 +8,8 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from sessionize.errors import OutputError, SessionizeError, UnavailableError
 
 # The file system does not support syncing a folder; the sync did not fail.
 _CANNOT = {errno.EINVAL, errno.ENOTSUP}
@@ -20,6 +22,35 @@ def is_transient(error: OSError) -> bool:
     All other errors (permissions, limits) need a changed setup.
     """
     return error.errno in _PASSING
+
+
+def disk_error(
+    what: str,
+    where: object,
+    error: OSError,
+    *,
+    hint: str,
+    permanent_hint: str | None = None,
+    permanent: type[SessionizeError] = OutputError,
+) -> SessionizeError:
+    """The error to raise: UnavailableError "<what> now" if a retry may succeed, else `permanent` "<what>".
+
+    what: what failed, as "a file cannot be read". where: usually the path. hint: what to do; permanent_hint: instead of
+    it where a retry does not help.
+    """
+    detail = f"{where}: {error.strerror or error}"
+    if is_transient(error):
+        return UnavailableError(f"{what} now", detail=detail, hint=hint)
+    return permanent(what, detail=detail, hint=hint if permanent_hint is None else permanent_hint)
+
+
+@contextlib.contextmanager
+def disk_errors(what: str, where: object, *, hint: str, permanent_hint: str | None = None) -> Iterator[None]:
+    """An OSError in the block leaves as disk_error describes it."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(what, where, error, hint=hint, permanent_hint=permanent_hint) from error
 
 
 def sync_file(path: str | Path) -> None:

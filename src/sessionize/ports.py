@@ -189,7 +189,6 @@ class EpochSink(Protocol):
     """Takes the rows of one epoch after the other, each once, however often it is given one.
 
     It writes the tables that it was given destinations for, and passes over the others.
-
     Errors: UnavailableError when the same call may succeed later, any other SessionizeError when it never will.
     """
 

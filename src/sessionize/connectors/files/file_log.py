@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sessionize.durable import is_transient, sync_folder
-from sessionize.errors import OutputError, SessionizeError, StateError, UnavailableError
+from sessionize.durable import disk_error, sync_folder
+from sessionize.errors import SessionizeError, StateError
 
 _CHECKSUM_DIGITS = 8
 
@@ -134,9 +134,10 @@ class FileLog:
         self.entries[entry.number :] = [entry]
 
     def _disk_error(self, done: str, error: OSError) -> SessionizeError:
-        return (UnavailableError if is_transient(error) else OutputError)(
+        return disk_error(
             f"the log of followed files cannot be {done}",
-            detail=f"{self._path}: {error.strerror or error}",
+            self._path,
+            error,
             hint="free disk space, fix the disk or the folder's permissions: nothing was lost",
         )
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from sessionize.durable import is_transient
-from sessionize.errors import InputError, UnavailableError
+from sessionize.durable import disk_error
+from sessionize.errors import InputError, SessionizeError, UnavailableError
 from sessionize.formats.rejects import Fault, Rejects
 from sessionize.formats.validation import DECODED_TYPES
 from sessionize.ports import EventBatch
@@ -34,18 +34,18 @@ def why_unreadable(path: str, error: InputError) -> str:
     return " ".join(f"{error.message}: {error.detail or ''}".split()).rstrip(": ")
 
 
-def file_failure(what: str, error: OSError) -> InputError | UnavailableError:
+def file_failure(what: str, error: OSError) -> SessionizeError:
     """The error for a file that the system cannot read, whatever its content.
 
     what: the path, and the part of it. UnavailableError if a retry may succeed.
     """
-    detail = f"{what}: {error.strerror or error}"
-    if is_transient(error):
-        return UnavailableError(
-            "a file cannot be read now", detail=detail, hint="fix the disk or the network: nothing was lost"
-        )
-    return InputError(
-        "a file cannot be read", detail=detail, hint="check that it still exists and that you may read it"
+    return disk_error(
+        "a file cannot be read",
+        what,
+        error,
+        hint="fix the disk or the network: nothing was lost",
+        permanent_hint="check that it still exists and that you may read it",
+        permanent=InputError,
     )
 
 

@@ -6,8 +6,8 @@ saved beside the checkpoints before the first record is read.
 
 from pathlib import Path
 
-from sessionize.durable import atomic_write, is_transient
-from sessionize.errors import OutputError, StateError, UnavailableError
+from sessionize.durable import atomic_write, disk_errors
+from sessionize.errors import StateError
 
 NOTE = "topic.id"
 
@@ -21,18 +21,16 @@ def check_same_topic(folder: Path, topic: str, topic_id: str | None) -> None:
     if topic_id is None:
         return
     note = folder / NOTE
-    try:
+    with disk_errors(
+        "the topic's id cannot be saved",
+        note,
+        hint="free disk space, fix the disk, or check the folder's permissions; nothing was read",
+    ):
         known = note.read_text(errors="replace").strip() if note.exists() else ""
         if not known or not known.isascii():  # a damaged file counts as missing
             with atomic_write(note) as unfinished:
                 unfinished.write_text(f"{topic_id}\n")
             return
-    except OSError as error:
-        raise (UnavailableError if is_transient(error) else OutputError)(
-            "the topic's id cannot be saved",
-            detail=f"{note}: {error.strerror or error}",
-            hint="free disk space, fix the disk, or check the folder's permissions; nothing was read",
-        ) from error
     if known != topic_id:
         raise StateError(
             "the Kafka topic was recreated",

@@ -6,11 +6,11 @@ replaces the files by the same files. The writer's record comes last (records.py
 says so. One writer's files are written by one process at a time, other writers' may be written beside it.
 """
 
-import contextlib
 import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sessionize.connectors.lake.records import EPOCHS_FOLDER, Records
-from sessionize.durable import atomic_write, is_transient, sync_folder
-from sessionize.errors import ConfigError, OutputError, UnavailableError
+from sessionize.durable import atomic_write, disk_errors, sync_folder
+from sessionize.errors import ConfigError, OutputError
 from sessionize.formats.properties import ARROWS_OWN, moved_to_properties
 from sessionize.ports import EpochId, EpochOutput
 from sessionize.session.columns import USER
@@ -185,17 +185,10 @@ def _plain(rows: pa.Table) -> pa.Table:
     return pa.table(columns, schema=pa.schema(fields))
 
 
-@contextlib.contextmanager
-def _storage(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_transient(error):
-            raise UnavailableError(
-                "the lake cannot be written now",
-                detail=f"{folder}: {error.strerror}",
-                hint="make room or mend the disk: the epoch is written then",
-            ) from error
-        raise OutputError(
-            "the lake cannot be written", detail=f"{folder}: {error.strerror or error}", hint="look at the permissions"
-        ) from error
+def _storage(folder: Path) -> AbstractContextManager[None]:
+    return disk_errors(
+        "the lake cannot be written",
+        folder,
+        hint="make room or mend the disk: the epoch is written then",
+        permanent_hint="look at the permissions",
+    )

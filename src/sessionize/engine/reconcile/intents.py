@@ -6,14 +6,14 @@ Each piece of work has a token and its own folder with its rows; the folder exis
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 
-from sessionize.durable import is_transient, sync_folder
-from sessionize.errors import OutputError, StateError, UnavailableError
+from sessionize.durable import disk_errors, sync_folder
+from sessionize.errors import StateError
 
 
 class IntentLog:
@@ -94,16 +94,12 @@ class IntentLog:
                 os.fsync(file.fileno())
         sync_folder(folder)
 
-    @contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise (UnavailableError if is_transient(error) else OutputError)(
-                "unfinished work cannot be recorded or read",
-                detail=f"{self._folder}: {error}",
-                hint="free disk space, repair the disk, or check the folder's permissions: nothing was lost",
-            ) from error
+    def _mapped_errors(self) -> AbstractContextManager[None]:
+        return disk_errors(
+            "unfinished work cannot be recorded or read",
+            self._folder,
+            hint="free disk space, repair the disk, or check the folder's permissions: nothing was lost",
+        )
 
 
 def _checksum(data: bytes | pa.Buffer) -> str:

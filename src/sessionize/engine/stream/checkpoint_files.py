@@ -9,10 +9,11 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sessionize.durable import is_transient, sync_folder
-from sessionize.errors import OutputError, SessionizeError, StateError, UnavailableError
+from sessionize.durable import disk_errors, sync_folder
+from sessionize.errors import SessionizeError, StateError
 
 TMP = ".tmp"
 
@@ -61,7 +62,7 @@ class DurableFolder:
         self._files = files
         self._guard = threading.Lock()
         self._at_work, self._closed = 0, False
-        with _Step(path, "making the folder"):
+        with _step(path, "making the folder"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700, exist_ok=True)  # users' data; nobody else needs to look at it
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -87,7 +88,7 @@ class DurableFolder:
 
     def names(self) -> list[str]:
         """The files that are there."""
-        with _Step(self.path, "listing the folder"):
+        with _step(self.path, "listing the folder"):
             return sorted(entry.name for entry in os.scandir(self.path) if entry.is_file(follow_symlinks=False))
 
     def has(self, name: str) -> bool:
@@ -96,7 +97,7 @@ class DurableFolder:
 
     def read(self, name: str) -> bytes:
         """A whole file."""
-        with _Step(self.path / name, "reading"):
+        with _step(self.path / name, "reading"):
             return (self.path / name).read_bytes()
 
     def put(self, contents: Mapping[str, Sequence[memoryview]]) -> int:
@@ -113,7 +114,7 @@ class DurableFolder:
             for name, parts in contents.items():
                 size += self._write(self.path / f"{name}{TMP}", parts)
             for name in contents:
-                with _Step(self.path / name, "renaming"):
+                with _step(self.path / name, "renaming"):
                     self._files.rename(self.path / f"{name}{TMP}", self.path / name)
             self.sync()
         except SessionizeError:
@@ -123,7 +124,7 @@ class DurableFolder:
 
     def _write(self, path: Path, parts: Sequence[memoryview]) -> int:
         size = 0
-        with _Step(path, "writing"):
+        with _step(path, "writing"):
             # a file of an earlier try goes: after a failed fsync nobody knows which of its pages are on the disk
             self._files.remove(path)
             descriptor = self._files.create(path)
@@ -140,13 +141,13 @@ class DurableFolder:
 
     def move_aside(self, name: str, target: str) -> None:
         """Rename a file."""
-        with _Step(self.path / name, "renaming"):
+        with _step(self.path / name, "renaming"):
             self._files.rename(self.path / name, self.path / target)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those that are gone already are fine."""
         for name in names:
-            with _Step(self.path / name, "removing"):
+            with _step(self.path / name, "removing"):
                 self._files.remove(self.path / name)
 
     def _remove_quietly(self, names: Iterable[str]) -> None:
@@ -155,7 +156,7 @@ class DurableFolder:
 
     def sync(self) -> None:
         """Make renames and removals durable."""
-        with _Step(self.path, "syncing the folder"):
+        with _step(self.path, "syncing the folder"):
             self._files.sync_folder(self.path)
 
     def close(self) -> None:
@@ -184,23 +185,10 @@ class DurableFolder:
             self._lock = -1
 
 
-class _Step:
-    """Turns an OSError inside into an error of ours."""
-
-    def __init__(self, path: Path, phase: str) -> None:
-        self._path, self._doing = path, phase
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
-        passing = is_transient(error)
-        raise (UnavailableError if passing else OutputError)(
-            "a checkpoint file could not be written" if self._doing != "reading" else "a checkpoint file can't be read",
-            detail=f"{self._doing} {self._path}: {error.strerror or error}",
-            hint="make room or mend the disk: nothing was lost, the step can be repeated"
-            if passing
-            else "see to the folder's rights and limits; the checkpoints before this one are untouched",
-        ) from error
+def _step(path: Path, phase: str) -> AbstractContextManager[None]:
+    return disk_errors(
+        f"a checkpoint file cannot be {'read' if phase == 'reading' else 'written'}",
+        f"{phase} {path}",
+        hint="make room or mend the disk: nothing was lost, the step can be repeated",
+        permanent_hint="see to the folder's rights and limits; the checkpoints before this one are untouched",
+    )
