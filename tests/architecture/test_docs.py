@@ -65,3 +65,24 @@ def test_the_index_of_decisions_is_complete():
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def test_every_module_that_architecture_names_is_there():
+    package = ROOT / "src" / "sessionize"
+    named = re.findall(r"`((?:[a-z_*<>]+/)+[a-z_*<>]+\.py)`", ARCHITECTURE)
+    assert len(named) > 25
+    missing = [name for name in named if "<" not in name and not any(list(at.glob(name)) for at in (package, ROOT))]
+    assert missing == []
+
+
+def test_every_room_is_in_architecture():
+    package = ROOT / "src" / "sessionize"
+    rooms = [p.name for p in package.iterdir() if p.is_dir() and (p / "__init__.py").exists()]
+    rooms += [p.parent.name for p in package.glob("engine/*/__init__.py")] + [
+        p.parent.name for p in package.glob("app/*/__init__.py")
+    ]
+    rooms += [p.parent.name for p in package.glob("connectors/*/__init__.py")]
+    assert [room for room in rooms if room not in ARCHITECTURE] == []
