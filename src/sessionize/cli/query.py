@@ -22,10 +22,10 @@ def query(
     as_json: opt.Json = False,
 ) -> None:
     """Run SQL over the tables; --json prints one object per row."""
-    from sessionize.app.tables.warehouse import find_warehouse
+    from sessionize.app.tables.query import query_tables
     from sessionize.cli import output as out
 
-    rows = find_warehouse(pipeline, home, database).query(sql)
+    rows = query_tables(sql, pipeline, home, database)
     if not as_json:
         out.print_rows("", rows, limit=limit)
         return
