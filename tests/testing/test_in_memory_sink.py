@@ -2,6 +2,7 @@
 
 import pytest
 
+from sessionize.testing import epoch_sinks
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from sessionize.testing.streams import InMemoryEpochSink
 
@@ -18,3 +19,13 @@ def test_the_names_of_before_still_work_with_a_warning(old: str, new: str) -> No
     with pytest.warns(DeprecationWarning, match=new):
         assert sink.count(old) == 2
     assert sink.rows("alerts") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("SESSIONS", "user_sessions"), ("LATE", "late_events"), ("REJECTED", "rejected_events")]
+)
+def test_the_constants_of_before_are_the_names_of_the_tables(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=new):
+        assert getattr(epoch_sinks, old) == new
+    with pytest.raises(AttributeError):
+        epoch_sinks.NOTHING  # noqa: B018

@@ -8,6 +8,7 @@ A connector says how to make its sink and how to read what others can see of it 
 Each check needs an empty place. OUTAGE_CHECKS also need `away` and `back`, REPLACE_CHECKS a sink that can `replace`.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import pytest
 from sessionize.errors import SessionizeError, StateError, UnavailableError
 from sessionize.ports import EpochOutput, EpochSink, ReplacingSink
 from sessionize.session import columns as col
-from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
+from sessionize.session import tables as output
 from sessionize.testing.epoch_outputs import (
     empty_rows,
     epoch_id,
@@ -51,7 +52,7 @@ __all__ = [
 
 # What is compared of a row; a sink may keep more.
 _COMPARED = {
-    SESSIONS.name: (
+    output.SESSIONS.name: (
         col.USER,
         col.SESSION_ID,
         col.SESSION_START,
@@ -59,8 +60,14 @@ _COMPARED = {
         col.PAGES_VISITED,
         col.EVENTS_BY_TYPE,
     ),
-    LATE_EVENTS.name: (col.USER, col.EVENT_TIME, col.EVENT_ID, col.PAGE),
-    REJECTED_EVENTS.name: ("raw", "source", "line_number", "reason", "detail"),
+    output.LATE_EVENTS.name: (col.USER, col.EVENT_TIME, col.EVENT_ID, col.PAGE),
+    output.REJECTED_EVENTS.name: ("raw", "source", "line_number", "reason", "detail"),
+}
+
+_OLD_NAMES = {
+    "SESSIONS": output.SESSIONS.name,
+    "LATE": output.LATE_EVENTS.name,
+    "REJECTED": output.REJECTED_EVENTS.name,
 }
 
 Row = dict[str, Any]
@@ -315,6 +322,14 @@ REPLACE_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (
 )
 
 
+def __getattr__(name: str) -> str:
+    """What tables were called here before they had the names of the tables."""
+    if name not in _OLD_NAMES:
+        raise AttributeError(name)
+    warnings.warn(f"{name} is the table {_OLD_NAMES[name]!r}", DeprecationWarning, stacklevel=2)
+    return _OLD_NAMES[name]
+
+
 def _compared(table: str, row: Row, text: Callable[[str], str]) -> list[object]:
     return [_plain(row.get(name), text) for name in _COMPARED[table]]
 
@@ -330,11 +345,11 @@ def _plain(value: object, text: Callable[[str], str]) -> object:
 
 
 def _sessions(rows: EpochOutput) -> pa.Table:
-    return rows.tables[SESSIONS.name]
+    return rows.tables[output.SESSIONS.name]
 
 
 def _with_sessions(rows: EpochOutput, replaced: pa.Table) -> EpochOutput:
-    return rows.with_tables({SESSIONS.name: replaced})
+    return rows.with_tables({output.SESSIONS.name: replaced})
 
 
 def _replacing(place: SinkUnderTest) -> ReplacingSink:
@@ -344,7 +359,7 @@ def _replacing(place: SinkUnderTest) -> ReplacingSink:
 
 
 def _revisions(place: SinkUnderTest) -> dict[str, int]:
-    return {row[col.SESSION_ID]: row[col.REVISION] for row in place.visible(SESSIONS.name)}
+    return {row[col.SESSION_ID]: row[col.REVISION] for row in place.visible(output.SESSIONS.name)}
 
 
 def tells_what_to_do(error: SessionizeError) -> None:
