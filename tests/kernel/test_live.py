@@ -86,3 +86,14 @@ def test_columns_that_need_no_payload_have_ids_too():
     assert core.pushed_session_ids().to_pylist() == ["a_20", "b_1", "a_2"]
     assert core.live_many(pa.array(["a", "zz"])).num_rows == 2
     assert core.live_many(pa.array(["a", "zz"]), open_only=True)["session_id"].to_pylist() == ["a_20"]
+
+
+def test_a_repeated_event_has_the_session_of_its_twin_also_behind_an_open_session():
+    """The open sessions of both users stand in front of what is pending, and move the twins."""
+    core = Sessionizer(GAP, track_changes=True)
+    core.push(events_table([{"user": user, "time": 10} for user in "ab"]))
+    core.advance(12)
+    core.changes()
+    rows = [{"user": user, "time": time, "id": str(time)} for user in "ab" for time in (15, 40, 40, 60)]
+    core.push(events_table(rows))
+    assert core.pushed_session_ids().to_pylist() == [f"{u}_{t}" for u in "ab" for t in (10, 40, 40, 60)]
