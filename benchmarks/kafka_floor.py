@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from sessionize.app.produce_topic import produce_events
 from sessionize.connectors.generator import GeneratorSettings
 from sessionize.connectors.kafka.fetch import fetched
-from sessionize.connectors.kafka.producer import produce_events
 from sessionize.connectors.kafka.stream_source import KafkaSource
 from sessionize.formats.dialects import DIALECTS
 from sessionize.formats.records import JsonRecords

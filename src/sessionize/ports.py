@@ -168,7 +168,7 @@ class EpochId:
 
 @dataclass(frozen=True, slots=True)
 class EpochOutput:
-    """What an epoch adds: rows by the name of their table (session/tables.py). The user column has the input's name.
+    """What an epoch adds: rows by table name (session/output_tables.py). The user column has the input's name.
 
     A table that has no rows may be left out. watermark_ms: what ends before it is final; None before the first event.
     """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sessionize.app.config.pipeline import explain_config, load_pipeline
-from sessionize.app.tables.homes import home_of_table, homes_in, only_home
+from sessionize.app.tables.home_folders import home_of_table, homes_in, only_home
 from sessionize.app.tables.rules import pipeline_of_home
 from sessionize.app.tables.warehouse import find_warehouse
 from sessionize.connectors.iceberg import IcebergSink, Owner, open_catalog, user_sessions

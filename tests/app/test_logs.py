@@ -7,7 +7,7 @@ import logging
 from sessionize.app.streams.logs import StreamLog, warnings_observed
 from sessionize.app.streams.startup import AvailabilityTracker
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events import (
+from sessionize.engine.run_events import (
     CheckpointDamaged,
     EpochCommitted,
     ReconcileFailed,

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from sessionize.app.streams.startup import AvailabilityTracker, Opener, StoppedError
-from sessionize.engine.events import (
+from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events import (
     RowsShortened,
     RowsSkipped,
     ServerRecovered,
@@ -13,7 +14,6 @@ from sessionize.engine.events import (
     StatusChanged,
     StreamStopped,
 )
-from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.status import Status
 from sessionize.errors import UnavailableError
 from sessionize.testing.observers import RecordedEvents

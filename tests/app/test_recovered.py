@@ -11,7 +11,7 @@ from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.warehouse import Warehouse
-from sessionize.engine.events import Observers
+from sessionize.engine.run_events import Observers
 from sessionize.testing.observers import Calls
 
 PIPELINE = """

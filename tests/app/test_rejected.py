@@ -19,8 +19,8 @@ from sessionize.app.tables.retry_rejected import rejected_reasons, retry_rejecte
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.iceberg import IcebergSink, events, load_table, open_catalog, rejected_events
 from sessionize.connectors.iceberg.row_rewrite import RowReplacer
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.ports import EpochId

@@ -24,7 +24,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/config/errors.py": ("run", "reconcile", "rejected retry"),  # of a value that came by --set
     "app/tables/explain.py": ("explain",),
     "app/files.py": ("batch", "label"),
-    "app/tables/homes.py": LOOKING,
+    "app/tables/home_folders.py": LOOKING,
     "app/tables/warehouse.py": LOOKING[:6],
     "app/tables/grown_files.py": ("run", "batch", "label"),
     "app/tables/loading.py": ("run", "batch", "label"),
@@ -51,7 +51,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "connectors/iceberg/errors.py": TABLES,
     "connectors/iceberg/tables.py": ("run", "batch", "label", "rejected retry"),
     "connectors/kafka/partitions.py": ("run",),
-    "engine/stream/shares.py": ("run",),
+    "engine/stream/topic_shares.py": ("run",),
     "kernel/snapshot.py": ("run",),
 }
 # Texts that are shown by other commands than the rest of their module.

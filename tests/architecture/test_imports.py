@@ -24,7 +24,7 @@ DOORS = {
     "fastavro": ["sessionize.formats.avro"],
     "msgspec": ["sessionize.formats"],
     "narwhals": ["sessionize.frames"],
-    "psycopg": ["sessionize.connectors.store.postgres", "sessionize.testing.services"],
+    "psycopg": ["sessionize.connectors.sql_store.postgres", "sessionize.testing.services"],
     "pydantic": ["sessionize.app"],
     "pyiceberg": ["sessionize.connectors.iceberg"],
     "pyparsing": ["sessionize.connectors.iceberg"],

@@ -49,7 +49,7 @@ log_level = "ERROR"
 # run instead of the command itself: it dies when it is to tell the first store
 KILLED = """
 import os, signal
-from sessionize.connectors.store import StoreSink
+from sessionize.connectors.sql_store import StoreSink
 StoreSink.replace = lambda self, removed, added, *, token: os.kill(os.getpid(), signal.SIGKILL)
 from sessionize.cli import main
 main()

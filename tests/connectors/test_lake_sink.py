@@ -20,8 +20,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from sessionize.connectors.lake import ParquetLakeSink
-from sessionize.connectors.lake.epoch_sink import DESTINATIONS
+from sessionize.connectors.parquet_lake import ParquetLakeSink
+from sessionize.connectors.parquet_lake.epoch_sink import DESTINATIONS
 from sessionize.errors import ConfigError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochOutput
 from sessionize.testing.epoch_sinks import SinkUnderTest, check_name, empty_rows, epoch_id, epoch_rows
@@ -175,7 +175,7 @@ def marked(folder: Path, writer: str, number: int) -> None:
 def test_a_lake_of_the_code_before_is_understood_and_cleaned_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionize.connectors.lake.records._REMOVED_MAX", 5)
+    monkeypatch.setattr("sessionize.connectors.parquet_lake.records._REMOVED_MAX", 5)
     for number in range(1, 13):
         marked(tmp_path, "w", number)
     marked(tmp_path, "w-1", 7)
@@ -305,7 +305,7 @@ def test_who_reads_meanwhile_sees_whole_files(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from sessionize.connectors.lake import ParquetLakeSink
+from sessionize.connectors.parquet_lake import ParquetLakeSink
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 sink = ParquetLakeSink(sys.argv[1])
 for number in range(int(sys.argv[2]), 100_000):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.events import UNOBSERVED, Observer, Observers
+from sessionize.engine.run_events import UNOBSERVED, Observer, Observers
 from sessionize.engine.stream.checkpoints import DELTAS_MAX, Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs

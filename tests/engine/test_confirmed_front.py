@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize.engine.stream.lateness import RECORDS_ALONE, ConfirmedFront, MaximumFront, restored_front
-from sessionize.engine.stream.witnesses import FORGOTTEN_AFTER_RECORDS, USERS_MAX
+from sessionize.engine.stream.watermark_witnesses import FORGOTTEN_AFTER_RECORDS, USERS_MAX
 from sessionize.testing.oracle import judged
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from sessionize.engine import retry as delivery
-from sessionize.engine.events import Handler, ServerRecovered, ServerUnavailable
 from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events import Handler, ServerRecovered, ServerUnavailable
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.testing.observers import RecordedEvents
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.engine.events import ServerRecovered, ServerUnavailable
+from sessionize.engine.run_events import ServerRecovered, ServerUnavailable
 from sessionize.engine.stream import live_feed as livefeed
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
-from sessionize.engine.events import EpochCommitted, ServerRecovered, ServerUnavailable
+from sessionize.engine.run_events import EpochCommitted, ServerRecovered, ServerUnavailable
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
 from sessionize.engine.stream.status import EpochReport

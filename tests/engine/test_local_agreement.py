@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sessionize import Policy, Rules
-from sessionize.engine.events import ServerUnavailable, SinkBehindState
+from sessionize.engine.run_events import ServerUnavailable, SinkBehindState
 from sessionize.errors import StateError, UnavailableError
 from sessionize.ports import EpochSink
 from sessionize.testing.observers import RecordedEvents

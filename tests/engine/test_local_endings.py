@@ -9,7 +9,7 @@ import pytest
 
 from sessionize import Policy, Rules
 from sessionize.engine import retry as delivery
-from sessionize.engine.events import Handler, ServerUnavailable
+from sessionize.engine.run_events import Handler, ServerUnavailable
 from sessionize.engine.stream import epoch_writer as beside
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions

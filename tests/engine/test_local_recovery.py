@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.app.streams.logs import StreamLog
-from sessionize.engine.events import CheckpointDamaged, CheckpointMergeFailed
+from sessionize.engine.run_events import CheckpointDamaged, CheckpointMergeFailed
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs

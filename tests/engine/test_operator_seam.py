@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, StateError
-from sessionize.engine.events import OperatorDropped
+from sessionize.engine.run_events import OperatorDropped
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
 from sessionize.ports import Ranges, StreamBatch
-from sessionize.session.tables import OUTPUT_TABLES
+from sessionize.session.output_tables import OUTPUT_TABLES
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import policies, rules

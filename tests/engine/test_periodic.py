@@ -7,7 +7,7 @@ import pytest
 
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import SystemClock
-from sessionize.pauses import cancelled, pause
+from sessionize.retry_pauses import cancelled, pause
 
 HOUR_S, HOUR, DAY = 3_600, 3_600_000, 86_400_000
 

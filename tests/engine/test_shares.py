@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, positions_to_seek, take_place
+from sessionize.engine.stream.topic_shares import (
+    Place,
+    Process,
+    Share,
+    check_place,
+    drained,
+    positions_to_seek,
+    take_place,
+)
 from sessionize.errors import StateError
 from sessionize.testing.streams import InMemoryStreamSource
 

@@ -8,7 +8,7 @@ import pytest
 from sessionize.errors import ConfigError, OutputError, StateError
 from sessionize.ports import EpochId
 from sessionize.session import columns as col
-from sessionize.session.tables import (
+from sessionize.session.output_tables import (
     EVENTS,
     LATE_EVENTS,
     OUTPUT_TABLES,

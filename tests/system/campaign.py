@@ -23,7 +23,7 @@ from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.reconcile import reconcile_tables
-from sessionize.connectors.store import StoreSink
+from sessionize.connectors.sql_store import StoreSink
 from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user, clickstream

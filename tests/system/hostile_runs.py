@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sessionize import Policy, Rules
-from sessionize.connectors.store.text import original_text, stored_key
+from sessionize.connectors.sql_store.text import original_text, stored_key
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs

@@ -11,8 +11,8 @@ import pytest
 
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.run import open_stream
-from sessionize.connectors.store.sqlite import SqliteDatabase
-from sessionize.engine.events import (
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
+from sessionize.engine.run_events import (
     CheckpointDamaged,
     EpochCommitted,
     Handler,

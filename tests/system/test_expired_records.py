@@ -9,7 +9,7 @@ import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events import RecordsExpired
+from sessionize.engine.run_events import RecordsExpired
 from sessionize.errors import InputError, StateError
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.services.kafka import KafkaServers

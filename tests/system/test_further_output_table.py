@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from sessionize.connectors.iceberg import IcebergEpochSink, load_table, open_catalog
-from sessionize.connectors.lake import ParquetLakeSink
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.parquet_lake import ParquetLakeSink
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
 from sessionize.ports import EpochSink
-from sessionize.session.tables import OUTPUT_TABLES, SESSIONS, Derived, TableSpec, utc_dates
+from sessionize.session.output_tables import OUTPUT_TABLES, SESSIONS, Derived, TableSpec, utc_dates
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import Crash, Steps, engine, run
 from tests.kernel.counting import Counts

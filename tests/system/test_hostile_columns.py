@@ -17,9 +17,9 @@ from sessionize import Sessionizer
 from sessionize.connectors.console import ConsoleSink
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
-from sessionize.connectors.lake import ParquetLakeSink
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.parquet_lake import ParquetLakeSink
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.engine.stream.epoch import event_rows
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_rows import json_rows

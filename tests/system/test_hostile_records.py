@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from sessionize import Policy, Sessionizer
 from sessionize.connectors.console import ConsoleSink
 from sessionize.connectors.iceberg import IcebergEpochSink, open_catalog
-from sessionize.connectors.lake import ParquetLakeSink
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.parquet_lake import ParquetLakeSink
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.formats.avro import AvroRecords
 from sessionize.formats.csv_decoder import CsvLines
 from sessionize.formats.json_rows import json_rows

@@ -15,8 +15,8 @@ from sessionize import Policy, Sessionizer
 from sessionize.connectors.kafka.epoch_sink import KafkaEpochSink
 from sessionize.connectors.redis import Login as RedisLogin
 from sessionize.connectors.redis import RedisLiveView
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.postgres import Login, PostgresDatabase
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
 from sessionize.formats.records import JsonRecords
 from sessionize.ports import EpochSink
 from sessionize.testing.hostile import HOSTILE, lines

@@ -9,7 +9,7 @@ from typing import Any
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.streams.run import open_stream
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events import UNOBSERVED, Observer, Observers
+from sessionize.engine.run_events import UNOBSERVED, Observer, Observers
 from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS

@@ -29,13 +29,13 @@ from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.ports import EpochSink, LiveView, StreamSource
 from sessionize.session.definition import SessionDefinition
-from sessionize.session.tables import ENRICHED_EVENTS, EVENTS, LATE_EVENTS, REJECTED_EVENTS, SESSIONS
+from sessionize.session.output_tables import ENRICHED_EVENTS, EVENTS, LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 
 if TYPE_CHECKING:
     from sessionize.app.config.server_sections import RedisSection
     from sessionize.app.tables.loading import LoadSource
     from sessionize.connectors.kafka.oversized import Unfit
-    from sessionize.connectors.store import StoreOwner, StoreSink
+    from sessionize.connectors.sql_store import StoreOwner, StoreSink
 
 TABLES = "iceberg"  # what the sink of the tables is called
 POLL_RECORDS_MAX = 50_000
@@ -195,7 +195,7 @@ def _iceberg(output: OutputSection, run: SinkRun) -> EpochSink:
 
 
 def _lake(section: LakeSection, run: SinkRun) -> EpochSink:
-    from sessionize.connectors.lake import ParquetLakeSink
+    from sessionize.connectors.parquet_lake import ParquetLakeSink
 
     return ParquetLakeSink(_in_home(section.path, run.config), user_name=run.user_name)
 
@@ -224,8 +224,8 @@ def _console(section: bool, run: SinkRun) -> EpochSink:
 
 
 def _sqlite(section: SqliteSection, config: PipelineConfig) -> "StoreSink":
-    from sessionize.connectors.store import StoreSink
-    from sessionize.connectors.store.sqlite import SqliteDatabase
+    from sessionize.connectors.sql_store import StoreSink
+    from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 
     file = _in_home(section.path, config)
     owner = _store_owner(config, str(file), "give each pipeline its own output.sqlite.path, or its own home")
@@ -234,8 +234,8 @@ def _sqlite(section: SqliteSection, config: PipelineConfig) -> "StoreSink":
 
 def _postgres(section: PostgresSection, config: PipelineConfig) -> "StoreSink":
     with requires_extra("postgres", "writing to PostgreSQL"):
-        from sessionize.connectors.store import StoreSink
-        from sessionize.connectors.store.postgres import Login, PostgresDatabase
+        from sessionize.connectors.sql_store import StoreSink
+        from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
 
     login = Login(dsn=section.dsn, password_env=section.password_env, password_file=_path(section.password_file))
     owner = _store_owner(config, str(login), "give each pipeline its own database or schema: output.postgres.dsn")
@@ -255,7 +255,7 @@ def _prepared_postgres(section: PostgresSection, run: SinkRun) -> EpochSink:
 
 def _store_owner(config: PipelineConfig, where: str, elsewhere: str) -> "StoreOwner":
     """The pipeline as a store knows it. elsewhere: what to do to write to another one."""
-    from sessionize.connectors.store import StoreOwner
+    from sessionize.connectors.sql_store import StoreOwner
 
     return StoreOwner(spec=config.spec(), where=where, elsewhere=elsewhere)
 

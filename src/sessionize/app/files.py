@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from sessionize.app.batch import BatchRun, with_rejects
 from sessionize.app.config.values import KnownFiles
 from sessionize.app.output_paths import check_output_places
-from sessionize.app.tables.homes import home_of_table
+from sessionize.app.tables.home_folders import home_of_table
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink
 from sessionize.connectors.files.source import FileSource

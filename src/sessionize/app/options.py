@@ -243,7 +243,7 @@ def load_with_overrides(pipeline: str | None, settings: list[str] | None, home: 
     overrides = _overrides(settings, home)
     if pipeline is not None:
         return load_pipeline(pipeline, overrides=overrides)
-    from sessionize.app.tables.homes import check_home, only_home
+    from sessionize.app.tables.home_folders import check_home, only_home
     from sessionize.app.tables.rules import pipeline_of_home
 
     config = load_pipeline(DEFAULT_PIPELINE, overrides=overrides)

@@ -18,7 +18,7 @@ from sessionize.app.build import INPUTS, LIVE_VIEWS, SOURCES, STREAM_SOURCES, de
 from sessionize.app.config.secrets import as_shown
 from sessionize.app.streams.names import state_folder, writer_name
 from sessionize.engine.accounting import Accounting, Progress, ignore
-from sessionize.engine.events import UNOBSERVED, Observer
+from sessionize.engine.run_events import UNOBSERVED, Observer
 from sessionize.errors import ConfigError
 from sessionize.session.durations import format_duration
 

@@ -18,7 +18,7 @@ from sessionize.errors import OutputError, SessionizeError
 if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.engine.accounting import Accounting
-    from sessionize.engine.events import EpochCommitted
+    from sessionize.engine.run_events import EpochCommitted
 
 EVENTS = 20_000
 FILES = 16
@@ -137,7 +137,7 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accountin
     from sessionize.app.runs import Hooks, plan
     from sessionize.app.streams.logs import StreamLog
     from sessionize.cli.status_line import status_line
-    from sessionize.engine.events import EpochCommitted, Handler, Observers
+    from sessionize.engine.run_events import EpochCommitted, Handler, Observers
 
     stopping = threading.Event()
     with status_line(enabled=sys.stderr.isatty()) as line:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from sessionize.engine.events import Event, Observer
+    from sessionize.engine.run_events import Event, Observer
     from sessionize.engine.stream.status import Status
 
 _REDRAW_PER_S = 4
@@ -40,7 +40,7 @@ class StatusLine:
 
     def on_event(self, event: "Event", /) -> None:
         """Draw the status that an event brings."""
-        from sessionize.engine.events import StatusChanged
+        from sessionize.engine.run_events import StatusChanged
 
         if isinstance(event, StatusChanged):
             self.show(event.status)
@@ -139,7 +139,7 @@ class StatusLine:
 def status_line(*, enabled: bool) -> "Iterator[Observer]":
     """An Observer that draws the status on stderr; one that does nothing where it is not enabled."""
     if not enabled:
-        from sessionize.engine.events import UNOBSERVED
+        from sessionize.engine.run_events import UNOBSERVED
 
         yield UNOBSERVED
         return

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import tenacity
 
-from sessionize.engine.events import UNOBSERVED, Observer, ServerRecovered, ServerUnavailable
+from sessionize.engine.run_events import UNOBSERVED, Observer, ServerRecovered, ServerUnavailable
 from sessionize.errors import UnavailableError
-from sessionize.pauses import Pauses
+from sessionize.retry_pauses import Pauses
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ An error is reported and ends nothing: the next time looks as far back as the on
 import threading
 from collections.abc import Callable, Sequence
 
-from sessionize.pauses import Pauses
 from sessionize.ports import MovingClock
+from sessionize.retry_pauses import Pauses
 
 _END_S = 30.0
 _FAILED_S = 1.0

@@ -22,8 +22,8 @@ from sessionize.kernel.reorder import EventTimeBuffer, SettledEvents, SettledRow
 from sessionize.kernel.sessionizer_state import SessionizerState
 from sessionize.kernel.snapshot import check_belongs, check_columns, describe, load_users, user_changes
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.output_tables import SESSIONS
 from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_names
-from sessionize.session.tables import SESSIONS
 
 UNTRACKED = "this one was made without track_changes=True"
 

@@ -26,9 +26,9 @@ from sessionize.kernel.snapshot import from_bytes, to_bytes
 from sessionize.kernel.validation import as_users
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.output_tables import SESSIONS
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
-from sessionize.session.tables import SESSIONS
 
 
 class Sessionizer:

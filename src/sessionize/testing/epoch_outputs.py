@@ -8,7 +8,7 @@ import pyarrow as pa
 from sessionize.ports import EpochId, EpochOutput
 from sessionize.session import columns as col
 from sessionize.session.ids import user_hash_buckets
-from sessionize.session.tables import EVENTS, LATE_EVENTS, REJECTED_EVENTS, SESSIONS
+from sessionize.session.output_tables import EVENTS, LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 
 Row = dict[str, Any]
 

@@ -20,7 +20,7 @@ import pytest
 from sessionize.errors import SessionizeError, StateError, UnavailableError
 from sessionize.ports import EpochOutput, EpochSink, ReplacingSink
 from sessionize.session import columns as col
-from sessionize.session import tables as output
+from sessionize.session import output_tables as output
 from sessionize.testing.epoch_outputs import (
     empty_rows,
     epoch_id,

@@ -18,7 +18,7 @@ import pytest
 from sessionize.errors import OutputError
 from sessionize.ports import EpochOutput
 from sessionize.session import columns as col
-from sessionize.session.tables import OUTPUT_TABLES, TableSpec
+from sessionize.session.output_tables import OUTPUT_TABLES, TableSpec
 from sessionize.testing.epoch_outputs import epoch_id, epoch_rows
 from sessionize.testing.epoch_sinks import SinkUnderTest, tells_what_to_do
 

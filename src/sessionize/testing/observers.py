@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from sessionize.engine.events import EpochCommitted, Event, StatusChanged, StepReached
+from sessionize.engine.run_events import EpochCommitted, Event, StatusChanged, StepReached
 from sessionize.engine.stream.status import EpochReport, Status
 
 E = TypeVar("E", bound=Event)

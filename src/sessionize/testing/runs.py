@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events import UNOBSERVED, Observer, Observers
+from sessionize.engine.run_events import UNOBSERVED, Observer, Observers
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.testing.observers import Calls
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sessionize.ports import EpochId, EpochOutput, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col
-from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
+from sessionize.session.output_tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 from sessionize.testing.comparison import events_table
 
 Row = Mapping[str, Any]

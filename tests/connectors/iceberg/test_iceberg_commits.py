@@ -8,7 +8,7 @@ from pyiceberg.exceptions import CommitFailedException
 
 from sessionize.connectors.iceberg.commits import commit_with_retry
 from sessionize.errors import SessionizeError, UnavailableError
-from sessionize.pauses import Pauses
+from sessionize.retry_pauses import Pauses
 
 
 class Attempts:

@@ -10,7 +10,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
 
 from sessionize.connectors.iceberg import IcebergEpochSink, epoch_records, load_table, open_catalog
-from sessionize.connectors.iceberg.staged import StagedFiles
+from sessionize.connectors.iceberg.data_files import StagedFiles
 from sessionize.errors import ConfigError, StateError, UnavailableError
 from sessionize.ports import EpochOutput
 from sessionize.testing.epoch_sinks import empty_rows, epoch_id, epoch_rows, events

@@ -12,7 +12,7 @@ from sessionize.connectors.kafka.message_size import SentRow
 from sessionize.connectors.kafka.oversized import CLIENT_BYTES_MAX, Fitting, Unfit
 from sessionize.ports import EpochId, EpochOutput
 from sessionize.session import columns as col
-from sessionize.session.tables import SESSIONS
+from sessionize.session.output_tables import SESSIONS
 from sessionize.testing.epoch_outputs import output
 from sessionize.testing.services.kafka import KafkaServers
 

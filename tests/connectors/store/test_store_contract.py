@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from sessionize.connectors.store import LATE_EVENTS, REJECTED_EVENTS, StoreSink, stored_text
-from sessionize.connectors.store.database import Database
-from sessionize.connectors.store.epoch_sink import DESTINATIONS
-from sessionize.connectors.store.postgres import Login, PostgresDatabase
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.sql_store import LATE_EVENTS, REJECTED_EVENTS, StoreSink, stored_text
+from sessionize.connectors.sql_store.database import Database
+from sessionize.connectors.sql_store.epoch_sink import DESTINATIONS
+from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.testing.epoch_sinks import (
     EPOCH_CHECKS,
     OUTAGE_CHECKS,

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.postgres import Login, PostgresDatabase
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
 from sessionize.errors import UnavailableError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 from sessionize.testing.services.postgres import PostgresServer
@@ -28,9 +28,9 @@ TIMEOUT_S = 60
 WRITER = """
 import sys, time
 from pathlib import Path
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.postgres import Login, PostgresDatabase
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.errors import UnavailableError
 from sessionize.testing.epoch_sinks import epoch_id, epoch_rows
 

@@ -14,10 +14,10 @@ import pytest
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
-from sessionize.connectors.store import StoreSink
-from sessionize.connectors.store.postgres import Login, PostgresDatabase
-from sessionize.connectors.store.postgres.errors import failure_of
-from sessionize.connectors.store.sqlite import SqliteDatabase
+from sessionize.connectors.sql_store import StoreSink
+from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
+from sessionize.connectors.sql_store.postgres.errors import failure_of
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.epoch_sinks import empty_rows, epoch_id, epoch_rows, sessions, with_revision
 from sessionize.testing.services.postgres import PostgresServer
@@ -326,7 +326,7 @@ def test_writers_that_come_first_at_once(postgres: PostgresServer, login: Login,
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['psycopg'] = None; import sessionize.connectors.store.postgres"
+    code = "import sys; sys.modules['psycopg'] = None; import sessionize.connectors.sql_store.postgres"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "sessionize.errors.MissingExtraError" in done.stderr
     assert "sessionize[postgres]" in done.stderr

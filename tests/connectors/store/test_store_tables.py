@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Composed, Identifier
 
-from sessionize.connectors.store import StoreOwner, StoreSink, original_text, stored_key, stored_text
-from sessionize.connectors.store.database import Database
-from sessionize.connectors.store.postgres import Login, PostgresDatabase
-from sessionize.connectors.store.rows import json_texts
-from sessionize.connectors.store.sqlite import SqliteDatabase
-from sessionize.connectors.store.text import KEY_BYTES_MAX, stored_keys, stored_texts
+from sessionize.connectors.sql_store import StoreOwner, StoreSink, original_text, stored_key, stored_text
+from sessionize.connectors.sql_store.database import Database
+from sessionize.connectors.sql_store.postgres import Login, PostgresDatabase
+from sessionize.connectors.sql_store.rows import json_texts
+from sessionize.connectors.sql_store.sqlite import SqliteDatabase
+from sessionize.connectors.sql_store.text import KEY_BYTES_MAX, stored_keys, stored_texts
 from sessionize.errors import StateError
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy

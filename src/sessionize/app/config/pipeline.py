@@ -29,7 +29,7 @@ from sessionize.app.config.server_sections import StreamSection
 from sessionize.app.config.sources import MODES, KeyPath, environment_layer, file_layer, merge_source, option_layer
 from sessionize.app.config.types import refuse
 from sessionize.app.config.values import format_value
-from sessionize.app.tables.homes import home_of_pipeline
+from sessionize.app.tables.home_folders import home_of_pipeline
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect, dialect_named
 from sessionize.session.definition import SessionDefinition

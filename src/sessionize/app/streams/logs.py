@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from sessionize.app.extras import requires_extra
-from sessionize.engine.events import (
+from sessionize.engine.run_events import (
     Event,
     LogLinesDropped,
     Observer,

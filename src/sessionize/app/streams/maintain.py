@@ -14,7 +14,7 @@ from sessionize.app.locks import exclusive
 from sessionize.app.streams.names import instance_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events import (
+from sessionize.engine.run_events import (
     UNOBSERVED,
     MaintenanceFailed,
     MaintenanceFinished,

@@ -15,7 +15,10 @@ from sessionize.app.streams.names import instance_of
 from sessionize.app.tables.reconcile import ROWS_MAX, USERS_MAX, quiet, reconcile_tables
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events import (
+from sessionize.engine.reconcile.diff import check_columns
+from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
+from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events import (
     UNOBSERVED,
     Observer,
     PhaseChanged,
@@ -24,9 +27,6 @@ from sessionize.engine.events import (
     ReconcileSkipped,
     ReconcileUnfinished,
 )
-from sessionize.engine.reconcile.diff import check_columns
-from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
-from sessionize.engine.retry import Retrier
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import SystemClock
 from sessionize.errors import BusyError

@@ -14,11 +14,12 @@ from sessionize.app.streams.logs import warnings_observed
 from sessionize.app.streams.maintain import StreamMaintainer, stream_maintainer
 from sessionize.app.streams.names import name_of_input, state_folder, writer_name
 from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
-from sessionize.app.streams.sharing import Sharing, take_part
 from sessionize.app.streams.startup import AvailabilityTracker, Opener
+from sessionize.app.streams.topic_sharing import Sharing, take_part
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
-from sessionize.engine.events import (
+from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events import (
     UNOBSERVED,
     EpochCommitted,
     Event,
@@ -30,7 +31,6 @@ from sessionize.engine.events import (
     StreamStopped,
     TableLayoutChanged,
 )
-from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.live_feed import LiveFeed

@@ -11,7 +11,8 @@ from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from typing import TypeVar
 
-from sessionize.engine.events import (
+from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events import (
     AllRejected,
     EpochCommitted,
     Event,
@@ -25,7 +26,6 @@ from sessionize.engine.events import (
     StatusChanged,
     StreamStopped,
 )
-from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.errors import UnavailableError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from sessionize.app.extras import requires_extra
-from sessionize.app.tables.homes import check_home, only_home
+from sessionize.app.tables.home_folders import check_home, only_home
 from sessionize.errors import ConfigError
 from sessionize.session.names import DATABASE, USER_SESSIONS
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sessionize.errors import OutputError
 from sessionize.formats.sizes import in_pieces
 from sessionize.ports import EpochId, EpochOutput
-from sessionize.session.tables import OUTPUT_TABLES, SESSIONS, Destinations, TableSpec
+from sessionize.session.output_tables import OUTPUT_TABLES, SESSIONS, Destinations, TableSpec
 
 # What is printed where nobody says otherwise: sessions alone, in lines that do not name the table.
 DESTINATIONS = {SESSIONS.name: ""}

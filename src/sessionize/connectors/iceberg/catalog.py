@@ -26,8 +26,8 @@ try:
 
     from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
     from sessionize.connectors.iceberg.home_record import NOTE_TABLE, check_home
-    from sessionize.connectors.iceberg.neighbours import CATALOG_ID
     from sessionize.connectors.iceberg.storage import local_location
+    from sessionize.connectors.iceberg.table_folders import CATALOG_ID
 except ModuleNotFoundError as missing:
     raise MissingExtraError(missing.name or "pyiceberg", "iceberg", "reading or writing Iceberg tables") from missing
 

@@ -17,7 +17,7 @@ from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, 
 
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS
 from sessionize.errors import SessionizeError, StateError
-from sessionize.pauses import cancelled, pause
+from sessionize.retry_pauses import cancelled, pause
 
 COMMIT_ID = "sessionize.commit-id"  # in a snapshot's summary: what made it
 # A try that lost against another writer, or whose answer got lost.

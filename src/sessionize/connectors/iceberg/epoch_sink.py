@@ -14,15 +14,15 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.catalog import DATABASE, Catalog
+from sessionize.connectors.iceberg.data_files import StagedFiles
 from sessionize.connectors.iceberg.layouts import LayoutName
 from sessionize.connectors.iceberg.ownership import BEGUN, EPOCH, WATERMARK, Owner
 from sessionize.connectors.iceberg.sink import IcebergSink
-from sessionize.connectors.iceberg.staged import StagedFiles
 from sessionize.connectors.iceberg.tables import check_tables, table_layout
 from sessionize.errors import ConfigError, SessionizeError, StateError
 from sessionize.ports import EpochId, EpochOutput
 from sessionize.session.columns import BUCKET_COUNT, USER
-from sessionize.session.tables import (
+from sessionize.session.output_tables import (
     EVENTS,
     LATE_EVENTS,
     OUTPUT_TABLES,

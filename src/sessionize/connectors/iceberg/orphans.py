@@ -15,8 +15,8 @@ from pyiceberg.table import Table
 
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.expired_files import NamedFiles
-from sessionize.connectors.iceberg.neighbours import METADATA, metadata_of_another
 from sessionize.connectors.iceberg.storage import split_location
+from sessionize.connectors.iceberg.table_folders import METADATA, metadata_of_another
 from sessionize.errors import OutputError
 
 # All other files there are not Iceberg's.

@@ -25,7 +25,7 @@ USER_COLUMN_PROPERTY = "sessionize.user-column"
 EPOCH = "sessionize.epoch"
 WATERMARK = "sessionize.watermark-ms"
 BEGUN = "sessionize.begun"
-# Records about writers and inputs, followed by a name (engine/stream/shares.py).
+# Records about writers and inputs, followed by a name (engine/stream/topic_shares.py).
 FURTHER = ("sessionize.split", "sessionize.share")
 # The ids of the loads in the table, separated by spaces (loads.py).
 LOADED = "sessionize.loads"

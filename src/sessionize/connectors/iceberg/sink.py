@@ -24,6 +24,7 @@ from sessionize.connectors.iceberg.commits import (
     replace_files,
     single_attempt,
 )
+from sessionize.connectors.iceberg.data_files import StagedFiles, remove_files
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.layouts import partition_columns
 from sessionize.connectors.iceberg.loads import LOAD, LoadMark
@@ -38,7 +39,6 @@ from sessionize.connectors.iceberg.schema_evolution import (
     misfits_to_properties,
     same_columns,
 )
-from sessionize.connectors.iceberg.staged import StagedFiles, remove_files
 from sessionize.connectors.iceberg.staging import BUFFER_BYTES_MAX, Staging
 from sessionize.connectors.iceberg.tables import TableLayout, open_table
 from sessionize.errors import OutputError, StateError, UnavailableError

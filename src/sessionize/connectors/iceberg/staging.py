@@ -37,9 +37,9 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
+from sessionize.connectors.iceberg.data_files import read_files, remove_files
 from sessionize.connectors.iceberg.layouts import chosen, partition_values, specs_to_choose
 from sessionize.connectors.iceberg.schema_evolution import file_schema
-from sessionize.connectors.iceberg.staged import read_files, remove_files
 from sessionize.connectors.iceberg.storage import open_data_file, sync_data_file
 from sessionize.errors import OutputError
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, SESSION_END, SESSION_ID, SESSION_START

@@ -27,13 +27,13 @@ from sessionize.connectors.iceberg.catalog import Catalog, check_name
 from sessionize.connectors.iceberg.commits import commit_with_retry, single_attempt
 from sessionize.connectors.iceberg.errors import STORAGE_ERRORS, storage_failure
 from sessionize.connectors.iceberg.layouts import LAYOUT, LayoutName, Partitions, differs, divide, evolve, layout_of
-from sessionize.connectors.iceberg.neighbours import catalog_properties, new_location, predecessor_properties
 from sessionize.connectors.iceberg.ownership import USER_COLUMN_PROPERTY, Owner, record_of, user_column_of
+from sessionize.connectors.iceberg.table_folders import catalog_properties, new_location, predecessor_properties
 from sessionize.connectors.iceberg.types import FieldIds, iceberg_type
 from sessionize.errors import ConfigError, OutputError
-from sessionize.session import tables as output
+from sessionize.session import output_tables as output
 from sessionize.session.columns import BUCKET_COUNT, USER
-from sessionize.session.tables import Derived, TableSpec
+from sessionize.session.output_tables import Derived, TableSpec
 
 USER_SESSIONS = output.SESSIONS.name
 EVENTS = output.EVENTS.name

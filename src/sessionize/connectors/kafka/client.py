@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from sessionize.connectors.shown_settings import HIDDEN, value_shown
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, UnavailableError
-from sessionize.pauses import pause
+from sessionize.retry_pauses import pause
 
 Settings = Mapping[str, str | int | float | bool]
 _Client = TypeVar("_Client")

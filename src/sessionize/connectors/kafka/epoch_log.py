@@ -23,7 +23,7 @@ from sessionize.connectors.kafka.client import (
     unavailable,
 )
 from sessionize.errors import OutputError
-from sessionize.pauses import cancelled
+from sessionize.retry_pauses import cancelled
 
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.01"}
 _WAIT_MS = 10  # the server reports the end of an idle log after this, and every start waits for it

@@ -35,9 +35,9 @@ from sessionize.connectors.kafka.topic_id import topic_ids
 from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError
 from sessionize.formats.json_rows import json_rows
 from sessionize.formats.sizes import in_pieces
-from sessionize.pauses import cancelled
 from sessionize.ports import EpochId, EpochOutput
-from sessionize.session.tables import OUTPUT_TABLES, Destination, Destinations, TableSpec
+from sessionize.retry_pauses import cancelled
+from sessionize.session.output_tables import OUTPUT_TABLES, Destination, Destinations, TableSpec
 
 _LOG = logging.getLogger("sessionize.output.kafka")
 _LOG.addHandler(logging.NullHandler())

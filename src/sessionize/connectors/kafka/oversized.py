@@ -15,7 +15,7 @@ import pyarrow as pa
 from sessionize.connectors.kafka.client import Settings
 from sessionize.connectors.kafka.message_size import BATCH_BYTES_MAX, FRAME_BYTES, SentRow
 from sessionize.formats.json_rows import json_with_only, json_without, opaque_fields
-from sessionize.session.tables import TableSpec
+from sessionize.session.output_tables import TableSpec
 
 Oversized = Literal["shorten", "stop"]
 

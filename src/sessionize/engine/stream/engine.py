@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from sessionize.engine import events as ev
+from sessionize.engine import run_events as ev
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoint_format import SETTLED, SILENCE
@@ -25,8 +25,8 @@ from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_r
 from sessionize.engine.stream.epoch_writer import EpochWriter
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
-from sessionize.engine.stream.shares import positions_to_seek
 from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.stream.topic_shares import positions_to_seek
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
@@ -36,7 +36,7 @@ from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Clock, EpochId, EpochOutput, Positions, StreamBatch, StreamSource
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
-from sessionize.session.tables import ENRICHED_EVENTS, EVENTS, SESSIONS
+from sessionize.session.output_tables import ENRICHED_EVENTS, EVENTS, SESSIONS
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from sessionize.kernel.processor import EventProcessor
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochOutput, StreamBatch
 from sessionize.session import columns as col
-from sessionize.session.tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
+from sessionize.session.output_tables import LATE_EVENTS, REJECTED_EVENTS, SESSIONS
 
 
 @dataclass(slots=True)

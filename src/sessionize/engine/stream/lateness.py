@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.engine.stream.witnesses import FEW, LastEvents, Lookback, Witnesses, witnesses_after
+from sessionize.engine.stream.watermark_witnesses import FEW, LastEvents, Lookback, Witnesses, witnesses_after
 from sessionize.session.policy import WatermarkRule
 
 STEP_MS_MIN = 1_000  # how far an unconfirmed event may move the front where the lateness is shorter
@@ -92,8 +92,9 @@ class MaximumFront:
 class ConfirmedFront:
     """The largest event time that more than half of the last different users have confirmed, or nearly so.
 
-    The **reference** is the time that more than half of the witnesses (witnesses.py) have reached; it never goes back,
-    and is looked at again whenever an event lies further ahead of it than the lateness. An event up to the lateness
+    The **reference** is the time that more than half of the witnesses (watermark_witnesses.py) have reached. It never
+    goes back, and is looked at again whenever an event lies further ahead of it than the lateness.
+    An event up to the lateness
     ahead of the reference moves the front, so it makes no event late that comes in order. One further ahead is taken in
     like any other, and does not move the front until others confirm it.
     """

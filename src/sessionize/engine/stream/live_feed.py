@@ -13,7 +13,7 @@ from concurrent.futures import wait as wait_for
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.engine.events import UNOBSERVED, Observer, ServerRecovered, ServerUnavailable
+from sessionize.engine.run_events import UNOBSERVED, Observer, ServerRecovered, ServerUnavailable
 from sessionize.engine.stream.epoch_writer import in_a_thread
 from sessionize.errors import SessionizeError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from sessionize.engine.accounting import Accounting
 from sessionize.ports import EpochId, EpochOutput
-from sessionize.session.tables import LATE_EVENTS, SESSIONS
+from sessionize.session.output_tables import LATE_EVENTS, SESSIONS
 
 ALL_REJECTED_MIN = 10  # fewer rejected records may be an accident
 MOSTLY_LATE_MIN = 10  # the same for late events

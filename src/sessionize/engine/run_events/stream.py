@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.events.base import Event, Level
+from sessionize.engine.run_events.base import Event, Level
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.errors import UnavailableError
 

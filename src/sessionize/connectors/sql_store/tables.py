@@ -1,7 +1,7 @@
 """The tables of the store, the same in every database.
 
-Output tables follow from their specs (session/tables.py): a row for each key, and an index for each that is asked for.
-Fields of events without a column of their own are in `properties`; `revision` counts how often
+Output tables follow from their specs (session/output_tables.py): a row for each key, and an index for each that is
+asked for. Fields of events without a column of their own are in `properties`; `revision` counts how often
 a session was reconciled.
 
 sessionize_epochs        the last epoch of each writer, written in the same transaction as its rows
@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
-from sessionize.session import tables as output
-from sessionize.session.tables import Index, TableSpec
+from sessionize.session import output_tables as output
+from sessionize.session.output_tables import Index, TableSpec
 
 USER_SESSIONS = output.SESSIONS.name
 LATE_EVENTS = output.LATE_EVENTS.name

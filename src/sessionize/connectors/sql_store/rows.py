@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.connectors.store.tables import Column, TableShape
-from sessionize.connectors.store.text import stored_keys, stored_text, stored_texts
+from sessionize.connectors.sql_store.tables import Column, TableShape
+from sessionize.connectors.sql_store.text import stored_keys, stored_text, stored_texts
 from sessionize.errors import OutputError
 from sessionize.formats.properties import moved_to_properties
 from sessionize.formats.sizes import decoded_sizes, in_pieces

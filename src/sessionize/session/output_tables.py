@@ -302,7 +302,7 @@ class Destinations:
             raise OutputError(
                 "an epoch has rows for a table that is not known",
                 detail=f"table {unknown[0]!r}; known are {', '.join(sorted(self.names))}",
-                hint="declare the table beside the others in session/tables.py, or give the sink its spec",
+                hint="declare the table beside the others in session/output_tables.py, or give the sink its spec",
             )
         found = ((each, tables.get(each.spec.name)) for each in self._chosen)
         return [(each, self._named(each, rows)) for each, rows in found if rows is not None and rows.num_rows]

@@ -5,11 +5,23 @@ DEBUG for progress, INFO for what is expected, WARNING for what recovers or degr
 risk or a person is needed. docs/streams.md lists every event with its fields.
 """
 
-from sessionize.engine.events.base import (
+from sessionize.engine.run_events.base import (
     Event,
     Level,
 )
-from sessionize.engine.events.observer import (
+from sessionize.engine.run_events.maintenance import (
+    Failed,
+    MaintenanceFailed,
+    MaintenanceFinished,
+    MaintenanceUnfinished,
+    OrphansKept,
+    ReconcileFailed,
+    ReconcileFinished,
+    ReconcileSkipped,
+    ReconcileUnfinished,
+    TableLayoutChanged,
+)
+from sessionize.engine.run_events.observer import (
     UNOBSERVED,
     Handler,
     LogLinesDropped,
@@ -18,7 +30,7 @@ from sessionize.engine.events.observer import (
     Observers,
     Unobserved,
 )
-from sessionize.engine.events.stream import (
+from sessionize.engine.run_events.stream import (
     AllRejected,
     CheckpointDamaged,
     CheckpointMergeFailed,
@@ -39,18 +51,6 @@ from sessionize.engine.events.stream import (
     StreamStarted,
     StreamStopped,
     StreamStopping,
-)
-from sessionize.engine.events.tables import (
-    Failed,
-    MaintenanceFailed,
-    MaintenanceFinished,
-    MaintenanceUnfinished,
-    OrphansKept,
-    ReconcileFailed,
-    ReconcileFinished,
-    ReconcileSkipped,
-    ReconcileUnfinished,
-    TableLayoutChanged,
 )
 
 __all__ = [

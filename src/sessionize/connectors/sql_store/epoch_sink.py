@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from sessionize.connectors.store.database import Database, Transaction
-from sessionize.connectors.store.ownership import StoreOwner
-from sessionize.connectors.store.rows import further_fields_in_properties, plain_keys, to_storable
-from sessionize.connectors.store.tables import TableShape, books, check_names, table_shape
-from sessionize.connectors.store.text import stored_text
+from sessionize.connectors.sql_store.database import Database, Transaction
+from sessionize.connectors.sql_store.ownership import StoreOwner
+from sessionize.connectors.sql_store.rows import further_fields_in_properties, plain_keys, to_storable
+from sessionize.connectors.sql_store.tables import TableShape, books, check_names, table_shape
+from sessionize.connectors.sql_store.text import stored_text
 from sessionize.errors import ConfigError
 from sessionize.ports import EpochId, EpochOutput
 from sessionize.session.columns import USER
-from sessionize.session.tables import (
+from sessionize.session.output_tables import (
     LATE_EVENTS,
     OUTPUT_TABLES,
     REJECTED_EVENTS,

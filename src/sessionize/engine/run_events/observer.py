@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-from sessionize.engine.events.base import Event, Level
+from sessionize.engine.run_events.base import Event, Level
 
 E = TypeVar("E", bound=Event)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.connectors.store.tables import EPOCHS, PIPELINE, REPLACEMENTS, Column, TableShape
+from sessionize.connectors.sql_store.tables import EPOCHS, PIPELINE, REPLACEMENTS, Column, TableShape
 from sessionize.durable import is_transient
 from sessionize.errors import OutputError, SessionizeError, UnavailableError
 from sessionize.ports import EpochId
-from sessionize.session.tables import Index
+from sessionize.session.output_tables import Index
 
 _BUSY_TIMEOUT_S = 30.0
 _TYPES = {

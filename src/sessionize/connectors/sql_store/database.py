@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from sessionize.connectors.store.tables import TableShape
+from sessionize.connectors.sql_store.tables import TableShape
 from sessionize.ports import EpochId
 
 

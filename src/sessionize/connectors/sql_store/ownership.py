@@ -7,8 +7,8 @@ pipeline that writes to them.
 
 from dataclasses import dataclass
 
-from sessionize.connectors.store.database import Transaction
-from sessionize.connectors.store.tables import TableShape
+from sessionize.connectors.sql_store.database import Transaction
+from sessionize.connectors.sql_store.tables import TableShape
 from sessionize.errors import StateError
 from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference
 

@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sessionize.connectors.lake.records import EPOCHS_FOLDER, Records
+from sessionize.connectors.parquet_lake.records import EPOCHS_FOLDER, Records
 from sessionize.durable import atomic_write, disk_errors, sync_folder
 from sessionize.errors import ConfigError, OutputError
 from sessionize.formats.properties import ARROWS_OWN, moved_to_properties
 from sessionize.ports import EpochId, EpochOutput
 from sessionize.session.columns import USER
-from sessionize.session.tables import EVENTS, OUTPUT_TABLES, Destination, Destinations, TableSpec, utc_days
+from sessionize.session.output_tables import EVENTS, OUTPUT_TABLES, Destination, Destinations, TableSpec, utc_days
 
 _WRITER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _ROW_GROUP_ROWS = 1 << 16

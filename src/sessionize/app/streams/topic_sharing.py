@@ -1,6 +1,6 @@
 """Processes that share a Kafka topic: each takes its place among the others before it reads, and says when it ended.
 
-engine/stream/shares.py decides; here are the tables that remember.
+engine/stream/topic_shares.py decides; here are the tables that remember.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from sessionize.app.config.secrets import resolved
 from sessionize.app.streams.avro_input import client_settings
 from sessionize.app.streams.names import instance_of
 from sessionize.engine.stream.checkpoints import RecoveredState
-from sessionize.engine.stream.shares import Place, Process, Share, check_place, drained, take_place
+from sessionize.engine.stream.topic_shares import Place, Process, Share, check_place, drained, take_place
 from sessionize.ports import Positions
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("psycopg", "postgres", "writing to PostgreSQL") from missing
 
-from sessionize.connectors.store.postgres.errors import failure_of
-from sessionize.connectors.store.postgres.settings import Login
-from sessionize.connectors.store.tables import (
+from sessionize.connectors.sql_store.postgres.errors import failure_of
+from sessionize.connectors.sql_store.postgres.settings import Login
+from sessionize.connectors.sql_store.tables import (
     EPOCHS,
     NAME_BYTES_MAX,
     PIPELINE,
@@ -32,7 +32,7 @@ from sessionize.connectors.store.tables import (
     Column,
     TableShape,
 )
-from sessionize.session.tables import Index
+from sessionize.session.output_tables import Index
 
 # All writers make tables under this lock: two that make the same one at once would fail, IF NOT EXISTS or not.
 _MAKING_LOCK = 0x5E55_1012

@@ -1,6 +1,0 @@
-"""A lake of Parquet files: events by date, in files that any tool can read."""
-
-from sessionize.connectors.lake.epoch_sink import ParquetLakeSink
-from sessionize.connectors.lake.records import EPOCHS_FOLDER
-
-__all__ = ["EPOCHS_FOLDER", "ParquetLakeSink"]
