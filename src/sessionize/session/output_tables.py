@@ -250,6 +250,14 @@ REJECTED_EVENTS = TableSpec(
 # of epochs, and must stay the same.
 OUTPUT_TABLES: tuple[TableSpec, ...] = (REJECTED_EVENTS, LATE_EVENTS, EVENTS, ENRICHED_EVENTS, SESSIONS)
 
+# Those that a pipeline may keep in its warehouse: what maintenance and the check of the rules look at.
+WAREHOUSE_TABLES: tuple[TableSpec, ...] = (SESSIONS, EVENTS, LATE_EVENTS, REJECTED_EVENTS)
+
+
+def warehouse_names(sessions: str) -> tuple[str, ...]:
+    """What the tables of a pipeline are called whose sessions' table has this name."""
+    return (sessions, *(spec.name for spec in WAREHOUSE_TABLES if spec is not SESSIONS))
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:

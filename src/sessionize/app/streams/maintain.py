@@ -26,6 +26,7 @@ from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import SystemClock
 from sessionize.errors import UnavailableError
 from sessionize.ports import Clock
+from sessionize.session.output_tables import warehouse_names
 
 if TYPE_CHECKING:
     from sessionize.app.tables.maintain import MaintenanceSettings
@@ -127,11 +128,8 @@ def _turn(warehouse: Warehouse) -> Iterator[bool]:
 
 def _tables_of(config: PipelineConfig, warehouse: Warehouse) -> list[str]:
     """The pipeline's tables that are there; the database may have others."""
-    from sessionize.connectors import iceberg
-
     there = warehouse.tables()
-    ours = (config.output.table, iceberg.EVENTS, iceberg.LATE_EVENTS, iceberg.REJECTED_EVENTS)
-    return [name for name in ours if name in there]
+    return [name for name in warehouse_names(config.output.table) if name in there]
 
 
 def stream_maintainer(

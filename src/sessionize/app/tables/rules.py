@@ -106,10 +106,10 @@ def stored_spec(warehouse: Warehouse, table: str, *, pipeline: str | None = None
     """
     catalog, database = warehouse.open(), warehouse.database
     from sessionize.connectors import iceberg
+    from sessionize.session.output_tables import warehouse_names
 
     names = set(iceberg.table_names(catalog, database))
-    wanted = (table, iceberg.EVENTS, iceberg.LATE_EVENTS, iceberg.REJECTED_EVENTS)
-    tables = {name: iceberg.load_table(catalog, database, name) for name in wanted if name in names}
+    tables = {n: iceberg.load_table(catalog, database, n) for n in warehouse_names(table) if n in names}
     used = {name: each for name, each in tables.items() if each.metadata.snapshots}
     for each in used.values() if pipeline is not None else ():
         theirs = iceberg.pipeline_of(each)

@@ -93,10 +93,9 @@ class ConfirmedFront:
     """The largest event time that more than half of the last different users have confirmed, or nearly so.
 
     The **reference** is the time that more than half of the witnesses (watermark_witnesses.py) have reached. It never
-    goes back, and is looked at again whenever an event lies further ahead of it than the lateness.
-    An event up to the lateness
-    ahead of the reference moves the front, so it makes no event late that comes in order. One further ahead is taken in
-    like any other, and does not move the front until others confirm it.
+    goes back, and is looked at again whenever an event lies further ahead of it than the lateness. An event up to the
+    lateness ahead of the reference moves the front, so it makes no event late that comes in order. One further ahead is
+    accepted like any other, and does not move the front until others confirm it.
     """
 
     def __init__(self, lateness_ms: int, *, latest_ms: int | None = None) -> None:
