@@ -16,7 +16,7 @@ from sessionize.ports import EventBatch
 
 
 class GeneratedInput:
-    """A Source (ports.py) of generated events that counts as one file. max_future_ms, now_ms: as in GeneratorSource."""
+    """A Source (ports/) of generated events that counts as one file. max_future_ms, now_ms: as in GeneratorSource."""
 
     def __init__(self, settings: GeneratorSettings, *, max_future_ms: int | None, now_ms: int) -> None:
         name = name_of(settings)

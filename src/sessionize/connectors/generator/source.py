@@ -18,7 +18,7 @@ _SAMPLE_EVENTS = 500
 
 
 class GeneratorSource:
-    """A Source (ports.py) of generated events, in the order of arrival.
+    """A Source (ports/) of generated events, in the order of arrival.
 
     batch_rows: records in a batch, malformed ones included. columns: the canonical columns to build, None for all.
     extras: keep other fields too. max_future_ms: reject events later than now_ms plus this; None accepts any time (then

@@ -1,4 +1,4 @@
-"""The tables of a pipeline that archives its events, as the Archive of a reconciliation (ports.py)."""
+"""The tables of a pipeline that archives its events, as the Archive of a reconciliation (ports/)."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field

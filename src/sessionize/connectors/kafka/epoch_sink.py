@@ -1,4 +1,4 @@
-"""Topics as an EpochSink (ports.py): one transaction for each epoch, with the epoch's own note in it.
+"""Topics as an EpochSink (ports/): one transaction for each epoch, with the epoch's own note in it.
 
 The transactional id is the writer's, so whoever opens it shuts out an older process that still thinks it writes.
 After any failure the producer is thrown away: opening it again ends what was begun, and the log of epochs tells whether

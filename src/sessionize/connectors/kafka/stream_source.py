@@ -1,4 +1,4 @@
-"""A topic as a StreamSource (ports.py): static partition assignment, with offsets only in our checkpoints.
+"""A topic as a StreamSource (ports/): static partition assignment, with offsets only in our checkpoints.
 
 Nothing is committed to a consumer group, and there is no rebalancing. Records of aborted transactions are skipped. A
 partition is named topic[partition]; its position is the offset after the last record read, which may be after a gap.

@@ -51,7 +51,7 @@ class FileOperations:
 
 
 class DurableFolder:
-    """A StateFolder (ports.py) on a disk, which one process at a time writes to.
+    """A StateFolder (ports/) on a disk, which one process at a time writes to.
 
     Errors: StateError when another process holds it. Of the methods: UnavailableError when the disk is full or failing,
     OutputError when it refuses for a reason that stays; what was there before is untouched.
