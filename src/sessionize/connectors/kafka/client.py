@@ -1,4 +1,4 @@
-"""Shared by all Kafka clients: configuration and the classification of errors.
+"""Shared by all Kafka clients: configuration, error reports and the facts of a topic.
 
 Security settings are passed unchanged to librdkafka. An error message shows their values only if they are known not to
 be secret.
@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
+from sessionize.connectors.kafka.errors import AUTH_ERRORS, BAD_TOPIC, UNKNOWN_ERRORS, denied, unavailable
 from sessionize.connectors.shown_settings import HIDDEN, value_shown
-from sessionize.errors import ConfigError, InputError, OutputError, SessionizeError, UnavailableError
+from sessionize.errors import ConfigError, InputError, SessionizeError
 from sessionize.retry_pauses import pause
 
 Settings = Mapping[str, str | int | float | bool]
@@ -23,17 +24,6 @@ _Client = TypeVar("_Client")
 _LOG = logging.getLogger("sessionize.kafka")
 _LOG.addHandler(logging.NullHandler())
 
-AUTH_ERRORS = frozenset(
-    {
-        KafkaError._AUTHENTICATION,
-        KafkaError._SSL,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    }
-)
-UNKNOWN_ERRORS = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _CALL_TIMEOUT_S = 10.0
 _DOWN_S = 1.0  # unavailable once all servers refuse for this long, because a name may have several addresses
 # Exactly-once reading depends on these.
@@ -53,7 +43,6 @@ READING_FAST: Settings = {
     "reconnect.backoff.max.ms": 2_000,
     "check.crcs": True,
 }
-_BAD_TOPIC = KafkaError.TOPIC_EXCEPTION
 
 
 def client_settings(servers: str, security: Settings, fixed: Settings) -> dict[str, Any]:
@@ -116,24 +105,6 @@ class ClientLog:
         return 0.0 if self.down_since_s is None else time.monotonic() - self.down_since_s
 
 
-def denied(servers: str, error: KafkaError, kind: type[SessionizeError]) -> SessionizeError:
-    """Access is denied. kind: InputError when reading, OutputError when writing."""
-    return kind(
-        "the Kafka server refuses access",
-        detail=f"{servers}: {error.str()}",
-        hint="check security.protocol, the user, the password and the user's permissions",
-    )
-
-
-def unavailable(servers: str, why: str) -> UnavailableError:
-    """The servers cannot be reached, or do not answer in time."""
-    return UnavailableError(
-        "Kafka cannot be reached",
-        detail=f"{servers}: {why or 'no answer'}",
-        hint="check that the server runs, and the address and port",
-    )
-
-
 def topic_partitions(
     client: Any,
     log: ClientLog,
@@ -168,7 +139,7 @@ def topic_partitions(
                 return frozenset(metadata.partitions)
             if metadata.error.code() in AUTH_ERRORS:
                 raise denied(servers, metadata.error, kind)
-            if not wait and metadata.error.code() in UNKNOWN_ERRORS | {_BAD_TOPIC}:
+            if not wait and metadata.error.code() in UNKNOWN_ERRORS | {BAD_TOPIC}:
                 raise kind(
                     "the Kafka topic does not exist",
                     detail=f"topic {topic!r} on {servers}",
@@ -197,41 +168,3 @@ def partition_offsets(client: Any, servers: str, partition: Any) -> tuple[int, i
     if found is None:
         raise unavailable(servers, f"the offsets of {partition.topic}[{partition.partition}] were not received in time")
     return int(found[0]), int(found[1])
-
-
-def output_error(servers: str, error: KafkaError, what: str) -> SessionizeError:
-    """The error for a failed write."""
-    if error.code() in AUTH_ERRORS:
-        return denied(servers, error, OutputError)
-    if error.code() in UNKNOWN_ERRORS or error.code() == _BAD_TOPIC:
-        return OutputError(
-            f"{what} cannot be written to Kafka", detail=f"{servers}: {error.str()}", hint="create the topic"
-        )
-    if error.retriable() or error.txn_requires_abort() or error.code() in _TRANSIENT:
-        return UnavailableError(
-            f"{what} could not be written to Kafka now",
-            detail=f"{servers}: {error.str()}",
-            hint="check that the server runs; the write is retried",
-        )
-    return OutputError(f"{what} cannot be written to Kafka", detail=f"{servers}: {error.str()}")
-
-
-_TRANSIENT = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._MSG_TIMED_OUT,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._PURGE_QUEUE,
-        KafkaError._PURGE_INFLIGHT,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.CONCURRENT_TRANSACTIONS,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.NOT_ENOUGH_REPLICAS,
-    }
-)

@@ -12,16 +12,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # untyped
 
-from sessionize.connectors.kafka.client import (
-    UNKNOWN_ERRORS,
-    ClientLog,
-    Settings,
-    client_settings,
-    create_client,
-    output_error,
-    topic_partitions,
-    unavailable,
-)
+from sessionize.connectors.kafka.client import ClientLog, Settings, client_settings, create_client, topic_partitions
+from sessionize.connectors.kafka.errors import UNKNOWN_ERRORS, output_error, unavailable
 from sessionize.errors import OutputError
 from sessionize.retry_pauses import cancelled
 

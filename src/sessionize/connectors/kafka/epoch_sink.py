@@ -13,16 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sessionize.connectors.kafka.client import (
-    ClientLog,
-    Settings,
-    client_settings,
-    create_client,
-    denied,
-    output_error,
-    unavailable,
-)
+from sessionize.connectors.kafka.client import ClientLog, Settings, client_settings, create_client
 from sessionize.connectors.kafka.epoch_log import WrittenEpoch, ensure_topics, last_written
+from sessionize.connectors.kafka.errors import denied, output_error, unavailable
 from sessionize.connectors.kafka.message_size import (
     SentRow,
     TooLargeError,

@@ -7,15 +7,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sessionize.connectors.kafka.client import (
-    ClientLog,
-    Settings,
-    client_settings,
-    create_client,
-    denied,
-    output_error,
-    unavailable,
-)
+from sessionize.connectors.kafka.client import ClientLog, Settings, client_settings, create_client
+from sessionize.connectors.kafka.errors import denied, output_error, unavailable
 from sessionize.errors import OutputError
 from sessionize.formats.avro import AvroWriter
 

@@ -13,20 +13,17 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from sessionize.connectors.kafka.client import (
-    AUTH_ERRORS,
     READING,
     READING_FAST,
-    UNKNOWN_ERRORS,
     ClientLog,
     Settings,
     client_settings,
     create_client,
-    denied,
     partition_offsets,
     topic_partitions,
-    unavailable,
 )
 from sessionize.connectors.kafka.end_offsets import EndOffsets, expired, truncated
+from sessionize.connectors.kafka.errors import AUTH_ERRORS, UNKNOWN_ERRORS, denied, unavailable
 from sessionize.connectors.kafka.fetch import Fetched, fetch
 from sessionize.connectors.kafka.partitions import check_instance, check_partitions, parse_partitions, share
 from sessionize.connectors.kafka.stall_detector import DAMAGED, StallDetector

@@ -6,15 +6,8 @@ from concurrent.futures import Future
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]  # untyped
 
-from sessionize.connectors.kafka.client import (
-    AUTH_ERRORS,
-    ClientLog,
-    Settings,
-    client_settings,
-    create_client,
-    denied,
-    unavailable,
-)
+from sessionize.connectors.kafka.client import ClientLog, Settings, client_settings, create_client
+from sessionize.connectors.kafka.errors import AUTH_ERRORS, denied, unavailable
 from sessionize.errors import InputError
 
 _NONE = "AAAAAAAAAAAAAAAAAAAAAA"  # from a server without topic ids

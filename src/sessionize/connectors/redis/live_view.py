@@ -8,16 +8,15 @@ sessions too. A session without new events gets no updates, so its key expires e
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
-import redis
 
+from sessionize.connectors.redis.errors import map_errors
 from sessionize.connectors.redis.settings import Login
-from sessionize.errors import ConfigError, OutputError, UnavailableError
+from sessionize.errors import ConfigError
 from sessionize.formats.sizes import in_pieces
 from sessionize.session import columns as col
 
@@ -28,10 +27,6 @@ EVENT_TYPES_MAX = 100  # the most frequent ones; events_by_type_total is their f
 TEXT_CHARACTERS_MAX = 1_024  # of pages and similar text; ids are not cut, their length is limited elsewhere
 _CHUNK_USERS = 1_000
 _SCAN_KEYS = 2_000
-_REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
-_LATER = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-# The beginnings of the server's error replies.
-_LATER_WORDS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
 
 
 class RedisLiveView:
@@ -61,7 +56,7 @@ class RedisLiveView:
     def clear(self) -> None:
         """Remove every key with this prefix and no others (ports.LiveView)."""
         self._newest_ms = None
-        with self._map_errors():
+        with map_errors(self._login):
             self._client.unlink(self._active_key)
             found = []
             for key in self._client.scan_iter(match=_escaped(self._session_prefix) + b"*", count=_SCAN_KEYS):
@@ -74,7 +69,7 @@ class RedisLiveView:
 
     def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
         """Update these open sessions, and remove those of closed users (ports.LiveView)."""
-        with self._map_errors():
+        with map_errors(self._login):
             for start in range(0, len(closed_users), _CHUNK_USERS):
                 self._remove([user.encode() for user in closed_users.slice(start, _CHUNK_USERS).to_pylist()])
             for piece in in_pieces(sessions, rows_max=_CHUNK_USERS):
@@ -82,7 +77,7 @@ class RedisLiveView:
 
     def open_session(self, user: str) -> Mapping[str, Any] | None:
         """A user's open session, with what is long cut short (ports.OpenSessionReader). Thread-safe."""
-        with self._map_errors():
+        with map_errors(self._login):
             value = self._client.get(self._session_prefix + user.encode())
         if value is None:
             return None
@@ -113,37 +108,6 @@ class RedisLiveView:
             commands.zremrangebyscore(self._active_key, "-inf", self._newest_ms - self._life_ms)
             commands.pexpire(self._active_key, self._life_ms)
             commands.execute()
-
-    @contextmanager
-    def _map_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except _REFUSED as error:
-            raise OutputError(
-                "Redis refuses access",
-                detail=f"{self._login}: {error}",
-                hint="check the user, the password (password_env or password_file) and the user's permissions",
-            ) from error
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise UnavailableError(
-                "Redis cannot be reached",
-                detail=f"{self._login}: {error}",
-                hint="check that the server runs and can be reached",
-            ) from error
-        except redis.RedisError as error:
-            # In a pipeline the message has the command with its data first, and the reply after it.
-            answer = str(error).rpartition("caused error: ")[2]
-            if isinstance(error, _LATER) or answer.startswith(_LATER_WORDS):
-                raise UnavailableError(
-                    "Redis does not accept writes now",
-                    detail=f"{self._login}: {answer}",
-                    hint="check its memory, disk and log, and whether it is a replica",
-                ) from error
-            raise OutputError(
-                "Redis rejected open sessions",
-                detail=f"{self._login}: {answer}",
-                hint="another program may use keys with this prefix: set another prefix for this pipeline",
-            ) from error
 
 
 def _value(row: dict[str, Any], now_ms: int) -> bytes:
