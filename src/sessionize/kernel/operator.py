@@ -69,7 +69,7 @@ class Operator(Protocol):
     between them. The events of a `take` lie below the watermark of the `advance` that follows it, and not below the one
     before.
 
-    The user column is called `user` in what goes in and comes out; sinks give it the input's name.
+    The user column is called `user` in what goes in and comes out; the engine gives it the input's name.
 
     What comes out may depend on the settled events, the watermarks and the end alone: not on the order in which events
     arrived, nor on how they were cut into batches, nor, but for the moment in which a row comes out, on where the

@@ -1,1 +1,1 @@
-"""The meaning of a session: policy, rules, columns, ids and state. No input or output, no clock, no configuration."""
+"""The meaning of a session: policy, rules, columns, ids and output tables. No input, output, clock or configuration."""

@@ -302,7 +302,7 @@ class Destinations:
         return len(self._chosen)
 
     def rows(self, tables: Mapping[str, pa.Table]) -> list[tuple[Destination, pa.Table]]:
-        """Of an epoch's output, the tables that have rows to write; `user` is called what the input calls it.
+        """Of an epoch's output, the tables that have rows to write.
 
         Errors: OutputError for a table without a spec, before anything is written.
         """
@@ -313,11 +313,4 @@ class Destinations:
                 hint="declare the table beside the others in session/output_tables.py, or give the sink its spec",
             )
         found = ((each, tables.get(each.spec.name)) for each in self._chosen)
-        return [(each, self._named(each, rows)) for each, rows in found if rows is not None and rows.num_rows]
-
-    def _named(self, to: Destination, rows: pa.Table) -> pa.Table:
-        """Operators know the user as `user` alone."""
-        user = to.spec.user_column
-        if user is None or user in rows.column_names or col.USER not in rows.column_names:
-            return rows
-        return rows.rename_columns([user if name == col.USER else name for name in rows.column_names])
+        return [(each, rows) for each, rows in found if rows is not None and rows.num_rows]

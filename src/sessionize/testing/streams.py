@@ -132,3 +132,13 @@ class InMemoryEpochSink:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+_OLD_CLASSES = {"RecordedStream": InMemoryStreamSource, "KeptEpochs": InMemoryEpochSink}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OLD_CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{name} is called {_OLD_CLASSES[name].__name__} now", DeprecationWarning, stacklevel=2)
+    return _OLD_CLASSES[name]

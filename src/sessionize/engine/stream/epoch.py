@@ -133,7 +133,9 @@ def final_rows(processor: EventProcessor, plan: Plan, *, drained_to_ms: int | No
             if rows.num_rows:
                 made.setdefault(name, []).append(rows)
     definition = processor.definition
-    return {name: concat(rows, definition.columns.schema(definition.user_name)) for name, rows in made.items()}
+    final = {name: concat(rows, definition.columns.schema(definition.user_name)) for name, rows in made.items()}
+    # the sessions have the input's name already, and operators know the user as `user` alone
+    return {n: rows if n == SESSIONS.name else with_user_name(rows, definition.user_name) for n, rows in final.items()}
 
 
 def event_rows(tables: list[pa.Table], user_name: str) -> pa.Table:
