@@ -78,7 +78,7 @@ def test_a_run_with_a_damaged_checkpoint_an_outage_late_events_and_a_stop(
     (mostly_late,) = first.of(MostlyLate)
     assert mostly_late.epoch == first.of(EpochCommitted)[-1].report.epoch
     assert first.of(StreamStarted) == [
-        StreamStarted(writer="p", input="directory", output=opened.describe(), dialect=config.dialect().name)
+        StreamStarted(writer="p", input="directory", output=config.destination(), dialect=config.dialect().name)
     ]
     (stopped,) = first.of(StreamStopped)
     assert (stopped.accounting, stopped.watermark_ms) == (accounting, opened.engine.watermark_ms)

@@ -1,4 +1,4 @@
-"""Names that users of the package may have in their tests work for one version more, and say what they are called now."""
+"""Old names that users of the package may have in their tests work for one more version, with a warning."""
 
 import pytest
 

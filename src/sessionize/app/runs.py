@@ -95,8 +95,7 @@ class RunPlan:
     @property
     def destination(self) -> str:
         """Where the sessions go, in words."""
-        output = self.config.output
-        return output.path or f"{output.database}.{output.table} in {self.config.home}"
+        return self.config.destination()
 
     @property
     def can_be_stopped(self) -> bool:

@@ -170,6 +170,11 @@ class PipelineConfig(Section):
         made._as_made = spec
         return made
 
+    def destination(self) -> str:
+        """Where the sessions go, in words."""
+        output = self.output
+        return output.path or f"{output.database}.{output.table} in {self.home}"
+
     def definition(self, event_columns: frozenset[str], user_name: str) -> SessionDefinition:
         """What to make of events with these columns: the session columns asked for, or all that can be filled.
 

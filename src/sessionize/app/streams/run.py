@@ -90,7 +90,7 @@ class StreamRun:
             StreamStarted(
                 writer=self.writer,
                 input=name_of_input(self.config),
-                output=self.describe(),
+                output=self.config.destination(),
                 dialect=self.config.dialect().name,
             )
         )
@@ -105,7 +105,7 @@ class StreamRun:
             StreamStopped(
                 accounting=accounting,
                 watermark_ms=self.engine.watermark_ms,
-                output=self.describe(),
+                output=self.config.destination(),
                 rules=self.config.policy().describe(),
             )
         )
@@ -115,11 +115,6 @@ class StreamRun:
         accounting = self.engine.run()
         self.ended(accounting)
         return accounting
-
-    def describe(self) -> str:
-        """Where the sessions go."""
-        output = self.config.output
-        return output.path or f"{output.database}.{output.table} in {self.config.home}"
 
 
 @dataclass(slots=True)
