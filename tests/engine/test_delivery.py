@@ -4,9 +4,10 @@ import threading
 
 import pytest
 
+from sessionize.app.streams.startup import AvailabilityTracker
 from sessionize.engine import retry as delivery
 from sessionize.engine.retry import Retrier
-from sessionize.engine.run_events import Handler, ServerRecovered, ServerUnavailable
+from sessionize.engine.run_events import Handler, ServerRecovered, ServerUnavailable, StatusChanged
 from sessionize.errors import OutputError, UnavailableError
 from sessionize.testing.observers import RecordedEvents
 
@@ -27,12 +28,43 @@ def retrier(retry_timeout_s: float = 30, stopping: threading.Event | None = None
     return Retrier(retry_timeout_s, stopping=stopping or threading.Event(), observer=events), events
 
 
-def test_an_unavailable_server_is_retried_and_reported_once_until_it_recovers() -> None:
+def test_an_unavailable_server_is_retried_and_each_try_that_fails_is_reported() -> None:
     patient, events = retrier()
     call = Flaky(UnavailableError("away"), UnavailableError("away"))
     assert patient.call("store", call) == "done"
     assert call.calls == 3
-    assert events == [ServerUnavailable(server="store", problem="away"), ServerRecovered(server="store")]
+    unavailable = ServerUnavailable(server="store", problem="away")
+    assert events == [unavailable, unavailable, ServerRecovered(server="store")]
+
+
+def test_a_server_that_is_silent_and_then_refuses_again_has_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try hangs until it fails with the same error: an outage from the first silence to the success."""
+    monkeypatch.setattr(delivery, "_SILENT_S", 0.0)
+    events = RecordedEvents()
+    tracker = AvailabilityTracker(events, source="kafka")
+    patient = Retrier(3600, stopping=threading.Event(), observer=tracker)
+    hanging = threading.Semaphore(0)
+    released = [threading.Event() for _ in range(3)]
+    tries = iter(released)
+
+    def hangs() -> None:
+        release = next(tries)
+        hanging.release()
+        assert release.wait(60)
+        if release is not released[-1]:
+            raise UnavailableError("timed out")
+
+    working = threading.Thread(target=patient.call, args=("postgres", hangs), daemon=True)
+    working.start()
+    for release in released:
+        assert hanging.acquire(timeout=60)
+        patient.note_silence()
+        release.set()
+    working.join(60)
+    assert not working.is_alive()
+    assert events.names() == ["server_unavailable", "server_recovered"]
+    problems = [event.status.unavailable.get("postgres") for event in events.of(StatusChanged)]
+    assert problems == ["postgres does not answer (for 0 s)", "timed out", "timed out", None]
 
 
 def test_another_problem_of_the_same_server_is_reported_too() -> None:

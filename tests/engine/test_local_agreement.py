@@ -84,4 +84,4 @@ def test_a_sink_that_is_away_when_it_is_asked_for_its_last_epoch_is_waited_for(t
     sink, events = Away(), RecordedEvents()
     made = run(lambda: engine(tmp_path, InMemoryStreamSource([VISITS]), {"kept": sink}, observer=events))
     check(sink, made, [VISITS], Policy(), Rules(), 0)
-    assert events.of(ServerUnavailable) == [ServerUnavailable(server="kept", problem="the store is away")]
+    assert events.of(ServerUnavailable) == [ServerUnavailable(server="kept", problem="the store is away")] * 2

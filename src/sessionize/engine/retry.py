@@ -27,8 +27,8 @@ class Retrier:
     """Retries calls while a server is unavailable.
 
     retry_timeout_s: how long one call may fail in a row before the error is final. stopping: set when the run is to
-    end, which ends a pause at once. observer: gets ServerUnavailable when a call fails for the first time, or with
-    another problem than before, and ServerRecovered when it succeeds after that.
+    end, which ends a pause at once. observer: gets ServerUnavailable when a server is silent and each time a call fails
+    that is retried, and ServerRecovered when the call succeeds after that.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Retrier:
         self._closed = threading.Event()
         self._guard = threading.Lock()
         self._begun_s: dict[tuple[str, int], float] = {}  # calls under way, by server and thread
-        self._silent: set[str] = set()
+        self._silent: set[str] = set()  # servers that were reported as silent, until a call succeeds
 
     def cancel(self) -> None:
         """The run ends by another error: calls that pause in other threads are not retried."""
@@ -64,8 +64,7 @@ class Retrier:
             nonlocal unavailable
             error = state.outcome.exception() if state.outcome is not None else None
             if isinstance(error, UnavailableError):
-                if unavailable is None or str(unavailable) != str(error):
-                    self._observer.on_event(ServerUnavailable.of(server, error))
+                self._observer.on_event(ServerUnavailable.of(server, error))
                 unavailable = error
 
         def pause(seconds: float) -> None:
@@ -90,8 +89,12 @@ class Retrier:
         )
         with self._pauses.around():
             result: T = retrying(once)
-        if unavailable is not None and not self._stopping.is_set():
-            self._recovered(server)  # when the run is to stop, a call may return without a request to the server
+        with self._guard:
+            was_silent = server in self._silent
+            self._silent.discard(server)
+        if (was_silent or unavailable is not None) and not self._stopping.is_set():
+            # when the run is to stop, a call may return without a request to the server
+            self._observer.on_event(ServerRecovered(server=server))
         return result
 
     def note_silence(self) -> None:
@@ -126,10 +129,3 @@ class Retrier:
         finally:
             with self._guard:
                 del self._begun_s[key]
-                was_silent = server in self._silent
-                self._silent.discard(server)
-            if was_silent and not self._stopping.is_set():
-                self._recovered(server)
-
-    def _recovered(self, server: str) -> None:
-        self._observer.on_event(ServerRecovered(server=server))

@@ -184,7 +184,10 @@ class MostlyLate(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUnavailable(Event):
-    """A server does not answer, or cannot be used now; reported once until it recovers. problem: what it said."""
+    """A server does not answer, or cannot be used now. problem: what it said.
+
+    The engine reports it for each try that fails; observers of open_stream get it once until the server recovers.
+    """
 
     name: ClassVar[str] = "server_unavailable"
     default_level: ClassVar[Level] = "warning"
