@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sessionize.kernel.large_text import rows_of
+
 Array = npt.NDArray[Any]
 
 
@@ -45,11 +47,10 @@ class Rows:
 
     def take(self, order: npt.NDArray[np.integer]) -> "Rows":
         """Rows in this order."""
-        at = pa.array(order)
         return Rows(
             {name: column[order] for name, column in self.columns.items()},
-            None if self.ids is None else self.ids.take(at),
-            {name: column.take(at) for name, column in self.payload.items()},
+            None if self.ids is None else rows_of(self.ids, order),
+            {name: rows_of(column, order) for name, column in self.payload.items()},
         )
 
     def with_columns(self, columns: dict[str, Array]) -> "Rows":

@@ -18,6 +18,7 @@ from sessionize.kernel.change_log import SERIAL, PushLog
 from sessionize.kernel.counts import Counts
 from sessionize.kernel.emit import TEXT_BYTES_MAX, most_text_bytes, plain_text, ranks
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.large_text import one_array_of, rows_of
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.payload import PAYLOAD_TYPES, as_type
 from sessionize.kernel.pending import Pending, Rows
@@ -69,8 +70,7 @@ class RowOrder:
         """What decides between the rows at these places, most important first."""
         compare: dict[str, pa.Array] = {}
         if rows.ids is not None:
-            large = rows.ids.nbytes > TEXT_BYTES_MAX
-            compare["id"] = _taken(rows.ids.cast(pa.large_string()) if large else rows.ids, at)
+            compare["id"] = one_array_of(rows.ids, at)
         for name in ("starts", "ends"):
             if name in rows.columns:
                 compare[name] = plain_text(decode_reasons(rows[name][at], self.reasons))
@@ -80,7 +80,7 @@ class RowOrder:
         if "amount" in rows.columns:
             compare["amount"] = pa.array(rows["amount"][at])
         for name in sorted(rows.payload):
-            compare[f"payload {name}"] = _taken(rows.payload[name], at)
+            compare[f"payload {name}"] = one_array_of(rows.payload[name], at)
         return compare
 
 
@@ -222,9 +222,9 @@ class EventTimeBuffer:
             return pa.nulls(len(settled), pa.string())
         assert ordered.order is not None  # rows that carry more than user and time are sorted with their order
         if name == col.EVENT_ID and rows.ids is not None:
-            return rows.ids.take(pa.array(ordered.order))
+            return rows_of(rows.ids, ordered.order)
         if name in rows.payload:
-            return rows.payload[name].take(pa.array(ordered.order))
+            return rows_of(rows.payload[name], ordered.order)
         names = self.page_names if name == col.PAGE else self.kind_names
         return _plain(names, rows[_CODED[name]][ordered.order])
 
@@ -280,11 +280,6 @@ def _with_coded_types(events: pa.Table) -> pa.Table:
         return events
     at = events.schema.get_field_index(col.EVENT_TYPE)
     return events.set_column(at, col.EVENT_TYPE, events[col.EVENT_TYPE].dictionary_encode())
-
-
-def _taken(column: pa.Array | pa.ChunkedArray, at: npt.NDArray[np.int64]) -> pa.Array:
-    taken = column.take(pa.array(at))
-    return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
 
 
 def _in_order(code: npt.NDArray[Any], names: Interner) -> pa.Array:
