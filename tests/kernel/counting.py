@@ -53,9 +53,9 @@ class Counts:
     def delta(self) -> StateDelta:
         changed, self._changed = sorted(self._changed, key=repr), set()
         rows = _table(self._column, [(*key, self._open[key]) for key in changed if key in self._open])
-        gone = _table(self._column, [(*key, 0) for key in changed if key not in self._open])
+        removed = _table(self._column, [(*key, 0) for key in changed if key not in self._open])
         keys = ("window_start_ms", "user", self._column)
-        table = TableDelta(rows=rows, merge=Upsert(keys), removed=gone.select(list(keys)))
+        table = TableDelta(rows=rows, merge=Upsert(keys), removed=removed.select(list(keys)))
         return StateDelta(header={"window_ms": self._window_ms}, tables={"open": table})
 
     def restore(self, state: StateDelta) -> None:

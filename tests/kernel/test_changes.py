@@ -30,17 +30,17 @@ def through_files(changes: Changes) -> Changes:
             writer.write_table(table)
         return pa.ipc.open_stream(out.getvalue()).read_all()
 
-    gone = copy(pa.table({"user": changes.gone}))["user"].combine_chunks()
+    removed = copy(pa.table({"user": changes.removed}))["user"].combine_chunks()
     header = json.loads(json.dumps(changes.header))
     drained = changes.deltas["events"].tables["pending"].merge.cleared
     header |= {"drained": drained}
     whole = changes.deltas["sessions"].whole
-    return Changes.of_sessions(header, copy(changes.users), gone, copy(changes.pending), whole=whole)
+    return Changes.of_sessions(header, copy(changes.users), removed, copy(changes.pending), whole=whole)
 
 
 def resumed(parts: list[Changes], policy: Policy, rule: Rules | None = None) -> Sessionizer:
     whole = merge_changes(parts, whole=True)
-    assert len(whole.gone) == 0
+    assert len(whole.removed) == 0
     return Sessionizer.restore_tables(whole.header, whole.tables, policy, rules=rule, track_changes=True)
 
 
@@ -103,7 +103,7 @@ def test_base_and_deltas_go_on_like_the_stream(
                     core._held.names_limit = 0 if tidy else core._held.names_limit
                     assert plain(core) == before
                     nothing = core.changes()
-                    assert nothing.users.num_rows + nothing.pending.num_rows + len(nothing.gone) == 0
+                    assert nothing.users.num_rows + nothing.pending.num_rows + len(nothing.removed) == 0
     made += sorted_rows(core.flush())
     assert by_user_and_time(made) == by_user_and_time(expected_sessions(rows, policy, rule))
     parts.append(core.changes())
@@ -133,20 +133,20 @@ def test_changes_hold_what_changed_and_nothing_else():
     core = Sessionizer(GAP, track_changes=True)
     push(core, ("a", 0), ("b", 1), ("c", 5))
     first = core.changes()
-    assert (first.users.num_rows, first.pending["user"].to_pylist(), len(first.gone)) == (0, ["a", "b", "c"], 0)
+    assert (first.users.num_rows, first.pending["user"].to_pylist(), len(first.removed)) == (0, ["a", "b", "c"], 0)
     core.advance(2)
     second = core.changes()
     assert sorted(second.users["user"].to_pylist()) == ["a", "b"]
-    assert (second.pending.num_rows, len(second.gone)) == (0, 0)
+    assert (second.pending.num_rows, len(second.removed)) == (0, 0)
     push(core, ("d", 11))
     core.advance(11)
     third = core.changes()
-    assert (third.gone.to_pylist(), third.pending["user"].to_pylist()) == (["a"], ["d"])
+    assert (third.removed.to_pylist(), third.pending["user"].to_pylist()) == (["a"], ["d"])
     assert third.users["user"].to_pylist() == ["c"]
     assert core.changes().users.num_rows == 0
 
 
-def test_a_user_who_comes_back_is_not_gone():
+def test_a_user_who_comes_back_is_not_removed():
     core = Sessionizer(GAP, track_changes=True)
     push(core, ("a", 0), ("b", 0))
     core.advance(1)
@@ -156,17 +156,17 @@ def test_a_user_who_comes_back_is_not_gone():
         push(core, ("a", 60))
         core.advance(61)
     changes = core.changes()
-    assert changes.gone.to_pylist() == ["b"]
+    assert changes.removed.to_pylist() == ["b"]
     assert changes.users["user"].to_pylist() == ["a"]
 
 
-def test_remembered_users_are_never_gone():
+def test_remembered_users_are_never_removed():
     policy = Policy(gap_ms=10, session_ids="running")
     core = Sessionizer(policy, track_changes=True)
     push(core, ("a", 0))
     core.advance(100)
     changes = core.changes()
-    assert (changes.users["number"].to_pylist(), len(changes.gone)) == ([1], 0)
+    assert (changes.users["number"].to_pylist(), len(changes.removed)) == ([1], 0)
     again = resumed([changes], policy)
     push(again, ("a", 200))
     assert again.flush()["session_id"].to_pylist() == ["a-2"]

@@ -67,11 +67,11 @@ class PushLog:
 class SlotLog:
     """The users whose state was written since the last call of `clear`. Grows with what happens until then."""
 
-    __slots__ = ("_gone", "_slots")
+    __slots__ = ("_removed", "_slots")
 
     def __init__(self) -> None:
         self._slots: list[npt.NDArray[np.int32]] = []  # slots whose state was written, with repetitions
-        self._gone: list[pa.Array] = []  # names of such slots that were given back
+        self._removed: list[pa.Array] = []  # names of such slots that were given back
 
     def touched(self, slots: npt.NDArray[np.int32]) -> None:
         """Note that the state of these slots was written or released."""
@@ -83,15 +83,15 @@ class SlotLog:
         slots = self._distinct()
         freed = idle[slots]
         if freed.any():
-            self._gone.append(plain_text(users.values(slots[freed])))
+            self._removed.append(plain_text(users.values(slots[freed])))
             self._slots = [slots[~freed]]
 
     def clear(self) -> tuple[npt.NDArray[np.int32], pa.Array]:
         """(slots touched, names given back), and begin anew."""
         slots = self._distinct()
-        gone = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *self._gone]))
-        self._slots, self._gone = [], []
-        return slots, gone
+        removed = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *self._removed]))
+        self._slots, self._removed = [], []
+        return slots, removed
 
     def _distinct(self) -> npt.NDArray[np.int32]:
         """Ascending. By a flag for each slot there may be, which is many times cheaper than hashing or sorting."""

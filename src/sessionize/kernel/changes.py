@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.errors import StateError
 from sessionize.kernel.interner import dictionary_of
 from sessionize.kernel.operator import Append, StateDelta, TableDelta, Upsert
 
@@ -35,7 +36,7 @@ class Changes:
 
     @classmethod
     def of_sessions(
-        cls, header: Mapping[str, Any], users: pa.Table, gone: pa.Array, pending: pa.Table, *, whole: bool = False
+        cls, header: Mapping[str, Any], users: pa.Table, removed: pa.Array, pending: pa.Table, *, whole: bool = False
     ) -> "Changes":
         """The changes of sessions alone, from one header for all, as format 1 has them.
 
@@ -46,7 +47,7 @@ class Changes:
         others = {name: value for name, value in header.items() if name not in (*_OF_EVENTS, "drained")}
         until_ms, cleared = header["watermark_ms"], bool(header.get("drained"))
         append = TableDelta(rows=pending, merge=Append("time", until_ms, cleared))
-        upsert = TableDelta(rows=users, merge=Upsert(("user",)), removed=pa.table({"user": gone}))
+        upsert = TableDelta(rows=users, merge=Upsert(("user",)), removed=pa.table({"user": removed}))
         return cls(
             {
                 EVENTS: StateDelta(header=mine, tables={PENDING: append}, whole=whole),
@@ -65,7 +66,7 @@ class Changes:
         return self.deltas[SESSIONS].tables[USERS].rows
 
     @property
-    def gone(self) -> pa.Array:
+    def removed(self) -> pa.Array:
         """Names of users that nothing is known of any more, none of whom is in users."""
         removed = self.deltas[SESSIONS].tables[USERS].removed
         chunks = [] if removed is None else removed["user"].chunks
@@ -87,8 +88,22 @@ def merge_changes(parts: Sequence[Changes], *, whole: bool = False) -> Changes:
 
     whole: they begin at nothing, so what was removed needs no mention. About 1 µs per row; no row is copied in a part
     of which every row stays. An operator that the last part does not have is left out: its pipeline went on without it.
+    Errors: StateError when the tables of an operator's deltas do not fit together.
     """
-    return Changes({name: _merged(_course(parts, name), whole=whole) for name in parts[-1].deltas})
+    merged = {}
+    for name in parts[-1].deltas:
+        try:
+            merged[name] = _merged(_course(parts, name), whole=whole)
+        except pa.ArrowMemoryError:
+            raise
+        except (pa.ArrowException, KeyError) as error:
+            raise StateError(
+                "the changes of a state do not fit together",
+                detail=f"operator {name}: {error}",
+                hint="go on with the program that wrote them, or begin anew with another run.home or stream.writer, "
+                "and with outputs that are empty",
+            ) from error
+    return Changes(merged)
 
 
 def _course(parts: Sequence[Changes], name: str) -> list[StateDelta]:
@@ -164,8 +179,9 @@ def _is_last(keys: list[pa.Table]) -> npt.NDArray[np.bool_]:
         last[code] = row  # the last of several assignments to one place counts
         is_last: npt.NDArray[np.bool_] = last[code] == row
         return is_last
-    numbered = _concat(keys).append_column("row", pa.array(row))
-    last_rows = numbered.group_by(names, use_threads=False).aggregate([("row", "max")])["row_max"].to_numpy()
+    numbered = pa.table([*_concat(keys).columns, pa.array(row)], names=[*map(str, range(len(names))), "row"])
+    by_key = numbered.group_by(numbered.column_names[:-1], use_threads=False)
+    last_rows = by_key.aggregate([("row", "max")])["row_max"].to_numpy()
     is_last = np.zeros(n, bool)
     is_last[last_rows] = True
     return is_last
@@ -173,18 +189,18 @@ def _is_last(keys: list[pa.Table]) -> npt.NDArray[np.bool_]:
 
 def _appended(parts: Sequence[TableDelta], merge: Append) -> TableDelta:
     """Everything that still is there. A column may be in some parts and not in others: it is null there."""
-    rules = [part.merge for part in parts]
-    cleared_at = max((i for i, rule in enumerate(rules) if isinstance(rule, Append) and rule.cleared), default=0)
+    rules = [part.merge for part in parts if isinstance(part.merge, Append)]
+    cleared_at = max((at for at, rule in enumerate(rules) if rule.cleared), default=0)
+    until_ms = max((rule.until_ms for rule in rules[cleared_at:] if rule.until_ms is not None), default=None)
     tables = []
     for table in (part.rows for part in parts[cleared_at:]):
-        if table.num_rows and merge.time is not None and merge.until_ms is not None:
-            table = table.filter(pc.greater_equal(table[merge.time], merge.until_ms))
+        if table.num_rows and merge.time is not None and until_ms is not None:
+            table = table.filter(pc.greater_equal(table[merge.time], until_ms))
         if table.num_rows:
             tables.append(table)
-    cleared = any(isinstance(rule, Append) and rule.cleared for rule in rules)
     return TableDelta(
         rows=_concat(tables) if tables else parts[-1].rows.slice(0, 0),
-        merge=replace(merge, cleared=cleared),
+        merge=replace(merge, until_ms=until_ms, cleared=any(rule.cleared for rule in rules)),
     )
 
 

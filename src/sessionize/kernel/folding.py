@@ -1,4 +1,5 @@
-"""Settled events into the state: cut, add up. The one pass that batch, stream and live view all go through.
+"""Settled events into the state: cut, add up. Batch, stream and live view all go through it, once kernel/reorder.py has
+put the events in order and taken duplicates out.
 
 `fold` takes events that nothing can come before any more, returns the sessions that later events of the same user have
 closed, and leaves the others in the state.

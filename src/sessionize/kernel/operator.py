@@ -28,8 +28,9 @@ class Upsert:
 class Append:
     """Rows are added to the earlier ones, and leave by their time.
 
-    time: the int64 column by which rows leave, None where they stay. until_ms: rows before it have left, of this delta
-    and of all before it; None for no row. cleared: all rows of deltas before this one have left.
+    time: the int64 column by which rows leave, None where they stay. until_ms: rows before it have left; None for no
+    row. It never falls: the largest of all deltas counts, from the last one that was cleared on. cleared: all rows of
+    deltas before this one have left.
     """
 
     time: str | None = None

@@ -117,8 +117,8 @@ class SessionOperator:
         """The state rows of users that changed."""
         if self.held.log is None:
             raise ValueError(UNTRACKED)
-        users, gone = user_changes(self.held, self.held.log)
-        table = TableDelta(rows=users, merge=Upsert(("user",)), removed=pa.table({"user": gone}))
+        users, removed = user_changes(self.held, self.held.log)
+        table = TableDelta(rows=users, merge=Upsert(("user",)), removed=pa.table({"user": removed}))
         return StateDelta(header=self.describe(), tables={USERS: table})
 
     def describe(self) -> dict[str, object]:

@@ -90,11 +90,13 @@ def pending_rows(held: SessionizerState, rows: Rows | None) -> pa.Table:
 
 def user_changes(held: SessionizerState, log: SlotLog) -> tuple[pa.Table, pa.Array]:
     """The state rows of users that the log has noted, and the names of users nothing is known of; and begin anew."""
-    slots, gone = log.clear()
+    slots, removed = log.clear()
     known = held.state["live"][slots] | (held.state["number"][slots] > 0)
     users = user_rows(held, slots[known])
-    gone = pa.concat_arrays([gone, plain_text(held.users.values(slots[~known]))])
-    return users, gone.filter(pc.invert(pc.is_in(gone, users["user"])))  # one who came back was given another slot
+    removed = pa.concat_arrays([removed, plain_text(held.users.values(slots[~known]))])
+    return users, removed.filter(
+        pc.invert(pc.is_in(removed, users["user"]))
+    )  # one who came back was given another slot
 
 
 def load_users(held: SessionizerState, users: pa.Table) -> None:
@@ -107,6 +109,12 @@ def load_pending(held: SessionizerState, pending: pa.Table, carried: Mapping[str
     """Put dumped events into fresh holdings. carried: the payload that rows have; null where the dump lacks it."""
     for part in _whole_parts(pending):
         _load_pending(held, part, carried)
+
+
+def has_other_types(pending: pa.Table, carried: Mapping[str, pa.DataType]) -> bool:
+    """Whether dumped events have payload in another type than it is carried in now."""
+    there = {field.name: field.type for field in pending.schema}
+    return any(there.get(f"{_PAYLOAD}{name}", kind) != kind for name, kind in carried.items())
 
 
 def _whole_parts(table: pa.Table) -> list[pa.Table]:

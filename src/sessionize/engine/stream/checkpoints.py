@@ -264,8 +264,8 @@ class Checkpoints:
     def recover(self) -> RecoveredState | None:
         """Find where to go on; None in a folder where nothing was ever begun. Call it before anything else.
 
-        Errors: StateError when files are damaged or missing so that nothing whole is left, saying which. After
-        UnavailableError the same call may be repeated.
+        Errors: StateError when files are damaged or missing so that nothing whole is left, saying which, or when their
+        changes do not fit together. After UnavailableError the same call may be repeated.
         """
         self.wait()
         names = self._folder.names()
