@@ -13,6 +13,7 @@ from sessionize.kernel.changes import Changes, merge_changes
 from sessionize.kernel.emit import plain_sessions
 from sessionize.kernel.operator import Append, StateDelta, TableDelta, Upsert
 from sessionize.kernel.processor import EventProcessor
+from sessionize.kernel.reorder import SettledEvents
 from sessionize.session.columns import SessionColumns
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -219,6 +220,69 @@ def test_an_operator_that_comes_back_does_not_find_its_old_state(packed):
     assert [r["product"] for r in last.flush()["event_counts"].to_pylist()] == ["new"]
 
 
+class Prices:
+    """The price of every settled event as it is, in the type that is asked for; it keeps no state."""
+
+    tables = ("prices",)
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self.name, self.columns = f"prices_{kind}", {"price": kind}
+        self._rows: list[pa.Table] = []
+
+    def take(self, events: SettledEvents) -> None:
+        self._rows.append(events.table(self.columns))
+
+    def advance(self, watermark_ms: int) -> dict[str, pa.Table]:
+        rows, self._rows = self._rows, []
+        return {"prices": pa.concat_tables(rows)} if rows else {}
+
+    def flush(self, end_ms: int | None) -> dict[str, pa.Table]:
+        return self.advance(0)
+
+    def delta(self) -> StateDelta:
+        return StateDelta(header={}, tables={})
+
+    def restore(self, state: StateDelta) -> None:
+        pass
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("between", [0, 1])
+def test_a_column_may_change_its_type_with_the_operators_that_ask_for_it(packed: bool, between: int) -> None:
+    """Events that are pending are written anew in the new type, so that no later state has both."""
+    processor = EventProcessor(GAP, [Prices(pa.float64())], track_changes=True)
+    push(processor, {"event_time_ms": 1, "price": 0.5}, {"event_time_ms": 40, "price": 1.5})
+    parts = [processor.changes()]
+    courses: list[list[Prices]] = [*[[]] * between, [Prices(pa.string())]]
+    for operators in courses:
+        whole = merge_changes(parts, whole=True)
+        processor = EventProcessor.restore(whole, GAP, operators, track_changes=True)
+        push(processor, {"event_time_ms": 41, "price": "x"})
+        processor.advance(2)
+        parts.append(processor.changes())
+    push(processor, {"event_time_ms": 42, "price": "y"})
+    parts.append(processor.changes())
+    if packed:
+        parts = [parts[0], merge_changes(parts[1:])]
+    again = EventProcessor.restore(merge_changes(parts, whole=True), GAP, [Prices(pa.string())], track_changes=True)
+    assert not again.changes().deltas["events"].whole
+    prices = again.flush()["prices"]
+    assert prices.schema.field("price").type == pa.string()
+    expected = ["1.5", *[None] * between, "x", "y"]
+    assert (prices["event_time_ms"].to_pylist(), prices["price"].to_pylist()) == (
+        [40, *[41] * (between + 1), 42],
+        expected,
+    )
+    assert again.counts.pending == 0
+
+
+def test_a_snapshot_of_the_sessions_alone_is_refused_beside_other_operators() -> None:
+    processor = EventProcessor(GAP, [Counts(), Seen()])
+    with pytest.raises(ValueError, match="counts, seen"):
+        Sessionizer.over(processor).snapshot()
+    assert Sessionizer.over(EventProcessor(GAP)).snapshot()
+
+
 def test_another_definition_of_an_operator_is_its_own_to_refuse():
     first = EventProcessor(GAP, [Counts(window_ms=10)], track_changes=True)
     whole = merge_changes([first.changes()], whole=True)
@@ -233,6 +297,10 @@ def test_operators_that_do_not_fit_together_are_refused():
         EventProcessor(GAP, [Counts(), Counts(name="others")])
     with pytest.raises(ConfigError, match="no event has"):
         EventProcessor(GAP, [Counts("value")])
+    for table in ("events", "late_events", "rejected_events", "enriched_events"):
+        with pytest.raises(ConfigError, match="the engine fills") as caught:
+            EventProcessor(GAP, [Counts(tables=("event_counts", table))])
+        assert caught.value.detail == f"operator counts, table {table}"
     other = Counts("product", name="other", tables=("other",))
     other.columns = {"product": pa.int64()}
     with pytest.raises(ConfigError, match="different types"):

@@ -14,10 +14,11 @@ from sessionize.kernel.counts import Counts
 from sessionize.kernel.operator import Append, Operator, StateDelta, TableDelta
 from sessionize.kernel.reorder import EventTimeBuffer, SettledEvents, SettledRows
 from sessionize.kernel.session_operator import UNTRACKED, SessionOperator
-from sessionize.kernel.snapshot import load_pending, pending_rows
+from sessionize.kernel.snapshot import has_other_types, load_pending, pending_rows
 from sessionize.kernel.validation import whole_ms
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.output_tables import ENGINE_TABLES
 
 
 class EventProcessor:
@@ -25,7 +26,7 @@ class EventProcessor:
 
     definition: the sessions that are made. operators: what is made beside them, each with a name and tables of its own.
     track_changes: keep account of what `changes` will ask for. Errors: ConfigError for operators that do not fit
-    together, or that ask for columns no event can have.
+    together, that ask for columns no event can have, or that claim a table which the engine fills.
 
     sessions: the operator that makes the sessions. dropped: operators that a restored state has and this one has not.
     """
@@ -46,6 +47,12 @@ class EventProcessor:
         self._begun: frozenset[str] = frozenset()  # of which a delta was taken, or a state restored
         _check_apart([EVENTS, *(each.name for each in self._operators)], "operators", "name")
         _check_apart([table for each in self._operators for table in each.tables], "operators", "table")
+        _check_free(operators)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The names of the operators beside the sessions."""
+        return tuple(each.name for each in self._operators if each is not self.sessions)
 
     @property
     def watermark_ms(self) -> int | None:
@@ -121,9 +128,10 @@ class EventProcessor:
         buffer = self._buffer
         if buffer.log is None:
             raise ValueError(UNTRACKED)
-        waiting = buffer.log.waiting(buffer.watermark_ms)
+        held, whole = self.sessions.held, EVENTS not in self._begun
+        waiting = held.pending.of_slots(None) if whole else buffer.log.waiting(buffer.watermark_ms)
         merge = Append("time", buffer.watermark_ms, cleared=buffer.log.clear())
-        pending = TableDelta(rows=pending_rows(self.sessions.held, waiting), merge=merge)
+        pending = TableDelta(rows=pending_rows(held, waiting), merge=merge)
         return StateDelta(header=self.describe(), tables={PENDING: pending})
 
     def describe(self) -> dict[str, object]:
@@ -157,11 +165,14 @@ class EventProcessor:
             raise StateError(
                 "the state does not add up", detail=f"{state.pending.num_rows} pending events of {pending} are there"
             )
-        load_pending(made.sessions.held, state.pending, {name: buffer.payload[name] for name in buffer.carried})
+        carried = {name: buffer.payload[name] for name in buffer.carried}
+        load_pending(made.sessions.held, state.pending, carried)
         buffer.watermark_ms, buffer.latest_ms = header["watermark_ms"], header["latest_ms"]
         buffer.counts = Counts(**{**header["counts"], "pending": 0})
         names = frozenset((EVENTS, *(each.name for each in made._operators)))
-        made._begun = names & frozenset(state.deltas)
+        # events that an operator of before had in another type are no base for those to come: they are written anew
+        anew = {EVENTS} if has_other_types(state.pending, carried) else set()
+        made._begun = (names & frozenset(state.deltas)) - anew
         made.dropped = tuple(name for name in state.deltas if name not in names)
         return made
 
@@ -185,6 +196,19 @@ def _asked_for(operators: Sequence[Operator]) -> dict[str, pa.DataType]:
                     detail=f"{name!r} as {asked[name]} and {kind}",
                 )
     return {name: kind for name, kind in asked.items() if name not in (col.USER, col.EVENT_TIME)}
+
+
+def _check_free(operators: Sequence[Operator]) -> None:
+    """Errors: ConfigError where an operator claims a table that the engine fills."""
+    taken = {spec.name for spec in ENGINE_TABLES}
+    for each in operators:
+        for table in each.tables:
+            if table in taken:
+                raise ConfigError(
+                    "an operator claims a table that the engine fills",
+                    detail=f"operator {each.name}, table {table}",
+                    hint="give the operator's table another name",
+                )
 
 
 def _check_apart(names: list[str], what: str, kind: str) -> None:

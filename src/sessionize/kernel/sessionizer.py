@@ -215,7 +215,12 @@ class Sessionizer:
         return self._processor.changes()
 
     def snapshot(self) -> bytes:
-        """Everything that the future results depend on, as bytes (kernel/snapshot.py has the format)."""
+        """Everything that the future results depend on, as bytes (kernel/snapshot.py has the format).
+
+        Errors: ValueError where further operators share the events: a snapshot has the sessions alone.
+        """
+        if self._processor.further:
+            raise ValueError(f"a snapshot has no room for other operators: {', '.join(self._processor.further)}")
         return to_bytes(self._held, {**self._processor.sessions.describe(), **self._processor.describe()})
 
     @classmethod

@@ -250,6 +250,9 @@ REJECTED_EVENTS = TableSpec(
 # of epochs, and must stay the same.
 OUTPUT_TABLES: tuple[TableSpec, ...] = (REJECTED_EVENTS, LATE_EVENTS, EVENTS, ENRICHED_EVENTS, SESSIONS)
 
+# Those that the engine fills by itself; the sessions' are the session operator's, further ones those of operators.
+ENGINE_TABLES: tuple[TableSpec, ...] = (REJECTED_EVENTS, LATE_EVENTS, EVENTS, ENRICHED_EVENTS)
+
 # Those that a pipeline may keep in its warehouse: what maintenance and the check of the rules look at.
 WAREHOUSE_TABLES: tuple[TableSpec, ...] = (SESSIONS, EVENTS, LATE_EVENTS, REJECTED_EVENTS)
 
