@@ -14,7 +14,7 @@ from sessionize.app.streams.logs import warnings_observed
 from sessionize.app.streams.maintain import StreamMaintainer, stream_maintainer
 from sessionize.app.streams.names import name_of_input, state_folder, writer_name
 from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
-from sessionize.app.streams.startup import AvailabilityTracker, Opener
+from sessionize.app.streams.startup import AvailabilityTracker, Opener, StoppedError
 from sessionize.app.streams.topic_sharing import Sharing, take_part
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from sessionize.connectors.kafka.oversized import Unfit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamRun:
-    """An opened stream."""
+    """An opened stream. stopped: what open_stream reports when everything has closed; None while it runs."""
 
     config: PipelineConfig
     engine: LocalEngine
@@ -57,6 +57,7 @@ class StreamRun:
     reconciler: StreamReconciler | None = None
     maintainer: StreamMaintainer | None = None
     ended: Callable[[Accounting], None] = lambda accounting: None
+    stopped: StreamStopped | None = None
 
     @property
     def size_bytes(self) -> None:
@@ -101,13 +102,11 @@ class StreamRun:
         accounting = run()
         if self.config.run.once:
             self.read.raise_if_all_rejected(accounting, self.config.dialect(), kept=self.config.output.rejected)
-        self.observer.on_event(
-            StreamStopped(
-                accounting=accounting,
-                watermark_ms=self.engine.watermark_ms,
-                output=self.config.destination(),
-                rules=self.config.policy().describe(),
-            )
+        self.stopped = StreamStopped(
+            accounting=accounting,
+            watermark_ms=self.engine.watermark_ms,
+            output=self.config.destination(),
+            rules=self.config.policy().describe(),
         )
         return accounting
 
@@ -152,7 +151,8 @@ def open_stream(
 ) -> Iterator[StreamRun]:
     """Everything that the pipeline names, opened; an unavailable server is retried for as long as in the run.
 
-    observer: gets the events of the opening and of the run. live: shows open sessions, in place of the view that the
+    observer: gets the events of the opening and of the run, and StreamStopped when everything has closed without an
+    error. live: shows open sessions, in place of the view that the
     pipeline names. clock: None for the machine's. Errors: ConfigError,
     MissingExtraError, and those of the parts; StoppedError when stopping is set meanwhile.
     """
@@ -163,7 +163,7 @@ def open_stream(
     retrier = Retrier(options.retry_timeout_s, stopping=stopping, observer=tracker)
     opening = Opener(retrier, tracker, stopping=stopping)
 
-    with ExitStack() as opened:
+    with _stop_reported(tracker), ExitStack() as opened:
         opened.enter_context(warnings_observed(tracker))
         checkpoints = opening.call("state", lambda: _checkpoints(config, writer))
         opened.callback(checkpoints.close)
@@ -196,7 +196,20 @@ def open_stream(
         reconciler = stream_reconciler(config, writer, definition, stopping=stopping, observer=tracker, clock=clock)
         maintainer = stream_maintainer(config, stopping=stopping, observer=tracker, clock=clock)
         ended = _ended(sharing, engine, checkpoints, retrier)
-        yield StreamRun(config, engine, writer, read, tracker, reconciler, maintainer, ended)
+        stream = StreamRun(config, engine, writer, read, tracker, reconciler, maintainer, ended)
+        yield stream
+    if stream.stopped is not None:
+        tracker.on_event(stream.stopped)
+
+
+@contextmanager
+def _stop_reported(observer: Observer) -> Iterator[None]:
+    """Report a stop during the opening, when what was open has closed without another error."""
+    try:
+        yield
+    except StoppedError as error:
+        observer.on_event(StreamStopped(reason=f"{error.message}; nothing was read or written"))
+        raise
 
 
 def _live_feed(run: SinkRun, opened: ExitStack, live: LiveView | None, tracker: AvailabilityTracker) -> LiveFeed | None:

@@ -24,7 +24,6 @@ from sessionize.engine.run_events import (
     ServerRecovered,
     ServerUnavailable,
     StatusChanged,
-    StreamStopped,
 )
 from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.errors import UnavailableError
@@ -155,7 +154,7 @@ class Opener:
     def call(self, server: str, make: Callable[[], T]) -> T:
         """What make() returns.
 
-        Errors: its own, UnavailableError after too long; StoppedError, with a StreamStopped, when the run is to end.
+        Errors: its own, UnavailableError after too long; StoppedError when the run is to end.
         """
         made: Future[T] = Future()
 
@@ -184,9 +183,7 @@ class Opener:
         return part
 
     def _stopped(self, server: str, detail: str | None = None) -> StoppedError:
-        error = StoppedError(f"stopped while waiting for {server}", detail=detail)
-        self._tracker.on_event(StreamStopped(reason=f"{error.message}; nothing was read or written"))
-        return error
+        return StoppedError(f"stopped while waiting for {server}", detail=detail)
 
 
 def _close(made: "Future[T]") -> None:

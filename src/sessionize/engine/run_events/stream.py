@@ -34,8 +34,9 @@ class StreamStopping(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStopped(Event):
-    """The run ended without an error. accounting: None when it was stopped before it read anything, as `reason` says.
+    """The run ended and everything has closed, without an error.
 
+    accounting: None when it was stopped before it read anything, as `reason` says.
     rules: the rules of the sessions with their units. log_lines_dropped: lines of the log that could not be written.
     """
 
