@@ -185,10 +185,10 @@ class DurableFolder:
             self._lock = -1
 
 
-def _step(path: Path, phase: str) -> AbstractContextManager[None]:
+def _step(path: Path, action: str) -> AbstractContextManager[None]:
     return disk_errors(
-        f"a checkpoint file cannot be {'read' if phase == 'reading' else 'written'}",
-        f"{phase} {path}",
+        f"a checkpoint file cannot be {'read' if action == 'reading' else 'written'}",
+        f"{action} {path}",
         hint="make room or mend the disk: nothing was lost, the step can be repeated",
         permanent_hint="see to the folder's rights and limits; the checkpoints before this one are untouched",
     )

@@ -28,34 +28,34 @@ def in_a_thread(name: str, work: Callable[[], None]) -> "Future[None]":
 
 
 class EpochWriter:
-    """One piece of work at a time beside the caller's. patience: what the work calls servers through.
+    """One piece of work at a time beside the caller's. retrier: what the work calls servers through.
 
-    Work that fails ends every pause of the patience, also the caller's own.
+    Work that fails ends every pause of the retrier, also the caller's own.
     """
 
     def __init__(self, retrier: Retrier) -> None:
         self._retrier = retrier
-        self._doing: Future[None] | None = None
+        self._writing: Future[None] | None = None
 
     def start(self, work: Callable[[], None]) -> None:
         """Begin; the piece before has to be through."""
-        self._doing = in_a_thread("epoch writer", work)
-        self._doing.add_done_callback(self._end_pauses)
+        self._writing = in_a_thread("epoch writer", work)
+        self._writing.add_done_callback(self._end_pauses)
 
     def look(self) -> None:
-        """See how it is getting on, without waiting. Errors: what ended the work; those of Patience.note_silence."""
-        if self._doing is None:
+        """See how it is getting on, without waiting. Errors: what ended the work; those of Retrier.note_silence."""
+        if self._writing is None:
             return
-        if not self._doing.done():
+        if not self._writing.done():
             self._retrier.note_silence()
             return
-        phase, self._doing = self._doing, None
-        phase.result()
+        writing, self._writing = self._writing, None
+        writing.result()
 
     def wait(self) -> None:
         """Until it is through. Errors: those of look."""
-        while self._doing is not None:
-            wait_for([self._doing], _LOOK_EVERY_S)
+        while self._writing is not None:
+            wait_for([self._writing], _LOOK_EVERY_S)
             self.look()
 
     def leave(self, error: BaseException) -> None:
@@ -64,12 +64,12 @@ class EpochWriter:
         What hangs is left behind, as if the process had been killed.
         """
         self._retrier.cancel()
-        phase, self._doing = self._doing, None
-        if phase is not None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
             left_s = 0.0 if isinstance(error, KeyboardInterrupt) else _LEFT_S
-            if not wait_for([phase], left_s).done:
+            if not wait_for([writing], left_s).done:
                 error.add_note("and the epoch before is still being written: the next run repeats it")
-            elif (another := phase.exception()) is not None:
+            elif (another := writing.exception()) is not None:
                 error.add_note(f"and the epoch before was not written: {another}")
         self._retrier.close()
 
