@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.engine.schema_union import Columns
+from sessionize.engine.schema_union import SchemaUnion
 
 
 def aligned(*columns: pa.Array) -> list[list[Any]]:
-    learned, tables = Columns(), [pa.table({"x": column}) for column in columns]
+    union, tables = SchemaUnion(), [pa.table({"x": column}) for column in columns]
     for table in tables:
-        learned.learn(table)
-    made = learned.aligned(tables)
+        union.add(table)
+    made = union.aligned(tables)
     assert len({table.schema for table in made}) == 1
     pa.concat_tables(made)
     return [table["x"].to_pylist() for table in made]

@@ -12,15 +12,15 @@ import pyarrow.compute as pc
 _EXACT_MAX = 1 << 53  # whole numbers beyond are no doubles
 
 
-class Columns:
-    """Learns the columns of every table it sees, and brings tables to all of them."""
+class SchemaUnion:
+    """The columns of all tables added so far; brings tables to all of them."""
 
     def __init__(self) -> None:
         self._types: dict[str, pa.DataType] = {}
         self._large: set[str] = set()  # columns with whole numbers that no double holds
 
-    def learn(self, table: pa.Table) -> None:
-        """Remember the columns of a table."""
+    def add(self, table: pa.Table) -> None:
+        """Add the columns of a table."""
         for field in table.schema:
             known = self._types.get(field.name)
             self._types[field.name] = field.type if known is None else _common(known, field.type)
@@ -30,7 +30,7 @@ class Columns:
                     self._large.add(field.name)
 
     def aligned(self, tables: Iterable[pa.Table]) -> list[pa.Table]:
-        """The tables with every column learned so far, in one order and one type; what they lack is null."""
+        """The tables with every column added so far, in one order and one type; what they lack is null."""
         types = {name: self._type(name) for name in self._types}
         return [
             pa.table(

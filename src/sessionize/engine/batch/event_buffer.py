@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.engine.schema_union import Columns
+from sessionize.engine.schema_union import SchemaUnion
 from sessionize.kernel.interner import Interner
 from sessionize.session import columns as col
 
@@ -56,9 +56,9 @@ class EventBuffer:
         codes: CodeArray = code_of_value.take(users.chunk(0).indices.to_numpy())
         return codes
 
-    def align(self, columns: Columns) -> None:
-        """Give every table all the columns that were learned."""
-        self._tables = columns.aligned(self._tables)
+    def align(self, union: SchemaUnion) -> None:
+        """Give every table all the columns of the union."""
+        self._tables = union.aligned(self._tables)
 
     def names(self) -> pa.Array:
         """The users by code, as plain text."""

@@ -15,7 +15,7 @@ from sessionize.engine.batch.options import BatchOptions
 from sessionize.engine.batch.outputs import Outputs, write_events
 from sessionize.engine.batch.shards import Shards, in_order
 from sessionize.engine.batch.spill import Spill
-from sessionize.engine.schema_union import Columns
+from sessionize.engine.schema_union import SchemaUnion
 from sessionize.errors import InputError
 from sessionize.formats.absent_fields import AbsentFields
 from sessionize.formats.dialects import Dialect
@@ -128,22 +128,22 @@ def grouped_by_user(tables: Iterable[pa.Table], options: BatchOptions, accountin
     """
     held = EventBuffer()
     spill: Spill | None = None
-    columns = Columns()
+    union = SchemaUnion()
     try:
         for table in tables:
-            columns.learn(held.add(table))
+            union.add(held.add(table))
             if held.size_bytes > options.memory_bytes_max:
                 spill = spill or Spill(options.spill_directory)
                 spill.add(held)
                 held = EventBuffer()
         if spill is None:
-            held.align(columns)
+            held.align(union)
             yield held
             return
         spill.add(held)
         accounting.spilled = spill.rows
         for held in spill.parts():
-            held.align(columns)
+            held.align(union)
             yield held
     finally:
         if spill is not None:

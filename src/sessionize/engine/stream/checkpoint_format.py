@@ -40,7 +40,7 @@ class DamagedError(Exception):
 class Plan:
     """What an epoch will do, fixed before it does it.
 
-    ranges: place -> (first offset, offset after the last). watermark_ms: what it advances to, None for nowhere. now_ms:
+    ranges: split -> (first offset, offset after the last). watermark_ms: what it advances to, None for nowhere. now_ms:
     what counted as the present. drain: whether it ends every open session. extra: JSON of the engine: RECORDS, how
     many there were by partition; INSTEAD_OF, the digest of the plan whose place this one takes; SILENCE, how long each
     partition had been polled at its end (WatermarkTracker.epoch_silence); SETTLED, what WatermarkTracker.settle does at
@@ -61,7 +61,7 @@ class Plan:
 
     def as_json(self) -> bytes:
         """The plan in one canonical form."""
-        plain = {**asdict(self), "ranges": {place: list(span) for place, span in self.ranges.items()}}
+        plain = {**asdict(self), "ranges": {split: list(span) for split, span in self.ranges.items()}}
         return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -107,7 +107,7 @@ def read_plan_line(line: bytes) -> Plan:
 
 def _plan(text: bytes) -> Plan:
     plain = json.loads(text)
-    return Plan(**{**plain, "ranges": {place: (span[0], span[1]) for place, span in plain["ranges"].items()}})
+    return Plan(**{**plain, "ranges": {split: (span[0], span[1]) for split, span in plain["ranges"].items()}})
 
 
 def checkpoint_bytes(stored: CheckpointFile) -> list[memoryview]:

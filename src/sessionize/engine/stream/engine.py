@@ -11,7 +11,6 @@ the plan or in the checkpoint: offsets, watermark, the present.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,32 +21,21 @@ from sessionize.engine.stream.checkpoint_format import SETTLED, SILENCE
 from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.engine.stream.clocks import SystemClock
 from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows, final_rows
-from sessionize.engine.stream.epoch_writer import EpochWriter
+from sessionize.engine.stream.epoch_writer import AdvancedEpoch, EpochCommitter, EpochWriter
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.stream.reporting import StatusReporter
+from sessionize.engine.stream.status import EpochReport
 from sessionize.engine.stream.topic_shares import positions_to_seek
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError
-from sessionize.kernel.changes import Changes
 from sessionize.kernel.operator import Operator
 from sessionize.kernel.processor import EventProcessor
 from sessionize.kernel.sessionizer import Sessionizer
-from sessionize.ports import Clock, EpochId, EpochOutput, Positions, StreamBatch, StreamSource
+from sessionize.ports import Clock, EpochId, Positions, StreamBatch, StreamSource
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.output_tables import ENRICHED_EVENTS, EVENTS, SESSIONS
-
-
-@dataclass(slots=True)
-class _Outgoing:
-    """An epoch that is processed and planned, on its way through the sinks."""
-
-    plan: Plan
-    output: EpochOutput
-    changes: Changes
-    header: dict[str, Any]
-    report: EpochReport
 
 
 class LocalEngine:
@@ -76,26 +64,29 @@ class LocalEngine:
     ) -> None:
         self._source, self._definition, self._checkpoints = source, definition, checkpoints
         self._sinks, self._live, self._enrich = outputs.sinks, outputs.live, outputs.enrich
-        self._tempo, self._writer, self._lateness_ms = options, writer, lateness_ms
+        self._options, self._writer, self._lateness_ms = options, writer, lateness_ms
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
-        self._observer = ev.Observers(observer)
-        self._report = self._observer.on_event
-        self._retrier = Retrier(options.retry_timeout_s, stopping=self._stopping, observer=self._observer)
+        observers = ev.Observers(observer)
+        self._report = observers.on_event
+        self._retrier = Retrier(options.retry_timeout_s, stopping=self._stopping, observer=observers)
+        self._reporter = StatusReporter(observers, checkpoints)
         self._epoch_writer = EpochWriter(self._retrier)
+        self._committer = EpochCommitter(
+            self._sinks, checkpoints, self._retrier, self._reporter, observer=observers, clock=self._clock
+        )
         self._accounting = Accounting()
         self._positions: dict[str, int] = {}
         self._begin, self._last_epoch = begin, 0
         self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
-        self._status, self._telling = Status(), threading.Lock()
-        self._operators, self._told_error = tuple(operators), checkpoints.merge_error
+        self._operators = tuple(operators)
         self._processor = EventProcessor(definition, self._operators, track_changes=True)
         self._sessionizer = Sessionizer.over(self._processor)
         self._watermarks = self._new_watermarks(None, {})
 
     @property
     def accounting(self) -> Accounting:
-        """The books over all epochs since the pipeline first ran, this one's records included."""
+        """The accounting over all epochs since the pipeline first ran, this one's records included."""
         return self._accounting
 
     @property
@@ -113,10 +104,10 @@ class LocalEngine:
         self._checkpoints.close()
 
     def run(self) -> Accounting:
-        """Go on where the last run stopped, until the source ends (tempo.once), `stopping` is set, or an error.
+        """Go on where the last run stopped, until the source ends (options.once), `stopping` is set, or an error.
 
-        Errors: those of source and sinks, UnavailableError when one was away for too long; what was read and not
-        committed is read again by the next run.
+        Errors: those of source and sinks, UnavailableError when one was unavailable for too long; what was read
+        and not committed is read again by the next run.
         """
         try:
             self._recover()
@@ -124,11 +115,11 @@ class LocalEngine:
             while not ended:
                 epoch = self._open_epoch()
                 ended = self._collect(epoch)
-                drains = ended and self._tempo.once and self._tempo.drain and not self._stopping.is_set()
+                drains = ended and self._options.once and self._options.drain and not self._stopping.is_set()
                 self._finish(epoch, drain=drains)
             self._epoch_writer.wait()
             self._checkpoints.wait()
-            self._tell_merge_error()
+            self._reporter.merge_error()
             if self._live is not None:  # what the last epoch ended is no longer open
                 self._live.finish(self._sessionizer, now_ms=self._clock.now_ms())
         except BaseException as error:
@@ -143,7 +134,7 @@ class LocalEngine:
 
     def _collect(self, epoch: Epoch) -> bool:
         """Poll until the epoch is due; whether it is the last one."""
-        options = self._tempo
+        options = self._options
         while True:
             if self._stopping.is_set():
                 return True
@@ -158,9 +149,11 @@ class LocalEngine:
             except UnavailableError:
                 if epoch.consumed:
                     return False  # what was read becomes durable before the wait, which may be long
-                batches = self._poll_patiently(epoch, wait_s)
+                batches = self._poll_with_retry(epoch, wait_s)
             self._take(epoch, batches)
-            self._tell_status(epoch)
+            elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
+            rate = epoch.consumed / elapsed_s
+            self._reporter.polled(self._accounting, self._sessionizer, rate=rate, lag=self._source.lag())
             if options.once and not batches and self._source.partitions() <= self._source.caught_up():
                 return True
 
@@ -178,7 +171,7 @@ class LocalEngine:
         self._watermarks.polled(self._source.caught_up(), at_s=self._clock.monotonic_s(), wait_s=wait_s)
         return batches
 
-    def _poll_patiently(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
+    def _poll_with_retry(self, epoch: Epoch, wait_s: float) -> list[StreamBatch]:
         try:
             return self._retrier.call("source", lambda: self._poll(epoch, wait_s))
         except UnavailableError:
@@ -195,15 +188,15 @@ class LocalEngine:
             if self._live is not None:
                 self._live.touched(events[col.USER])
         for batch in batches:
-            self._positions.update({place: end for place, (_, end) in batch.ranges.items()})
-        self._book()
+            self._positions.update({split: end for split, (_, end) in batch.ranges.items()})
+        self._count()
         if self._live is not None:
             self._live.refresh(self._sessionizer, at_s=at_s, now_ms=epoch.now_ms)
 
     # ---- plan ----
 
     def _finish(self, epoch: Epoch, *, drain: bool) -> None:
-        now_ms, ended = self._clock.now_ms(), self._tempo.once
+        now_ms, ended = self._clock.now_ms(), self._options.once
         read = self._source.partitions(), self._source.caught_up()
         watermark = self._watermarks.target_ms(*read, now_ms=now_ms, ended=ended)
         waits = self._accounting.pending or self._sessionizer.open_sessions
@@ -220,13 +213,13 @@ class LocalEngine:
         self._report(ev.StepReached("plan"))
         self._retrier.call("state", lambda: self._checkpoints.write_plan(plan))
         self._report(ev.StepReached("planned"))
-        self._epoch_writer.start(partial(self._write, self._advance(epoch, plan)))
+        self._epoch_writer.start(partial(self._committer.commit, self._advance(epoch, plan)))
 
     def _drained_to_ms(self, now_ms: int) -> int | None:
         silence_ms, latest_ms = self._definition.policy.longest_silence_ms, self._processor.latest_ms
         return self._watermarks.drained_to_ms(latest_ms, silence_ms, now_ms=now_ms)
 
-    def _advance(self, epoch: Epoch, plan: Plan) -> _Outgoing:
+    def _advance(self, epoch: Epoch, plan: Plan) -> AdvancedEpoch:
         """Let final sessions fall out, and take from the state what the sinks and the checkpoint get."""
         definition = self._definition
         events = event_rows(epoch.events, definition.user_name)
@@ -239,7 +232,7 @@ class LocalEngine:
         output = epoch.output(made, user_name=definition.user_name, watermark_ms=self._sessionizer.watermark_ms)
         final = made[SESSIONS.name]
         self._accounting.sessions += final.num_rows
-        self._book()
+        self._count()
         changes = self._processor.changes()
         if self._live is not None:
             self._live.touched(final[definition.user_name])  # they have ended, and nothing new needs to come
@@ -248,8 +241,9 @@ class LocalEngine:
             "fronts": self._watermarks.state(),
             "totals": self._accounting.as_dict(),
         }
+        epoch_id = EpochId(self._writer, plan.epoch, plan.digest)
         report = EpochReport.of(
-            EpochId(self._writer, plan.epoch, plan.digest),
+            epoch_id,
             output,
             consumed=epoch.consumed,
             seconds=max(self._clock.monotonic_s() - epoch.opened_s, 1e-9),
@@ -258,34 +252,7 @@ class LocalEngine:
             accounting=self._accounting,
             reasons=dict(epoch.reasons),
         )
-        return _Outgoing(plan, output, changes, header, report)
-
-    # ---- write and commit ----
-
-    def _write(self, outgoing: _Outgoing) -> None:
-        """Runs beside the next epoch's polls: nothing here touches the state."""
-        try:
-            self._write_out(outgoing)
-        except UnavailableError as error:
-            error.add_note("the epoch is planned: the next run repeats it, and nothing is lost or doubled")
-            raise
-
-    def _write_out(self, outgoing: _Outgoing) -> None:
-        started_s = self._clock.monotonic_s()
-        epoch = EpochId(self._writer, outgoing.plan.epoch, outgoing.plan.digest)
-        for name, sink in self._sinks.items():
-            self._report(ev.StepReached(f"write {name}"))
-            self._retrier.call(name, lambda sink=sink: sink.write_epoch(epoch, outgoing.output))  # type: ignore[misc]
-        self._report(ev.StepReached("commit"))
-        self._retrier.call(
-            "state", lambda: self._checkpoints.commit(outgoing.plan.epoch, outgoing.header, outgoing.changes)
-        )
-        self._report(ev.StepReached("committed"))
-        self._tell_merge_error()
-        report = replace(outgoing.report, write_s=self._clock.monotonic_s() - started_s)
-        with self._telling:
-            self._status = replace(self._status, last_epoch=report)
-        self._report(ev.EpochCommitted(report))
+        return AdvancedEpoch(epoch_id, output, changes, header, report)
 
     # ---- recover ----
 
@@ -330,9 +297,9 @@ class LocalEngine:
     def _new_watermarks(self, floor_ms: int | None, fronts: dict[str, Any]) -> WatermarkTracker:
         return WatermarkTracker(
             self._lateness_ms,
-            idle_after_s=self._tempo.idle_after_s,
-            rule=self._tempo.watermark,
-            follows_clock=self._tempo.follows_clock,
+            idle_after_s=self._options.idle_after_s,
+            rule=self._options.watermark,
+            follows_clock=self._options.follows_clock,
             floor_ms=floor_ms,
             fronts=fronts,
         )
@@ -346,42 +313,16 @@ class LocalEngine:
         batches = self._retrier.call("source", lambda: list(self._source.read(plan.ranges, now_ms=plan.now_ms)))
         self._take(epoch, batches)
         self._watermarks.settle(extra.get(SETTLED, {}))
-        self._positions.update({place: end for place, (_, end) in plan.ranges.items()})
+        self._positions.update({split: end for split, (_, end) in plan.ranges.items()})
         anew = replan(plan, epoch.records, self._has)
         if anew is not None:
             left = missing_records(plan, epoch.records)
             problem = f"the source has only {left}; the epoch is planned again without the others"
             self._report(ev.RecordsExpired(epoch=plan.epoch, problem=problem))
             self._retrier.call("state", lambda: self._checkpoints.write_plan(anew))
-        self._epoch_writer.start(partial(self._write, self._advance(epoch, anew or plan)))
+        self._epoch_writer.start(partial(self._committer.commit, self._advance(epoch, anew or plan)))
         self._epoch_writer.wait()
 
-    # ---- how things stand ----
-
-    def _tell_merge_error(self) -> None:
-        """Once for each merge that failed; the next ones try again."""
-        error = self._checkpoints.merge_error
-        if error is not None and error is not self._told_error:
-            self._report(ev.CheckpointMergeFailed(str(error)))
-        self._told_error = error
-
-    def _book(self) -> None:
+    def _count(self) -> None:
         self._accounting.add_counts(self._sessionizer)
         self._accounting.latest_ms = self._sessionizer.latest_ms
-
-    def _tell_status(self, epoch: Epoch) -> None:
-        elapsed_s = max(self._clock.monotonic_s() - epoch.opened_s, 1e-9)
-        with self._telling:
-            self._status = replace(
-                self._status,
-                consumed=self._accounting.consumed,
-                rate=epoch.consumed / elapsed_s,
-                lag=self._source.lag(),
-                watermark_ms=self._sessionizer.watermark_ms,
-                open_sessions=self._sessionizer.open_sessions,
-                sessions=self._accounting.sessions,
-                pending=self._accounting.pending,
-                late=self._accounting.late,
-                rejected=self._accounting.rejected,
-            )
-            self._report(ev.StatusChanged(self._status))

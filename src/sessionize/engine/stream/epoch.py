@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sessionize.engine.accounting import Accounting, rejected_by_reason
 from sessionize.engine.batch.outputs import with_room, with_user_name
-from sessionize.engine.schema_union import Columns
+from sessionize.engine.schema_union import SchemaUnion
 from sessionize.engine.stream.checkpoint_format import DRAINED_TO, RECORDS, SETTLED, SILENCE, Plan
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.formats.sizes import decoded_bytes
@@ -46,14 +46,14 @@ class Epoch:
         return sum(self.records.values())
 
     def add(self, batch: StreamBatch, watermarks: WatermarkTracker, accounting: Accounting) -> pa.Table:
-        """Take a batch in and book it; the accepted events."""
+        """Add a batch, and count it in the accounting; the accepted events."""
         accounting.count_batch(batch, None)
         self.reasons.update(rejected_by_reason(batch))
         if batch.consumed:
             self.records[batch.partition] = self.records.get(batch.partition, 0) + batch.consumed
         self.size_bytes += decoded_bytes(batch.events) + batch.rejected.nbytes
-        for place, (start, end) in batch.ranges.items():
-            self.ranges[place] = (self.ranges[place][0] if place in self.ranges else start, end)
+        for split, (start, end) in batch.ranges.items():
+            self.ranges[split] = (self.ranges[split][0] if split in self.ranges else start, end)
         if batch.rejected.num_rows:
             self.rejected.append(batch.rejected)
         accepted = batch.events
@@ -110,10 +110,10 @@ def concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
         return schema.empty_table()
     if all(table.schema.equals(tables[0].schema) for table in tables[1:]):
         return pa.concat_tables(tables)
-    columns = Columns()
+    union = SchemaUnion()
     for table in tables:
-        columns.learn(table)
-    return pa.concat_tables(columns.aligned(tables))
+        union.add(table)
+    return pa.concat_tables(union.aligned(tables))
 
 
 def final_rows(processor: EventProcessor, plan: Plan, *, drained_to_ms: int | None) -> dict[str, pa.Table]:

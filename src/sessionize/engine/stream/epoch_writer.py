@@ -1,11 +1,23 @@
-"""Work beside the caller's: on a daemon thread, so that what hangs in it never keeps the process from ending."""
+"""An epoch is written and committed while the next one is read.
+
+The work is on a daemon thread, so that what hangs in it never keeps the process from ending.
+"""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events import Observer, StepReached
+from sessionize.engine.stream.checkpoints import Checkpoints
+from sessionize.engine.stream.reporting import StatusReporter
+from sessionize.engine.stream.status import EpochReport
+from sessionize.errors import UnavailableError
+from sessionize.kernel.changes import Changes
+from sessionize.ports import Clock, EpochId, EpochOutput, EpochSink
 
 _LOOK_EVERY_S = 0.05
 _LEFT_S = 5.0  # how long a run that has failed waits for an epoch that is being written
@@ -76,3 +88,56 @@ class EpochWriter:
     def _end_pauses(self, done: "Future[None]") -> None:
         if done.exception() is not None:
             self._retrier.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class AdvancedEpoch:
+    """An epoch that is planned, and whose final sessions are made.
+
+    output: what the sinks get. changes, header: what the checkpoint gets. report: without the time of writing.
+    """
+
+    id: EpochId
+    output: EpochOutput
+    changes: Changes
+    header: dict[str, Any]
+    report: EpochReport
+
+
+class EpochCommitter:
+    """Gives an epoch to every sink, in their order, and then to the checkpoint. It does not touch the engine's state.
+
+    retrier: what sinks and checkpoints are called through. reporter: gets what was committed, observer: each step.
+    """
+
+    def __init__(
+        self,
+        sinks: Mapping[str, EpochSink],
+        checkpoints: Checkpoints,
+        retrier: Retrier,
+        reporter: StatusReporter,
+        *,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._sinks, self._checkpoints, self._clock = sinks, checkpoints, clock
+        self._retrier, self._reporter, self._observer = retrier, reporter, observer
+
+    def commit(self, epoch: AdvancedEpoch) -> None:
+        """Write and commit it. Errors: those of the sinks and of the checkpoint."""
+        try:
+            self._commit(epoch)
+        except UnavailableError as error:
+            error.add_note("the epoch is planned: the next run repeats it, and nothing is lost or doubled")
+            raise
+
+    def _commit(self, epoch: AdvancedEpoch) -> None:
+        started_s = self._clock.monotonic_s()
+        for name, sink in self._sinks.items():
+            self._observer.on_event(StepReached(f"write {name}"))
+            self._retrier.call(name, lambda sink=sink: sink.write_epoch(epoch.id, epoch.output))  # type: ignore[misc]
+        self._observer.on_event(StepReached("commit"))
+        self._retrier.call("state", lambda: self._checkpoints.commit(epoch.id.number, epoch.header, epoch.changes))
+        self._observer.on_event(StepReached("committed"))
+        self._reporter.merge_error()
+        self._reporter.committed(replace(epoch.report, write_s=self._clock.monotonic_s() - started_s))
