@@ -197,7 +197,7 @@ def test_lines_go_out_whole(pipe: tuple[int, int]) -> None:
 
 def test_what_a_stopped_reader_missed_is_counted_and_what_follows_is_whole(pipe: tuple[int, int]) -> None:
     reports = Reports(pipe[1], encoding="utf-8")
-    reports.patience_s = 0.0
+    reports.wait_max_s = 0.0
     written = 0
     while not reports.dropped:
         reports.write(f"{written:05}" + "x" * 3000 + "\n")

@@ -180,7 +180,7 @@ def _tables(
         replacing=owner.replacing or "",
         replaces=owner.overwrite,
     )
-    load = begin_load(source, to, known=config.input.known_files, tell=on_note)
+    load = begin_load(source, to, known=config.input.known_files, on_note=on_note)
 
     def sink(table: str) -> Sink:
         made = iceberg.IcebergSink(

@@ -89,10 +89,11 @@ class FilePlan:
         database, table = self._table()
         return f"{database}.{table} in {self._home(database, table)}"
 
-    def open(self, tell: Callable[[str], None] = lambda text: None) -> BatchRun:
-        """Look at the input and open the outputs. tell: hears of files that come twice, or were skipped.
+    def open(self, on_note: Callable[[str], None] = lambda text: None) -> BatchRun:
+        """Look at the input and open the outputs.
 
-        Errors: ConfigError, InputError, OutputError; StateError for a table of other rules, or files that are in it.
+        on_note: gets a text about files that come twice, or are skipped. Errors: ConfigError, InputError, OutputError;
+        StateError for a table of other rules, or files that are in it.
         """
         if self.rules.boundary is None:
             without_pandas()
@@ -111,12 +112,12 @@ class FilePlan:
         check_output_places(self.inputs, source.files, written)
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
         if self.output.startswith(ICEBERG_PREFIX):
-            sink, load = self._into_table(source, wanted, tell)
+            sink, load = self._into_table(source, wanted, on_note)
         else:
             if source.has_files_of_one_size:  # otherwise what looks closer is not even loaded
                 from sessionize.app.tables.loading import warn_of_twins
 
-                warn_of_twins(source, tell)
+                warn_of_twins(source, on_note)
             schema = wanted.schema(source.user_name) if self.what == "sessions" else None
             sink, load = FileSink(Path(self.output), schema), None
         outputs = with_rejects(sink, self.rejects)
@@ -131,9 +132,9 @@ class FilePlan:
 
         return BatchRun(source, outputs, work, load)
 
-    def run(self, tell: Callable[[str], None] = lambda text: None, progress: Progress = ignore) -> Accounting:
+    def run(self, on_note: Callable[[str], None] = lambda text: None, progress: Progress = ignore) -> Accounting:
         """Open it, run it, and close it. Errors: those of open, and of the engine."""
-        with self.open(tell) as opened:
+        with self.open(on_note) as opened:
             return opened.run(progress)
 
     def _definition(self, source: FileSource, columns: col.SessionColumns) -> SessionDefinition:
@@ -157,7 +158,7 @@ class FilePlan:
         return frozenset(needs) & has
 
     def _into_table(
-        self, source: FileSource, columns: col.SessionColumns, tell: Callable[[str], None]
+        self, source: FileSource, columns: col.SessionColumns, on_note: Callable[[str], None]
     ) -> "tuple[Sink, Load]":
         from sessionize.app.tables.loading import Destination, begin_load
         from sessionize.connectors.iceberg import IcebergSink, Owner, check_tables, open_catalog, user_sessions
@@ -193,7 +194,7 @@ class FilePlan:
             replacing="--overwrite",
             replaces=self.overwrite,
         )
-        load = begin_load(source, to, known=self.known_files, tell=tell)
+        load = begin_load(source, to, known=self.known_files, on_note=on_note)
         sink = IcebergSink(
             catalog, layout, table=table, database=database, overwrite=self.overwrite, owner=owner, load=load.mark
         )

@@ -88,20 +88,20 @@ def produce(
     """Write the records to a file, to stdout or to Kafka. Other than in real time a file appears when it is whole.
 
     realtime: each record when it is due. dated_now: in real time, the first one is dated by the moment it is written.
-    on_late hears the user and how many ms behind a late event is. Errors: ConfigError, OutputError, UnavailableError,
-    MissingExtraError.
+    on_late: gets the user of a late event, and how many ms it is late. Errors: ConfigError, OutputError,
+    UnavailableError, MissingExtraError.
     """
 
     def late(record: LateRecord) -> None:
         if on_late is not None:
             on_late(record.user, record.arrival_ms - record.time_ms)
 
-    heard = None if on_late is None else late
+    report_late = None if on_late is None else late
     timer = Timer(wall_ms=(lambda: time.time_ns() // 1_000_000) if dated_now else None)
     if kafka is not None:
         if output is not None:
             raise ConfigError("records go to a file or to Kafka, not both", detail=f"{output}, {kafka.topic}")
-        return _to_kafka(settings, kafka, realtime=realtime, progress=progress, on_late=heard, timer=timer)
+        return _to_kafka(settings, kafka, realtime=realtime, progress=progress, on_late=report_late, timer=timer)
     if output is not None:
         check_local(output, name="-o")
     if output is not None and output.suffix.lower() in (".csv", ".tsv", ".parquet", ".avro"):
@@ -110,7 +110,7 @@ def produce(
         )
     target = nullcontext(sys.stdout.buffer) if output is None else open_output(output, whole=not realtime)
     with target as out:
-        return write_lines(settings, out, realtime=realtime, progress=progress, on_late=heard, timer=timer)
+        return write_lines(settings, out, realtime=realtime, progress=progress, on_late=report_late, timer=timer)
 
 
 def _to_kafka(

@@ -82,7 +82,7 @@ def stopped_by_signals(
         stopping.set()
         (say or _print)(word)
 
-    with _words_heard(obey) as words, _handled(ask):
+    with _words_passed_on(obey) as words, _handled(ask):
         yield stopping
 
 
@@ -99,15 +99,15 @@ class Abortable:
         self._aborting: int | None = None  # by which signal
 
     def watching(self, progress: "Progress") -> "Progress":
-        """The same Progress; where it hears of the commit, the first signal no longer aborts from there on."""
+        """The same Progress; from the commit on, the first signal no longer aborts."""
 
-        def hear(phase: str, done: int, accounting: "Accounting") -> None:
+        def watched(phase: str, done: int, accounting: "Accounting") -> None:
             if self._aborting is not None:  # the error was lost on its way, and the run goes on
                 self._abort(self._aborting, None)
             self._committing = phase == "commit"
             progress(phase, done, accounting)
 
-        return hear
+        return watched
 
     def handle(self, number: int, frame: object) -> None:
         """What a signal does."""
@@ -138,7 +138,7 @@ class Abortable:
 def aborted_by_signals() -> Iterator[Abortable]:
     """In this block the first signal raises KeyboardInterrupt (SIGTERM: SystemExit 143), further ones let that end."""
     swallowed.taken()  # of a time before
-    with _words_heard(_print) as words:
+    with _words_passed_on(_print) as words:
         run = Abortable(words)
         with _handled(run.handle):
             yield run
@@ -157,21 +157,21 @@ def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _words_heard(hear: Callable[[str], None]) -> "Iterator[queue.SimpleQueue[str | None]]":
-    """A queue for a handler; another thread hears each word that is put into it."""
+def _words_passed_on(act: Callable[[str], None]) -> "Iterator[queue.SimpleQueue[str | None]]":
+    """A queue for a handler; another thread calls act with each word that is put into it."""
     words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
-    def listen() -> None:
+    def pass_on() -> None:
         while (word := words.get()) is not None:
-            hear(word)
+            act(word)
 
-    listening = threading.Thread(target=listen, name="signals", daemon=True)
-    listening.start()
+    passing = threading.Thread(target=pass_on, name="signals", daemon=True)
+    passing.start()
     try:
         yield words
     finally:
         words.put(None)
-        listening.join()
+        passing.join()
 
 
 def _print(what_follows: str) -> None:

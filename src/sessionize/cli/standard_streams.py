@@ -44,13 +44,13 @@ def dropped_lines() -> int:
 def never_wait_longer_than(seconds: float) -> None:
     """Drop reports when stderr takes nothing for so long; until it does again they are dropped at once."""
     if isinstance(sys.stderr, Reports):
-        sys.stderr.patience_s = seconds
+        sys.stderr.wait_max_s = seconds
 
 
 class Reports(io.TextIOBase):
     """Text for a file descriptor, written line by line; what cannot be written is dropped.
 
-    dropped: how many lines were. patience_s: how long to wait for a reader that takes nothing, None for ever. closed:
+    dropped: how many lines were. wait_max_s: how long to wait for a reader that takes nothing, None for ever. closed:
     the descriptor leads nowhere, so all is dropped.
     """
 
@@ -58,7 +58,7 @@ class Reports(io.TextIOBase):
 
     def __init__(self, descriptor: int, *, encoding: str, closed: bool = False) -> None:
         self.dropped = 0
-        self.patience_s: float | None = None
+        self.wait_max_s: float | None = None
         self._descriptor, self._encoding, self._nowhere = descriptor, encoding, closed
         self._waiting = ""
         self._torn = self._stuck = False
@@ -112,21 +112,21 @@ class Reports(io.TextIOBase):
         done = 0
         while done < len(data):
             try:
-                if self.patience_s is not None and not self._ready(self.patience_s):
+                if self.wait_max_s is not None and not self._ready(self.wait_max_s):
                     break
                 done += os.write(self._descriptor, data[done : done + _AT_ONCE_BYTES])
             except BlockingIOError:  # somebody else made it a descriptor that never waits
-                if not self._ready(self.patience_s):
+                if not self._ready(self.wait_max_s):
                     break
             except OSError:
                 break
         return done
 
-    def _ready(self, patience_s: float | None) -> bool:
+    def _ready(self, wait_max_s: float | None) -> bool:
         """Whether it takes something within the time, or at once after it took nothing for that long."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        wait_s = 0.0 if self._stuck and patience_s is not None else patience_s
+        wait_s = 0.0 if self._stuck and wait_max_s is not None else wait_max_s
         self._stuck = not poll.poll(None if wait_s is None else wait_s * 1000)
         return not self._stuck
 

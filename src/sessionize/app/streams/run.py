@@ -83,7 +83,7 @@ class StreamRun:
         """Resume where the last run stopped (LocalEngine.run), with late events merged as stream.reconcile says and the
         tables maintained as stream.maintain says.
 
-        progress: hears nothing. Errors: those of LocalEngine.run; with run.once InputError when no record could be
+        progress: is not called. Errors: those of LocalEngine.run; with run.once InputError when no record could be
         used, after all is written.
         """
         del progress

@@ -92,13 +92,13 @@ class Load:
         return isinstance(self.source, GeneratedInput)
 
     def watching(self, progress: Progress) -> Progress:
-        """The same Progress; what it hears of the records is noted with the load."""
+        """The same Progress; the number of records is noted with the load."""
 
-        def hear(phase: str, done: int, accounting: Accounting) -> None:
+        def counted(phase: str, done: int, accounting: Accounting) -> None:
             self._records = accounting.consumed
             progress(phase, done, accounting)
 
-        return hear
+        return counted
 
     def sink(self, sink: Sink, *, last: bool = False) -> Sink:
         """A sink of the load, which is noted before the first of them is committed. last: by this one it is in."""
@@ -200,30 +200,30 @@ class _OfLoad:
                 self.load.end()
 
 
-def warn_of_twins(source: object, tell: Callable[[str], None]) -> None:
+def warn_of_twins(source: object, on_note: Callable[[str], None]) -> None:
     """Say that files of one content are read more than once; nothing where the source reads no files."""
     if not isinstance(source, FileSource):
         return
     same = [(file, first) for file, first in same_content(source.files) if source.has_records(file)]
     if same:
         names = twin_warnings(same)
-        tell(f"files with the same content are read more than once, and their events are counted each time: {names}")
+        on_note(f"files with the same content are read more than once, and their events are counted each time: {names}")
 
 
 def begin_load(
-    source: LoadSource, to: Destination, *, known: KnownFiles, tell: Callable[[str], None] = lambda text: None
+    source: LoadSource, to: Destination, *, known: KnownFiles, on_note: Callable[[str], None] = lambda text: None
 ) -> Load:
     """Look whether files of the source are in the tables already, or come twice, and refuse, skip or load them.
 
-    tell: hears which were skipped. Errors: StateError for files that are refused, or have grown since their load; those
-    of reading files and tables.
+    on_note: gets a text about those that are skipped. Errors: StateError for files that are refused, or have grown
+    since their load; those of reading files and tables.
     """
     from sessionize.connectors.iceberg import LoadMark, load_table, table_names
 
     mark = LoadMark(id=uuid.uuid4().hex[:12], last=to.table, replaces=to.replaces)
     prints = {file.path: _print_of(source, file) for file in source.files}
     load = Load(to=to, mark=mark, source=source, known=known, prints=prints)
-    _settle_twins(load, tell)
+    _settle_twins(load, on_note)
     if to.replaces:
         return load
     there = _known(to)
@@ -238,7 +238,7 @@ def begin_load(
     elif known == "skip" and (files := _are_in(load, there)):
         source.exclude({file.path for file in files})
         subject = "the generated events are" if load.is_generated else _counted(files)
-        tell(f"{subject} in the tables already and skipped: {_listed(files, load, there)}")
+        on_note(f"{subject} in the tables already and skipped: {_listed(files, load, there)}")
     mark.instead_of = _cut_off(there, {*load.earlier, *(prints[file.path] for file in load.files)})
     names = set(table_names(to.catalog, to.database)) if mark.instead_of else set()
     for name in names & {to.table, *to.others}:
@@ -280,7 +280,7 @@ def _cut_off(there: "Iterable[KnownFile]", prints: Iterable[str | None]) -> froz
     return frozenset(each.load_id for each in there if not each.is_in and each.fingerprint in mine)
 
 
-def _settle_twins(load: Load, tell: Callable[[str], None]) -> None:
+def _settle_twins(load: Load, on_note: Callable[[str], None]) -> None:
     """What to do with files of one content within the run."""
     first: dict[str | None, InputFile] = {}
     pairs = [(file, first.setdefault(load.prints[file.path], file)) for file in load.files if not file.pipe]
@@ -295,7 +295,7 @@ def _settle_twins(load: Load, tell: Callable[[str], None]) -> None:
             hint="--new-only loads one of each, --again loads all",
         )
     load.source.exclude({file.path for file, _ in found})
-    tell(f"files with the same content are loaded once: {words}")
+    on_note(f"files with the same content are loaded once: {words}")
 
 
 def twin_warnings(pairs: list[tuple[InputFile, InputFile]]) -> str:

@@ -36,7 +36,8 @@ def owner_of(config: PipelineConfig) -> "Owner":
 
 
 def by_the_tables(config: PipelineConfig, *, warn: Warn, home: Path | None = None) -> PipelineConfig:
-    """The pipeline by the rules of its tables; warn hears where it has others, or where the tables have no record.
+    """The pipeline by the rules of its tables; warn gets a text where it has others, or where the tables have no
+    record.
 
     home: in place of the pipeline's. Without tables it stays as it is: whoever needs them says so. Errors: ConfigError
     for a pipeline that did not write these tables; StateError for a record that cannot be read; those of the catalog.

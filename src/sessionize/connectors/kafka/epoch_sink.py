@@ -70,7 +70,7 @@ class KafkaEpochSink:
         epochs_topic: "<topic>.epochs" by default, of the last table by the order of the specs.
         timeout_s: how long the server may take for one call.
         transaction_timeout_s: how long an epoch may take. oversized: what becomes of rows that are larger than their
-        topic takes (oversized.py); "stop": an error. on_unfit: hears of them once their epoch is written. Errors:
+        topic takes (oversized.py); "stop": an error. on_unfit: gets them once their epoch is written. Errors:
         UnavailableError, OutputError, ConfigError.
         """
         self._servers, self._writer = servers, writer
@@ -96,7 +96,7 @@ class KafkaEpochSink:
         self._shut_out: OutputError | None = None
         self._failure: tuple[KafkaError, Message] | None = None
         self._topic_ids: dict[str, str] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
         ensure_topics(servers, self._security, self._topics, epochs_topic=self._epochs_topic, timeout_s=timeout_s)
         self._fitting = Fitting(
             stops=oversized == "stop",
@@ -179,7 +179,7 @@ class KafkaEpochSink:
             Producer, {**client_settings(self._servers, settings, self._fixed), "on_delivery": self._note}, log
         )
         try:
-            for _ in range(2):  # connects, first to any server, then to one it was told of; else it waits half a second
+            for _ in range(2):  # connects, first to any server, then to one that it named; else it waits half a second
                 with contextlib.suppress(KafkaException):
                     producer.list_topics(self._epochs_topic, timeout=min(self._timeout_s, 1.0))
             producer.init_transactions(self._timeout_s)
@@ -209,8 +209,8 @@ class KafkaEpochSink:
             return
         for topic, known in self._written.topics.items():
             now = self._topic_ids.get(topic)
-            if now is not None and now != known and (topic, now) not in self._told:
-                self._told.add((topic, now))
+            if now is not None and now != known and (topic, now) not in self._warned:
+                self._warned.add((topic, now))
                 _LOG.warning(
                     "the topic %s was deleted and created again: it has no rows of the epochs up to %d",
                     topic,
@@ -248,7 +248,7 @@ class KafkaEpochSink:
                 raise unavailable(self._servers, self._log.last or "records are not taken in time")
 
     def _wait_until_sent(self, producer: Producer) -> None:
-        """Until the server has everything. A commit would do that too, but not hear of records that are refused, and
+        """Until the server has everything. A commit would do that too, but not report records that are refused, and
         wait for them in vain. Errors: KafkaException.
         """
         until = time.monotonic() + self._timeout_s
@@ -286,7 +286,7 @@ class KafkaEpochSink:
         return output_error(self._servers, error, f"epoch {epoch.number}")
 
     def _delivery_error(self) -> None:
-        """One failure takes all records along; theirs may be heard first, or none before the call failed."""
+        """One failure takes all records along; theirs may be reported first, or none before the call failed."""
         until = time.monotonic() + _CAUSE_WAIT_S
         while self._producer is not None and len(self._producer) and time.monotonic() < until:
             if self._failure is not None and self._failure[0].code() not in _PURGED:

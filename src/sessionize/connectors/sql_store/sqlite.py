@@ -58,7 +58,7 @@ class SqliteDatabase:
 
     def prepare(self, tables: Sequence[TableShape]) -> None:
         """Make what is not there (database.Database)."""
-        with self._failures_told():
+        with self._errors_mapped():
             connection = self._connected()
             if self._prepared == tuple(tables):
                 return
@@ -71,7 +71,7 @@ class SqliteDatabase:
         """The record of whose the rows are (database.Database)."""
         if self._connection is None and not self._path.exists():
             return None
-        with self._failures_told():
+        with self._errors_mapped():
             connection = self._connected()
             there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (PIPELINE,)).fetchone()
             return SqliteTransaction(connection).recorded() if there is not None else None
@@ -79,7 +79,7 @@ class SqliteDatabase:
     @contextmanager
     def transaction(self) -> Iterator["SqliteTransaction"]:
         """One transaction (database.Database)."""
-        with self._failures_told():
+        with self._errors_mapped():
             connection = self._connected()
             with _transaction(connection):
                 yield SqliteTransaction(connection)
@@ -122,7 +122,7 @@ class SqliteDatabase:
             )
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _errors_mapped(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:

@@ -41,7 +41,7 @@ class Outputs:
 
         Sessions come last, so that whoever sees them finds their events. Each commit is atomic, all of them together
         are not: when one fails, those before it stay. Every sink not yet committed is aborted, and the first error is
-        told.
+        raised.
         """
         waiting = self._all()
         try:

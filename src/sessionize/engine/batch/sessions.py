@@ -44,7 +44,7 @@ def run_batch(
 ) -> Accounting:
     """Read everything, then write the sessions: nothing is late, in whatever order events and files come.
 
-    progress hears "read" with the bytes of each batch, "write" with the events of each part, and "commit" before the
+    progress gets "read" with the bytes of each batch, "write" with the events of each part, and "commit" before the
     first output is committed. On an error no output shows anything of the run (Outputs.committed).
     """
     accounting, options = Accounting(), options or BatchOptions()

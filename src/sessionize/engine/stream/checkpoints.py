@@ -205,14 +205,14 @@ class Checkpoints:
     def _merge_beside(self, chain: _Chain, names: list[str], epoch: int) -> None:
         try:
             self._merge(chain, names, epoch)
-        except BaseException as error:  # nobody would hear of it in this thread: the next commit tells
-            told = StateError(
+        except BaseException as error:  # nothing catches it in this thread: the next commit raises it
+            unforeseen = StateError(
                 "checkpoints cannot be merged",
                 detail=f"{self._folder.place}: {type(error).__name__}: {error}",
                 hint="this is a mistake in the program, please report it; nothing was lost, and the next run goes on",
             )
-            told.__cause__ = error
-            self._unforeseen = self.merge_error = told
+            unforeseen.__cause__ = error
+            self._unforeseen = self.merge_error = unforeseen
 
     def _merge(self, chain: _Chain, names: list[str], epoch: int) -> None:
         """Base and deltas, from their files, into the base of an epoch; then remove what is no longer needed."""

@@ -2,8 +2,8 @@
 
 No accepted event is below the watermark. A partition that is read to its end and whose front stays where it is does
 not hold the others back; when all are idle, the watermark goes on with the clock, so that the last sessions end without
-new events. **Silence counts only while it is listened to**: a process that is stopped, swapped out or busy hears
-nothing, which says nothing about its input. And the watermark never passes the present.
+new events. **Silence counts only while the input is polled**: a process that is stopped, swapped out or busy
+reads nothing, which says nothing about its input. And the watermark never passes the present.
 """
 
 from collections.abc import Mapping, Set

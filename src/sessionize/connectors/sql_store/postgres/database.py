@@ -73,7 +73,7 @@ class PostgresDatabase:
 
     def prepare(self, tables: Sequence[TableShape]) -> None:
         """Make what is not there (database.Database); a role that may not make anything finds all made."""
-        with self._failures_told():
+        with self._errors_mapped():
             connection = self._connected()
             if self._prepared == tuple(tables):
                 return
@@ -88,7 +88,7 @@ class PostgresDatabase:
 
     def recorded(self) -> str | None:
         """The record of whose the rows are (database.Database)."""
-        with self._failures_told():
+        with self._errors_mapped():
             connection = self._connected()
             transaction = PostgresTransaction(connection, self._schema)
             return transaction.recorded() if transaction.is_there(PIPELINE) else None
@@ -96,7 +96,7 @@ class PostgresDatabase:
     @contextmanager
     def transaction(self) -> Iterator["PostgresTransaction"]:
         """One transaction (database.Database)."""
-        with self._failures_told():
+        with self._errors_mapped():
             connection = self._connected()
             with connection.transaction():
                 yield PostgresTransaction(connection, self._schema)
@@ -130,7 +130,7 @@ class PostgresDatabase:
         return connection
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _errors_mapped(self) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
