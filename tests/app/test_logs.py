@@ -15,7 +15,7 @@ from sessionize.engine.run_events import (
     StreamStopped,
     TableLayoutChanged,
 )
-from sessionize.engine.stream.status import EpochReport
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.errors import ConfigError
 
 

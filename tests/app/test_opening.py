@@ -13,7 +13,7 @@ from sessionize.engine.run_events import (
     ServerUnavailable,
     StatusChanged,
 )
-from sessionize.engine.stream.status import Status
+from sessionize.engine.run_events.reports import Status
 from sessionize.errors import UnavailableError
 from sessionize.testing.observers import RecordedEvents
 

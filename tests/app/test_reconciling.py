@@ -26,7 +26,7 @@ from sessionize.connectors.iceberg import (
 from sessionize.connectors.iceberg import reconcile_source as archive
 from sessionize.connectors.iceberg.reconcile_source import NOTHING_FINAL
 from sessionize.connectors.iceberg.row_rewrite import RowReplacer
-from sessionize.engine.reconcile.job import Reconciled
+from sessionize.engine.run_events.reports import Reconciled
 from sessionize.errors import ConfigError, UnavailableError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import EpochId

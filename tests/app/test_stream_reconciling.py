@@ -15,7 +15,7 @@ from sessionize.app.streams import reconcile as stream_reconciling
 from sessionize.app.streams.logs import StreamLog
 from sessionize.app.streams.reconcile import StreamReconciler
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.reconcile.job import Reconciled
+from sessionize.engine.run_events.reports import Reconciled
 from sessionize.errors import BusyError
 
 GUARD_S = 60.0

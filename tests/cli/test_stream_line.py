@@ -6,7 +6,7 @@ from rich.console import Console
 
 from sessionize.cli.status_line import StatusLine, lasted, short
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.run_events.reports import EpochReport, Status
 
 NOON_MS = 1_704_110_400_000  # 2024-01-01 12:00 UTC
 BUSY = Status(

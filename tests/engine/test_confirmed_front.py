@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.engine.stream.lateness import RECORDS_ALONE, ConfirmedFront, MaximumFront, restored_front
-from sessionize.engine.stream.watermark_witnesses import FORGOTTEN_AFTER_RECORDS, USERS_MAX
+from sessionize.engine.lateness import RECORDS_ALONE, ConfirmedFront, MaximumFront, restored_front
+from sessionize.engine.watermark_witnesses import FORGOTTEN_AFTER_RECORDS, USERS_MAX
 from sessionize.testing.oracle import judged
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000

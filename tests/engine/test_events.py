@@ -13,9 +13,8 @@ from sessionize import Policy, Rules
 from sessionize.app.streams.logs import StreamLog
 from sessionize.engine import run_events as events
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.reconcile.job import Reconciled
 from sessionize.engine.run_events import Event, Level, ObserverFailed, Observers, StepReached, TableLayoutChanged
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.run_events.reports import EpochReport, Reconciled, Status
 from sessionize.errors import OutputError
 from sessionize.ports import EpochSink
 from sessionize.testing.observers import RecordedEvents

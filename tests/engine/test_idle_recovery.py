@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
-from sessionize.engine.stream.status import EpochReport
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import Crash, engine
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
 from sessionize.engine.run_events import EpochCommitted, ServerRecovered, ServerUnavailable
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
-from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.session import columns as col
 from sessionize.testing.observers import RecordedEvents

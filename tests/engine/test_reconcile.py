@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules
+from sessionize.engine.lateness import MaximumFront
 from sessionize.engine.reconcile.diff import diff_sessions, without_excluded
-from sessionize.engine.stream.lateness import MaximumFront
 from sessionize.errors import ConfigError
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Replacement

@@ -10,7 +10,7 @@ from sessionize import Policy, Rules, Sessionizer
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.options import BatchOptions
 from sessionize.engine.batch.sessions import sessions_of
-from sessionize.engine.stream.lateness import MaximumFront
+from sessionize.engine.lateness import MaximumFront
 from sessionize.kernel.labels import label_events
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition

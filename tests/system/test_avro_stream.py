@@ -14,7 +14,7 @@ import pytest
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.app.tables.warehouse import Warehouse
-from sessionize.engine.stream.status import Status
+from sessionize.engine.run_events.reports import Status
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroWriter
 from sessionize.testing.oracle import Oracle

@@ -33,7 +33,7 @@ from sessionize.cli.app import app
 from sessionize.cli.status_line import StatusLine
 from sessionize.engine import schedule as periodic
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.stream.status import Status
+from sessionize.engine.run_events.reports import Status
 from sessionize.errors import ConfigError, OutputError, UnavailableError
 from sessionize.testing.records import by_user, clickstream
 from sessionize.testing.services.kafka import KafkaServers

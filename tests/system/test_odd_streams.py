@@ -19,10 +19,10 @@ import pytest
 from sessionize import Policy, Rules
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.engine.accounting import Accounting
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
-from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.ports import EpochId, EpochOutput, Positions, Ranges, StreamBatch
 from sessionize.session import columns as col

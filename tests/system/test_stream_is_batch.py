@@ -20,7 +20,7 @@ from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.writer import write_lines
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.stream.status import EpochReport
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import Oracle
 from sessionize.testing.records import FAR_OFF_MS, by_user

@@ -20,7 +20,7 @@ from sessionize.app.streams import startup as opening
 from sessionize.app.streams.run import open_stream
 from sessionize.app.streams.startup import StoppedError
 from sessionize.engine.accounting import Accounting
-from sessionize.engine.stream.status import Status
+from sessionize.engine.run_events.reports import Status
 from sessionize.errors import InputError, OutputError, UnavailableError
 from sessionize.testing.observers import Calls
 from sessionize.testing.services.kafka import KafkaBroker, KafkaServers

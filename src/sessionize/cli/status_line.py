@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from sessionize.engine.run_events import Event, Observer
-    from sessionize.engine.stream.status import Status
+    from sessionize.engine.run_events.reports import Status
 
 _REDRAW_PER_S = 4
 _STALE_S = 5.0  # without news for so long, the last known lag is no longer the lag

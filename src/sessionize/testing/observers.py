@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sessionize.engine.run_events import EpochCommitted, Event, StatusChanged, StepReached
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.run_events.reports import EpochReport, Status
 
 E = TypeVar("E", bound=Event)
 

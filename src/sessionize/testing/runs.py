@@ -8,7 +8,7 @@ from typing import Any
 
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.run_events import UNOBSERVED, Observer, Observers
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.run_events.reports import EpochReport, Status
 from sessionize.testing.observers import Calls
 
 _TIMEOUT_S = 120.0

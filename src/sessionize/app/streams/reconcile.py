@@ -16,7 +16,7 @@ from sessionize.app.tables.reconcile import ROWS_MAX, USERS_MAX, quiet, reconcil
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.reconcile.diff import check_columns
-from sessionize.engine.reconcile.job import Reconciled, ReconcileProgress
+from sessionize.engine.reconcile.job import ReconcileProgress
 from sessionize.engine.retry import Retrier
 from sessionize.engine.run_events import (
     UNOBSERVED,
@@ -27,6 +27,7 @@ from sessionize.engine.run_events import (
     ReconcileSkipped,
     ReconcileUnfinished,
 )
+from sessionize.engine.run_events.reports import Reconciled
 from sessionize.engine.schedule import LookbackTiers, Scheduler
 from sessionize.engine.stream.clocks import SystemClock
 from sessionize.errors import BusyError

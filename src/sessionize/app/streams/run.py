@@ -17,7 +17,7 @@ from sessionize.app.streams.reconcile import StreamReconciler, stream_reconciler
 from sessionize.app.streams.startup import AvailabilityTracker, Opener, StoppedError
 from sessionize.app.streams.topic_sharing import Sharing, take_part
 from sessionize.engine.accounting import Accounting, Progress, ignore
-from sessionize.engine.batch.sessions import HINT_RETRY, nothing_usable
+from sessionize.engine.nothing_usable import HINT_RETRY, nothing_usable
 from sessionize.engine.retry import Retrier
 from sessionize.engine.run_events import (
     UNOBSERVED,

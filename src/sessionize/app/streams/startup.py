@@ -25,7 +25,7 @@ from sessionize.engine.run_events import (
     ServerUnavailable,
     StatusChanged,
 )
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.run_events.reports import EpochReport, Status
 from sessionize.errors import UnavailableError
 
 T = TypeVar("T")

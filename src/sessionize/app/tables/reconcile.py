@@ -14,7 +14,8 @@ from sessionize.app.options import Warn, load_with_overrides
 from sessionize.app.tables.rules import by_the_tables
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.engine.reconcile.intents import IntentLog
-from sessionize.engine.reconcile.job import Reconciled, ReconcileJob, ReconcileProgress
+from sessionize.engine.reconcile.job import ReconcileJob, ReconcileProgress
+from sessionize.engine.run_events.reports import Reconciled
 from sessionize.errors import ConfigError
 from sessionize.ports import Replacer
 from sessionize.session.durations import parse_duration_ms

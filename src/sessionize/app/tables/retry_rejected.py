@@ -28,7 +28,7 @@ from sessionize.app.options import Warn, load_with_overrides
 from sessionize.app.streams.avro_input import avro_decoder
 from sessionize.app.tables.rules import by_the_tables, owner_of
 from sessionize.app.tables.warehouse import Warehouse
-from sessionize.engine.batch.outputs import with_user_name
+from sessionize.engine.event_columns import with_user_name
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.stream.epoch import event_rows
 from sessionize.errors import ConfigError, StateError

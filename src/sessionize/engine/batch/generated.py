@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.outputs import Outputs, write_events
-from sessionize.engine.stream.lateness import Front, front_of
+from sessionize.engine.lateness import Front, front_of
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
@@ -31,7 +31,7 @@ def run_generated(
 ) -> Accounting:
     """Run until the source ends (or stop() says so, between two batches), then end every session and commit.
 
-    watermark: what moves the front (engine/stream/lateness.py). progress gets "read" with the bytes of each batch.
+    watermark: what moves the front (engine/lateness.py). progress gets "read" with the bytes of each batch.
     On an error no output shows anything of the run (Outputs.committed).
     """
     accounting = Accounting()

@@ -5,8 +5,9 @@ import pyarrow as pa
 
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.engine.batch.options import BatchOptions
-from sessionize.engine.batch.outputs import Outputs, with_room, with_user_name
+from sessionize.engine.batch.outputs import Outputs
 from sessionize.engine.batch.sessions import grouped_by_user, raise_if_all_rejected, read
+from sessionize.engine.event_columns import with_room, with_user_name
 from sessionize.kernel.labels import label_events
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col

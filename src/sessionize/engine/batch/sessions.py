@@ -4,7 +4,7 @@ Input beyond the memory limit is spilled to disk by user (engine/batch/spill.py)
 are the same either way, only their order differs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +15,8 @@ from sessionize.engine.batch.options import BatchOptions
 from sessionize.engine.batch.outputs import Outputs, write_events
 from sessionize.engine.batch.shards import Shards, in_order
 from sessionize.engine.batch.spill import Spill
+from sessionize.engine.nothing_usable import HINT_RETRY, nothing_usable
 from sessionize.engine.schema_union import SchemaUnion
-from sessionize.errors import InputError
-from sessionize.formats.absent_fields import AbsentFields
 from sessionize.formats.dialects import Dialect
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Source
@@ -27,10 +26,6 @@ from sessionize.session.definition import SessionDefinition
 HINT_TELL = "the rejected records tell"
 HINT_KEEP = (
     "to see what is wrong with each, keep them: --rejects FILE (batch, label), or output.rejected = true in a pipeline"
-)
-HINT_RETRY = (
-    "the records were kept: once the pipeline can read them, `sessionize rejected retry` brings them in as late events,"
-    " and `sessionize reconcile` makes sessions of them"
 )
 
 
@@ -74,20 +69,6 @@ def raise_if_all_rejected(accounting: Accounting, outputs: Outputs, dialect: Dia
             )
         absent = None if dialect is None else accounting.absent_fields(dialect)
         raise nothing_usable(accounting.rejected, accounting.rejected_by_reason, then, absent)
-
-
-def nothing_usable(
-    rejected: int, by_reason: Mapping[str, int], then: str, absent: AbsentFields | None = None
-) -> InputError:
-    """Records were there, and all of them were rejected. then: what to do about it. absent: fields none of them has."""
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())
-    return InputError(
-        "none of the records could be used",
-        detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}"),
-        hint="is it the right dialect, or are the fields named right? " + then
-        if absent is None
-        else f"{absent.hint}; {then}",
-    )
 
 
 def read(

@@ -8,8 +8,6 @@ which late events are merged; it passes only those that are settled, and the oth
 import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,39 +16,12 @@ import pyarrow.compute as pc
 
 from sessionize.engine.reconcile.diff import chains_of, diff_sessions, without_excluded
 from sessionize.engine.reconcile.intents import IntentLog
+from sessionize.engine.run_events.reports import Reconciled
 from sessionize.ports import Archive, Dates, Replacement, Replacer
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
-
-
-@dataclass(slots=True)
-class Reconciled:
-    """What a reconciliation examined and did; with dry_run: what it would do.
-
-    late_events: examined. users: whose sessions were computed again. replaced: stored sessions that were removed;
-    added: sessions in their place. unchanged: computed again and equal. waiting: late events whose sessions are not
-    final yet, or whose users' archive is incomplete. commits: snapshots made. horizon_ms: sessions below it are final,
-    None: all are. stopped: it was asked to end before all users were examined.
-    """
-
-    dry_run: bool = False
-    late_events: int = 0
-    users: int = 0
-    replaced: int = 0
-    added: int = 0
-    unchanged: int = 0
-    waiting: int = 0
-    incomplete_users: int = 0
-    commits: int = 0
-    horizon_ms: int | None = None
-    stopped: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """The numbers by name."""
-        return asdict(self)
-
 
 # Gets how many of how many users are done, and the numbers so far.
 ReconcileProgress = Callable[[int, int, Reconciled], None]

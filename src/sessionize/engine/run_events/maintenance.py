@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from sessionize.engine.reconcile.job import Reconciled
 from sessionize.engine.run_events.base import Event, Level
+from sessionize.engine.run_events.reports import Reconciled
 from sessionize.errors import SessionizeError
 
 

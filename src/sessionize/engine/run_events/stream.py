@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.run_events.base import Event, Level
-from sessionize.engine.stream.status import EpochReport, Status
+from sessionize.engine.run_events.reports import EpochReport, Status
 from sessionize.errors import UnavailableError
 
 # ---- the run ----

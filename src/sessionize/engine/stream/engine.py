@@ -17,6 +17,7 @@ from typing import Any
 from sessionize.engine import run_events as ev
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.retry import Retrier
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.engine.stream.checkpoint_format import SETTLED, SILENCE
 from sessionize.engine.stream.checkpoints import Checkpoints, Plan
 from sessionize.engine.stream.clocks import SystemClock
@@ -25,7 +26,6 @@ from sessionize.engine.stream.epoch_writer import AdvancedEpoch, EpochCommitter,
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
 from sessionize.engine.stream.reporting import StatusReporter
-from sessionize.engine.stream.status import EpochReport
 from sessionize.engine.stream.topic_shares import positions_to_seek
 from sessionize.engine.stream.watermarks import WatermarkTracker
 from sessionize.errors import UnavailableError

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from sessionize.engine.accounting import Accounting, rejected_by_reason
-from sessionize.engine.batch.outputs import with_room, with_user_name
+from sessionize.engine.event_columns import with_room, with_user_name
 from sessionize.engine.schema_union import SchemaUnion
 from sessionize.engine.stream.checkpoint_format import DRAINED_TO, RECORDS, SETTLED, SILENCE, Plan
 from sessionize.engine.stream.watermarks import WatermarkTracker

@@ -12,9 +12,9 @@ from typing import Any
 
 from sessionize.engine.retry import Retrier
 from sessionize.engine.run_events import Observer, StepReached
+from sessionize.engine.run_events.reports import EpochReport
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.reporting import StatusReporter
-from sessionize.engine.stream.status import EpochReport
 from sessionize.errors import UnavailableError
 from sessionize.kernel.changes import Changes
 from sessionize.ports import Clock, EpochId, EpochOutput, EpochSink

@@ -16,7 +16,7 @@ class StreamOptions:
     ends early. poll_s: how long a poll waits. idle_after_s: silence after which a partition that is read to its end no
     longer holds the watermark back. retry_timeout_s: how long a server may be unavailable before the run ends. once:
     process what is there, and end; drain: and close every open session then. watermark: what advances the watermark of
-    a partition (engine/stream/lateness.py); follows_clock: whether the present bounds it.
+    a partition (engine/lateness.py); follows_clock: whether the present bounds it.
     """
 
     epoch_s: float = 10.0

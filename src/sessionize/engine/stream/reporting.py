@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.run_events import CheckpointMergeFailed, EpochCommitted, Observer, StatusChanged
+from sessionize.engine.run_events.reports import EpochReport, Status
 from sessionize.engine.stream.checkpoints import Checkpoints
-from sessionize.engine.stream.status import EpochReport, Status
 from sessionize.kernel.sessionizer import Sessionizer
 
 

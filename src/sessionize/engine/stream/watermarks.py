@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sessionize.engine.stream.lateness import Bools, Front, front_of, restored_front
+from sessionize.engine.lateness import Bools, Front, front_of, restored_front
 from sessionize.session import columns as col
 from sessionize.session.policy import WatermarkRule
 

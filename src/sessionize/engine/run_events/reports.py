@@ -1,6 +1,7 @@
-"""What an engine reports: its status now, and the result of each epoch."""
+"""What a run reports: how it stands, the result of an epoch, the result of a reconciliation."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from sessionize.engine.accounting import Accounting
 from sessionize.ports import EpochId, EpochOutput
@@ -97,3 +98,30 @@ class Status:
     phase: str | None = None
     unfit: tuple[int, int] = (0, 0)
     last_epoch: EpochReport | None = None
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """What a reconciliation examined and did; with dry_run: what it would do.
+
+    late_events: examined. users: whose sessions were computed again. replaced: stored sessions that were removed;
+    added: sessions in their place. unchanged: computed again and equal. waiting: late events whose sessions are not
+    final yet, or whose users' archive is incomplete. commits: snapshots made. horizon_ms: sessions below it are final,
+    None: all are. stopped: it was asked to end before all users were examined.
+    """
+
+    dry_run: bool = False
+    late_events: int = 0
+    users: int = 0
+    replaced: int = 0
+    added: int = 0
+    unchanged: int = 0
+    waiting: int = 0
+    incomplete_users: int = 0
+    commits: int = 0
+    horizon_ms: int | None = None
+    stopped: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers by name."""
+        return asdict(self)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.engine.stream.watermark_witnesses import FEW, LastEvents, Lookback, Witnesses, witnesses_after
+from sessionize.engine.watermark_witnesses import FEW, LastEvents, Lookback, Witnesses, witnesses_after
 from sessionize.session.policy import WatermarkRule
 
 STEP_MS_MIN = 1_000  # how far an unconfirmed event may move the front where the lateness is shorter

@@ -1,0 +1,25 @@
+"""The error of a run that read records and could use none of them."""
+
+from collections.abc import Mapping
+
+from sessionize.errors import InputError
+from sessionize.formats.absent_fields import AbsentFields
+
+HINT_RETRY = (
+    "the records were kept: once the pipeline can read them, `sessionize rejected retry` brings them in as late events,"
+    " and `sessionize reconcile` makes sessions of them"
+)
+
+
+def nothing_usable(
+    rejected: int, by_reason: Mapping[str, int], then: str, absent: AbsentFields | None = None
+) -> InputError:
+    """Records were there, and all of them were rejected. then: what to do about it. absent: fields none of them has."""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())
+    return InputError(
+        "none of the records could be used",
+        detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}"),
+        hint="is it the right dialect, or are the fields named right? " + then
+        if absent is None
+        else f"{absent.hint}; {then}",
+    )
