@@ -51,7 +51,7 @@ class IcebergArchive:
             if user_name not in each.schema().column_names:
                 theirs = user_column_of(each)
                 raise ConfigError(
-                    "the tables belong to another pipeline",
+                    "the tables were not made by this pipeline",
                     detail=f"{'.'.join(each.name())} has no user column {user_name!r}"
                     + ("" if theirs is None else f"; there it is {theirs!r}"),
                     hint="give the pipeline that made them",
