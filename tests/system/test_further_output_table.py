@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sessionize import ConfigError
 from sessionize.connectors.iceberg import IcebergEpochSink, load_table, open_catalog
 from sessionize.connectors.parquet_lake import ParquetLakeSink
 from sessionize.connectors.sql_store import StoreSink
@@ -99,3 +100,21 @@ def test_a_further_table_comes_to_every_output_once(tmp_path: Path, crash_at: st
     assert len(once) > 100
     assert found(tmp_path) == {"sqlite": once, "iceberg": once, "lake": once}
     assert kept.count(SESSIONS.name) == 7
+
+
+@pytest.mark.parametrize("lacking", ["sqlite", "iceberg", "lake"])
+def test_a_table_that_an_output_does_not_know_ends_the_run_before_anything_is_planned(
+    tmp_path: Path, lacking: str
+) -> None:
+    """A plan would be repeated by every later run, whatever its operators are."""
+    without: dict[str, EpochSink] = {
+        "sqlite": StoreSink(SqliteDatabase(tmp_path / "other.db")),
+        "iceberg": IcebergEpochSink(open_catalog(tmp_path / "other")),
+        "lake": ParquetLakeSink(tmp_path / "other lake"),
+    }
+    outputs = {**sinks(tmp_path), lacking: without[lacking]}
+    with pytest.raises(ConfigError, match="an output does not know") as caught:
+        engine(tmp_path / "state", InMemoryStreamSource([ROWS]), outputs, operators=[Counts("event_type", 10_000)])
+    assert f"operator counts, table 'event_counts'; {lacking} knows" in caught.value.detail
+    for sink in (*outputs.values(), *without.values()):
+        sink.close()

@@ -150,6 +150,8 @@ def test_from_any_decoder_through_the_core(decode: Any, rows: list[Row], policy:
 class Messages:
     """What goes to topics, as far as it needs no server."""
 
+    known_tables = None
+
     def write_epoch(self, epoch: EpochId, rows: EpochOutput) -> None:
         for name in ("user_sessions", "enriched_events", "late_events"):
             for message in json_rows(rows.tables[name]):

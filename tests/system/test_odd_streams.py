@@ -197,6 +197,8 @@ class Counting:
     def __init__(self) -> None:
         self.sessions = 0
 
+    known_tables = None
+
     def write_epoch(self, epoch: EpochId, rows: EpochOutput) -> None:
         self.sessions += rows.tables["user_sessions"].num_rows
 

@@ -133,6 +133,13 @@ class EpochSink(Protocol):
     Errors: UnavailableError when the same call may succeed later, any other SessionizeError when it never will.
     """
 
+    @property
+    def known_tables(self) -> frozenset[str] | None:
+        """The names of the tables that an epoch's output may have, as it has their specs; None where it takes any.
+
+        The engine asks before the first epoch, so that no output with another table is ever planned.
+        """
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Make the rows durable and visible at once. An epoch that was written before, or comes before one that was,
         changes nothing; StateError when it was written by another plan, OutputError for a table without a spec.

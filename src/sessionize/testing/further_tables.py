@@ -109,6 +109,7 @@ def check_further_tables(place: SinkUnderTest) -> None:
 def check_a_table_without_a_destination(place: SinkUnderTest) -> None:
     """It is passed over, and so is a destination that gets no rows."""
     with closing(_further(place)) as sink:
+        assert sink.known_tables == frozenset(spec.name for spec in FURTHER_TABLES)
         sink.write_epoch(epoch_id(1, writer=place.writer), with_further(1, a=1))
         place.shows(epoch_rows(1))
     with closing(_further(place, ALERTS.name)) as sink:
@@ -122,6 +123,7 @@ def check_a_table_without_a_destination(place: SinkUnderTest) -> None:
 def check_a_table_without_a_spec(place: SinkUnderTest) -> None:
     """It is refused before anything of its epoch is written."""
     with closing(place.make()) as sink:
+        assert sink.known_tables == frozenset(spec.name for spec in OUTPUT_TABLES)
         with pytest.raises(OutputError, match="not known") as caught:
             sink.write_epoch(epoch_id(1, writer=place.writer), with_further(1, a=1))
         tells_what_to_do(caught.value)

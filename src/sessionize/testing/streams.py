@@ -104,6 +104,11 @@ class InMemoryEpochSink:
         self.epochs: list[tuple[EpochId, EpochOutput]] = []
         self.repeated = 0
 
+    @property
+    def known_tables(self) -> frozenset[str] | None:
+        """It keeps whatever it gets."""
+        return None
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Keep all tables, unless the epoch is here."""
         if self._fail:

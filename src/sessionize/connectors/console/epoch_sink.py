@@ -40,6 +40,11 @@ class ConsoleSink:
         # An epoch that this process gave to the stream whole is not printed again, whichever sink asks for a retry.
         self._last: dict[str, int] = {}
 
+    @property
+    def known_tables(self) -> frozenset[str]:
+        """The tables whose specs it was given."""
+        return self._to.names
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """One line for each row, maps as objects."""
         given = self._to.rows(output.tables)

@@ -117,6 +117,11 @@ class IcebergEpochSink:
 
         self._last.note(decided, unless=lambda table: False)
 
+    @property
+    def known_tables(self) -> frozenset[str]:
+        """The tables whose specs it was given."""
+        return self._to.names
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Commit the rows to every table that does not have the epoch yet. A table without rows is left alone; an
         epoch without rows for any of them is only noted, in the last table.

@@ -106,6 +106,11 @@ class KafkaEpochSink:
         self._on_unfit = on_unfit
         self._open()
 
+    @property
+    def known_tables(self) -> frozenset[str]:
+        """The tables whose specs it was given."""
+        return self._to.names
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """As EpochSink says."""
         given = self._to.rows(output.tables)

@@ -60,6 +60,11 @@ class ParquetLakeSink:
             self._records = Records(self._folder)
         self._looked_after: set[str] = set()  # writers of whom no file of an epoch that was cut off is left
 
+    @property
+    def known_tables(self) -> frozenset[str]:
+        """The tables whose specs it was given."""
+        return self._to.names
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """One file for each date that a table has rows of, then the record.
 

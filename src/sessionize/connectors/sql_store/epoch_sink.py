@@ -54,6 +54,11 @@ class StoreSink:
         self._owner = owner
         self._was_checked = False
 
+    @property
+    def known_tables(self) -> frozenset[str]:
+        """The tables whose specs it was given."""
+        return self._to.names
+
     def write_epoch(self, epoch: EpochId, output: EpochOutput) -> None:
         """Write an epoch's rows, all or none of them (ports.EpochSink)."""
         given = [(each.spec.name, self._fitting(each, rows)) for each, rows in self._to.rows(output.tables)]

@@ -24,7 +24,7 @@ from sessionize.engine.stream.clocks import SystemClock
 from sessionize.engine.stream.epoch import Epoch, concat, enriched_rows, event_rows, final_rows
 from sessionize.engine.stream.epoch_writer import AdvancedEpoch, EpochCommitter, EpochWriter
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
-from sessionize.engine.stream.recovery import RestoredRun, check_sinks, missing_records, replan, restore
+from sessionize.engine.stream.recovery import RestoredRun, check_sinks, check_tables, missing_records, replan, restore
 from sessionize.engine.stream.reporting import StatusReporter
 from sessionize.engine.stream.topic_shares import positions_to_seek
 from sessionize.engine.stream.watermarks import WatermarkTracker
@@ -44,6 +44,7 @@ class LocalEngine:
     lateness_ms: an event that is behind the front of its partition by more is late. clock: None for the machine's.
     operators: what is made of the events beside the sessions, new ones for each engine (kernel/operator.py).
     begin: where other processes have ended, from where partitions are read on. stopping: set when the run is to end.
+    Errors: ConfigError for operators that do not fit together, or that make a table which a sink does not know.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class LocalEngine:
         self._begin, self._last_epoch = begin, 0
         self._has: dict[str, int | None] = {}  # the last epoch of each sink, when the run began
         self._operators = tuple(operators)
+        check_tables(outputs.sinks, self._operators)
         self._processor = EventProcessor(definition, self._operators, track_changes=True)
         self._sessionizer = Sessionizer.over(self._processor)
         self._watermarks = self._new_watermarks(None, {})

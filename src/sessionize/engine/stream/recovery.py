@@ -18,7 +18,7 @@ from sessionize.engine.accounting import Accounting
 from sessionize.engine.retry import Retrier
 from sessionize.engine.stream.checkpoint_format import INSTEAD_OF, RECORDS, Plan
 from sessionize.engine.stream.checkpoints import RecoveredState
-from sessionize.errors import StateError
+from sessionize.errors import ConfigError, StateError
 from sessionize.kernel.operator import Operator
 from sessionize.kernel.processor import EventProcessor
 from sessionize.ports import EpochSink
@@ -55,6 +55,20 @@ def restore(found: RecoveredState, definition: SessionDefinition, operators: Seq
         accounting=Accounting(**header["totals"]),
         fronts=header["fronts"] if "fronts" in header else header["latest_ms"],  # as checkpoints of before had it
     )
+
+
+def check_tables(sinks: Mapping[str, EpochSink], operators: Sequence[Operator]) -> None:
+    """Errors: ConfigError where an operator makes a table that a sink would refuse, once an epoch is planned."""
+    for operator in operators:
+        for name, sink in sinks.items():
+            known = sink.known_tables
+            unknown = [] if known is None else sorted(set(operator.tables) - known)
+            if known is not None and unknown:
+                raise ConfigError(
+                    "an operator makes a table that an output does not know",
+                    detail=f"operator {operator.name}, table {unknown[0]!r}; {name} knows {', '.join(sorted(known))}",
+                    hint="declare the table beside the others in session/output_tables.py, or give the sink its spec",
+                )
 
 
 def check_sinks(
