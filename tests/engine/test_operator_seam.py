@@ -27,7 +27,7 @@ from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.local_runs import VISITS, Crash, Steps, check, dealt, engine, run, some_events
-from tests.kernel.counting import Counts, Seen
+from tests.kernel.counting import Counts, Prices, Seen
 
 Rows = list[dict[str, Any]]
 WINDOW_MS = 10
@@ -39,7 +39,7 @@ def product_of(user: str | None, time: int) -> str | None:
 
 
 class WithProducts(InMemoryStreamSource):
-    """Every event has a product."""
+    """Every event has a product, and a price, which no dialect knows."""
 
     def poll(self, *, timeout_s: float, now_ms: int) -> list[StreamBatch]:
         return [self._with_products(batch) for batch in super().poll(timeout_s=timeout_s, now_ms=now_ms)]
@@ -52,8 +52,13 @@ class WithProducts(InMemoryStreamSource):
     def _with_products(batch: StreamBatch) -> StreamBatch:
         users, times = (batch.events[name].to_pylist() for name in ("user", "event_time_ms"))
         made = pa.array([product_of(*pair) for pair in zip(users, times, strict=True)], pa.string())
-        events = batch.events.drop_columns([n for n in ("product",) if n in batch.events.column_names])
-        return StreamBatch(batch.partition, batch.ranges, events.append_column("product", made), batch.rejected)
+        events = batch.events.drop_columns([n for n in ("product", "price") if n in batch.events.column_names])
+        return StreamBatch(
+            batch.partition,
+            batch.ranges,
+            events.append_column("product", made).append_column("price", made),
+            batch.rejected,
+        )
 
 
 def group_by(partitions: Sequence[Rows], rule: Rules, lateness: int, window_ms: int = WINDOW_MS) -> Counter[Any]:
@@ -225,6 +230,21 @@ def test_an_operator_that_is_new_to_a_pipeline_begins_at_the_watermark(tmp_path:
     later = {key: count for key, count in expected.items() if key[0] > watermark_ms + 50_000}
     assert later
     assert {key: found[key] for key in later} == later
+
+
+@pytest.mark.parametrize("deltas_max", [1, 200])
+def test_a_state_stays_readable_when_operators_ask_for_a_column_in_another_type(
+    tmp_path: Path, deltas_max: int
+) -> None:
+    """Events are pending in one type, then in another, in a base and deltas that are merged or not."""
+    sink, settings = InMemoryEpochSink(), {"deltas_max": deltas_max, "lateness": 100_000}
+    for kind in (pa.float64(), pa.string(), pa.int64()):
+        interrupted(tmp_path, sink, epochs=3, operators=[Prices(kind)], **settings)
+    last = run(lambda: visits(tmp_path, sink, operators=[Prices(pa.string())], **settings))
+    assert last.accounting.settled == len(VISITS)
+    assert sum(table.num_rows for table in sink.rows("prices")) == len(VISITS)
+    with Checkpoints(tmp_path, writer="w") as store:
+        assert store.recover() is not None
 
 
 def test_nothing_that_ships_knows_it() -> None:

@@ -1,4 +1,4 @@
-"""Two operators that only tests know: counts of events by hour and a column, and the last value of a column by user."""
+"""Operators that only tests know: counts of events by window and a column, events that stay a while, and a column."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -114,3 +114,29 @@ class Seen:
         merge = state.tables["kept"].merge
         assert isinstance(merge, Append)
         self._until_ms = merge.until_ms
+
+
+class Prices:
+    """The price of every settled event as it is, in the type that is asked for; it keeps no state."""
+
+    tables = ("prices",)
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self.name, self.columns = f"prices_{kind}", {"price": kind}
+        self._rows: list[pa.Table] = []
+
+    def take(self, events: SettledEvents) -> None:
+        self._rows.append(events.table(self.columns))
+
+    def advance(self, watermark_ms: int) -> dict[str, pa.Table]:
+        rows, self._rows = self._rows, []
+        return {"prices": pa.concat_tables(rows)} if rows else {}
+
+    def flush(self, end_ms: int | None) -> dict[str, pa.Table]:
+        return self.advance(0)
+
+    def delta(self) -> StateDelta:
+        return StateDelta(header={}, tables={})
+
+    def restore(self, state: StateDelta) -> None:
+        pass

@@ -13,12 +13,11 @@ from sessionize.kernel.changes import Changes, merge_changes
 from sessionize.kernel.emit import plain_sessions
 from sessionize.kernel.operator import Append, StateDelta, TableDelta, Upsert
 from sessionize.kernel.processor import EventProcessor
-from sessionize.kernel.reorder import SettledEvents
 from sessionize.session.columns import SessionColumns
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.strategies import events, policies, rules
-from tests.kernel.counting import Counts, Seen
+from tests.kernel.counting import Counts, Prices, Seen
 
 Events = list[dict[str, Any]]
 GAP = SessionDefinition(policy=Policy(gap_ms=10, max_duration_ms=None))
@@ -218,32 +217,6 @@ def test_an_operator_that_comes_back_does_not_find_its_old_state(packed):
         parts = [parts[0], merge_changes(parts[1:])]
     last = EventProcessor.restore(merge_changes(parts, whole=True), GAP, [Counts()])
     assert [r["product"] for r in last.flush()["event_counts"].to_pylist()] == ["new"]
-
-
-class Prices:
-    """The price of every settled event as it is, in the type that is asked for; it keeps no state."""
-
-    tables = ("prices",)
-
-    def __init__(self, kind: pa.DataType) -> None:
-        self.name, self.columns = f"prices_{kind}", {"price": kind}
-        self._rows: list[pa.Table] = []
-
-    def take(self, events: SettledEvents) -> None:
-        self._rows.append(events.table(self.columns))
-
-    def advance(self, watermark_ms: int) -> dict[str, pa.Table]:
-        rows, self._rows = self._rows, []
-        return {"prices": pa.concat_tables(rows)} if rows else {}
-
-    def flush(self, end_ms: int | None) -> dict[str, pa.Table]:
-        return self.advance(0)
-
-    def delta(self) -> StateDelta:
-        return StateDelta(header={}, tables={})
-
-    def restore(self, state: StateDelta) -> None:
-        pass
 
 
 @pytest.mark.parametrize("packed", [False, True])
