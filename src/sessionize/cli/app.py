@@ -27,7 +27,7 @@ _WRONG_USE: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever 
 
 
 class _Commands(TyperGroup):
-    """The commands; where the words of a command line are told as wrong, those that may be secrets are left out."""
+    """The commands; where the words of a command line are reported as wrong, those that may be secrets are left out."""
 
     def invoke(self, ctx: Any) -> Any:
         """As the base class says."""

@@ -10,14 +10,14 @@ _SHOWN_MAX = 10
 @contextmanager
 def input_warnings() -> Iterator[None]:
     """In this block warnings of inputs are gathered, and shown when it ends, however that is."""
-    told = _Gathered()
+    gathered = _Gathered()
     inputs = logging.getLogger("sessionize.input")
-    inputs.addHandler(told)
+    inputs.addHandler(gathered)
     try:
         yield
     finally:
-        inputs.removeHandler(told)
-        told.show()
+        inputs.removeHandler(gathered)
+        gathered.show()
 
 
 class _Gathered(logging.Handler):

@@ -89,8 +89,8 @@ def _run(planned: "RunPlan", where: str, *, as_json: bool, show: bool) -> None:
     rules = config.policy().describe()
     out.warn_of_absent_fields(accounting, config.dialect())
     if as_json:
-        told = {**accounting.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
-        out.print_json({**told, "cut_short": True} if cut_short else told)
+        result = {**accounting.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
+        out.print_json({**result, "cut_short": True} if cut_short else result)
         return
     if config.run.log_level in ("DEBUG", "INFO"):
         out.print_accounting(accounting, seconds, where, rules=rules)

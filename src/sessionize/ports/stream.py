@@ -67,7 +67,7 @@ class StreamSource(Protocol):
     def read(self, ranges: Ranges, *, now_ms: int) -> Iterator[StreamBatch]:
         """Exactly the records of these ranges, again, in the same order within each partition; then stand behind them.
 
-        Errors: InputError when some of them are gone, unless the source was told to go on without such.
+        Errors: InputError when some of them are gone, unless the source is set to go on without such.
         """
 
     def caught_up(self) -> frozenset[str]:

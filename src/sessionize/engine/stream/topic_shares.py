@@ -3,7 +3,7 @@
 The table of the sessions keeps, as properties, how the topic is split, and each writer's share of it. A process whose
 share does not fit is refused before it reads anything: it would read again what another one has read. Where the number
 of processes is to change, all of them end with their sessions, and say in the table how far each has come; then one
-that is told to take over begins the next **generation** of the split, whose processes start there. docs/adr/0013.
+that is set to take over begins the next **generation** of the split, whose processes start there. docs/adr/0013.
 """
 
 import json
