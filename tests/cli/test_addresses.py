@@ -48,7 +48,7 @@ def test_an_address_is_refused_and_nothing_is_made(sessionize, events, tmp_path,
     for address in ADDRESSES[:1] if "dry-run" in command else ADDRESSES[::2]:
         done = sessionize(*(word.format(address) for word in command), code=2)
         assert done.err.count("error: ") == 1
-        assert "a path on this machine, not an address" in done.err
+        assert "a local path, not an address" in done.err
         assert "hunter2" not in done.err
         assert sorted(os.listdir(tmp_path)) == before
 

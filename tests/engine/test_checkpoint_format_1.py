@@ -19,7 +19,7 @@ from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.oracle import judged
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
 from tests.engine.format_1_runs import LATENESS_MS, POLICIES, RULES, partitions
-from tests.engine.local_runs import VISITS, Steps, engine, order, run, sessions_of
+from tests.engine.stream_runs import VISITS, Steps, engine, order, run, sessions_of
 
 MADE = Path(__file__).parent / "format_1"
 

@@ -19,7 +19,7 @@ from sessionize.errors import OutputError
 from sessionize.ports import EpochSink
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import VISITS, Crash, Steps, check, engine, run
+from tests.engine.stream_runs import VISITS, Crash, Steps, check, engine, run
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
 REPORT = EpochReport(

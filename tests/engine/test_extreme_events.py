@@ -13,7 +13,7 @@ from sessionize.engine.stream.options import StreamOptions
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import Steps, check, engine, run
+from tests.engine.stream_runs import Steps, check, engine, run
 
 DAY = Policy(gap_ms=86_400_000, max_duration_ms=None)
 

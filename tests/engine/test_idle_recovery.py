@@ -10,7 +10,7 @@ from sessionize.engine.run_events.reports import EpochReport
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import Crash, engine
+from tests.engine.stream_runs import Crash, engine
 
 NOW_MS = 10**12
 TEMPO = StreamOptions(epoch_rows_max=3, epoch_s=1, poll_s=0, idle_after_s=0.5)

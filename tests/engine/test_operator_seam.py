@@ -26,7 +26,7 @@ from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.oracle import judged
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import VISITS, Crash, Steps, check, dealt, engine, run, some_events
+from tests.engine.stream_runs import VISITS, Crash, Steps, check, dealt, engine, run, some_events
 from tests.kernel.counting import Counts, Prices, Seen
 
 Rows = list[dict[str, Any]]

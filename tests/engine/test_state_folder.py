@@ -13,7 +13,7 @@ from sessionize.ports import StateFolder
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.observers import Calls
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import VISITS, Steps, check, run
+from tests.engine.stream_runs import VISITS, Steps, check, run
 
 
 class Objects:

@@ -22,7 +22,7 @@ from sessionize.testing.hostile import HOSTILE
 from sessionize.testing.observers import Calls
 from sessionize.testing.streams import InMemoryEpochSink
 from sessionize.testing.tables import COMPARED, session_row
-from tests.engine.local_runs import Crash, Steps
+from tests.engine.stream_runs import Crash, Steps
 
 Row = dict[str, Any]
 COLUMNS = col.SessionColumns.made_of(HOSTILE.columns)

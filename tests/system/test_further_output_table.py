@@ -20,7 +20,7 @@ from sessionize.engine.stream.options import StreamOptions
 from sessionize.ports import EpochSink
 from sessionize.session.output_tables import OUTPUT_TABLES, SESSIONS, Derived, TableSpec, utc_dates
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import Crash, Steps, engine, run
+from tests.engine.stream_runs import Crash, Steps, engine, run
 from tests.kernel.counting import Counts
 
 # What the operator of tests/kernel/counting.py makes: events of a user by ten seconds and type.

@@ -28,7 +28,7 @@ def check_local(path: "str | os.PathLike[str]", *, name: str) -> None:
     """name: the option or key that the path was given for. Errors: ConfigError for an address."""
     if is_address(path):
         raise ConfigError(
-            f"{name} takes a path on this machine, not an address",
+            f"{name} takes a local path, not an address",
             detail=address_shown(os.fspath(path)),
             hint=hint_for(path),
         )

@@ -18,7 +18,7 @@ from sessionize.ports import EventBatch
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.streams import InMemoryEpochSink
 from tests.connectors.files.reading import OWN, lines, read_parquet, times
-from tests.engine.local_runs import Crash, engine, run
+from tests.engine.stream_runs import Crash, engine, run
 
 ROWS, GROUP = 15_000, 5_000
 

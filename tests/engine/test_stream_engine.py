@@ -19,7 +19,7 @@ from sessionize.session import columns as col
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import BROKEN, VISITS, Crash, check, dealt, engine, run, sessions_of, some_events
+from tests.engine.stream_runs import BROKEN, VISITS, Crash, check, dealt, engine, run, sessions_of, some_events
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

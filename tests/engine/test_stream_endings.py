@@ -16,7 +16,7 @@ from sessionize.engine.stream.options import StreamOptions
 from sessionize.errors import InputError, OutputError, StateError, UnavailableError
 from sessionize.ports import EpochId, EpochOutput, StreamBatch
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import VISITS, check, engine, run
+from tests.engine.stream_runs import VISITS, check, engine, run
 
 GUARD_S = 60.0  # against a test that never ends; what is waited for comes at once
 GOES_ON = StreamOptions(epoch_rows_max=1, poll_s=0)

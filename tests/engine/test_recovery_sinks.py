@@ -11,7 +11,7 @@ from sessionize.errors import StateError, UnavailableError
 from sessionize.ports import EpochSink
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import VISITS, check, engine, half_way, run
+from tests.engine.stream_runs import VISITS, check, engine, half_way, run
 
 
 def test_state_that_was_thrown_away_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sessionize.testing.comparison import expected_sessions
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.strategies import policies, rules
 from sessionize.testing.streams import InMemoryEpochSink, InMemoryStreamSource
-from tests.engine.local_runs import (
+from tests.engine.stream_runs import (
     VISITS,
     Crash,
     Steps,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
-from tests.app.test_reconciling import MINUTE, NOON, Engine, batch_of, pipeline, reconciled, rows_in, stored
+from tests.app.test_reconcile_tables import MINUTE, NOON, Engine, batch_of, pipeline, reconciled, rows_in, stored
 
 
 def test_late_events_at_the_ends_of_the_calendar(tmp_path: Path) -> None:
