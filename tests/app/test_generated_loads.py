@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.runs import Hooks, plan
+from sessionize.app.hooks import Hooks
+from sessionize.app.runs import plan
 from sessionize.app.tables.generated_loads import fingerprint_of
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.connectors.generator.settings import GeneratorSettings

@@ -9,8 +9,9 @@ import pytest
 from sessionize.app import build
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.config.sections import InputSection
+from sessionize.app.hooks import Hooks
 from sessionize.app.options import RunOptions
-from sessionize.app.runs import ENGINES, Hooks, RunPlan, plan
+from sessionize.app.runs import ENGINES, RunPlan, plan
 from sessionize.errors import ConfigError
 
 STREAM = """

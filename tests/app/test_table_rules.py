@@ -11,6 +11,7 @@ from sessionize.app import runs
 from sessionize.app.batch import open_batch
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.files import FilePlan
+from sessionize.app.hooks import Hooks
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.app.tables.rules import by_the_tables
@@ -179,7 +180,7 @@ def test_what_a_first_try_rejected_is_brought_in_once_the_column_is_right(tmp_pa
 
 def test_a_first_try_that_was_killed_while_it_wrote_binds_nobody(tmp_path: Path) -> None:
     """`where` is a field of every record, so rows were staged under the wrong name for users."""
-    first = open_batch(mapped(tmp_path, "where"), runs.Hooks(), now_ms=NOW_MS)
+    first = open_batch(mapped(tmp_path, "where"), Hooks(), now_ms=NOW_MS)
     assert first.outputs.events is not None
     first.outputs.events.write(pa.table({"where": ["/a"], "event_time_ms": [0]}))
     accounting = run(mapped(tmp_path, "who"))

@@ -5,6 +5,7 @@ A heavy library has one door, and starting the program opens none, so that `impo
 """
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
@@ -168,3 +169,31 @@ def test_no_connector_is_left_out_of_the_rule_for_neighbours() -> None:
     (rule,) = [contract for contract in contracts if contract["type"] == "independence"]
     packages = [path.parent.name for path in (SRC / "sessionize" / "connectors").glob("*/__init__.py")]
     assert sorted(rule["modules"]) == sorted(f"sessionize.connectors.{name}" for name in packages)
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    """The project's modules that a module imports, also within functions; what only types need does not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in {node.module, *inner} if name in known}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even within functions. A package that re-exports its own modules is one with them."""
+    paths = {
+        ".".join(path.relative_to(SRC).with_suffix("").parts): path
+        for path in (SRC / "sessionize").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {name: imported_modules(path, set(paths)) - {name} for name, path in paths.items()}
+    assert sum(map(len, graph.values())) > 500
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from sessionize.app.config.pipeline import load_pipeline
-from sessionize.app.runs import Hooks, plan
+from sessionize.app.hooks import Hooks
+from sessionize.app.runs import plan
 from sessionize.app.streams.run import open_stream
 from sessionize.app.tables.sessions import Sessions, WarehouseSessions
 from sessionize.app.tables.warehouse import Warehouse

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sessionize.app.config.pipeline import PipelineConfig
-    from sessionize.app.runs import Hooks
+    from sessionize.app.hooks import Hooks
     from sessionize.app.tables.loading import Load, LoadSource
     from sessionize.session.definition import SessionDefinition
 

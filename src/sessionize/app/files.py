@@ -23,6 +23,7 @@ from sessionize.formats.dialects import Dialect
 from sessionize.ports import Sink
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.names import BATCH, LABEL
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 ICEBERG_PREFIX = "iceberg:"
 # Under which names `batch` and `label` write tables.
-BATCH, LABEL = "batch", "label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,13 @@ Each knows what its text means, so that commands only read and print. Errors nam
 nothing heavy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sessionize.app.hooks import Warn
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
 
-Warn = Callable[[str], None]
 
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.

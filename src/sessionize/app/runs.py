@@ -7,7 +7,6 @@ Planning opens nothing and loads nothing heavy; what cannot be done is an error 
 becomes a run is its engine's: a second engine for streams is one more entry in ENGINES.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,16 +15,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from sessionize.app.build import INPUTS, LIVE_VIEWS, SOURCES, STREAM_SOURCES, destinations_of
 from sessionize.app.config.secrets import as_shown
+from sessionize.app.hooks import Hooks
 from sessionize.app.streams.names import state_folder, writer_name
 from sessionize.engine.accounting import Accounting, Progress, ignore
-from sessionize.engine.run_events import UNOBSERVED, Observer
 from sessionize.errors import ConfigError
 from sessionize.session.durations import format_duration
 
 if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.app.config.server_sections import RedisSection
-    from sessionize.ports import Clock, LiveView
 
 
 class Run(Protocol):
@@ -52,22 +50,6 @@ class Run(Protocol):
 
         Errors: those of the engine.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
-    """What gets the reports of a run, and what ends it early.
-
-    on_note: gets a text for each change of existing tables, and for files that come twice. stopping: set when the
-    run is to end; one over files is aborted instead. The others are of streams. observer: gets their events. live:
-    shows open sessions, in place of the view that the pipeline names. clock: None for the machine's.
-    """
-
-    on_note: Callable[[str], None] = lambda note: None
-    stopping: threading.Event = field(default_factory=threading.Event)
-    observer: Observer = UNOBSERVED
-    live: "LiveView | None" = None
-    clock: "Clock | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,5 @@
 """`demo`: the main path once, on sample data, in under a minute: events → sessions → Iceberg → query → explain."""
 
-import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,6 +70,8 @@ def _demo(events: int, home: Path) -> None:
     say.rule("[bold]5  why a session began and ended", align="left")
     _explain(home)
     say.rule("[bold]next steps", align="left")
+    from sessionize.cli.command_name import command_name
+
     command = command_name()
     for words in (
         f'query --home {home} "FROM user_sessions LIMIT 3"',
@@ -80,17 +80,6 @@ def _demo(events: int, home: Path) -> None:
         "batch your_events.csv --user user_id --time timestamp -o sessions.parquet",
     ):
         say.print(f"{command} {words}", style="cyan", soft_wrap=True)
-
-
-def command_name() -> str:
-    """How this program was called, to be typed again from here."""
-    import shutil
-
-    name = sys.argv[0]
-    if name.endswith("__main__.py"):
-        return f"{os.path.basename(sys.executable)} -m sessionize"
-    found = shutil.which("sessionize")
-    return "sessionize" if found and os.path.samefile(found, name) else os.path.relpath(name)
 
 
 def _generate(events: int, file: Path) -> "GeneratedTotals":

@@ -134,7 +134,8 @@ def _deliver(part: bytes, inbox: Path) -> None:
 
 def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accounting":
     """Run the stream with a line for each epoch, until so many records are committed; with run.once, until all are."""
-    from sessionize.app.runs import Hooks, plan
+    from sessionize.app.hooks import Hooks
+    from sessionize.app.runs import plan
     from sessionize.app.streams.logs import StreamLog
     from sessionize.cli.status_line import status_line
     from sessionize.engine.run_events import EpochCommitted, Handler, Observers
@@ -196,7 +197,7 @@ FROM user_sessions WHERE uuid = '{user}' ORDER BY session_start_time_ms"""
 
 
 def _what_next(home: Path, pipeline: Path) -> None:
-    from sessionize.cli.demo import command_name
+    from sessionize.cli.command_name import command_name
     from sessionize.cli.output import console
 
     command = command_name()

@@ -22,7 +22,7 @@ def query(
     as_json: opt.Json = False,
 ) -> None:
     """Run SQL over the tables; --json prints one object per row."""
-    from sessionize.app.tables.query import query_tables
+    from sessionize.app.tables.warehouse import query_tables
     from sessionize.cli import output as out
 
     rows = query_tables(sql, pipeline, home, database)

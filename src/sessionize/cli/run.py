@@ -102,7 +102,7 @@ def _run(planned: "RunPlan", where: str, *, as_json: bool, show: bool) -> None:
 
 def _counted(planned: "RunPlan", *, as_json: bool) -> "tuple[Accounting, bool]":
     """Run; a signal aborts a run over files, and ends generated events early: (totals, whether it did)."""
-    from sessionize.app.runs import Hooks
+    from sessionize.app.hooks import Hooks
     from sessionize.cli.progress import shown
     from sessionize.cli.signals import aborted_by_signals, stopped_by_signals
 

@@ -15,7 +15,7 @@ def run_stream(planned: "RunPlan", *, as_json: bool) -> None:
 
     import pyarrow as pa
 
-    from sessionize.app.runs import Hooks
+    from sessionize.app.hooks import Hooks
     from sessionize.app.streams.logs import StreamLog
     from sessionize.app.streams.startup import StoppedError
     from sessionize.cli import output as out

@@ -2,3 +2,5 @@
 
 DATABASE = "sessions"
 USER_SESSIONS = "user_sessions"
+# The pipelines that the commands of these names are, as tables record them.
+BATCH, LABEL = "batch", "label"

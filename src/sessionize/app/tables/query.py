@@ -8,11 +8,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
-from sessionize.app.tables.warehouse import find_warehouse
 from sessionize.connectors.iceberg import (
     LOADS,
     USER_SESSIONS,
@@ -35,11 +33,6 @@ _ALIASES = {"user_sessions_partitioned": USER_SESSIONS}
 _MAIN = "main"  # the schema that DuckDB looks in
 _COLUMNS_SHOWN_MAX = 40
 _FILES_GONE = "were they moved or removed?"
-
-
-def query_tables(sql: str, pipeline: str | None, home: Path | None, database: str | None) -> pa.Table:
-    """Warehouse.query over the tables that find_warehouse finds. What is not installed is an error before that."""
-    return find_warehouse(pipeline, home, database).query(sql)
 
 
 def run_query(catalog: Catalog, sql: str, *, database: str, parameters: Sequence[object] = ()) -> pa.Table:

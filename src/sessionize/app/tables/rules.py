@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.config.presets import preset_names
-from sessionize.app.files import BATCH, LABEL
-from sessionize.app.options import Warn
+from sessionize.app.hooks import Warn
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.errors import ConfigError
+from sessionize.session.names import BATCH, LABEL
 from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference
 
 if TYPE_CHECKING:

@@ -154,3 +154,10 @@ def _with_secrets_named(settings: Iterable[str]) -> dict[str, str]:
         else:
             found[name.strip()] = value
     return found
+
+
+def query_tables(sql: str, pipeline: str | None, home: Path | None, database: str | None) -> "pa.Table":
+    """Warehouse.query over the tables that find_warehouse finds. What is not installed is an error before that."""
+    from sessionize.app.tables import query  # noqa: F401 - what is not installed is said first
+
+    return find_warehouse(pipeline, home, database).query(sql)
