@@ -10,8 +10,6 @@ from sessionize.engine.run_events import UNOBSERVED, Observer
 if TYPE_CHECKING:
     from sessionize.ports import Clock, LiveView
 
-Warn = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sessionize.app.hooks import Warn
+from sessionize.app.warn import Warn
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:

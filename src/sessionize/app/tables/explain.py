@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.config.boundary import load_boundary
 from sessionize.app.config.pipeline import load_pipeline
-from sessionize.app.hooks import Warn
 from sessionize.app.options import RecordOptions, RuleOptions
 from sessionize.app.tables.warehouse import Warehouse, find_warehouse
+from sessionize.app.warn import Warn
 from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting
 from sessionize.errors import ConfigError, InputError

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.hooks import Warn
 from sessionize.app.locks import engines_stopped, exclusive
 from sessionize.app.options import load_with_overrides
 from sessionize.app.tables.rules import by_the_tables
 from sessionize.app.tables.warehouse import Warehouse
+from sessionize.app.warn import Warn
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.reconcile.job import ReconcileJob, ReconcileProgress
 from sessionize.engine.run_events.reports import Reconciled

@@ -23,12 +23,12 @@ import pyarrow.dataset as ds
 
 from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig
-from sessionize.app.hooks import Warn
 from sessionize.app.locks import exclusive, in_turn
 from sessionize.app.options import load_with_overrides
 from sessionize.app.streams.avro_input import avro_decoder
 from sessionize.app.tables.rules import by_the_tables, owner_of
 from sessionize.app.tables.warehouse import Warehouse
+from sessionize.app.warn import Warn
 from sessionize.engine.event_columns import with_user_name
 from sessionize.engine.reconcile.intents import IntentLog
 from sessionize.engine.stream.epoch import event_rows

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.config.pipeline import PipelineConfig
 from sessionize.app.config.presets import preset_names
-from sessionize.app.hooks import Warn
 from sessionize.app.tables.warehouse import Warehouse
+from sessionize.app.warn import Warn
 from sessionize.errors import ConfigError
 from sessionize.session.names import BATCH, LABEL
 from sessionize.session.spec import SessionSpec, describe_differences, kind_of_difference
