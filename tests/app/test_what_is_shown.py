@@ -9,7 +9,7 @@ import pytest
 
 from sessionize.app.config.pipeline import explain_config, load_pipeline
 from sessionize.connectors.iceberg import CatalogSettings
-from sessionize.connectors.shown_settings import address_shown, is_harmless, setting_shown
+from sessionize.connectors.shown_settings import address_shown, hides_password, is_harmless, setting_shown
 from sessionize.errors import ConfigError
 
 SECRET = "hunter2xyz"
@@ -79,6 +79,25 @@ def test_the_value_of_a_setting_that_is_not_known_is_hidden(name: str) -> None:
 def test_an_address_is_shown_without_what_may_be_secret(address: str) -> None:
     assert SECRET not in address_shown(address)
     assert SECRET not in setting_shown(f"s3.endpoint={address}")
+
+
+FORGOTTEN_HOST = [f"redis://:{SECRET}", f"postgresql://u:{SECRET}/db", f"postgres://u@h,u:{SECRET}@h2/db"]
+
+
+@pytest.mark.parametrize("address", FORGOTTEN_HOST)
+def test_a_password_where_a_port_belongs_is_hidden_and_refused(address: str) -> None:
+    assert SECRET not in address_shown(address)
+    key = "output.redis.url" if address.startswith("redis") else "output.postgres.dsn"
+    with pytest.raises(ConfigError, match="contains a password") as caught:
+        load_pipeline("kafka_stream", overrides={key: address}, environ={})
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["redis://[::1]:6379/0", "postgresql://u@a:5432,b:5433,c/db", "https://h:/x", "s3://b/k:1"]
+)
+def test_hosts_with_ports_are_no_passwords(address: str) -> None:
+    assert not hides_password(address)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def address_shown(text: str) -> str:
             return _PAIR.sub(lambda pair: f"{pair[1]}{pair[2]}{value_shown(pair[1], pair[3])}", text)
         return f"{HIDDEN}@{text.rpartition('@')[2]}" if re.search(r":[^/]*@", text) else text
     head, _, rest = text.partition("://")
+    if hides_password(text):
+        return f"{head}://{HIDDEN}"
     try:
         user_info = urlsplit(text).netloc.rpartition("@")[0]
     except ValueError:
@@ -99,6 +101,18 @@ def address_shown(text: str) -> str:
     path, question, query = rest.partition("?")
     shown = "&".join(map(_parameter_shown, re.split("[&;]", query))) if question else ""
     return f"{head}://{path}{question}{shown}{fragment and '#' + HIDDEN}"
+
+
+def hides_password(text: str) -> bool:
+    """Whether an address has a password where nobody looks for one: as a port, because "@host" was forgotten, or before
+    a host that is not the first of a list.
+    """
+    for number, host in enumerate(re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[0].split(",")):
+        user_info, _, name = host.rpartition("@")
+        port = re.sub(r"^\[[^\]]*\]", "", name).partition(":")[2]
+        if not re.fullmatch(r"\d*", port, re.ASCII) or (number > 0 and ":" in user_info):
+            return True
+    return False
 
 
 def _parameter_shown(parameter: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import WithJsonSchema as Schema
 from sessionize.app.config import types as kinds
 from sessionize.app.config.section import Section, key
 from sessionize.app.config.types import refuse
+from sessionize.connectors.shown_settings import hides_password
 from sessionize.session.durations import parse_duration_ms
 
 # What the names of settings begin with that are for the schema registry.
@@ -58,7 +59,7 @@ def is_secret(name: str) -> bool:
 
 
 def _without_password(value: str) -> str:
-    if _PASSWORD.search(value):
+    if _PASSWORD.search(value) or hides_password(value):
         refuse(
             "contains a password",
             "remove it, and name its source: password_env, password_file, or a setting name=env:VARIABLE",
