@@ -74,7 +74,7 @@ def test_tables_of_a_lake_are_divided_by_their_date_in_folders_of_their_own(tmp_
     assert set(files(tmp_path)) == {"_epochs/w.last.json"}
 
 
-@pytest.mark.parametrize("folder", ["../other", "/other", "_epochs", "_epochs/x", ""])
+@pytest.mark.parametrize("folder", ["../other", "/other", "_epochs", "_epochs/x", "", ".", "./"])
 def test_a_folder_that_a_table_of_the_lake_cannot_have(folder: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="this folder"):
         ParquetLakeSink(tmp_path, destinations={"events": "", "late_events": folder})

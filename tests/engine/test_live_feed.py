@@ -196,13 +196,20 @@ def test_a_view_that_refuses_us_ends_the_run() -> None:
         feed.finish(core, now_ms=0)
 
 
-def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (OutputError("no right any more", detail="NOPERM", hint="give it back"), "no right any more (NOPERM)"),
+        (ValueError("a fault of its own"), "the live view failed (ValueError: a fault of its own)"),
+    ],
+)
+def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew(error: Exception, problem: str) -> None:
     class Refusing(Shown):
         refuses = False
 
         def update(self, sessions: pa.Table, closed_users: pa.Array, *, now_ms: int) -> None:
             if self.refuses:
-                raise OutputError("no right any more", detail="NOPERM", hint="give it back")
+                raise error
             super().update(sessions, closed_users, now_ms=now_ms)
 
     events, view = RecordedEvents(), Refusing()
@@ -218,7 +225,7 @@ def test_a_view_that_worked_and_refuses_later_is_away_and_filled_anew() -> None:
     for at_s in (2, 3, 4):
         feed.refresh(core, at_s=at_s, now_ms=0)
         view.wait()
-    refused = ServerUnavailable(server="live view", problem="no right any more (NOPERM)")
+    refused = ServerUnavailable(server="live view", problem=problem)
     assert (events, view.there) == ([refused], {"a": 1})
     view.refuses = False
     for at_s in (20, 21, 22):

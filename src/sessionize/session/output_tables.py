@@ -293,6 +293,17 @@ class Destinations:
         chosen = [Destination(s.for_user(self.user_name), self.to[s.name]) for s in self.specs if s.name in self.to]
         object.__setattr__(self, "_chosen", tuple(chosen))
 
+    def check_apart(self) -> None:
+        """For sinks that keep one table in one place. Errors: ConfigError where two tables have one destination."""
+        where = [each.to for each in self._chosen]
+        for each in self._chosen:
+            if where.count(each.to) > 1:
+                raise ConfigError(
+                    "two output tables have one destination",
+                    detail=", ".join(f"{other.spec.name} -> {other.to!r}" for other in self if other.to == each.to),
+                    hint="give each table a destination of its own",
+                )
+
     @property
     def names(self) -> frozenset[str]:
         """The names of all tables that the output may have."""

@@ -147,6 +147,14 @@ def test_a_table_that_is_not_written_here_cannot_be_staged(tmp_path: Path) -> No
     sink = IcebergEpochSink(open_catalog(tmp_path), destinations={"user_sessions": "user_sessions"})
     with pytest.raises(ConfigError, match="no Iceberg table"):
         sink.stage("events", epoch_rows(1).tables["events"])
+    with pytest.raises(ConfigError, match="no Iceberg table"):
+        sink.commit_files(epoch_id(1), {"events": []}, watermark_ms=None)
+    assert sink.last_epoch("writer") == 0
+
+
+def test_two_tables_cannot_be_one_here(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two output tables have one destination"):
+        IcebergEpochSink(open_catalog(tmp_path), destinations={"events": "t", "late_events": "t"})
 
 
 def test_what_cannot_be_staged_leaves_no_file(tmp_path: Path) -> None:

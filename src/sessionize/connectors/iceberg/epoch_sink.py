@@ -85,6 +85,7 @@ class IcebergEpochSink:
         on_change: Callable[[str], None] = lambda change: None,
     ) -> None:
         self._to = Destinations(DESTINATIONS if destinations is None else destinations, specs, user_name)
+        self._to.check_apart()
         if not len(self._to):
             raise ConfigError("no Iceberg table is given to write to", hint="name at least one output table")
         kept = [(each.to, table_layout(each.spec, user_name, layout=layout, buckets=buckets)) for each in self._to]
@@ -148,13 +149,7 @@ class IcebergEpochSink:
         that nobody commits. Errors: ConfigError for a table that is not written here; OutputError for rows that do not
         fit; UnavailableError.
         """
-        sink = self._sinks.get(table)
-        if sink is None:
-            raise ConfigError(
-                "an output table has no Iceberg table",
-                detail=f"table {table!r}",
-                hint=f"give it a destination; there are {', '.join(self._sinks)}",
-            )
+        sink = self._sink_of(table)
         try:
             sink.write(rows)
             return sink.hand_over()
@@ -170,8 +165,10 @@ class IcebergEpochSink:
         alone, and so is one without files.
 
         The files stay, whatever happens: the same call may be repeated, in this process or in another one.
-        Errors: those of write_epoch.
+        Errors: those of write_epoch and stage.
         """
+        for name in files:
+            self._sink_of(name)
         try:
             todo = self._without(epoch)
             for name, pieces in files.items():
@@ -180,6 +177,16 @@ class IcebergEpochSink:
             self._commit(epoch, todo, watermark_ms, has_rows=any(files.values()))
         finally:
             self._drop()
+
+    def _sink_of(self, table: str) -> IcebergSink:
+        sink = self._sinks.get(table)
+        if sink is None:
+            raise ConfigError(
+                "an output table has no Iceberg table",
+                detail=f"table {table!r}",
+                hint=f"give it a destination; there are {', '.join(self._sinks)}",
+            )
+        return sink
 
     def _without(self, epoch: EpochId) -> list[str]:
         """The output tables that do not have the epoch; all tables are asked before any of them changes."""

@@ -125,9 +125,9 @@ class ParquetLakeSink:
 
 
 def _check_folders(folders: Sequence[str]) -> None:
-    for folder in folders:
-        path = PurePosixPath(folder)
-        if path.is_absolute() or ".." in path.parts or path.parts[:1] == (EPOCHS_FOLDER,) or folders.count(folder) > 1:
+    paths = [PurePosixPath(folder) for folder in folders]  # "", "." and "x", "./x/" are the same folders
+    for folder, path in zip(folders, paths, strict=True):
+        if path.is_absolute() or ".." in path.parts or path.parts[:1] == (EPOCHS_FOLDER,) or paths.count(path) > 1:
             raise ConfigError(
                 "a table cannot have this folder of the lake",
                 detail=repr(folder),

@@ -50,6 +50,7 @@ class StoreSink:
         check_names(user_name)
         self._database = database
         self._to = Destinations(DESTINATIONS if destinations is None else destinations, specs, user_name)
+        self._to.check_apart()
         self._shapes = {each.spec.name: table_shape(each.spec, each.to) for each in self._to}
         self._owner = owner
         self._was_checked = False

@@ -94,6 +94,8 @@ class LiveFeed:
         elif self._worked and isinstance(error, SessionizeError) and not isinstance(error, UnavailableError):
             # it worked before, so what it refuses now (a revoked right, a key that another program uses) ends no run
             error = UnavailableError(error.message, detail=error.detail, hint=error.hint)
+        elif self._worked and isinstance(error, Exception) and not isinstance(error, SessionizeError):
+            error = UnavailableError("the live view failed", detail=f"{type(error).__name__}: {error}")
         if isinstance(error, UnavailableError):
             self._stale, self._left = True, None
             self._changed, self._changed_rows = [], 0
