@@ -6,7 +6,8 @@ their Protocol alone (docs/adr/0014-operators.md).
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from sessionize.engine.run_events import OperatorDropped
 from sessionize.engine.stream.checkpoints import Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions
+from sessionize.kernel.changes import Changes
+from sessionize.kernel.operator import Append, StateDelta, TableDelta, Upsert
+from sessionize.kernel.processor import EventProcessor
 from sessionize.ports import Ranges, StreamBatch
+from sessionize.session.definition import SessionDefinition
 from sessionize.session.output_tables import OUTPUT_TABLES
 from sessionize.testing.observers import RecordedEvents
 from sessionize.testing.oracle import judged
@@ -245,6 +250,124 @@ def test_a_state_stays_readable_when_operators_ask_for_a_column_in_another_type(
     assert sum(table.num_rows for table in sink.rows("prices")) == len(VISITS)
     with Checkpoints(tmp_path, writer="w") as store:
         assert store.recover() is not None
+
+
+ENDS = Rules(end_events=frozenset({"end"}), excluded_events=frozenset({"beat"}))
+LONG_MS = 1_000_000  # a window that ends after all records
+
+
+def test_what_only_an_operator_holds_comes_out_in_a_drain_without_records(tmp_path: Path) -> None:
+    """Every session has ended and no event is pending, so the state of the operator is all that is left."""
+    beats = [{"user": f"u{i}", "time": 300_000 + i, "id": None, "type": "beat"} for i in range(9)]
+    rows, sink = [*({**row, "type": "end"} for row in VISITS), *beats], InMemoryEpochSink()
+
+    def make(*, drain: bool) -> LocalEngine:
+        options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, drain=drain)
+        operators = [Counts(window_ms=LONG_MS)]
+        more: dict[str, Any] = {"rule": ENDS, "options": options, "operators": operators}
+        return engine(tmp_path, WithProducts([rows]), {"kept": sink}, **more)
+
+    first = run(lambda: make(drain=False))
+    held = first.holds_state, first.open_sessions, first.accounting.pending
+    assert (held, counts_of(sink)) == ((True, 0, 0), Counter())
+    second = run(lambda: make(drain=True))
+    assert counts_of(sink) == group_by([rows], ENDS, 0, LONG_MS)
+    assert not second.holds_state
+    epochs = len(sink.epochs)
+    run(lambda: make(drain=True))
+    assert len(sink.epochs) == epochs  # nothing is held, so no epoch is made
+
+
+class OtherForm(Counts):
+    """Its state has another form from a delta on."""
+
+    def __init__(self, form: Callable[[StateDelta], StateDelta], after: int) -> None:
+        super().__init__(window_ms=50_000)
+        self._form, self._after = form, after
+
+    def delta(self) -> StateDelta:
+        self._after -= 1
+        return super().delta() if self._after >= 0 else self._form(super().delta())
+
+
+def with_float_counts(delta: StateDelta) -> StateDelta:
+    table = delta.tables["open"]
+    at = table.rows.column_names.index("count")
+    rows = table.rows.set_column(at, "count", table.rows["count"].cast(pa.float64()))
+    return replace(delta, tables={"open": replace(table, rows=rows)})
+
+
+def with_one_more_table(delta: StateDelta) -> StateDelta:
+    more = TableDelta(rows=pa.table({"v": [1]}), merge=Append())
+    return replace(delta, tables={**delta.tables, "more": more})
+
+
+def without_its_table(delta: StateDelta) -> StateDelta:
+    return replace(delta, tables={})
+
+
+def with_another_key(delta: StateDelta) -> StateDelta:
+    table = delta.tables["open"]
+    return replace(delta, tables={"open": replace(table, merge=Upsert(("user",)))})
+
+
+@pytest.mark.parametrize("form", [with_float_counts, with_one_more_table, without_its_table, with_another_key])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_state_that_could_not_be_read_is_never_committed(
+    tmp_path: Path, form: Callable[[StateDelta], StateDelta], restarted: bool
+) -> None:
+    sink = InMemoryEpochSink()
+    if restarted:
+        interrupted(tmp_path, sink)
+    before = len(sink.epochs)
+    with pytest.raises(StateError, match="does not fit") as caught:
+        run(lambda: visits(tmp_path, sink, operators=[OtherForm(form, 0 if restarted else 3)]))
+    assert "operator counts" in caught.value.detail
+    assert len(sink.epochs) == (before if restarted else 3)
+    run(lambda: visits(tmp_path, sink))
+    assert counts_of(sink) == group_by([VISITS], Rules(), 0, 50_000)
+
+
+@pytest.mark.parametrize("deltas_max", [1, 200])
+def test_a_new_version_of_an_operator_that_gives_everything_goes_on(tmp_path: Path, deltas_max: int) -> None:
+    class Everything(OtherForm):
+        def delta(self) -> StateDelta:
+            if self._after == 0:  # the first delta after the restart
+                self._changed = set(self._open)
+                delta = super().delta()
+                return replace(delta, whole=True)
+            return super().delta()
+
+    sink = InMemoryEpochSink()
+    interrupted(tmp_path, sink, deltas_max=deltas_max)
+    more: dict[str, Any] = {"operators": [Everything(with_one_more_table, 0)], "deltas_max": deltas_max}
+    interrupted(tmp_path, sink, **more)
+    with Checkpoints(tmp_path, writer="w") as store:
+        found = store.recover()
+    assert found is not None
+    assert found.state is not None
+    assert set(found.state.deltas["counts"].tables) == {"open", "more"}
+    run(lambda: visits(tmp_path, sink, operators=[OtherForm(with_one_more_table, 0)]))
+    assert counts_of(sink) == group_by([VISITS], Rules(), 0, 50_000)
+
+
+def test_an_operator_whose_state_cannot_be_read_can_be_taken_out(tmp_path: Path) -> None:
+    interrupted(tmp_path, InMemoryEpochSink())
+    with Checkpoints(tmp_path, writer="w") as store:
+        found = store.recover()
+        assert found is not None
+        assert found.state is not None
+        assert found.header is not None
+        definition, operators = SessionDefinition(policy=Policy()), [Counts(window_ms=50_000)]
+        changes = EventProcessor.restore(found.state, definition, operators, track_changes=True).changes()
+        odd = with_one_more_table(changes.deltas["counts"])
+        store.commit(found.epoch + 1, found.header, Changes({**changes.deltas, "counts": odd}))
+    with pytest.raises(StateError, match="do not fit together"):
+        run(lambda: visits(tmp_path, InMemoryEpochSink()))
+    events = RecordedEvents()
+    last = run(lambda: visits(tmp_path, InMemoryEpochSink(), operators=[], observer=events))
+    assert [event.operator for event in events.of(OperatorDropped)] == ["counts"]
+    assert last.accounting.settled == len(VISITS)
 
 
 def test_nothing_that_ships_knows_it() -> None:

@@ -29,6 +29,10 @@ class Counts:
         self._open: Counter[Key] = Counter()
         self._changed: set[Key] = set()
 
+    @property
+    def holds_state(self) -> bool:
+        return bool(self._open)
+
     def take(self, events: SettledEvents) -> None:
         table = events.table(self.columns)
         assert table.schema == pa.schema(
@@ -82,6 +86,10 @@ class Seen:
         self._new: list[pa.Table] = []
         self._until_ms: int | None = None
 
+    @property
+    def holds_state(self) -> bool:
+        return self._kept.num_rows > 0
+
     def take(self, events: SettledEvents) -> None:
         rows = events.table(self.columns).cast(self._SCHEMA)
         self._kept = pa.concat_tables([self._kept, rows])
@@ -124,6 +132,10 @@ class Prices:
     def __init__(self, kind: pa.DataType) -> None:
         self.name, self.columns = f"prices_{kind}", {"price": kind}
         self._rows: list[pa.Table] = []
+
+    @property
+    def holds_state(self) -> bool:
+        return bool(self._rows)
 
     def take(self, events: SettledEvents) -> None:
         self._rows.append(events.table(self.columns))

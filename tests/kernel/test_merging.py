@@ -124,3 +124,9 @@ def test_changes_that_do_not_fit_together_are_named() -> None:
     other = Changes({"x": StateDelta(header={}, tables={"other": TableDelta(rows=pa.table({}), merge=Append())})})
     with pytest.raises(StateError, match="do not fit together"):
         merge_changes([parts[0], other])
+    both = {**parts[0].deltas["x"].tables, "other": TableDelta(rows=pa.table({}), merge=Append())}
+    two = Changes({"x": StateDelta(header={}, tables=both)})
+    with pytest.raises(StateError, match="do not fit together"):
+        merge_changes([two, parts[0]])  # nothing says that the rows of the other table have left
+    named = merge_changes([two, parts[0]], only=())
+    assert dict(named.deltas["x"].tables) == {}

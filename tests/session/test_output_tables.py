@@ -106,3 +106,17 @@ def test_an_epoch_is_known_up_to_the_last_one_and_refused_under_another_plan() -
         EpochId("w", 3, "x").is_known(last, where="here")
     assert "here" in str(caught.value.detail)
     assert caught.value.hint
+
+
+def test_of_one_epoch_the_last_row_of_a_key_is_written() -> None:
+    to = Destinations({"alerts": "a", "readings": "r"}, FURTHER_TABLES, "uuid")
+    ids, levels = ["x", None, "y", "x", None], [1, 2, 3, 4, 5]
+    alerts = pa.table({"uuid": ["a"] * 5, "alert_id": pa.array(ids).dictionary_encode(), "level": levels})
+    readings = pa.table({"small": pa.array([1, 1], pa.int16())})
+    found = {each.to: rows for each, rows in to.rows({"alerts": alerts, "readings": readings})}
+    assert found["a"]["level"].to_pylist() == [2, 3, 4, 5]  # what has no key takes no other row's place
+    assert found["r"] is readings
+    (_, sessions), *_ = Destinations({"user_sessions": "s"}, FURTHER_TABLES).rows(
+        {"user_sessions": pa.table({"user": ["a", "b", "a"], "session_id": ["1", "1", "1"], "event_count": [1, 2, 3]})}
+    )
+    assert sessions["event_count"].to_pylist() == [2, 3]

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,45 @@ def test_a_further_table_comes_to_every_output_once(tmp_path: Path, crash_at: st
     assert len(once) > 100
     assert found(tmp_path) == {"sqlite": once, "iceberg": once, "lake": once}
     assert kept.count(SESSIONS.name) == 7
+
+
+class Revised(Counts):
+    """The end of the input gives the windows of the last advance once more, with other counts."""
+
+    def advance(self, watermark_ms: int) -> Mapping[str, pa.Table]:
+        made = super().advance(watermark_ms)
+        self._last = made["event_counts"]
+        return made
+
+    def flush(self, end_ms: int | None) -> Mapping[str, pa.Table]:
+        at = self._last.column_names.index("count")
+        revised = self._last.set_column(at, "count", pa.array([1000] * self._last.num_rows, pa.int64()))
+        return {"event_counts": pa.concat_tables([super().flush(end_ms)["event_counts"], revised])}
+
+
+def test_a_key_that_comes_in_two_steps_of_an_epoch_is_written_once(tmp_path: Path) -> None:
+    """A drain advances, and then ends what is left."""
+    kept, made = InMemoryEpochSink(), sinks(tmp_path)
+    options = StreamOptions(poll_s=0, once=True)
+    operators = [Revised("event_type", 10_000)]
+    run(
+        lambda: engine(
+            tmp_path / "state",
+            InMemoryStreamSource([ROWS]),
+            {**made, "kept": kept},
+            options=options,
+            operators=operators,
+        )
+    )
+    for sink in made.values():
+        sink.close()
+    assert [epoch.number for epoch, _ in kept.epochs] == [1]
+    keys = Counter((row["time"] // 10_000 * 10_000, row["user"], row["type"]) for row in ROWS)
+    again = found(tmp_path)
+    for counts in again.values():
+        assert Counter(key[:3] for key in counts.elements()) == Counter(dict.fromkeys(keys, 1))
+    assert again["sqlite"] == again["iceberg"] == again["lake"]
+    assert sum(key[3] == 1000 for key in again["lake"]) == kept.count("event_counts") - len(keys) > 50
 
 
 @pytest.mark.parametrize("lacking", ["sqlite", "iceberg", "lake"])

@@ -5,7 +5,7 @@ rule that each table brings as data (kernel/operator.py). Merging merges is the 
 and its deltas have one form.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -83,15 +83,19 @@ class Changes:
         return {USERS: self.users, PENDING: self.pending}
 
 
-def merge_changes(parts: Sequence[Changes], *, whole: bool = False) -> Changes:
+def merge_changes(parts: Sequence[Changes], *, whole: bool = False, only: Container[str] | None = None) -> Changes:
     """Add up consecutive changes, oldest first, at least one.
 
     whole: they begin at nothing, so what was removed needs no mention. About 1 µs per row; no row is copied in a part
     of which every row stays. An operator that the last part does not have is left out: its pipeline went on without it.
+    only: the names that count, None for all; of others there is the name, and nothing that could fail to be merged.
     Errors: StateError when the tables of an operator's deltas do not fit together.
     """
     merged = {}
     for name in parts[-1].deltas:
+        if only is not None and name not in only:
+            merged[name] = StateDelta(header={}, tables={}, whole=True)
+            continue
         try:
             merged[name] = _merged(_course(parts, name), whole=whole)
         except pa.ArrowMemoryError:
@@ -121,6 +125,9 @@ def _course(parts: Sequence[Changes], name: str) -> list[StateDelta]:
 
 def _merged(deltas: Sequence[StateDelta], *, whole: bool) -> StateDelta:
     whole = whole or deltas[0].whole
+    for delta in deltas:
+        if differ := sorted(delta.tables.keys() ^ deltas[-1].tables.keys()):
+            raise KeyError(f"not every delta has the table {differ[0]}")
     tables = {name: _merged_table([delta.tables[name] for delta in deltas]) for name in deltas[-1].tables}
     if whole:
         tables = {name: _nothing_removed(table) for name, table in tables.items()}

@@ -55,7 +55,10 @@ class StateDelta:
     """The difference between two states of an operator.
 
     header: JSON-able, as of the end; it replaces the one before. tables: by name, the same names in every delta of an
-    operator. whole: the difference to nothing, so that whatever was before does not count.
+    operator, those that did not change included, each with the same rule and with columns of the same types (a column
+    may be missing, or of type null, where it has no value). whole: the difference to nothing, so that whatever was
+    before does not count; a new version of an operator whose tables are others than those of the restored state gives
+    everything it has in a delta that is whole, once.
     """
 
     header: dict[str, Any]
@@ -78,7 +81,8 @@ class Operator(Protocol):
     and sums are of whole numbers. A row comes out once: a repetition gives the same rows for the same watermark.
 
     Errors: none of `take`, `advance`, `flush` and `delta`, whatever the values of the columns are. `restore` raises
-    StateError for a state that another definition of the operator made.
+    StateError for a state that another definition of the operator made. A delta that does not fit to those before
+    (StateDelta) ends the run with StateError, before anything of its epoch is written.
     """
 
     @property
@@ -96,6 +100,14 @@ class Operator(Protocol):
     @property
     def tables(self) -> Sequence[str]:
         """The names of the tables it writes; no other operator has them."""
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether an `advance` or a `flush` may still give rows without a further event; asked for once an epoch.
+
+        An epoch without records is made for what is held alone: when the watermark moves, and at the end of a run that
+        drains. False after a flush; one that stays true makes such an epoch at each of these moments.
+        """
 
     def take(self, events: SettledEvents) -> None:
         """Take in settled events: `events.table(self.columns)`, asked for at once, has `user` and `event_time_ms` too.

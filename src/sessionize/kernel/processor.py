@@ -15,6 +15,7 @@ from sessionize.kernel.operator import Append, Operator, StateDelta, TableDelta
 from sessionize.kernel.reorder import EventTimeBuffer, SettledEvents, SettledRows
 from sessionize.kernel.session_operator import UNTRACKED, SessionOperator
 from sessionize.kernel.snapshot import has_other_types, load_pending, pending_rows
+from sessionize.kernel.state_forms import Forms, forms_after
 from sessionize.kernel.validation import whole_ms
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
@@ -45,6 +46,7 @@ class EventProcessor:
         self._operators: list[Operator] = [self.sessions, *operators]
         self.dropped: tuple[str, ...] = ()
         self._begun: frozenset[str] = frozenset()  # of which a delta was taken, or a state restored
+        self._forms: dict[str, Forms] = {}  # of the states of operators, as far as they have begun
         _check_apart([EVENTS, *(each.name for each in self._operators)], "operators", "name")
         _check_apart([table for each in self._operators for table in each.tables], "operators", "table")
         _check_free(operators)
@@ -53,6 +55,11 @@ class EventProcessor:
     def further(self) -> tuple[str, ...]:
         """The names of the operators beside the sessions."""
         return tuple(each.name for each in self._operators if each is not self.sessions)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of what a state has to have something: the buffer and the operators."""
+        return frozenset((EVENTS, *(each.name for each in self._operators)))
 
     @property
     def watermark_ms(self) -> int | None:
@@ -68,6 +75,11 @@ class EventProcessor:
     def counts(self) -> Counts:
         """What became of the events so far: a copy, which stays as it is when more are pushed."""
         return self._buffer.counted()
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether rows may still come out without a further event: of pending ones, or of what an operator holds."""
+        return self.counts.pending > 0 or any(each.holds_state for each in self._operators)
 
     def push(self, events: pa.Table | pa.RecordBatch) -> pa.Table:
         """Take in events and hand back those below the watermark, which are late and take no part.
@@ -118,11 +130,15 @@ class EventProcessor:
     def changes(self) -> Changes:
         """What has changed since the last call, since the beginning, or since the restore; costs what changed.
 
-        Errors: ValueError without track_changes.
+        Errors: ValueError without track_changes; StateError where the delta of an operator does not fit to its state.
         """
         deltas = {EVENTS: self._buffer_delta(), **{each.name: each.delta() for each in self._operators}}
         begun, self._begun = self._begun, frozenset(deltas)
-        return Changes({name: delta if name in begun else replace(delta, whole=True) for name, delta in deltas.items()})
+        deltas = {name: delta if name in begun else replace(delta, whole=True) for name, delta in deltas.items()}
+        for name in (each.name for each in self._operators):
+            before = None if deltas[name].whole else self._forms.get(name)
+            self._forms[name] = forms_after(name, deltas[name], before)
+        return Changes(deltas)
 
     def _buffer_delta(self) -> StateDelta:
         buffer = self._buffer
@@ -161,6 +177,7 @@ class EventProcessor:
         for each in made._operators:
             if each.name in state.deltas:
                 each.restore(state.deltas[each.name])
+                made._forms[each.name] = forms_after(each.name, state.deltas[each.name], None)
         if state.pending.num_rows != pending:
             raise StateError(
                 "the state does not add up", detail=f"{state.pending.num_rows} pending events of {pending} are there"
@@ -169,7 +186,7 @@ class EventProcessor:
         load_pending(made.sessions.held, state.pending, carried)
         buffer.watermark_ms, buffer.latest_ms = header["watermark_ms"], header["latest_ms"]
         buffer.counts = Counts(**{**header["counts"], "pending": 0})
-        names = frozenset((EVENTS, *(each.name for each in made._operators)))
+        names = made.names
         # events that an operator of before had in another type are no base for those to come: they are written anew
         anew = {EVENTS} if has_other_types(state.pending, carried) else set()
         made._begun = (names & frozenset(state.deltas)) - anew

@@ -73,6 +73,11 @@ class SessionOperator:
         """Sessions that settled events have opened and nothing has closed yet."""
         return int(np.count_nonzero(self.held.state["count"]))
 
+    @property
+    def holds_state(self) -> bool:
+        """Whether any session is open."""
+        return self.open_sessions > 0
+
     def take(self, events: SettledEvents) -> None:
         """Fold settled events in."""
         if self.held.log is not None:

@@ -51,8 +51,8 @@ class TableSpec:
     schema: its columns; a field that is not nullable has a value in every row. Rows may lack columns that are nullable.
     user_column: the column that holds the user, None for a table without users.
     key: the columns that make a row the same row. A sink that can update keeps the last row of a key, one that only
-    appends (Iceberg, lake, Kafka, console) keeps each; within one epoch a key comes once. (): no row takes the place of
-    another.
+    appends (Iceberg, lake, Kafka, console) keeps each of a later epoch; of one epoch every sink writes the last row of
+    a key. (): no row takes the place of another.
     removed_by: the columns by which rows are found that are to be removed; the key by default.
     revised: rows may be replaced later, as reconciling does; the table has a column `revision` that counts it.
 
@@ -316,7 +316,9 @@ class Destinations:
         return len(self._chosen)
 
     def rows(self, tables: Mapping[str, pa.Table]) -> list[tuple[Destination, pa.Table]]:
-        """Of an epoch's output, the tables that have rows to write.
+        """Of an epoch's output, the tables that have rows to write, with the last row of each key.
+
+        One epoch has several steps, as a drain ends what the watermark has not, and they may give one key again.
 
         Errors: OutputError for a table without a spec, before anything is written.
         """
@@ -327,4 +329,24 @@ class Destinations:
                 hint="declare the table beside the others in session/output_tables.py, or give the sink its spec",
             )
         found = ((each, tables.get(each.spec.name)) for each in self._chosen)
-        return [(each, rows) for each, rows in found if rows is not None and rows.num_rows]
+        return [
+            (each, _last_of_keys(rows, each.spec.key)) for each, rows in found if rows is not None and rows.num_rows
+        ]
+
+
+def _last_of_keys(rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    """The rows without those that are followed by another one of their key; a key with null is nobody else's."""
+    if not key or not set(key) <= set(rows.column_names):
+        return rows
+    columns = [rows[name] for name in key]
+    columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
+    numbered = pa.table([*columns, pa.array(np.arange(rows.num_rows))], names=[*map(str, range(len(key))), "row"])
+    by_key = numbered.group_by(numbered.column_names[:-1], use_threads=False)
+    last = by_key.aggregate([("row", "max")])["row_max"].to_numpy()
+    if len(last) == rows.num_rows:
+        return rows
+    kept = np.zeros(rows.num_rows, bool)
+    kept[last] = True
+    for column in columns:
+        kept |= column.is_null().to_numpy()
+    return rows.filter(pa.array(kept))

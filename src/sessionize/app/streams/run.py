@@ -56,7 +56,7 @@ class StreamRun:
     observer: Observer
     reconciler: StreamReconciler | None = None
     maintainer: StreamMaintainer | None = None
-    ended: Callable[[Accounting], None] = lambda accounting: None
+    ended: Callable[[], None] = lambda: None
     stopped: StreamStopped | None = None
 
     @property
@@ -112,7 +112,7 @@ class StreamRun:
 
     def _to_the_end(self) -> Accounting:
         accounting = self.engine.run()
-        self.ended(accounting)
+        self.ended()
         return accounting
 
 
@@ -239,12 +239,12 @@ def _open_sinks(run: SinkRun, opening: Opener, opened: ExitStack) -> tuple[dict[
 
 def _ended(
     sharing: Sharing | None, engine: LocalEngine, checkpoints: Checkpoints, retrier: Retrier
-) -> Callable[[Accounting], None]:
-    """What to do when the engine has ended: where nothing is left open, another process may resume from here."""
+) -> Callable[[], None]:
+    """What to do when the engine has ended: where nothing is held, another process may resume from here."""
 
-    def ended(accounting: Accounting) -> None:
-        if sharing is not None and not engine.open_sessions and not accounting.pending:
-            retrier.call(TABLES, lambda: sharing.ended(checkpoints.recover()))
+    def ended() -> None:
+        if sharing is not None and not engine.holds_state:
+            retrier.call(TABLES, lambda: sharing.ended(checkpoints.recover(only=())))
 
     return ended
 

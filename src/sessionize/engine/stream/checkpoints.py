@@ -14,7 +14,7 @@ the newest one stays, with all that came after it: its deltas become one file, w
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -261,9 +261,10 @@ class Checkpoints:
 
     # ---- reading ----
 
-    def recover(self) -> RecoveredState | None:
+    def recover(self, only: Container[str] | None = None) -> RecoveredState | None:
         """Find where to go on; None in a folder where nothing was ever begun. Call it before anything else.
 
+        only: of which operators the state is needed, None for all; of others it has the name (merge_changes).
         Errors: StateError when files are damaged or missing so that nothing whole is left, saying which, or when their
         changes do not fit together. After UnavailableError the same call may be repeated.
         """
@@ -288,7 +289,7 @@ class Checkpoints:
         self._chain = chain
         if not there:
             return None
-        state = merge_changes([part.changes for part in parts], whole=True) if parts else None
+        state = merge_changes([part.changes for part in parts], whole=True, only=only) if parts else None
         return RecoveredState(
             epoch=chain.epoch,
             header=parts[-1].header if parts else None,
@@ -299,7 +300,7 @@ class Checkpoints:
 
     def _known_chain(self) -> _Chain:
         if self._chain is None:
-            self.recover()
+            self.recover(only=())
         assert self._chain is not None
         return self._chain
 

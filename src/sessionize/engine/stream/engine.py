@@ -97,6 +97,11 @@ class LocalEngine:
         return self._sessionizer.open_sessions
 
     @property
+    def holds_state(self) -> bool:
+        """Whether rows may still come out without a further record: of sessions, or of another operator."""
+        return self._processor.holds_state
+
+    @property
     def watermark_ms(self) -> int | None:
         """Sessions that end before it are final, and older events are late; None before the first event."""
         return self._sessionizer.watermark_ms
@@ -201,9 +206,8 @@ class LocalEngine:
         now_ms, ended = self._clock.now_ms(), self._options.once
         read = self._source.partitions(), self._source.caught_up()
         watermark = self._watermarks.target_ms(*read, now_ms=now_ms, ended=ended)
-        waits = self._accounting.pending or self._sessionizer.open_sessions
         moves = watermark is not None and watermark != self._watermarks.floor_ms
-        if not epoch.ranges and not (waits and (moves or drain)):
+        if not epoch.ranges and not (self.holds_state and (moves or drain)):
             return
         plan = epoch.planned(
             watermark_ms=watermark,
@@ -260,7 +264,8 @@ class LocalEngine:
 
     def _recover(self) -> None:
         self._report(ev.StepReached("recover"))
-        found = self._retrier.call("state", self._checkpoints.recover)
+        names = self._processor.names
+        found = self._retrier.call("state", lambda: self._checkpoints.recover(names))
         if found is not None:
             for which in found.damaged:
                 self._report(ev.CheckpointDamaged(which))
