@@ -259,7 +259,8 @@ LONG_MS = 1_000_000  # a window that ends after all records
 def test_what_only_an_operator_holds_comes_out_in_a_drain_without_records(tmp_path: Path) -> None:
     """Every session has ended and no event is pending, so the state of the operator is all that is left."""
     beats = [{"user": f"u{i}", "time": 300_000 + i, "id": None, "type": "beat"} for i in range(9)]
-    rows, sink = [*({**row, "type": "end"} for row in VISITS), *beats], InMemoryEpochSink()
+    rows: Rows = [*({**row, "type": "end"} for row in VISITS), *beats]
+    sink = InMemoryEpochSink()
 
     def make(*, drain: bool) -> LocalEngine:
         options = StreamOptions(epoch_rows_max=15, poll_s=0, once=True, drain=drain)
