@@ -330,7 +330,10 @@ class Destinations:
             )
         found = ((each, tables.get(each.spec.name)) for each in self._chosen)
         return [
-            (each, _last_of_keys(rows, each.spec.key)) for each, rows in found if rows is not None and rows.num_rows
+            # sessions have names of their own: two of one key would be a mistake, which nobody should hide
+            (each, rows if each.spec.revised else _last_of_keys(rows, each.spec.key))
+            for each, rows in found
+            if rows is not None and rows.num_rows
         ]
 
 
