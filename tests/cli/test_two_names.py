@@ -14,8 +14,8 @@ def test_the_help_has_both_names_and_the_unit_of_a_number_alone(sessionize, comm
     words = " ".join(text.replace("│", " ").split())
     for pair in PAIRS:
         assert all(name in words for name in pair)
-    assert "a number alone is minutes" in words
-    assert "a number alone is hours" in words
+    assert "without a unit: minutes" in words
+    assert "without a unit: hours" in words
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_session_too_large_for_its_topic_is_named_and_written_once_the_limit_i
         with pytest.raises(OutputError, match="too large for Kafka") as caught:
             run(config)
         assert f"topic {out}, the row of '{user}', session '{user}" in str(caught.value.detail)
-        assert f"takes {LIMIT_BYTES:,}" in str(caught.value.detail)
+        assert f"the topic allows {LIMIT_BYTES:,}" in str(caught.value.detail)
         assert "nothing of the epoch" in str(caught.value.hint)
     hint = str(caught.value.hint)
     kafka.configure_topic(out, {"max.message.bytes": hint.partition(f"{out}, to ")[2].split()[0]})

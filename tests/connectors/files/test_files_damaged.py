@@ -124,7 +124,7 @@ def test_a_followed_file_counts_the_same_also_when_the_epoch_is_repeated(tmp_pat
     assert crashes == []
     assert made.accounting.balanced
     assert (made.accounting.consumed, made.accounting.rejected_by_reason) == (ROWS, expected.rejected_by_reason)
-    assert (sink.count("events"), sink.count("rejected")) == (expected.settled, 1)
+    assert (sink.count("events"), sink.count("rejected_events")) == (expected.settled, 1)
 
 
 def test_an_epoch_reports_the_rows_that_were_lost(tmp_path: Path) -> None:
