@@ -218,6 +218,9 @@ def test_files_are_plain_or_gzipped_by_their_ending(tmp_path):
 
 
 def test_a_file_that_cannot_be_made_is_an_error(tmp_path):
-    with pytest.raises(OutputError, match="the file for the generated records cannot be created") as refused, open_output(tmp_path / "no" / "a.ndjson"):
+    with (
+        pytest.raises(OutputError, match="the file for the generated records cannot be created") as refused,
+        open_output(tmp_path / "no" / "a.ndjson"),
+    ):
         pass
     assert str(tmp_path) in (refused.value.detail or "")
