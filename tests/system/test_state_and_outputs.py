@@ -125,7 +125,7 @@ def running(config: PipelineConfig) -> Iterator[None]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         assert process.stderr is not None
-        assert any('"event": "epoch"' in line for line in process.stderr)
+        assert any('"event": "epoch_committed"' in line for line in process.stderr)
         yield
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=TIMEOUT_S)
