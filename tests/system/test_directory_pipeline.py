@@ -138,7 +138,7 @@ class Process:
     def wait_for_an_epoch(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if '"event": "epoch"' in line:
+            if '"event": "epoch_committed"' in line:
                 return
         raise AssertionError(f"the process ended with {self.process.wait(TIMEOUT_S)}")
 
