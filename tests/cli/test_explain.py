@@ -312,8 +312,8 @@ def test_a_session_that_is_stored_more_than_once_is_named(tmp_path: Path) -> Non
     assert "stored 3 times in the table" in thrice
     assert [(each["stored"], each["times_stored"]) for each in found["sessions"]] == [("yes", 2)]
     assert found["only_in_table"] == []
-    exclusive = in_json("ann", "--home", tmp_path / "home", "--session-ids", "sequential")
-    assert [row["times_stored"] for row in exclusive["only_in_table"]] == [3]
+    alone = in_json("ann", "--home", tmp_path / "home", "--session-ids", "sequential")
+    assert [row["times_stored"] for row in alone["only_in_table"]] == [3]
     assert (
         ", 2 events from 2026-08-01 12:00:00, stored 3 times\n"
         in told("ann", "--home", tmp_path / "home", "--session-ids", "sequential")[0]

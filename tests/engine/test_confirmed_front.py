@@ -164,11 +164,11 @@ def test_two_users_are_enough_where_there_are_no_others() -> None:
 def test_users_who_went_away_hold_nobody_for_ever() -> None:
     front = ConfirmedFront(LATENESS_MS)
     feed(front, steady(1_000))
-    exclusive = steady(FORGOTTEN_AFTER_RECORDS + 10, users=1, start_ms=50 * HOUR_MS)
-    feed(front, exclusive[: FORGOTTEN_AFTER_RECORDS - 100])
+    alone = steady(FORGOTTEN_AFTER_RECORDS + 10, users=1, start_ms=50 * HOUR_MS)
+    feed(front, alone[: FORGOTTEN_AFTER_RECORDS - 100])
     assert front.latest_ms == 999_000
-    feed(front, exclusive[FORGOTTEN_AFTER_RECORDS - 100 :])
-    assert front.latest_ms == exclusive[-1]["time"]
+    feed(front, alone[FORGOTTEN_AFTER_RECORDS - 100 :])
+    assert front.latest_ms == alone[-1]["time"]
 
 
 def test_where_a_partition_is_read_to_its_end_the_clock_confirms_too() -> None:

@@ -103,7 +103,7 @@ def test_every_record_is_an_event_or_rejected_with_its_own_bytes(values):
     found = decoded(values)
     assert found.events.num_rows + found.rejected.num_rows == len(values)
     assert all(row["raw"] == values[row["line_number"] - 100] for row in found.rejected.to_pylist())
-    exclusive = [decoded([value], first=100 + n) for n, value in enumerate(values)]
-    assert found.rejected.to_pylist() == [row for one in exclusive for row in one.rejected.to_pylist()]
-    assert found.events.num_rows == sum(one.events.num_rows for one in exclusive)
+    alone = [decoded([value], first=100 + n) for n, value in enumerate(values)]
+    assert found.rejected.to_pylist() == [row for one in alone for row in one.rejected.to_pylist()]
+    assert found.events.num_rows == sum(one.events.num_rows for one in alone)
     assert found.events.schema.types[0] == pa.string()

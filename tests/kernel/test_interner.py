@@ -177,12 +177,12 @@ def test_a_hash_is_of_the_bytes_alone() -> None:
         "x" * LONG,
         "x" * LONG + "y",
     ]
-    exclusive = [int(text_hashes(pa.array([word], pa.large_string()))[0]) for word in words]
-    assert len(set(exclusive)) == len(words)
+    alone = [int(text_hashes(pa.array([word], pa.large_string()))[0]) for word in words]
+    assert len(set(alone)) == len(words)
     together = pa.array(["before", *words, "behind"], pa.large_string())
-    assert text_hashes(together)[1:-1].tolist() == exclusive
-    assert text_hashes(together.slice(1, len(words))).tolist() == exclusive
-    assert text_hashes(pa.array(["abcdefghi"] * 3, pa.large_string())).tolist() == [exclusive[9]] * 3
+    assert text_hashes(together)[1:-1].tolist() == alone
+    assert text_hashes(together.slice(1, len(words))).tolist() == alone
+    assert text_hashes(pa.array(["abcdefghi"] * 3, pa.large_string())).tolist() == [alone[9]] * 3
 
 
 def test_every_bit_changes_a_hash() -> None:

@@ -23,8 +23,8 @@ def test_many_at_once_are_each_alone(rows: Events, policy: Policy, rule: Rules, 
         core.advance(data.draw(st.sampled_from(rows))["time"])
     before = core.snapshot()
     many = core.live_many(pa.array(users, pa.string()))
-    exclusive = [core.live(user) for user in sorted(set(users))]
-    assert sorted_rows(many) == [row for table in exclusive for row in sorted_rows(table)]
+    alone = [core.live(user) for user in sorted(set(users))]
+    assert sorted_rows(many) == [row for table in alone for row in sorted_rows(table)]
     still = [row for row in sorted_rows(many) if row["end_reason"] is None]
     assert sorted_rows(core.live_many(pa.array(users, pa.string()), open_only=True)) == still
     assert core.snapshot() == before

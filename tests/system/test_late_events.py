@@ -115,7 +115,7 @@ def test_records_tried_again_come_into_the_store_as_into_the_tables(tmp_path: Pa
     parts = generated(1_500, partitions=2, seed=9)
     for part in parts:
         for number in range(0, len(part), 7):
-            part[number] = re.sub(rb'"event_timestamp":"(\d+)"', decode_reasons, part[number])
+            part[number] = re.sub(rb'"event_timestamp":"(\d+)"', as_text, part[number])
     topic = filled_topic(kafka, parts)
     names = {"user": "uuid", "time": "event_timestamp", "event_id": "event_id", "page": "page_name"}
     mapping = {f"input__mapping__{name}": field for name, field in names.items()}
@@ -142,7 +142,7 @@ def test_records_tried_again_come_into_the_store_as_into_the_tables(tmp_path: Pa
     assert in_tables(changed) == in_store(changed) == batch_of(changed, parts)
 
 
-def decode_reasons(found: re.Match[bytes]) -> bytes:
+def as_text(found: re.Match[bytes]) -> bytes:
     at = datetime.fromtimestamp(int(found[1]) / 1000, UTC)
     return b'"event_timestamp":"%s"' % at.isoformat(timespec="milliseconds").encode()
 

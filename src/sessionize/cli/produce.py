@@ -105,7 +105,7 @@ def produce(
     )
     places = {"schema_file": avro_schema, "registry_url": schema_registry, "settings_file": kafka_settings}
     kafka = producing.KafkaTarget.of(servers=kafka_servers, topic=topic, record_format=record_format, **places)
-    accounting = producing.produce(
+    totals = producing.produce(
         settings,
         output,
         kafka=kafka,
@@ -115,13 +115,13 @@ def produce(
         on_late=None if quiet or not realtime else _say_late,
     )
     if not quiet:
-        _say_totals(accounting, time.perf_counter() - started)
+        _say_totals(totals, time.perf_counter() - started)
 
 
-def _say_totals(accounting: "GeneratedTotals", seconds: float) -> None:
+def _say_totals(totals: "GeneratedTotals", seconds: float) -> None:
     sys.stderr.write(
-        f"{accounting.records:,} records of {accounting.users:,} users in {seconds:.1f} s"
-        f" ({accounting.late:,} late, {accounting.duplicates:,} duplicate, {accounting.broken:,} broken)\n"
+        f"{totals.records:,} records of {totals.users:,} users in {seconds:.1f} s"
+        f" ({totals.late:,} late, {totals.duplicates:,} duplicate, {totals.broken:,} broken)\n"
     )
 
 

@@ -4,7 +4,8 @@ An error is reported and ends nothing: the next time looks as far back as the on
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sessionize.ports import MovingClock
 from sessionize.retry_pauses import Pauses
@@ -80,6 +81,24 @@ class Scheduler:
             self._thread.join(wait_s)
             return not self._thread.is_alive()
         return True
+
+    @contextmanager
+    def beside(self, *, ending: Callable[[], None] = lambda: None, unfinished: Callable[[], None]) -> Iterator[None]:
+        """The work beside a run, which is the block. ending: called when the run has ended well, before the work is
+        waited for; unfinished: when it did not end in time. Errors: those of the run.
+        """
+        self.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.close(wait_s=0)  # the second Ctrl-C: the next time of the work finishes or undoes what is under way
+            raise
+        except BaseException:
+            self.cancel()
+            raise
+        ending()
+        if not self.close():
+            unfinished()
 
     def ending(self) -> bool:
         """Whether work that is under way should end."""

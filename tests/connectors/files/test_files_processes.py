@@ -80,8 +80,8 @@ class TestProcesses:
         small = path.with_name("0.ndjson")
         small.write_bytes(lines(5) + b"bad\n")
         _, rejected, _ = read([small, path, path.with_name("0.ndjson")], batch_bytes=2_000, processes=2)
-        exclusive = read(path, batch_bytes=2_000, processes=1)[1]
-        assert rejected.slice(1).equals(exclusive)
+        alone = read(path, batch_bytes=2_000, processes=1)[1]
+        assert rejected.slice(1).equals(alone)
 
     def test_a_worker_gives_what_this_process_would(self, path: Path) -> None:
         work = divide(input_files([path])[0], range_bytes=2_000)[:5]

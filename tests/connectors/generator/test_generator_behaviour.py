@@ -209,9 +209,9 @@ def test_a_few_users_at_a_high_rate_pause_all_the_same():
 
 
 def test_a_single_user_makes_all_events():
-    exclusive = observe(users=1, events=2_000)
-    assert len(exclusive.time_ms) == 2_000
-    assert (exclusive.time_ms.max() - exclusive.time_ms.min()) / DAY_MS == pytest.approx(1, rel=0.25)
+    alone = observe(users=1, events=2_000)
+    assert len(alone.time_ms) == 2_000
+    assert (alone.time_ms.max() - alone.time_ms.min()) / DAY_MS == pytest.approx(1, rel=0.25)
 
 
 @pytest.mark.parametrize(("users", "events"), [(1, 1), (1, 30), (1_000, 30), (1_000, 300), (1_000, 3_000)])

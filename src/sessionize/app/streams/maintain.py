@@ -65,22 +65,8 @@ class StreamMaintainer:
 
     def around(self, run: Callable[[], Accounting]) -> Accounting:
         """The stream's run, with maintenance beside it. Errors: those of the run."""
-        with self._beside():
+        with self._periodic.beside(unfinished=lambda: self._observer.on_event(MaintenanceUnfinished())):
             return run()
-
-    @contextmanager
-    def _beside(self) -> Iterator[None]:
-        self._periodic.start()
-        try:
-            yield
-        except KeyboardInterrupt:
-            self._periodic.close(wait_s=0)  # the second Ctrl-C: a later run undoes what is under way
-            raise
-        except BaseException:
-            self._periodic.cancel()
-            raise
-        if not self._periodic.close():
-            self._observer.on_event(MaintenanceUnfinished())
 
     def _maintain(self, _window_ms: int) -> None:
         from sessionize.app.tables.maintain import MaintenanceSettings, maintain

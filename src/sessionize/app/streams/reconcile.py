@@ -5,8 +5,7 @@ a run that ends by itself it is part of the run: unavailable servers are retried
 """
 
 import threading
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Set
 
 from sessionize.app.build import open_stores
 from sessionize.app.config.pipeline import PipelineConfig
@@ -75,7 +74,11 @@ class StreamReconciler:
         """
         if not self._config.run.once:
             try:
-                with self._beside():
+                report = self._observer.on_event
+                with self._periodic.beside(
+                    ending=lambda: report(PhaseChanged("ending the reconciliation beside the stream")),
+                    unfinished=lambda: report(ReconcileUnfinished()),
+                ):
                     return run()
             finally:
                 self._turn.give_back()
@@ -83,21 +86,6 @@ class StreamReconciler:
         if not self._stopping.is_set():
             self._finish()
         return accounting
-
-    @contextmanager
-    def _beside(self) -> Iterator[None]:
-        self._periodic.start()
-        try:
-            yield
-        except KeyboardInterrupt:
-            self._periodic.close(wait_s=0)  # the second Ctrl-C: the next reconciliation finishes what is under way
-            raise
-        except BaseException:
-            self._periodic.cancel()
-            raise
-        self._observer.on_event(PhaseChanged("ending the reconciliation beside the stream"))
-        if not self._periodic.close():
-            self._observer.on_event(ReconcileUnfinished())
 
     def _look_back(self, window_ms: int) -> None:
         """One process of a home does it for all; another one takes over when it has ended."""
