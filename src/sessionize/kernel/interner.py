@@ -1,8 +1,8 @@
 """Strings to dense codes and back, so that everything behind it works on small integers.
 
-FixedWidthStrings and, for long strings, Texts find the strings of a column all at once; here they get codes, which are
-used again once they are released. The first batch costs nothing at all: its dictionary is taken over as it is, which
-is what a batch run (one push) lives on.
+FixedWidthStrings and, for long strings, StringTable find the strings of a column all at once; here they get codes,
+which are used again once they are released. The first batch costs nothing at all: its dictionary is taken over as it
+is, which is what a batch run (one push) lives on.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.kernel.fixed_width_strings import WORDS_MAX, FixedWidthStrings, groups, words_of
-from sessionize.kernel.string_table import HASH_KEYS, KeyArray, PlaceArray, Rows, Texts, grown, text_buffers
+from sessionize.kernel.string_table import HASH_KEYS, KeyArray, PlaceArray, Rows, StringTable, grown, text_buffers
 
 BLOCK_ROWS = 1 << 17  # coded at a time: what is needed on the way stays small
 CHUNK_ROWS_MIN = 1 << 13  # on average; smaller ones are put together first
@@ -62,7 +62,7 @@ def _clean(codes: CodeArray, values: pa.Array) -> tuple[CodeArray, pa.Array]:
 class _Shelf:
     """Strings of about one length. codes: by place, -1 for a released one. used: those with a code."""
 
-    names: FixedWidthStrings | Texts
+    names: FixedWidthStrings | StringTable
     codes: CodeArray
     used: int = 0
     used_bytes: int = 0
@@ -225,7 +225,7 @@ class Interner:
     ) -> tuple[_Shelf, PlaceArray, PlaceArray]:
         """The shelf of the strings in these rows, their places on it, and which are of new ones, that have no codes."""
         if words not in self._shelves:
-            names = Texts(self._keys) if words == _OF_ANY_LENGTH else FixedWidthStrings(words, self._keys)
+            names = StringTable(self._keys) if words == _OF_ANY_LENGTH else FixedWidthStrings(words, self._keys)
             self._shelves[words] = _Shelf(names, np.empty(0, np.int32))
         shelf = self._shelves[words]
         before = len(shelf.names)

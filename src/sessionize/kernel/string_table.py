@@ -27,7 +27,7 @@ PlaceArray = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.int64] | slice  # of a column, ascending; slice(None): all
 
 
-class Texts:
+class StringTable:
     """Distinct strings, each at a place (0, 1, 2, …) that it keeps. keys: uint64[33] of the hash, for tests."""
 
     __slots__ = ("_array", "_bytes", "_hashes", "_keys", "_offsets", "_shift", "_size", "_table")
@@ -114,9 +114,9 @@ class Texts:
             self._enter(places)
         return places
 
-    def keeping(self, places: PlaceArray) -> "Texts":
+    def keeping(self, places: PlaceArray) -> "StringTable":
         """A new list of only these strings, in this order."""
-        kept = Texts(self._keys)
+        kept = StringTable(self._keys)
         kept.add(self.strings(places))
         return kept
 

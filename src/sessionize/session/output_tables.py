@@ -52,7 +52,7 @@ class TableSpec:
     user_column: the column that holds the user, None for a table without users.
     key: the columns that make a row the same row. A sink that can update keeps the last row of a key, one that only
     appends (Iceberg, lake, Kafka, console) keeps each of a later epoch; of one epoch every sink writes the last row of
-    a key. (): no row takes the place of another.
+    a key, except where rows are `revised`. (): no row takes the place of another.
     removed_by: the columns by which rows are found that are to be removed; the key by default.
     revised: rows may be replaced later, as reconciling does; the table has a column `revision` that counts it.
 
@@ -316,7 +316,7 @@ class Destinations:
         return len(self._chosen)
 
     def rows(self, tables: Mapping[str, pa.Table]) -> list[tuple[Destination, pa.Table]]:
-        """Of an epoch's output, the tables that have rows to write, with the last row of each key.
+        """Of an epoch's output, the tables that have rows to write: the last row of each key, and all sessions.
 
         One epoch has several steps, as a drain ends what the watermark has not, and they may give one key again.
 

@@ -3,7 +3,7 @@
     config = load_pipeline("my.toml", overrides={"rules.gap": "45m"})
 
 A preset or a TOML file comes first, the environment (SESSIONIZE_RULES__GAP=45m) lies over it, the command
-line over both. The sections are in config_sections.py; docs/configuration.md explains every key to people.
+line over both. The sections are in sections.py; docs/configuration.md explains every key to people.
 """
 
 import json

@@ -25,7 +25,7 @@ _BYTES_MIN = 16 * 1000**2
 
 
 class RefusedError(ValueError):
-    """Why a value is refused, and what to write instead; pydantic carries it to config_errors.py."""
+    """Why a value is refused, and what to write instead; pydantic carries it to errors.py."""
 
     def __init__(self, why: str, hint: str, key: str | None, *, secret: bool) -> None:
         super().__init__(why)
