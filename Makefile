@@ -24,6 +24,7 @@ kafka: setup ## a local Kafka broker to try streams with, until Ctrl-C (Maven; A
 
 .PHONY: test
 test: setup ## run the tests (ARGS="-k gap -x" goes to pytest)
+	@scripts/setup dbt || echo "test: without dbt the tests of its model are skipped" >&2
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 .PHONY: check
@@ -70,7 +71,9 @@ lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to
 	@$(LOCK) --constraint requirements.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
 	@$(LOCK) --constraint requirements.lock --output-file benchmarks/stream_peers/requirements.lock \
 		benchmarks/stream_peers/requirements.in
-	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock benchmarks/stream_peers/requirements.lock || \
+	@$(LOCK) --output-file tests/dbt/requirements.lock tests/dbt/requirements.in
+	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock benchmarks/stream_peers/requirements.lock \
+		tests/dbt/requirements.lock || \
 		{ echo "a lock file names an address, which would tie it to one machine"; exit 1; }
 
 # One version of each package for every supported Python and platform, wheels only, no index address.

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT_LOCK = ROOT / "requirements.lock"
 BENCHMARKS_LOCK = ROOT / "benchmarks" / "requirements.lock"
+DBT_LOCK = ROOT / "tests" / "dbt" / "requirements.lock"
 
 
 def locked(path: Path) -> dict[str, list[str]]:
@@ -28,15 +29,19 @@ def wanted_by_project() -> list[str]:
     return [requirement for group in groups for requirement in group]
 
 
-def wanted_by_benchmarks() -> list[str]:
-    lines = (ROOT / "benchmarks" / "requirements.in").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def wanted_beside(lock: Path) -> list[str]:
+    lines = lock.with_suffix(".in").read_text(encoding="utf-8").splitlines()
+    return [line.partition(" #")[0] for line in lines if line and not line.startswith("#")]
 
 
 @pytest.mark.parametrize(
     ("path", "wanted"),
-    [(PROJECT_LOCK, wanted_by_project()), (BENCHMARKS_LOCK, wanted_by_benchmarks())],
-    ids=["project", "benchmarks"],
+    [
+        (PROJECT_LOCK, wanted_by_project()),
+        (BENCHMARKS_LOCK, wanted_beside(BENCHMARKS_LOCK)),
+        (DBT_LOCK, wanted_beside(DBT_LOCK)),
+    ],
+    ids=["project", "benchmarks", "dbt"],
 )
 def test_lock_satisfies_what_is_asked_for(path: Path, wanted: list[str]) -> None:
     versions = locked(path)
@@ -49,7 +54,7 @@ def test_lock_satisfies_what_is_asked_for(path: Path, wanted: list[str]) -> None
     assert unmet == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("path", [PROJECT_LOCK, BENCHMARKS_LOCK], ids=["project", "benchmarks"])
+@pytest.mark.parametrize("path", [PROJECT_LOCK, BENCHMARKS_LOCK, DBT_LOCK], ids=["project", "benchmarks", "dbt"])
 def test_lock_is_hashed_and_names_no_address(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "://" not in text
