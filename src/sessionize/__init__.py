@@ -6,11 +6,13 @@ if TYPE_CHECKING:
     from sessionize.errors import ConfigError, InputError, MissingExtraError, OutputError, SessionizeError, StateError
     from sessionize.frames import label, sessions
     from sessionize.kernel.sessionizer import Sessionizer
+    from sessionize.session.gap_by import GapBy
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
 
 __all__ = [
     "ConfigError",
+    "GapBy",
     "InputError",
     "MissingExtraError",
     "OutputError",
@@ -26,6 +28,7 @@ __all__ = [
 # Where each public name lives. Loaded on first use, so that the command line starts without numpy and pyarrow.
 _HOME = {
     "ConfigError": "sessionize.errors",
+    "GapBy": "sessionize.session.gap_by",
     "InputError": "sessionize.errors",
     "MissingExtraError": "sessionize.errors",
     "OutputError": "sessionize.errors",

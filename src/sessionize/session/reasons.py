@@ -14,9 +14,13 @@ INACTIVITY = 2
 MAX_DURATION = 3
 TIMEOUT = 4
 END_OF_INPUT = 5
+MAX_EVENTS = 6
 RULE_BASE = 8
+# Of rules that the cut itself computes (kernel/cutting.py), in the order of Rules.names.
+DAY_START = RULE_BASE + 3
+SPLIT_ON_CHANGE = RULE_BASE + 4
 
-_NAMES = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", "", "")
+_NAMES = ("", "first", "inactivity", "max_duration", "timeout", "end_of_input", "max_events", "")
 
 
 def reason_names(rule_names: tuple[str, ...]) -> pa.Array:

@@ -1,8 +1,8 @@
 """Rules derive session boundaries from the events, as flags for each event.
 
 The kernel gets flags, not rules: `starts` (the event opens a session), `ends` (it closes its session), `drop` (it does
-not count), `converts`. A further rule (a change of a property, the start of a day, an event's own gap) is another
-function here that sets the same flags. See docs/spec/sessions.md, rule 4.
+not count), `converts`. Of `split_on_change` it gets the values that count, and compares them with those before. See
+docs/spec/sessions.md, rule 4.
 """
 
 import threading
@@ -23,6 +23,14 @@ from sessionize.session.reasons import RULE_BASE
 # it opens a session. It sees each event alone; the time between two events belongs to the gap.
 Boundary = Callable[[pa.Table], object]
 BoolArray = npt.NDArray[np.bool_]
+_SETS = {
+    "start_events": "event types",
+    "end_events": "event types",
+    "excluded_events": "event types",
+    "conversion_events": "event types",
+    "split_on_change": "fields",
+    "split_ignore": "values",
+}
 CodeArray = npt.NDArray[np.int16]
 
 
@@ -61,6 +69,11 @@ class Rules:
         returns bool[n]: whether each event opens a session.
     boundary_name : str
         Reported as the reason: ``rule:<boundary_name>``. Default: the name of the function.
+    split_on_change : set of str
+        Event columns, canonical or further fields: an event whose value differs from the last one of its run opens a
+        session. Missing values (null, empty text) and those of `split_ignore` count as no value.
+    split_ignore : set of str
+        Values that do not count for `split_on_change`; ``*`` stands for any text: ``"(direct)"``, ``"*.paypal.com*"``.
 
     Raises
     ------
@@ -87,15 +100,21 @@ class Rules:
     conversion_events: frozenset[str] = frozenset({"purchase"})
     boundary: Boundary | None = None
     boundary_name: str = field(default="")
+    split_on_change: frozenset[str] = frozenset()
+    split_ignore: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for name in ("start_events", "end_events", "excluded_events", "conversion_events"):
+        for name, what in _SETS.items():
             value = getattr(self, name)
             if isinstance(value, str):
-                raise ConfigError(
-                    f"{name} must be a set of event types", detail=f"{name} = {value!r}", hint=f"[{value!r}]"
-                )
+                raise ConfigError(f"{name} must be a set of {what}", detail=f"{name} = {value!r}", hint=f"[{value!r}]")
             object.__setattr__(self, name, frozenset(value))
+        if self.split_ignore and not self.split_on_change:
+            raise ConfigError(
+                "split_ignore has no effect without split_on_change",
+                detail=f"split_ignore = {sorted(self.split_ignore)}",
+                hint="name the fields in split_on_change, or remove split_ignore",
+            )
         both = self.excluded_events & (self.start_events | self.end_events)
         if both:
             raise ConfigError(
@@ -109,7 +128,12 @@ class Rules:
     @property
     def names(self) -> tuple[str, ...]:
         """Rule names in the order of their reason codes."""
-        return ("start_events", "end_events", self.boundary_name or "boundary")
+        return ("start_events", "end_events", self.boundary_name or "boundary", "day_start", "split_on_change")
+
+    @property
+    def split_fields(self) -> tuple[str, ...]:
+        """The fields of split_on_change in the order in which they decide between simultaneous events."""
+        return tuple(sorted(self.split_on_change))
 
     @property
     def need_event_type(self) -> bool:

@@ -3,7 +3,7 @@
 start_ms = 0                       # what `at` counts from
 policy = { gap = "30m", ... }      # the options of Policy.of
 rules = { end_events = [...] }     # the options of Rules
-events = [ { user = "u", at = "1h30m", id = "1", type = "view", page = "home", amount = 1.5 } ]
+events = [ { user = "u", at = "1h30m", id = "1", type = "view", page = "home", amount = 1.5, source = "a" } ]
 [[sessions]]                       # in the order of user and start; columns left out are not checked
 event_count = 1
 """
@@ -20,7 +20,9 @@ from sessionize.session.rules import Rules
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case: events as dicts (user, time, id, type, page, amount), and the columns expected of each session."""
+    """A case: events as dicts (user, time, id, type, page, amount, further fields), and the columns expected of each
+    session.
+    """
 
     name: str
     policy: Policy
@@ -45,7 +47,7 @@ def read_case(path: Path) -> Case:
     ]
     sets: dict[str, Any] = {name: frozenset(types) for name, types in case.get("rules", {}).items()}
     rules = Rules(**sets)
-    return Case(path.stem, Policy.of(**case["policy"]), rules, events, case["sessions"])
+    return Case(path.stem, Policy.of(**case["policy"]), rules, events, case.get("sessions", []))
 
 
 def read_cases(folder: Path) -> list[Case]:

@@ -1,5 +1,6 @@
 """Events and sessions in the forms that tests compare: dicts for the reference, Arrow tables for everything else."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 from sessionize.kernel.reference import reference_sessions
 from sessionize.kernel.sums import MICROS
 from sessionize.session import columns as col
+from sessionize.session.durations import MS_OF_UNIT
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
@@ -25,20 +27,26 @@ EVENT_FIELDS = {
 
 
 def events_table(rows: Sequence[Row]) -> pa.Table:
-    """Canonical events from dicts with the keys user, time, id, type, page, amount."""
-    return pa.table(
-        {name: pa.array([r.get(key) for r in rows], col.EVENT_TYPES[name]) for name, key in EVENT_FIELDS.items()}
-    )
+    """Canonical events from dicts with the keys user, time, id, type, page, amount; other keys are further fields."""
+    columns = {name: pa.array([r.get(key) for r in rows], col.EVENT_TYPES[name]) for name, key in EVENT_FIELDS.items()}
+    further = dict.fromkeys(key for r in rows for key in r if key not in EVENT_FIELDS.values())
+    return pa.table({**columns, **{key: pa.array([r.get(key) for r in rows]) for key in further}})
 
 
-def expected_sessions(rows: Iterable[Row], policy: Policy, rules: Rules, *, end_ms: int | None = None) -> list[Row]:
-    """What the reference says of the same dicts: session rows with every column, sorted by user and start."""
-    flagged = [_flagged(row, rules) for row in rows]
+def expected_sessions(
+    rows: Iterable[Row], policy: Policy, rules: Rules, *, end_ms: int | None = None, short_too: bool = False
+) -> list[Row]:
+    """What the reference says of the same dicts: session rows with every column, sorted by user and start.
+
+    short_too: also those that are too short to be written (rule 11).
+    """
+    flagged = [_flagged(row, policy, rules) for row in rows]
     if end_ms is None:
         end_ms = max((r["time"] for r in flagged), default=0)
     kept = [r for r in flagged if r["type"] not in rules.excluded_events]
     made = reference_sessions(kept, policy, expects_end=bool(rules.end_events), end_ms=end_ms)
-    return [_columns(s, policy, made) for s in made]
+    written = [s for s in made if short_too or _is_written(s, policy)]
+    return [_columns(s, policy, made) for s in written]
 
 
 def sorted_rows(table: pa.Table, user_name: str = col.USER) -> list[Row]:
@@ -54,7 +62,41 @@ def _plain_schema(table: pa.Table) -> pa.Schema:
     return pa.schema([(f.name, col.SESSION_TYPES.get(f.name, pa.string())) for f in table.schema])
 
 
-def _flagged(row: Row, rules: Rules) -> dict[str, Any]:
+def _is_written(s: Row, policy: Policy) -> bool:
+    events = s["events"]
+    lasts_ms = events[-1]["time"] - events[0]["time"]
+    return len(events) >= policy.min_events and lasts_ms >= policy.min_duration_ms
+
+
+def _value(row: Row, field: str) -> Any:
+    return row.get(EVENT_FIELDS.get(field, field))
+
+
+def _split_value(row: Row, field: str, rules: Rules) -> str | None:
+    """The value that counts for split_on_change, None for one that is missing or ignored."""
+    value = _value(row, field)
+    if value is None or value == "":
+        return None
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    for pattern in rules.split_ignore:
+        if re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), text, re.DOTALL):
+            return None
+    return text
+
+
+def _gap_ms(row: Row, policy: Policy) -> int:
+    """The event's own gap (rule 2)."""
+    by = policy.gap_by
+    value = None if by is None else _value(row, by.field)
+    if by is None or value is None:
+        return policy.gap_ms
+    if by.gaps or isinstance(value, str):
+        return by.of_text(value, policy.gap_ms)
+    ms = value * MS_OF_UNIT[by.unit]
+    return policy.gap_ms if not ms >= 1 else int(min(ms, by.longest_ms))
+
+
+def _flagged(row: Row, policy: Policy, rules: Rules) -> dict[str, Any]:
     kind = row.get("type")
     converts = kind is not None and kind.lower() in {c.lower() for c in rules.conversion_events}
     starts = "start_events" if kind in rules.start_events else None
@@ -66,6 +108,8 @@ def _flagged(row: Row, rules: Rules) -> dict[str, Any]:
         "starts": starts,
         "ends": "end_events" if kind in rules.end_events else None,
         "converts": converts,
+        "gap_ms": _gap_ms(row, policy),
+        "split": tuple(_split_value(row, field, rules) for field in rules.split_fields),
         "value": round((row.get("amount") or 0.0) * MICROS) if converts else 0,
     }
 
