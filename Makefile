@@ -25,7 +25,7 @@ kafka: setup ## a local Kafka broker to try streams with, until Ctrl-C (Maven; A
 .PHONY: test
 test: setup ## run the tests (ARGS="-k gap -x" goes to pytest)
 	@scripts/setup dbt || echo "test: without dbt the tests of its model are skipped" >&2
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q $(ARGS)
 
 .PHONY: check
 check: lint types imports test ## everything that must pass: ruff, mypy, import-linter, tests; the same as CI

@@ -2,14 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-COMMAND = Path(sys.executable).with_name("sessionize")
+from sessionize.testing.forked_commands import ForkedCommands
 
 
 @dataclass(frozen=True)
@@ -27,22 +24,25 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+@pytest.fixture(scope="session")
+def forked_commands():
+    with ForkedCommands() as commands:
+        yield commands
+
+
 @pytest.fixture
-def sessionize(tmp_path):
+def sessionize(tmp_path, forked_commands):
     """Runs `sessionize ARGUMENTS` in the test's folder and returns how it ended."""
 
     def run(*arguments, stdin=b"", environ=None, code=0):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIONIZE_")}
-        done = subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            cwd=tmp_path,
-            input=stdin,
-            env={**clean, "COLUMNS": "200", "NO_COLOR": "1", **(environ or {})},
-            capture_output=True,
-            timeout=120,
-            check=False,
+        done = forked_commands.run(
+            list(map(str, arguments)),
+            folder=tmp_path,
+            environment={**clean, "COLUMNS": "200", "NO_COLOR": "1", **(environ or {})},
+            stdin=stdin,
         )
-        result = Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        result = Done(done.code, done.out.decode(), done.err.decode())
         assert result.code == code, result
         assert "Traceback" not in result.err, result.err
         return result
