@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sessionize.testing.forked_commands import ForkedCommands
+from tests.forked_commands import ForkedCommands
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionize.testing.forked_commands import ForkedCommands
+from tests.forked_commands import ForkedCommands
 
 EVENTS = b'{"u": "a", "t": 0}\n{"u": "a", "t": 1000}\n'
 BATCH = ["batch", "-", "--user", "u", "--time", "t", "-o", "out.csv"]

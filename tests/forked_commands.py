@@ -21,6 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import sessionize
+from sessionize.cli import main
+
 _TIMEOUT_S = 120.0
 _PIPE_BYTES = 1 << 16
 # What commands import by themselves, beside the modules of the package.
@@ -42,7 +45,7 @@ class ForkedCommands:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._server = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
 
     def run(
@@ -107,7 +110,7 @@ def _serve() -> None:
     """Answer requests: one line of JSON each, answered by the exit code."""
     for name in _HEAVY:
         importlib.import_module(name)
-    for module in pkgutil.walk_packages(importlib.import_module("sessionize").__path__, "sessionize."):
+    for module in pkgutil.walk_packages(sessionize.__path__, "sessionize."):
         if not module.name.startswith("sessionize.testing") and not module.name.endswith("__main__"):
             with contextlib.suppress(ModuleNotFoundError):  # an extra that is not installed
                 importlib.import_module(module.name)
@@ -124,8 +127,6 @@ def _serve() -> None:
 
 def _become(asked: dict[str, Any]) -> None:
     """Never returns."""
-    from sessionize.cli import main
-
     given, out, err = asked["streams"]
     _pipe_in(Path(given).read_bytes())
     for number, path in ((1, out), (2, err)):
