@@ -24,6 +24,8 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/config/errors.py": ("run", "reconcile", "rejected retry"),  # of a value that came by --set
     "app/tables/explain.py": ("explain",),
     "app/files.py": ("batch", "label"),
+    "app/questions/tune.py": ("tune",),
+    "app/questions/user_parts.py": ("tune",),
     "app/tables/home_folders.py": LOOKING,
     "app/tables/warehouse.py": LOOKING[:6],
     "app/tables/grown_files.py": ("run", "batch", "label"),
@@ -47,6 +49,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "cli/reconcile.py": ("reconcile",),
     "cli/rejected.py": ("rejected retry",),
     "cli/query.py": ("query",),
+    "cli/tune.py": ("tune",),
     "connectors/iceberg/catalog.py": TABLES,
     "connectors/iceberg/errors.py": TABLES,
     "connectors/iceberg/tables.py": ("run", "batch", "label", "rejected retry"),

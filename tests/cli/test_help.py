@@ -58,6 +58,7 @@ USAGE = {
     "label": ["FILES..."],
     "query": ["SQL"],
     "explain": ["USER"],
+    "tune": ["FILES..."],
     "reconcile": ["[PIPELINE]"],
     "rejected retry": ["[PIPELINE]"],
     "maintain": ["[TABLE]..."],

@@ -19,6 +19,7 @@ from sessionize.cli import (
     reconcile,
     rejected,
     run,
+    tune,
 )
 from sessionize.cli.declared import for_typer
 from sessionize.cli.usage import Command
@@ -54,6 +55,7 @@ app.command("label", cls=Command)(for_typer(label.label))
 app.command("produce", cls=Command)(for_typer(produce.produce))
 app.command("query", cls=Command)(for_typer(query.query))
 app.command("explain", cls=Command)(for_typer(explain.explain))
+app.command("tune", cls=Command)(for_typer(tune.tune))
 app.command("pruning", cls=Command)(for_typer(pruning.pruning))
 app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))
 app.add_typer(rejected.app, name="rejected")

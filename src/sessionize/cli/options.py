@@ -28,6 +28,20 @@ PipelineOrNone = Annotated[
     option("--pipeline", help="Preset or file of the pipeline that wrote the tables; sets home, database and catalog."),
 ]
 Json = Annotated[bool, option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Run")]
+# The questions: tune, diff, check.
+Report = Annotated[
+    Path | None,
+    option("-o", "--output", help="Also write a report: .html, one page without other files, or .json."),
+]
+MaxFuture = Annotated[
+    str,
+    option(
+        "--max-future",
+        help='Reject events further in the future than this; "none" accepts any time.',
+        rich_help_panel="Records",
+    ),
+]
+Memory = Annotated[str, option("--memory", help="Memory for events before they spill to disk.", rich_help_panel="Run")]
 RECORDS = group(
     dialect=option("--dialect", help=f"Input record format: {DIALECTS}.", rich_help_panel="Records"),
     user=option(

@@ -1,0 +1,1 @@
+"""Use cases that answer questions about events and sessions: tune, diff, check."""
