@@ -26,6 +26,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/files.py": ("batch", "label"),
     "app/questions/tune.py": ("tune",),
     "app/questions/user_parts.py": ("tune",),
+    "formats/dialects.py": ("batch", "label", "explain"),
     "app/tables/home_folders.py": LOOKING,
     "app/tables/warehouse.py": LOOKING[:6],
     "app/tables/grown_files.py": ("run", "batch", "label"),

@@ -1,5 +1,7 @@
 """Every kind of broken line, alone between two good ones: the good survive, the bad one is rejected as it is."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -7,9 +9,10 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
 from sessionize.session.columns import REJECTED_SCHEMA
 
-DIALECT = Dialect.mapping(
+LENIENT = Dialect.mapping(
     user="user", time="time", event_id="id", event_type="details.type", page="page", value="amount"
 )
+DIALECT = replace(LENIENT, strict=True)
 GOOD_BEFORE = b'{"user":"ann","time":1,"page":"/a","details":{"type":"view"},"amount":1.5,"id":"x"}'
 GOOD_AFTER = b'{"user":"bob","time":"2","page":null}'
 # To rejected_events; each with the reason and a word that the detail must contain.
@@ -145,6 +148,23 @@ def test_with_extras_the_same_lines_are_rejected() -> None:
     data = b"\n".join([part for line in lines for part in (GOOD_BEFORE, line)])
     without, with_extras = decode(data)[1], decode(data, extras=True)[1]
     assert with_extras.equals(without)
+
+
+OPTIONAL = ("page_", "type_", "amount_")
+OF_OPTIONAL_FIELDS = {name: line for name, (line, _, _) in BROKEN.items() if name.startswith(OPTIONAL)}
+
+
+@pytest.mark.parametrize("extras", [False, True])
+@pytest.mark.parametrize("line", OF_OPTIONAL_FIELDS.values(), ids=OF_OPTIONAL_FIELDS.keys())
+def test_a_wrong_value_of_an_optional_field_becomes_null_and_is_counted(line: bytes, extras: bool) -> None:
+    decoder = JsonLines(LENIENT, extras=extras)
+    decoder.add(GOOD_BEFORE + b"\n" + line + b"\n" + GOOD_AFTER, source="f")
+    decoded = decoder.take()
+    assert decoded.events["user"].to_pylist() == ["ann", "u", "bob"]
+    (wrong,) = (row for row in decoded.events.to_pylist() if row["user"] == "u")
+    assert {wrong[name] for name in ("page", "event_type", "value")} == {None}
+    assert sum(decoded.nulled.values()) == 1
+    assert not len(decoded.rejected)
 
 
 GOOD: dict[str, tuple[bytes, dict[str, object]]] = {

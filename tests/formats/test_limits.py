@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,9 @@ from sessionize.formats.validation import Decoded
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN, USER_BYTES_MAX
 from sessionize.testing.comparison import sorted_rows
 
-DIALECT = Dialect.mapping(user="user", time="time", event_type="type", value="value", time_format="ms")
+DIALECT = replace(
+    Dialect.mapping(user="user", time="time", event_type="type", value="value", time_format="ms"), strict=True
+)
 FINE = {"user": "ann", "time": 1, "type": "purchase", "value": 1.5}
 RTL, ZERO_WIDTH = "\u202e", "\u200b"
 USERS = [

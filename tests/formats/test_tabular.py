@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -175,10 +176,16 @@ VALUES = {
 
 @pytest.mark.parametrize(("array", "expected", "reasons"), VALUES.values(), ids=VALUES.keys())
 def test_values(array: pa.Array, expected: list[float | None], reasons: dict[int, str]) -> None:
-    decoded = decode(
-        pa.table({"u": ["a", "b"], "t": [1, 2], "v": array}), Dialect.mapping(user="u", time="t", value="v")
+    table, dialect = (
+        pa.table({"u": ["a", "b"], "t": [1, 2], "v": array}),
+        Dialect.mapping(user="u", time="t", value="v"),
     )
+    decoded = decode(table, replace(dialect, strict=True))
     assert decoded.events["value"].to_pylist() == expected
+    lenient = decode(table, dialect)
+    assert [value for row, value in enumerate(lenient.events["value"].to_pylist(), 1) if row not in reasons] == expected
+    assert lenient.nulled.get("value", 0) == len(reasons)
+    assert not len(lenient.rejected)
     rejected = decoded.rejected
     assert dict(zip(rejected["line_number"].to_pylist(), rejected["reason"].to_pylist(), strict=True)) == reasons
 

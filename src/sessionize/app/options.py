@@ -40,6 +40,8 @@ class RecordOptions:
     event_type: str | None = None
     page: str | None = None
     value: str | None = None
+    fields: list[str] | None = None
+    strict: bool = False
 
     def _fields(self) -> dict[str, str | None]:
         return {"event_id": self.event_id, "event_type": self.event_type, "page": self.page, "value": self.value}
@@ -51,6 +53,12 @@ class RecordOptions:
 
     def as_dialect(self) -> "Dialect":
         """Errors: ConfigError for a dialect beside fields, and for a mapping without user or time."""
+        from sessionize.formats.dialects import Field
+
+        further = [Field.parse(text) for text in self.fields or ()]
+        return replace(self._mapped().with_fields(further), strict=self.strict)
+
+    def _mapped(self) -> "Dialect":
         from sessionize.formats.dialects import Dialect, dialect_named
 
         fields = {"user": self.user, "time": self.time, **self._fields()}

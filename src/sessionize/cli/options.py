@@ -61,6 +61,17 @@ RECORDS = group(
     event_type=option("--event-type", help="Field with the event type.", rich_help_panel="Records"),
     page=option("--page", help="Field with the page.", rich_help_panel="Records"),
     value=option("--value", help="Field with an amount; revenue sums it.", rich_help_panel="Records"),
+    fields=option(
+        "--field",
+        metavar="NAME[:TYPE]=PATH",
+        help="Further field, a column of the events; text, number, integer or boolean; repeatable.",
+        rich_help_panel="Records",
+    ),
+    strict=option(
+        "--strict",
+        help="Reject records with an optional value of a wrong type; otherwise it becomes null.",
+        rich_help_panel="Records",
+    ),
 )
 # Each has two names, in every command that has it: that of the rule, and that of the first system we took over from.
 GAP = option(

@@ -189,6 +189,10 @@ def print_accounting(
     if accounting.rejected:
         reasons = sorted(accounting.rejected_by_reason.items(), key=lambda item: -item[1])
         rows.append(("  rejected", f"{accounting.rejected:,}", ", ".join(f"{r} {n:,}" for r, n in reasons)))
+    if accounting.nulled:
+        count = sum(accounting.nulled.values())
+        remark = ", ".join(f"{name} {n:,}" for name, n in sorted(accounting.nulled.items(), key=lambda item: -item[1]))
+        rows.append(("values left out", f"{count:,}", f"of a wrong type, now null: {remark}"))
     rows.append(("sessions", f"{accounting.sessions:,}", f"→ {shown(output)}"))
     if rules is not None:
         rows.append(("", "", shown(rules)))

@@ -23,8 +23,9 @@ class Accounting:
     """Records by what became of them: consumed = settled + pending + late + duplicate + excluded + rejected.
 
     settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that were
-    written to disk and read again. latest_ms: the latest event time. first_without: the bytes of the first records
-    without a user or a time, by which a wrong field name is recognised.
+    written to disk and read again. latest_ms: the latest event time. nulled: by column the events that have
+    null there because their value is of a wrong type. first_without: the bytes of the first records without a user or
+    a time, by which a wrong field name is recognised.
     """
 
     consumed: int = 0
@@ -38,6 +39,7 @@ class Accounting:
     spilled: int = 0
     latest_ms: int | None = None
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    nulled: dict[str, int] = field(default_factory=dict)
     first_without: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -57,6 +59,8 @@ class Accounting:
         for reason, count in rejected_by_reason(batch).items():
             self.rejected += count
             self.rejected_by_reason[reason] = self.rejected_by_reason.get(reason, 0) + count
+        for column, count in batch.nulled.items():
+            self.nulled[column] = self.nulled.get(column, 0) + count
         if batch.rejected.num_rows:
             self._keep_first(batch.rejected)
             if rejects is not None:

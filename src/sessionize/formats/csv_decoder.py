@@ -1,5 +1,6 @@
 """CSV to columns, piece by piece, with the interface of JsonLines."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ class CsvLines:
         "_events",
         "_line_bytes_max",
         "_nothing",
+        "_nulled",
         "_rejects",
         "_rows",
         "_source",
@@ -57,6 +59,7 @@ class CsvLines:
         self._nothing = self._tabular.decode(empty, source=source, line_number=int)
         self._events = [self._nothing.events]
         self._rejects = [self._nothing.rejected]
+        self._nulled = Counter[str]()
         self.row_count = 0
         self._carry = b""
         self._carry_line = 0
@@ -94,7 +97,8 @@ class CsvLines:
         rejected = pa.concat_tables(self._rejects)
         self._events, self._rejects = [self._nothing.events], [self._nothing.rejected]
         self.row_count = 0
-        return Decoded(events, rejected)
+        nulled, self._nulled = self._nulled, Counter()
+        return Decoded(events, rejected, nulled=nulled)
 
     def _decode(self, data: memoryview | bytes, first_line: int, *, final: bool) -> None:
         lines = LineIndex(memoryview(data))
@@ -113,6 +117,7 @@ class CsvLines:
             records = [(_kept(lines[line], fault), first_line + line, fault) for line, fault in piece.faults.items()]
             rejected = pa.concat_tables([rejected, _rejected(records, self._source)]).sort_by("line_number")
         self._events.append(decoded.events)
+        self._nulled.update(decoded.nulled)
         self._rejects.append(rejected)
         self.row_count += len(decoded.events)
 

@@ -5,25 +5,86 @@ built in; `Dialect.mapping` makes one from given field names. This module import
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from sessionize.errors import ConfigError
+from sessionize.formats.paths import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of, last_name
 
 TimeFormat = Literal["auto", "ms", "s", "us", "ns", "iso8601"]
+FieldType = Literal["text", "number", "integer", "boolean"]
 Paths = tuple[str, ...]
 
 # The canonical columns that a dialect can map, in canonical order. A test keeps them equal to session/columns.py.
 EVENT_COLUMNS = ("user", "event_time_ms", "event_id", "event_type", "page", "product", "category", "value")
 _DEFAULT_CONVERSIONS = ("purchase", "PURCHASE", "booking", "order")
 
+# What stored events have beside those: no field can be called like them. A test keeps them equal to session/columns.py.
+OTHER_COLUMNS = ("properties", "session_id", "event_date", "user_hash_bucket", "processing_time")
 
-UNMAPPABLE_HINT = "names with a quotation mark, a backslash or a control character cannot be mapped: rename the field"
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A further field: its name in the events, its candidate paths, and its type.
+
+    required: a table (CSV, Parquet) needs one of the columns. Errors: ConfigError.
+    """
+
+    name: str
+    paths: Paths
+    type: FieldType = "text"
+    required: bool = True
+
+    def __post_init__(self) -> None:
+        if self.type not in get_args(FieldType):
+            raise ConfigError(
+                "unknown type of a field",
+                detail=f"field {self.name!r}: {self.type!r}",
+                hint=f"one of {', '.join(get_args(FieldType))}",
+            )
+        if not self.name.strip() or fault_of(self.name) not in (None, EMPTY_PART):
+            raise ConfigError(
+                "a field needs a name",
+                detail=f"field {self.name!r}",
+                hint="for example referrer=context.referrer",
+            )
+        if self.name.casefold() in (*EVENT_COLUMNS, *OTHER_COLUMNS):
+            raise ConfigError(
+                "a field cannot have the name of an event column",
+                detail=f"field {self.name!r}",
+                hint=f"choose another name than {', '.join((*EVENT_COLUMNS, *OTHER_COLUMNS))}",
+            )
+        for path in self.paths:
+            _check_path(path, self.name)
+
+    @classmethod
+    def parse(cls, text: str) -> "Field":
+        """NAME=PATH or NAME:TYPE=PATH, as on the command line. Errors: ConfigError."""
+        left, equals, path = text.partition("=")
+        name, _, kind = left.partition(":")
+        if not equals or not path.strip():
+            raise ConfigError(
+                "a field needs a name and a path",
+                detail=f"--field {text}",
+                hint="--field NAME=PATH, or --field NAME:TYPE=PATH",
+            )
+        return cls(name.strip(), split_paths(path), kind.strip() or "text")  # type: ignore[arg-type]  # checked
 
 
-def can_be_mapped(path: str) -> bool:
-    """Whether decoders accept the names in a path: msgspec rejects names that JSON must escape."""
-    return not any(char in '"\\' or ord(char) < 0x20 for char in path)
+def split_paths(text: str) -> Paths:
+    """The candidates of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _check_path(path: str, what: str) -> None:
+    fault = fault_of(path)
+    if fault is not None:
+        raise ConfigError(
+            "a field path has an empty part" if fault == EMPTY_PART else "a field with this name cannot be mapped",
+            detail=f"{what} = {path!r}",
+            hint=PATH_HINT if fault == EMPTY_PART else UNMAPPABLE_HINT,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +95,8 @@ class Dialect:
     means that the input has none. "event_details.event_type" is the field event_type inside event_details, or else a
     field of that whole name. time_format: the unit of numeric times (formats/times.py). user_name: the input's name
     of the user column. conversion_events: the event types that count as conversions. exact: a table (CSV, Parquet)
-    needs every mapped column; otherwise only user and time.
+    needs every mapped column; otherwise only user and time. fields: columns of the events beside the canonical ones.
+    strict: reject records with a value of a wrong type in an optional field; otherwise the value becomes null.
     """
 
     name: str
@@ -50,6 +112,8 @@ class Dialect:
     user_name: str = "user_id"
     conversion_events: tuple[str, ...] = _DEFAULT_CONVERSIONS
     exact: bool = False
+    fields: tuple[Field, ...] = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not self.user or not self.event_time_ms:
@@ -66,18 +130,15 @@ class Dialect:
             )
         for column in EVENT_COLUMNS:
             for path in self.paths(column):
-                if not all(path.split(".")):
-                    raise ConfigError(
-                        "a field path has an empty part",
-                        detail=f"{column} = {path!r}",
-                        hint="write names joined by dots, for example event_details.event_type",
-                    )
-                if not can_be_mapped(path):
-                    raise ConfigError(
-                        "a field with this name cannot be mapped",
-                        detail=f"{column} = {path!r}",
-                        hint=UNMAPPABLE_HINT,
-                    )
+                _check_path(path, column)
+        names = [field.name.casefold() for field in self.fields]
+        for name in names:
+            if name == self.user_name.casefold() or names.count(name) > 1:
+                raise ConfigError(
+                    "two columns of the events have the same name",
+                    detail=f"field {name!r}",
+                    hint="give the field another name",
+                )
 
     @classmethod
     def mapping(
@@ -113,27 +174,52 @@ class Dialect:
             category=one(category),
             value=one(value),
             time_format=time_format,
-            user_name=user.rpartition(".")[2],
+            user_name=last_name(user),
             conversion_events=conversion_events,
             exact=True,
         )
 
     def paths(self, column: str) -> Paths:
-        """The candidate paths of a canonical column, () if it is not mapped."""
-        return getattr(self, column) if column in EVENT_COLUMNS else ()
+        """The candidate paths of a column, () if it is not mapped."""
+        if column in EVENT_COLUMNS:
+            found: Paths = getattr(self, column)
+            return found
+        return next((field.paths for field in self.fields if field.name == column), ())
+
+    @property
+    def field_types(self) -> dict[str, FieldType]:
+        """The further fields by name, with their types."""
+        return {field.name: field.type for field in self.fields}
 
     @property
     def columns(self) -> frozenset[str]:
-        """The canonical columns that this dialect maps."""
-        return frozenset(column for column in EVENT_COLUMNS if self.paths(column))
+        """The canonical columns that this dialect maps, and its further fields."""
+        return frozenset(column for column in self._columns if self.paths(column))
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*EVENT_COLUMNS, *self.field_types)
 
     def columns_for(self, asked: frozenset[str] | None) -> tuple[str, ...]:
-        """The requested mapped columns (None: all) in canonical order; always with user and time."""
+        """The requested mapped columns (None: all) in canonical order, then fields; always with user and time."""
         return tuple(
             column
-            for column in EVENT_COLUMNS
+            for column in self._columns
             if self.paths(column) and (asked is None or column in asked or column in ("user", "event_time_ms"))
         )
+
+    def needs(self, column: str) -> bool:
+        """Whether a table must have a column for it."""
+        if column in ("user", "event_time_ms"):
+            return True
+        return next((field.required for field in self.fields if field.name == column), self.exact)
+
+    def with_fields(self, fields: Iterable[Field]) -> "Dialect":
+        """The dialect with more fields, in place of its own of the same name. Errors: ConfigError."""
+        more = tuple(fields)
+        names = {field.name.casefold() for field in more}
+        own = (field for field in self.fields if field.name.casefold() not in names)
+        return replace(self, fields=(*own, *more)) if more else self
 
 
 DIALECTS: dict[str, Dialect] = {

@@ -57,12 +57,12 @@ class Extras:
         "_unnameable",
     )
 
-    def __init__(self, mapped: frozenset[str], *, user_name: str) -> None:
-        """mapped: the top-level fields with a canonical column. user_name: the outputs' user column; no other field can
-        have a column of that name.
+    def __init__(self, mapped: frozenset[str], *, taken: frozenset[str]) -> None:
+        """mapped: the top-level fields with a column. taken: the names of the user column and of further fields; no
+        other field can have a column of that name.
         """
         self._mapped = mapped
-        self._reserved = frozenset(name.casefold() for name in (*EVENT_TYPES, user_name))
+        self._reserved = frozenset(name.casefold() for name in (*EVENT_TYPES, *taken))
         self._as_text: dict[str, bool] = {}  # field name -> whether it may be anything but a scalar
         self._attributes: dict[str, str] = {}  # field name -> attribute of the typed decoder's records
         self._unnameable = False  # too many names, or names that differ only in case
@@ -148,7 +148,7 @@ class Extras:
         ]
         names = {place: name for name, place in self._attributes.items()}
         for number, name in enumerate(self._mapped):  # declared, so that only new fields are unknown
-            members.append((f"m{number}", str | int | float | None, None))
+            members.append((f"m{number}", msgspec.Raw, _ABSENT))
             names[f"m{number}"] = name
         struct = msgspec.defstruct("Extras", members, rename=names, gc=False, forbid_unknown_fields=True)
         self._decoder = msgspec.json.Decoder(struct)

@@ -4,6 +4,7 @@ The quick path decodes a piece with one call, after a check that every line hold
 irregular, the same decoder reads the lines one by one: a bad line is rejected alone, and both paths give equal results.
 """
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ import pyarrow as pa
 
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.extra_fields import Extras
-from sessionize.formats.json_decoder import RecordShape, Rows
+from sessionize.formats.further_fields import FIELD_TYPES, field_of_values
+from sessionize.formats.json_decoder import REQUIRED, RecordShape, Rows
 from sessionize.formats.json_errors import explain, too_large
 from sessionize.formats.json_limits import excess, may_exceed
 from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
@@ -35,14 +37,17 @@ class JsonLines:
 
     __slots__ = (
         "_extras",
+        "_field_types",
         "_fields",
         "_line_bytes_max",
+        "_nulled",
         "_parts",
         "_pieces",
         "_plain_users",
         "_quick_misses",
         "_rejects",
         "_shape",
+        "_strict",
         "_time_field",
         "_time_fields",
         "_time_format",
@@ -61,7 +66,7 @@ class JsonLines:
         line_bytes_max: int = LINE_BYTES_MAX,
         plain_users: bool = False,
     ) -> None:
-        """columns: the canonical columns to build, None for all that the dialect maps; user and time always.
+        """columns: the columns to build, None for all that the dialect maps; user and time always.
 
         extras: keep other fields too (extra_fields.py). latest_ms: reject later events; may be changed between two
         calls. plain_users: no dictionary of users, for callers that number them. Errors: ConfigError if the dialect
@@ -70,7 +75,11 @@ class JsonLines:
         self.columns = dialect.columns_for(columns)
         self.row_count = 0
         self._shape = RecordShape(dialect, self.columns)
-        self._extras = Extras(self._shape.top_level, user_name=dialect.user_name) if extras else None
+        self._field_types = dialect.field_types
+        self._strict = dialect.strict
+        self._nulled = Counter[str]()
+        taken = frozenset({dialect.user_name, *self._field_types})
+        self._extras = Extras(self._shape.top_level, taken=taken) if extras else None
         self.latest_ms = latest_ms
         self._line_bytes_max = line_bytes_max
         self._plain_users = plain_users
@@ -130,13 +139,16 @@ class JsonLines:
 
     def take(self) -> Decoded:
         """Everything decoded since the last take; repeated text as dictionaries of distinct values."""
-        kinds = {**DECODED_TYPES, USER: pa.string()} if self._plain_users else DECODED_TYPES
+        kinds = {**DECODED_TYPES, **{name: FIELD_TYPES[kind] for name, kind in self._field_types.items()}}
+        if self._plain_users:
+            kinds[USER] = pa.string()
         arrays = {column: _joined(parts, kinds[column]) for column, parts in self._parts.items()}
         if self._extras is not None:
             arrays |= self._extras.take()
         self._parts = {column: [] for column in self.columns}
         self.row_count = 0
-        return Decoded(pa.table(arrays), self._rejects.take())
+        nulled, self._nulled = self._nulled, Counter()
+        return Decoded(pa.table(arrays), self._rejects.take(), nulled=nulled)
 
     def _decode_whole(self, lines: LineIndex) -> tuple[Rows, ParsedTimes | None] | None:
         """All lines at once; None if any of them must be decoded alone."""
@@ -184,7 +196,6 @@ class JsonLines:
         # a few kilobytes of gzip can hold gigabytes of blank lines
         if not bytes(lines.data).strip(_BLANK + b"\n"):
             return rows, np.array(places, np.int64), faults
-        decode = self._shape.general.decode
         all_utf8 = lines.is_utf8()
         for number in range(len(lines)):
             line = lines[number]
@@ -194,7 +205,7 @@ class JsonLines:
             try:
                 if not all_utf8:
                     str(line, "utf-8")
-                row = decode(line)
+                row = self._decode_one(line)
                 fault = excess(bytes(line))
                 if fault is not None:
                     faults[number] = fault
@@ -207,6 +218,14 @@ class JsonLines:
                     faults[number] = explain(raw, error, self._time_fields)
         return rows, np.array(places, np.int64), faults
 
+    def _decode_one(self, line: memoryview) -> Any:
+        try:
+            return self._shape.general.decode(line)
+        except msgspec.ValidationError:
+            if self._strict:
+                raise
+            return self._shape.decode_leniently(line)
+
     def _gather(self, lines: LineIndex, rows: Rows, places: Ints | None, times: ParsedTimes | None) -> Faults:
         """Columns of the rows that are events; the faults of the others, by row."""
         if times is None:
@@ -215,6 +234,7 @@ class JsonLines:
         arrays: dict[str, pa.Array] = {}
         faults: Faults = {}
         user_faults: Faults = {}
+        nulled: dict[str, Faults] = {}
         for column in self.columns:
             if column == EVENT_TIME:
                 arrays[column] = pa.array(times.ms)
@@ -223,8 +243,10 @@ class JsonLines:
             arrays[column] = array
             if column == USER:
                 user_faults = found
-            else:
+            elif self._strict or column in REQUIRED:
                 faults = found | faults
+            elif found:
+                nulled[column] = found
         faults |= validate(
             arrays[USER],
             times,
@@ -233,6 +255,7 @@ class JsonLines:
             user_field=self._fields[USER],
             time_field=self._time_field,
         )
+        self._nulled.update({column: len(found.keys() - faults.keys()) for column, found in nulled.items()})
         keep = without(faults, len(rows)) if faults else None
         for column, array in arrays.items():
             self._parts[column].append(array if keep is None else array.filter(pa.array(keep)))
@@ -244,6 +267,8 @@ class JsonLines:
 
     def _column(self, rows: Rows, column: str) -> tuple[pa.Array, Faults]:
         values, field = self._shape.values(rows, column), self._fields[column]
+        if column in self._field_types:
+            return field_of_values(values, self._field_types[column], field)
         if column == VALUE:
             return value_column(values, field)
         text, faults = text_column(values, field, whole_numbers_only=column in (USER, EVENT_ID))

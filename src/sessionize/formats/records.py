@@ -80,7 +80,7 @@ class JsonRecords:
         rejected = decoded.rejected
         if irregular or len(decoded.events) + len(rejected) != len(values):
             rejected = _with_invalid_values(rejected, values, source)
-        return Decoded(decoded.events, _numbered(rejected, offsets))
+        return Decoded(decoded.events, _numbered(rejected, offsets), nulled=decoded.nulled)
 
     def _add(self, values: Values, lengths: Ints, source: str, start: int) -> bool:
         """Decode a piece; returns whether it has a value that is not exactly one line."""

@@ -6,14 +6,16 @@ JSON gives Python values and CSV gives strings; equal values give equal results.
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.formats.rejects import INVALID_NUMBER, NUMBER_OUT_OF_RANGE, WRONG_TYPE, Fault, Faults, preview
 from sessionize.session.limits import VALUE_MAX
 
-Scalar = str | int | float | None
+Scalar = Any  # mostly str, int, float or None; anything else is a fault
 
 _AMOUNT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -25,19 +27,41 @@ def text_column(values: Sequence[Scalar], field: str, *, whole_numbers_only: boo
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         pass
     faults: Faults = {}
-    texts = [value if isinstance(value, str) or value is None else str(value) for value in values]
-    if whole_numbers_only:
-        for row, value in enumerate(values):
-            if isinstance(value, float):
-                faults[row] = Fault(WRONG_TYPE, f"{field} = {preview(value)}: a string or a whole number is expected")
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        text = _text_of(value, whole_numbers_only=whole_numbers_only)
+        if text is None and value is not None:
+            expected = "a string or a whole number" if whole_numbers_only else "a string, a number or null"
+            faults[row] = Fault(WRONG_TYPE, f"{field} = {shown(value)}: {expected} is expected")
+        texts.append(text)
     return pa.array(texts, pa.string()), faults
+
+
+def _text_of(value: Scalar, *, whole_numbers_only: bool) -> str | None:
+    """None if the value is no text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if whole_numbers_only and isinstance(value, float):
+        return str(int(value)) if value.is_integer() else None  # 7.0 is the user 7
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """A value for people, as JSON has it."""
+    if isinstance(value, bool | list | dict):
+        value = msgspec.json.encode(value)
+    if isinstance(value, bytes):
+        return preview(value)[1:-1]
+    return preview(value)
 
 
 def value_column(values: Sequence[Scalar], field: str) -> tuple[pa.DoubleArray, Faults]:
     """Numbers, and strings that hold a number; an empty string is null."""
     try:
         array = pa.array(values, pa.float64())
-        if within_limit(array):
+        if within_limit(array) and bool not in set(map(type, values)):
             return array, {}
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         pass
@@ -57,7 +81,7 @@ def within_limit(numbers: pa.DoubleArray) -> bool:
     return pc.all(pc.less_equal(pc.abs(numbers), VALUE_MAX)).as_py() in (True, None)  # None: all are null
 
 
-def value_of(value: str | float | None, field: str) -> float | Fault | None:
+def value_of(value: Scalar, field: str) -> float | Fault | None:
     """One amount, from a number or from a string that holds one."""
     if isinstance(value, str):
         text = value.strip()
@@ -68,6 +92,8 @@ def value_of(value: str | float | None, field: str) -> float | Fault | None:
         value = text
     if value is None:
         return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return Fault(WRONG_TYPE, f"{field} = {shown(value)}: a number is expected")
     try:
         number = float(value)
     except OverflowError:  # an integer

@@ -14,10 +14,14 @@ import pyarrow.compute as pc
 
 from sessionize.arrow import one_chunk
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.further_fields import FIELD_TYPES, field_of_array
+from sessionize.formats.json_decoder import REQUIRED
+from sessionize.formats.paths import Steps
 from sessionize.formats.rejects import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, preview, without
 from sessionize.formats.scalars import value_column, within_limit
 from sessionize.formats.storable import python_value, python_values, storable
-from sessionize.formats.tabular_layout import Layout, Path
+from sessionize.formats.tabular_layout import Layout
+from sessionize.formats.tabular_paths import column_at
 from sessionize.formats.times import times_of_array
 from sessionize.formats.utf8 import ValidText, with_valid_text
 from sessionize.formats.validation import DECODED_TYPES, Decoded, validate, without_empty
@@ -29,10 +33,12 @@ _SCALARS = (str, int, float, type(None))
 class Tabular:
     """Decodes tables of one layout."""
 
-    __slots__ = ("_dialect", "_fields", "_latest_ms", "_layout")
+    __slots__ = ("_dialect", "_field_types", "_fields", "_latest_ms", "_layout", "_strict")
 
     def __init__(self, layout: Layout, dialect: Dialect, *, latest_ms: int | None = None) -> None:
         """latest_ms: reject later events; None accepts all."""
+        self._field_types = dialect.field_types
+        self._strict = dialect.strict
         self._layout = layout
         self._dialect = dialect
         self._latest_ms = latest_ms
@@ -57,10 +63,14 @@ class Tabular:
         valid = ValidText(table, {}) if raw is not None else with_valid_text(table)
         table, faults = valid.table, valid.faults
         arrays[USER], user_faults = self._column(table, USER)
+        nulled: dict[str, Faults] = {}
         for column in self._layout.columns:
             if column not in (USER, EVENT_TIME):
                 arrays[column], found = self._column(table, column)
-                faults = found | faults
+                if self._strict or column in REQUIRED:
+                    faults = found | faults
+                elif found:
+                    nulled[column] = found
         field = self._fields[EVENT_TIME]
         raw_times = _present(table, self._layout.paths[EVENT_TIME])
         times = times_of_array(raw_times, self._dialect.time_format, field=field)
@@ -86,12 +96,16 @@ class Tabular:
             for row in sorted(faults):
                 own = _rendered(table, row, valid.broken.get(row, {})) if raw is None else raw(row)
                 rejects.add(own, source=source, line_number=line_number(row), fault=faults[row])
-        return Decoded(events, rejects.take())
+        counts = {column: len(found.keys() - faults.keys()) for column, found in nulled.items()}
+        return Decoded(events, rejects.take(), nulled=counts)
 
     def _column(self, table: pa.Table, column: str) -> tuple[pa.Array, Faults]:
         array = _present(table, self._layout.paths[column])
+        kind = self._field_types.get(column)
         if array is None or pa.types.is_null(array.type):
-            return pa.nulls(len(table), DECODED_TYPES[column]), {}
+            return pa.nulls(len(table), DECODED_TYPES[column] if kind is None else FIELD_TYPES[kind]), {}
+        if kind is not None:
+            return field_of_array(array, kind, self._fields[column])
         if column == VALUE:
             return _as_values(array, self._fields[column])
         text, faults = _as_text(array, self._fields[column], whole_numbers_only=column in (USER, EVENT_ID))
@@ -119,22 +133,17 @@ def _in_decoded_form(column: str, array: pa.Array) -> pa.Array:
     return array
 
 
-def _present(table: pa.Table, paths: tuple[Path, ...]) -> pa.Array | None:
-    """The first non-null candidate of each row; None if there is no candidate."""
-    arrays = [_at(table, path) for path in paths]
+def _present(table: pa.Table, paths: tuple[Steps, ...]) -> pa.Array | None:
+    """The first candidate of each row that is not null and, where there are several, not empty; None without any."""
+    arrays = [column_at(table, path) for path in paths]
     if len(arrays) < 2:
         return arrays[0] if arrays else None
     arrays = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in arrays]
     if len({a.type for a in arrays}) > 1:
         arrays = [a.cast(pa.string()) for a in arrays]
+    if pa.types.is_string(arrays[0].type):
+        arrays = [*map(without_empty, arrays), *arrays]
     return pc.coalesce(*arrays)
-
-
-def _at(table: pa.Table, path: Path) -> pa.Array:
-    array = one_chunk(table[path[0]])
-    for name in path[1:]:
-        array = pc.struct_field(array, name)  # unlike Array.field, null where the struct is null
-    return array
 
 
 def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[pa.Array, Faults]:

@@ -12,22 +12,24 @@ from sessionize.errors import InputError
 from sessionize.formats.absent_fields import how_to_map, listed, near_name
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_limits import FIELDS_MAX
+from sessionize.formats.paths import Steps, candidates
+from sessionize.formats.tabular_paths import read_name, type_at
 from sessionize.formats.validation import EXTRA_COLUMNS_MAX
-from sessionize.session.columns import EVENT_TIME, EVENT_TYPES, USER
-
-Path = tuple[str, ...]
+from sessionize.session.columns import EVENT_TIME, EVENT_TYPES
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The columns of a table behind each canonical column.
 
-    columns: the canonical columns to build. paths: the existing candidates of each, () for a missing optional one.
-    extras: top-level columns to keep unchanged. rest: top-level columns to keep as JSON text.
+    columns: the columns to build. paths: the existing candidates of each, () for a missing optional one. read: the
+    dotted paths to read from a file; nothing else is needed. extras: top-level columns to keep unchanged. rest:
+    top-level columns to keep as JSON text.
     """
 
     columns: tuple[str, ...]
-    paths: dict[str, tuple[Path, ...]]
+    paths: dict[str, tuple[Steps, ...]]
+    read: list[str]
     extras: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
 
@@ -39,31 +41,31 @@ class Layout:
         FIELDS_MAX columns are to be kept.
         """
         wanted = dialect.columns_for(columns)
-        paths: dict[str, tuple[Path, ...]] = {}
+        paths: dict[str, tuple[Steps, ...]] = {}
         for column in wanted:
-            candidates = [p for text in dialect.paths(column) for p in _candidates(text)]
-            paths[column] = tuple(p for p in candidates if _type_at(schema, p) is not None)
-            if not paths[column] and (dialect.exact or column in (USER, EVENT_TIME)):
+            meant = [steps for path in dialect.paths(column) for steps in candidates(path)]
+            paths[column] = tuple(steps for steps in meant if type_at(schema, steps) is not None)
+            if not paths[column] and dialect.needs(column):
                 raise _missing(schema, dialect, column, source)
             for path in paths[column]:
                 _check(schema, path, column, source)
         if not extras:
-            return cls(wanted, paths)
+            return cls(wanted, paths, _read(schema, paths, ()))
         if len(schema) > FIELDS_MAX:
             raise InputError(
                 "a table has too many columns to keep them all",
                 detail=f"{source}: {len(schema):,} columns, at most {FIELDS_MAX:,} are kept",
                 hint="leave columns out of the file; `batch` reads only those that it needs, whatever their number",
             )
-        mapped = {p[0] for ps in paths.values() for p in ps if len(p) == 1}
-        return cls(wanted, paths, *_extras(schema, mapped, dialect.user_name))
+        mapped = {str(p[0]) for ps in paths.values() for p in ps if len(p) == 1}
+        kept, rest = _extras(schema, mapped, frozenset({dialect.user_name, *dialect.field_types}))
+        return cls(wanted, paths, _read(schema, paths, kept + rest), kept, rest)
 
-    @property
-    def read(self) -> list[str]:
-        """The dotted paths to read from a file; nothing else is needed."""
-        whole = dict.fromkeys(self.extras + self.rest)
-        mapped = dict.fromkeys(".".join(p) for ps in self.paths.values() for p in ps if p[0] not in whole)
-        return [*mapped, *whole]
+
+def _read(schema: pa.Schema, paths: dict[str, tuple[Steps, ...]], whole: tuple[str, ...]) -> list[str]:
+    columns = dict.fromkeys(whole)
+    mapped = dict.fromkeys(read_name(schema, p) for ps in paths.values() for p in ps if p[0] not in columns)
+    return [*mapped, *columns]
 
 
 def field_names(schema: pa.Schema) -> list[str]:
@@ -76,25 +78,9 @@ def field_names(schema: pa.Schema) -> list[str]:
     return names
 
 
-def _candidates(text: str) -> list[Path]:
-    nested = tuple(text.split("."))
-    return [nested] if len(nested) == 1 else [nested, (text,)]
-
-
-def _type_at(schema: pa.Schema, path: Path) -> pa.DataType | None:
-    places = schema.get_all_field_indices(path[0])
-    kind = schema.field(places[0]).type if places else None
-    for name in path[1:]:
-        if kind is None or not pa.types.is_struct(kind):
-            return None
-        place = kind.get_field_index(name)
-        kind = kind.field(place).type if place >= 0 else None
-    return kind
-
-
-def _check(schema: pa.Schema, path: Path, column: str, source: str) -> None:
-    kind = _type_at(schema, path)
-    if len(schema.get_all_field_indices(path[0])) > 1:
+def _check(schema: pa.Schema, path: Steps, column: str, source: str) -> None:
+    kind = type_at(schema, path)
+    if len(schema.get_all_field_indices(str(path[0]))) > 1:
         raise InputError(
             "a mapped column occurs twice",
             detail=f"{source}: column {path[0]!r}",
@@ -103,14 +89,16 @@ def _check(schema: pa.Schema, path: Path, column: str, source: str) -> None:
     if pa.types.is_nested(kind):
         raise InputError(
             "a mapped column does not hold single values",
-            detail=f"{source}: {'.'.join(path)}, mapped to {column}, has the type {kind}",
-            hint="map a field inside of it, with a dotted path" if pa.types.is_struct(kind) else "map another column",
+            detail=f"{source}: {read_name(schema, path)}, mapped to {column}, has the type {kind}",
+            hint="map a field inside of it, with a dotted path"
+            if pa.types.is_struct(kind)
+            else "map one of its values, for example params[source] or items[0].name, or another column",
         )
 
 
-def _extras(schema: pa.Schema, mapped: set[str], user_name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _extras(schema: pa.Schema, mapped: set[str], others: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Unmapped top-level columns: those kept as columns, and those that go into `properties`."""
-    taken = {name.casefold() for name in (*EVENT_TYPES, user_name)}
+    taken = {name.casefold() for name in (*EVENT_TYPES, *others)}
     kept: list[str] = []
     rest: list[str] = []
     for field in schema:

@@ -52,11 +52,15 @@ DECODED_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """events: the canonical columns, as DECODED_TYPES. rejected: REJECTED_SCHEMA. lost: as in ports.EventBatch."""
+    """events: the canonical columns, as DECODED_TYPES, and further fields. rejected: REJECTED_SCHEMA.
+
+    lost, nulled: as in ports.EventBatch.
+    """
 
     events: pa.Table
     rejected: pa.Table
     lost: Mapping[str, int] = field(default_factory=dict)
+    nulled: Mapping[str, int] = field(default_factory=dict)
 
 
 def validate(

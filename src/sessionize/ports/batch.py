@@ -13,13 +13,15 @@ class EventBatch:
 
     events: canonical event columns, `user` and `event_time_ms` without nulls. rejected: REJECTED_SCHEMA.
     read_bytes: the share of the source's size_bytes consumed by this batch, for the progress bar. lost: reason -> how
-    many records could not be read beside those in `rejected`, where one stands for several.
+    many records could not be read beside those in `rejected`, where one stands for several. nulled: column -> how many
+    events have null in it because their value is of a wrong type.
     """
 
     events: pa.Table
     rejected: pa.Table
     read_bytes: int
     lost: Mapping[str, int] = field(default_factory=dict)
+    nulled: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def consumed(self) -> int:

@@ -22,7 +22,7 @@ class StreamBatch:
     """A run of records of one partition, decoded, in the order of their offsets.
 
     partition: the unit of order, whose times the lateness is measured by. ranges: which offsets the batch covers, by
-    split. events, rejected, lost: as in EventBatch.
+    split. events, rejected, lost, nulled: as in EventBatch.
     """
 
     partition: str
@@ -30,6 +30,7 @@ class StreamBatch:
     events: pa.Table
     rejected: pa.Table
     lost: Mapping[str, int] = field(default_factory=dict)
+    nulled: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def consumed(self) -> int:

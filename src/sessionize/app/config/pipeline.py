@@ -140,6 +140,7 @@ class PipelineConfig(Section):
             dialect = dialect_named(self.input.profile)
         else:
             dialect = Dialect.mapping(**self.input.mapping.model_dump())
+        dialect = replace(dialect.with_fields(self.input.further_fields()), strict=self.input.strict)
         if (made := self._as_made) is not None:
             return replace(dialect, user_name=made.user_column, conversion_events=made.conversion_events)
         return replace(dialect, conversion_events=wanted) if wanted else dialect

@@ -23,7 +23,8 @@ from sessionize.app.config.server_sections import (
 from sessionize.app.config.types import refuse
 from sessionize.app.config.values import KnownFiles, parse_size_bytes
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import TimeFormat
+from sessionize.formats.dialects import Field as DialectField
+from sessionize.formats.dialects import FieldType, TimeFormat
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.names import DATABASE, USER_SESSIONS
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
@@ -62,6 +63,13 @@ class MappingSection(Section):
         "text is ISO 8601.",
         example="ms",
     )
+
+
+class FieldSection(Section):
+    """A further field, with its type."""
+
+    path: kinds.FieldPath = key(..., "Where it is; use dots for nested fields.", example="price")
+    type: FieldType = key("text", "text, number (64-bit float), integer or boolean.", example="number")
 
 
 class GeneratorSection(Section):
@@ -146,6 +154,18 @@ class InputSection(Section):
     mapping: MappingSection | None = Field(
         default=None, description="Field names of a custom record format, instead of a dialect."
     )
+    fields: dict[kinds.FieldName, kinds.FieldPath | FieldSection] = key(
+        {},
+        "Further fields as columns of the events, NAME = path or NAME = {path, type}; type is text, number, integer or "
+        "boolean.",
+        example={"referrer": "context.referrer", "price": {"path": "price", "type": "number"}},
+    )
+    strict: kinds.Switch = key(
+        False,
+        "Reject records with a value of a wrong type in an optional field; otherwise the value is left out and "
+        "counted.",
+        example=True,
+    )
     generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
     kafka: KafkaInputSection = Field(default_factory=KafkaInputSection, description="Only with kind = kafka.")
 
@@ -177,6 +197,13 @@ class InputSection(Section):
                 key="input.generator.profile",
             )
         return self
+
+    def further_fields(self) -> tuple[DialectField, ...]:
+        """What [input.fields] names. Errors: ConfigError."""
+        return tuple(
+            DialectField(name, (each,)) if isinstance(each, str) else DialectField(name, (each.path,), each.type)
+            for name, each in self.fields.items()
+        )
 
     @property
     def profile(self) -> DialectName:

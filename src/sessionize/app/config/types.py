@@ -12,7 +12,8 @@ from sessionize.app.config.suggest import did_you_mean, hint_of
 from sessionize.app.config.values import parse_size_bytes
 from sessionize.connectors.local_paths import hint_for, is_address
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import UNMAPPABLE_HINT, can_be_mapped
+from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS
+from sessionize.formats.paths import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of
 from sessionize.session.columns import SESSION_COLUMNS
 from sessionize.session.durations import parse_duration_ms
 
@@ -102,10 +103,15 @@ def _local_path(value: str) -> str:
 
 
 def _field_path(value: str) -> str:
-    if not all(value.split(".")):
-        refuse("the path has an empty part", "write names joined by dots, for example event_details.event_type")
-    if not can_be_mapped(value):
-        refuse("a field of this name cannot be mapped", UNMAPPABLE_HINT)
+    fault = fault_of(value)
+    if fault is not None:
+        refuse(fault, PATH_HINT if fault == EMPTY_PART else UNMAPPABLE_HINT)
+    return value
+
+
+def _field_name(value: str) -> str:
+    if value.casefold() in (*EVENT_COLUMNS, *OTHER_COLUMNS):
+        refuse("a field cannot have the name of an event column", "choose another name for the field")
     return value
 
 
@@ -146,6 +152,7 @@ LocalPath = Annotated[Text, AfterValidator(_local_path)]
 LocalPaths = tuple[LocalPath, ...]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
+FieldName = Annotated[Text, AfterValidator(_field_name)]
 TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
 FunctionName = Annotated[StrictStr, AfterValidator(_function)]
 Column = Annotated[StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_COLUMNS)})]

@@ -269,7 +269,7 @@ class DirectorySource:
 
     def _reject_file(self, entry: FileEntry, why: str) -> StreamBatch:
         """The one batch of an unreadable file."""
-        batch = rejected_file(self._folder.path(entry.place), why, self.event_columns)
+        batch = rejected_file(self._folder.path(entry.place), why, self.event_columns, self._dialect)
         return StreamBatch(PARTITION, self._finish(entry), batch.events, batch.rejected)
 
     def _finish(self, entry: FileEntry) -> Ranges:
@@ -314,7 +314,7 @@ class DirectorySource:
         else:
             first, self._at = self._at, reader.entry.number * STRIDE + reader.offset
             ranges = {PARTITION: (first, self._at)}
-        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected, batch.lost)
+        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected, batch.lost, batch.nulled)
 
     def _close_reader(self) -> None:
         if self._reader is not None:

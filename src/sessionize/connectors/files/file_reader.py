@@ -7,7 +7,6 @@ from typing import cast
 from sessionize.connectors.files.directory_scan import FileStat
 from sessionize.connectors.files.file_log import FileEntry
 from sessionize.connectors.files.source import FileSource
-from sessionize.connectors.files.unreadable import nothing
 from sessionize.errors import InputError
 from sessionize.ports import EventBatch
 from sessionize.session.columns import REJECTED_SCHEMA
@@ -21,7 +20,7 @@ class FileReader:
         self.entry = entry
         self.offset = 0
         self._batches = cast(Generator[EventBatch, None, None], source.batches())
-        self._nothing = EventBatch(nothing(source.event_columns), REJECTED_SCHEMA.empty_table(), 0)
+        self._nothing = EventBatch(source.empty_events(), REJECTED_SCHEMA.empty_table(), 0)
         self._ended = False
         self._ahead = self._pull()
         while self.offset < offset:

@@ -23,7 +23,7 @@ from sessionize.connectors.files.source_ranges import divide
 from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
 from sessionize.connectors.files.source_worker import DecoderSpec
 from sessionize.connectors.files.source_workers import in_order
-from sessionize.connectors.files.unreadable import file_failure, one_rejected
+from sessionize.connectors.files.unreadable import file_failure, nothing, one_rejected
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.gunzip import GzipStream
@@ -123,6 +123,10 @@ class FileSource:
         """The canonical columns of every batch."""
         return frozenset(self._dialect.columns_for(self._columns))
 
+    def empty_events(self) -> pa.Table:
+        """The events of a batch that has none."""
+        return nothing(self.event_columns, self._dialect)
+
     @property
     def user_name(self) -> str:
         """The input's name of the user column."""
@@ -203,7 +207,7 @@ class FileSource:
             elif lines_before:
                 rejected = _with_file_lines(rejected, lines_before)
             lines_before += done.line_count
-            yield EventBatch(done.decoded.events, rejected, work.size_bytes)
+            yield EventBatch(done.decoded.events, rejected, work.size_bytes, nulled=done.decoded.nulled)
 
     def _parquet(self, file: InputFile) -> Iterator[EventBatch]:
         # pyarrow.parquet is slow to import, and only Parquet needs it
@@ -220,7 +224,7 @@ class FileSource:
             rows, piece_bytes_max = self._batch_records, _PIECES * self._batch_bytes
             reader = replace(reader, group_rows_max=rows, slice_rows=rows, piece_bytes_max=piece_bytes_max)
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
-            yield EventBatch(decoded.events, decoded.rejected, read_bytes, decoded.lost)
+            yield EventBatch(decoded.events, decoded.rejected, read_bytes, decoded.lost, decoded.nulled)
 
     def _text_file(self, file: InputFile) -> Iterator[EventBatch]:
         try:
@@ -256,7 +260,7 @@ class FileSource:
             header = split_header(stream, source=file.path)
             if header.ended and gzip is not None and gzip.fault is not None:
                 LOG.warning("%s is damaged: %s; it has no whole line", file.path, gzip.fault.detail)
-                yield one_rejected(header.text or None, gzip.fault, file.path, header.line, self.event_columns)
+                yield one_rejected(header.text or None, gzip.fault, file.path, header.line, self.empty_events())
                 return
             if not header.text:
                 return
@@ -301,7 +305,7 @@ def _first_of(batches: Iterator[EventBatch], first: "Future[EventBatch | None]")
 
 
 def _batch(decoded: Decoded, read_bytes: int) -> EventBatch:
-    return EventBatch(decoded.events, decoded.rejected, read_bytes)
+    return EventBatch(decoded.events, decoded.rejected, read_bytes, nulled=decoded.nulled)
 
 
 def _is_plain_ndjson(file: InputFile) -> bool:

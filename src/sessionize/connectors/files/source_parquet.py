@@ -6,7 +6,7 @@ others become one rejected record that counts for all of them. A file without a 
 """
 
 import errno
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class _Groups:
         self._schema = file.schema_arrow
         self._layout = layout
         self._tabular = tabular
-        user_paths = {".".join(path) for path in layout.paths[USER]} if plain_users else set()
+        user_paths = {".".join(map(str, path)) for path in layout.paths[USER]} if plain_users else set()
         places = frozenset(n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths)
         # column metadata is not read through pyarrow, which crashes the process if it is damaged
         try:
@@ -184,14 +184,19 @@ class _Groups:
             parts.append(self._decoded(self._schema.empty_table(), 0))
         events = pa.concat_tables([part.events for part in parts])
         rejected = pa.concat_tables([part.rejected for part in parts])
-        return Decoded(events, rejected, parts[-1].lost)
+        nulled = Counter[str]()
+        for part in parts:
+            nulled.update(part.nulled)
+        return Decoded(events, rejected, parts[-1].lost, nulled)
 
     def _opened(self, *, plain_users: bool = False) -> pq.ParquetFile:
         dictionaries = [
             path[0]
             for column, paths in self._layout.paths.items()
             for path in paths
-            if len(path) == 1 and pa.types.is_dictionary(DECODED_TYPES[column]) and not (plain_users and column == USER)
+            if len(path) == 1
+            and pa.types.is_dictionary(DECODED_TYPES.get(column, pa.string()))
+            and not (plain_users and column == USER)
         ]
         if self._piece_bytes_max is not None:  # so that it is decoded piece by piece
             dictionaries += [name for name in self._layout.extras if pa.types.is_string(self._schema.field(name).type)]

@@ -1,5 +1,6 @@
 """The worker process: takes work from stdin, puts results in shared memory, reports them on stdout."""
 
+import json
 import os
 import pickle
 import struct
@@ -14,6 +15,7 @@ from sessionize.connectors.files.source_ranges import Work, decode
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
 
+NULLED = b"nulled"  # the counts of Decoded, in the metadata of the rejects
 MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, lines
 
 
@@ -50,7 +52,8 @@ def _work(decoder: JsonLines, work: Work, slot: int) -> None:
     done = decode(work, decoder)
     at = 0
     sizes = []
-    for table in (done.decoded.events, done.decoded.rejected):
+    counts = {NULLED: json.dumps(dict(done.decoded.nulled))}
+    for table in (done.decoded.events, done.decoded.rejected.replace_schema_metadata(counts)):
         data = _as_ipc(table)
         sizes.append(len(data))
         while len(data):

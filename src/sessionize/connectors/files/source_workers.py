@@ -5,6 +5,7 @@ work through a pipe, puts each result in unnamed shared memory, and ends with th
 parent. If a worker fails, this process repeats its work and raises the error itself.
 """
 
+import json
 import os
 import pickle
 import select
@@ -19,7 +20,7 @@ from typing import IO
 import pyarrow as pa
 
 from sessionize.connectors.files.source_ranges import Done, Work, decode
-from sessionize.connectors.files.source_worker import MESSAGE, DecoderSpec
+from sessionize.connectors.files.source_worker import MESSAGE, NULLED, DecoderSpec
 from sessionize.formats.validation import Decoded
 
 _AHEAD = 2  # pieces of work queued per worker, so that it never waits
@@ -167,7 +168,9 @@ def _result(worker: _Worker, message: bytes) -> Done:
     events_bytes, rejected_bytes, line_count = MESSAGE.unpack(message)
     fd = worker.slots[worker.finished % _AHEAD].fileno()
     events = _table(fd, 0, events_bytes)
-    return Done(Decoded(events, _table(fd, events_bytes, rejected_bytes)), line_count)
+    rejected = _table(fd, events_bytes, rejected_bytes)
+    nulled = json.loads(rejected.schema.metadata[NULLED])
+    return Done(Decoded(events, rejected.replace_schema_metadata(None), nulled=nulled), line_count)
 
 
 def _table(fd: int, at: int, size_bytes: int) -> pa.Table:

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from sessionize.durable import disk_error
 from sessionize.errors import InputError, SessionizeError, UnavailableError
+from sessionize.formats.dialects import Dialect
+from sessionize.formats.further_fields import FIELD_TYPES
 from sessionize.formats.rejects import Fault, Rejects
 from sessionize.formats.validation import DECODED_TYPES
 from sessionize.ports import EventBatch
@@ -49,18 +51,19 @@ def file_failure(what: str, error: OSError) -> SessionizeError:
     )
 
 
-def rejected_file(path: str, why: str, columns: Iterable[str]) -> EventBatch:
+def rejected_file(path: str, why: str, columns: Iterable[str], dialect: Dialect) -> EventBatch:
     """The rejected record for a whole file."""
-    return one_rejected(None, Fault(UNREADABLE_FILE, why), path, 1, columns)
+    return one_rejected(None, Fault(UNREADABLE_FILE, why), path, 1, nothing(columns, dialect))
 
 
-def one_rejected(raw: bytes | None, fault: Fault, path: str, line: int, columns: Iterable[str]) -> EventBatch:
-    """A batch with only one rejected record."""
+def one_rejected(raw: bytes | None, fault: Fault, path: str, line: int, events: pa.Table) -> EventBatch:
+    """A batch with only one rejected record. events: an empty table."""
     rejects = Rejects()
     rejects.add(raw, source=path, line_number=line, fault=fault)
-    return EventBatch(nothing(columns), rejects.take(), 0)
+    return EventBatch(events, rejects.take(), 0)
 
 
-def nothing(columns: Iterable[str]) -> pa.Table:
-    """An empty table of events with these columns."""
-    return pa.table({name: pa.array([], DECODED_TYPES[name]) for name in sorted(columns)})
+def nothing(columns: Iterable[str], dialect: Dialect) -> pa.Table:
+    """An empty table of events with these columns of the dialect."""
+    types = DECODED_TYPES | {name: FIELD_TYPES[kind] for name, kind in dialect.field_types.items()}
+    return pa.table({name: pa.array([], types[name]) for name in sorted(columns)})
