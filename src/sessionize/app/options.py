@@ -60,6 +60,7 @@ class RecordOptions:
 
     def _mapped(self) -> "Dialect":
         from sessionize.formats.dialects import Dialect, dialect_named
+        from sessionize.formats.paths import parse_field_path
 
         fields = {"user": self.user, "time": self.time, **self._fields()}
         given = [f"--{name.replace('_', '-')}" for name, value in fields.items() if value is not None]
@@ -79,7 +80,9 @@ class RecordOptions:
                 detail=f"given: {', '.join(given)}",
                 hint="--user FIELD --time FIELD",
             )
-        return Dialect.mapping(user=self.user, time=self.time, time_format=self.time_format, **self._fields())  # type: ignore[arg-type]
+        paths: Any = {name: None if text is None else parse_field_path(text) for name, text in self._fields().items()}
+        user, time = (parse_field_path(text, joins=True) for text in (self.user, self.time))
+        return Dialect.mapping(user=user, time=time, time_format=self.time_format, **paths)  # type: ignore[arg-type]  # checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

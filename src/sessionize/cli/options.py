@@ -46,10 +46,11 @@ RECORDS = group(
     dialect=option("--dialect", help=f"Input record format: {DIALECTS}.", rich_help_panel="Records"),
     user=option(
         "--user",
-        help="Field with the user, for custom formats; use dots for nested fields.",
+        help="Field with the user, for custom formats; use dots for nested fields; A,B: the first that is present and "
+        "not empty; A+B: both together.",
         rich_help_panel="Records",
     ),
-    time=option("--time", help="Field with the event time.", rich_help_panel="Records"),
+    time=option("--time", help="Field with the event time; DATE+TIME: two fields together.", rich_help_panel="Records"),
     time_format=option(
         "--time-format",
         help="auto, ms, s, us, ns or iso8601; auto reads whole numbers as ms.",

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.json_steps import value_at, value_in_text
+from sessionize.formats.paths import candidates
 from sessionize.session.columns import EVENT_TIME, USER
 
 _NAMES_MAX = 50
@@ -91,11 +93,11 @@ def _names_in(record: dict[str, Any], before: str = "", depth: int = 1) -> Itera
 
 def _has(record: dict[str, Any], path: str) -> bool:
     """Whether the field exists, null or not."""
-    if path in record:
-        return True
-    here: Any = record
-    for part in path.split("."):
-        if not isinstance(here, dict) or part not in here:
-            return False
-        here = here[part]
-    return True
+    for steps in candidates(path):
+        *above, last = steps
+        here = value_at(record, tuple(above))
+        if isinstance(here, str):
+            here = value_in_text(here)
+        if (isinstance(here, dict) and last in here) or value_at(here, (last,)) is not None:
+            return True
+    return False

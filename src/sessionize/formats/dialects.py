@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from sessionize.errors import ConfigError
-from sessionize.formats.paths import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of, last_name
+from sessionize.formats.paths import (
+    EMPTY_PART,
+    PATH_HINT,
+    UNMAPPABLE_HINT,
+    FieldPath,
+    Join,
+    fault_of,
+    last_name,
+    parse_field_path,
+)
 
 TimeFormat = Literal["auto", "ms", "s", "us", "ns", "iso8601"]
 FieldType = Literal["text", "number", "integer", "boolean"]
@@ -18,6 +27,8 @@ Paths = tuple[str, ...]
 
 # The canonical columns that a dialect can map, in canonical order. A test keeps them equal to session/columns.py.
 EVENT_COLUMNS = ("user", "event_time_ms", "event_id", "event_type", "page", "product", "category", "value")
+# What stands between the parts of a joined value.
+JOINTS = {"user": "|", "event_time_ms": " "}
 _DEFAULT_CONVERSIONS = ("purchase", "PURCHASE", "booking", "order")
 
 # What stored events have beside those: no field can be called like them. A test keeps them equal to session/columns.py.
@@ -59,6 +70,11 @@ class Field:
             _check_path(path, self.name)
 
     @classmethod
+    def of(cls, name: str, path: FieldPath, kind: FieldType = "text") -> "Field":
+        """A field by its path. Errors: ConfigError."""
+        return cls(name, _paths(path), kind)
+
+    @classmethod
     def parse(cls, text: str) -> "Field":
         """NAME=PATH or NAME:TYPE=PATH, as on the command line. Errors: ConfigError."""
         left, equals, path = text.partition("=")
@@ -69,12 +85,13 @@ class Field:
                 detail=f"--field {text}",
                 hint="--field NAME=PATH, or --field NAME:TYPE=PATH",
             )
-        return cls(name.strip(), split_paths(path), kind.strip() or "text")  # type: ignore[arg-type]  # checked
+        return cls(name.strip(), _paths(parse_field_path(path.strip())), kind.strip() or "text")  # type: ignore[arg-type]  # checked
 
 
-def split_paths(text: str) -> Paths:
-    """The candidates of a comma-separated list."""
-    return tuple(part.strip() for part in text.split(","))
+def _paths(path: FieldPath | None) -> Paths:
+    if path is None:
+        return ()
+    return path.paths if isinstance(path, Join) else (path,) if isinstance(path, str) else tuple(path)
 
 
 def _check_path(path: str, what: str) -> None:
@@ -96,6 +113,7 @@ class Dialect:
     field of that whole name. time_format: the unit of numeric times (formats/times.py). user_name: the input's name
     of the user column. conversion_events: the event types that count as conversions. exact: a table (CSV, Parquet)
     needs every mapped column; otherwise only user and time. fields: columns of the events beside the canonical ones.
+    joined: the columns, user or event_time_ms, whose paths are parts of one value, joined by JOINTS.
     strict: reject records with a value of a wrong type in an optional field; otherwise the value becomes null.
     """
 
@@ -114,6 +132,7 @@ class Dialect:
     exact: bool = False
     fields: tuple[Field, ...] = ()
     strict: bool = False
+    joined: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.user or not self.event_time_ms:
@@ -144,40 +163,42 @@ class Dialect:
     def mapping(
         cls,
         *,
-        user: str,
-        time: str,
-        event_id: str | None = None,
-        event_type: str | None = None,
-        page: str | None = None,
-        value: str | None = None,
-        product: str | None = None,
-        category: str | None = None,
+        user: FieldPath,
+        time: FieldPath,
+        event_id: FieldPath | None = None,
+        event_type: FieldPath | None = None,
+        page: FieldPath | None = None,
+        value: FieldPath | None = None,
+        product: FieldPath | None = None,
+        category: FieldPath | None = None,
         time_format: TimeFormat = "auto",
         conversion_events: tuple[str, ...] = _DEFAULT_CONVERSIONS,
     ) -> "Dialect":
-        """A custom mapping. The user column is named by the last part of its path.
+        """A custom mapping. The user column is named by the last part of its first path.
 
         Errors: ConfigError for an empty path or an unknown time format.
         """
-
-        def one(path: str | None) -> Paths:
-            return () if path is None else (path,)
-
+        joined = {"user": user, "event_time_ms": time}
         return cls(
             name="mapping",
-            user=(user,),
-            event_time_ms=(time,),
-            event_id=one(event_id),
-            event_type=one(event_type),
-            page=one(page),
-            product=one(product),
-            category=one(category),
-            value=one(value),
+            user=_paths(user),
+            event_time_ms=_paths(time),
+            event_id=_paths(event_id),
+            event_type=_paths(event_type),
+            page=_paths(page),
+            product=_paths(product),
+            category=_paths(category),
+            value=_paths(value),
+            joined=frozenset(column for column, path in joined.items() if isinstance(path, Join)),
             time_format=time_format,
-            user_name=last_name(user),
+            user_name=last_name((*_paths(user), "")[0]),
             conversion_events=conversion_events,
             exact=True,
         )
+
+    def described(self, column: str) -> str:
+        """The column's paths for people."""
+        return ("+" if column in self.joined else ", ").join(self.paths(column))
 
     def paths(self, column: str) -> Paths:
         """The candidate paths of a column, () if it is not mapped."""

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import Dialect
-from sessionize.formats.json_steps import value_at, value_of_raw
+from sessionize.formats.dialects import JOINTS, Dialect
+from sessionize.formats.json_steps import joined_values, value_at, value_of_raw
 from sessionize.formats.paths import Steps, candidates
 from sessionize.session.columns import CATEGORY, EVENT_ID, EVENT_TIME, EVENT_TYPE, PAGE, PRODUCT, USER, VALUE
 
@@ -51,6 +51,7 @@ class RecordShape:
 
     __slots__ = (
         "_getters",
+        "_joined",
         "_kinds",
         "_lenient",
         "_opened",
@@ -65,6 +66,7 @@ class RecordShape:
 
     def __init__(self, dialect: Dialect, columns: tuple[str, ...]) -> None:
         self.columns = columns
+        self._joined = dialect.joined
         self._places: dict[Path, str] = {}
         self._kinds: dict[str, Any] = {}  # by attribute name: the types that are not _SCALAR
         self._scalars: set[Path] = set()
@@ -93,6 +95,10 @@ class RecordShape:
         """The column's raw values: the first candidate that is not null and, among several paths, not empty."""
         first, *others = self._getters[column]
         values = _first_of(rows, first)
+        if column in self._joined:
+            return joined_values(
+                [values, *(_first_of(rows, getters) for getters in others)], JOINTS[column], whole=column == EVENT_TIME
+            )
         for getters in others:
             if None not in values and "" not in values:
                 break

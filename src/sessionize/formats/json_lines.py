@@ -84,7 +84,7 @@ class JsonLines:
         self._line_bytes_max = line_bytes_max
         self._plain_users = plain_users
         self._time_format = dialect.time_format
-        self._fields = {column: ", ".join(dialect.paths(column)) for column in self.columns}
+        self._fields = {column: dialect.described(column) for column in self.columns}
         self._time_field = self._fields[EVENT_TIME]
         self._time_fields = frozenset(dialect.event_time_ms)
         self._pieces = self._quick_misses = 0

@@ -1,6 +1,6 @@
 """Follows a path through decoded JSON: into objects, lists, key/value lists, and JSON in strings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -46,6 +46,27 @@ def value_of_raw(raw: msgspec.Raw) -> Any:
         return _DECODE(data)
     except _ERRORS:
         return data
+
+
+def joined_values(columns: Sequence[Sequence[Any]], joint: str, *, whole: bool) -> list[Any]:
+    """The parts of each row as one text; None without any part, and a part that is no text in place of all.
+
+    whole: None unless all parts are there: a date alone is no time.
+    """
+    enough = all if whole else any
+    return [_joined(parts, joint, enough) for parts in zip(*columns, strict=True)]
+
+
+def _joined(parts: Sequence[Any], joint: str, enough: Callable[[Sequence[str]], bool]) -> Any:
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, str | int | float | None):
+            return part
+    texts = ["" if part is None else _whole(part) for part in parts]
+    return joint.join(texts) if enough(texts) else None
+
+
+def _whole(part: str | float) -> str:
+    return str(int(part)) if isinstance(part, float) and part.is_integer() else str(part)
 
 
 def _of_key(pairs: Sequence[Any], key: str) -> Any:

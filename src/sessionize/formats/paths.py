@@ -31,6 +31,14 @@ class Key(NamedTuple):
     name: str
 
 
+class Join(NamedTuple):
+    """A value made of several, in order: an address and a browser as the user, a date and a time of day as the time."""
+
+    paths: tuple[str, ...]
+
+
+# One path; several, of which the first that is present and not empty counts; or a join.
+FieldPath = str | tuple[str, ...] | Join
 Step = str | int | Key
 Steps = tuple[Step, ...]
 
@@ -48,6 +56,14 @@ def fault_of(path: str) -> str | None:
     steps = _steps(path)
     parts = path.split(".") if steps is None else [each.name if isinstance(each, Key) else each for each in steps]
     return None if all(part != "" for part in parts) else EMPTY_PART
+
+
+def parse_field_path(text: str, *, joins: bool = False) -> FieldPath:
+    """ "a", "a,b" for a tuple, and, where joins are allowed, "a+b" for a join."""
+    if joins and "+" in text:
+        return Join(tuple(part.strip() for part in text.split("+")))
+    parts = tuple(part.strip() for part in text.split(","))
+    return text if len(parts) == 1 else parts
 
 
 def last_name(path: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.arrow import one_chunk
-from sessionize.formats.dialects import Dialect
+from sessionize.formats.dialects import JOINTS, Dialect
 from sessionize.formats.further_fields import FIELD_TYPES, field_of_array
 from sessionize.formats.json_decoder import REQUIRED
 from sessionize.formats.paths import Steps
@@ -42,7 +42,7 @@ class Tabular:
         self._layout = layout
         self._dialect = dialect
         self._latest_ms = latest_ms
-        self._fields = {column: ", ".join(dialect.paths(column)) for column in layout.columns}
+        self._fields = {column: dialect.described(column) for column in layout.columns}
 
     def decode(
         self,
@@ -72,7 +72,7 @@ class Tabular:
                 elif found:
                     nulled[column] = found
         field = self._fields[EVENT_TIME]
-        raw_times = _present(table, self._layout.paths[EVENT_TIME])
+        raw_times = self._raw(table, EVENT_TIME)
         times = times_of_array(raw_times, self._dialect.time_format, field=field)
         arrays[EVENT_TIME] = pa.array(times.ms)
         faults |= validate(
@@ -99,8 +99,19 @@ class Tabular:
         counts = {column: len(found.keys() - faults.keys()) for column, found in nulled.items()}
         return Decoded(events, rejects.take(), nulled=counts)
 
+    def _raw(self, table: pa.Table, column: str) -> pa.Array | None:
+        parts = self._layout.joined.get(column)
+        if parts is None:
+            return _present(table, self._layout.paths[column])
+        texts = [_as_text(_present(table, paths), "", whole_numbers_only=True)[0] for paths in parts]
+        plain = [t.dictionary_decode() if pa.types.is_dictionary(t.type) else t for t in texts]
+        if column == EVENT_TIME:  # a date alone is no time
+            return pc.binary_join_element_wise(*map(without_empty, plain), JOINTS[column])
+        joined = pc.binary_join_element_wise(*(pc.fill_null(t, "") for t in plain), JOINTS[column])
+        return pc.if_else(pc.equal(pc.binary_length(joined), len(JOINTS[column]) * (len(parts) - 1)), None, joined)
+
     def _column(self, table: pa.Table, column: str) -> tuple[pa.Array, Faults]:
-        array = _present(table, self._layout.paths[column])
+        array = self._raw(table, column)
         kind = self._field_types.get(column)
         if array is None or pa.types.is_null(array.type):
             return pa.nulls(len(table), DECODED_TYPES[column] if kind is None else FIELD_TYPES[kind]), {}

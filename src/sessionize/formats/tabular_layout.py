@@ -4,7 +4,7 @@ A path is a field inside a struct column, or a column of that name. The error fo
 ones and the nearest name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ class Layout:
 
     columns: the columns to build. paths: the existing candidates of each, () for a missing optional one. read: the
     dotted paths to read from a file; nothing else is needed. extras: top-level columns to keep unchanged. rest:
-    top-level columns to keep as JSON text.
+    top-level columns to keep as JSON text. joined: the candidates of each part, of columns that are joined.
     """
 
     columns: tuple[str, ...]
@@ -32,6 +32,7 @@ class Layout:
     read: list[str]
     extras: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
+    joined: dict[str, tuple[tuple[Steps, ...], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -42,15 +43,18 @@ class Layout:
         """
         wanted = dialect.columns_for(columns)
         paths: dict[str, tuple[Steps, ...]] = {}
+        joined: dict[str, tuple[tuple[Steps, ...], ...]] = {}
         for column in wanted:
-            meant = [steps for path in dialect.paths(column) for steps in candidates(path)]
-            paths[column] = tuple(steps for steps in meant if type_at(schema, steps) is not None)
-            if not paths[column] and dialect.needs(column):
+            parts = [_existing(schema, path) for path in dialect.paths(column)]
+            paths[column] = tuple(steps for part in parts for steps in part)
+            if column in dialect.joined:
+                joined[column] = tuple(parts)
+            if dialect.needs(column) and not (all(parts) if column in dialect.joined else any(parts)):
                 raise _missing(schema, dialect, column, source)
             for path in paths[column]:
                 _check(schema, path, column, source)
         if not extras:
-            return cls(wanted, paths, _read(schema, paths, ()))
+            return cls(wanted, paths, _read(schema, paths, ()), joined=joined)
         if len(schema) > FIELDS_MAX:
             raise InputError(
                 "a table has too many columns to keep them all",
@@ -59,7 +63,11 @@ class Layout:
             )
         mapped = {str(p[0]) for ps in paths.values() for p in ps if len(p) == 1}
         kept, rest = _extras(schema, mapped, frozenset({dialect.user_name, *dialect.field_types}))
-        return cls(wanted, paths, _read(schema, paths, kept + rest), kept, rest)
+        return cls(wanted, paths, _read(schema, paths, kept + rest), kept, rest, joined)
+
+
+def _existing(schema: pa.Schema, path: str) -> tuple[Steps, ...]:
+    return tuple(steps for steps in candidates(path) if type_at(schema, steps) is not None)
 
 
 def _read(schema: pa.Schema, paths: dict[str, tuple[Steps, ...]], whole: tuple[str, ...]) -> list[str]:
@@ -71,10 +79,10 @@ def _read(schema: pa.Schema, paths: dict[str, tuple[Steps, ...]], whole: tuple[s
 def field_names(schema: pa.Schema) -> list[str]:
     """All names that a path may use, including fields of structs."""
     names: list[str] = []
-    for field in schema:
-        names.append(field.name)
-        if pa.types.is_struct(field.type):
-            names += [f"{field.name}.{name}" for name in field_names(pa.schema(list(field.type)))]
+    for each in schema:
+        names.append(each.name)
+        if pa.types.is_struct(each.type):
+            names += [f"{each.name}.{name}" for name in field_names(pa.schema(list(each.type)))]
     return names
 
 
@@ -101,12 +109,12 @@ def _extras(schema: pa.Schema, mapped: set[str], others: frozenset[str]) -> tupl
     taken = {name.casefold() for name in (*EVENT_TYPES, *others)}
     kept: list[str] = []
     rest: list[str] = []
-    for field in schema:
-        if field.name in mapped or pa.types.is_null(field.type):
+    for each in schema:
+        if each.name in mapped or pa.types.is_null(each.type):
             continue
-        name = field.name.casefold()
-        usable = field.name and name not in taken and len(kept) < EXTRA_COLUMNS_MAX
-        (kept if usable and not pa.types.is_nested(field.type) else rest).append(field.name)
+        name = each.name.casefold()
+        usable = each.name and name not in taken and len(kept) < EXTRA_COLUMNS_MAX
+        (kept if usable and not pa.types.is_nested(each.type) else rest).append(each.name)
         taken.add(name)
     return tuple(kept), tuple(dict.fromkeys(rest))
 

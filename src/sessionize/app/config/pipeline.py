@@ -139,7 +139,7 @@ class PipelineConfig(Section):
         if self.input.mapping is None:
             dialect = dialect_named(self.input.profile)
         else:
-            dialect = Dialect.mapping(**self.input.mapping.model_dump())
+            dialect = Dialect.mapping(**self.input.mapping.paths())
         dialect = replace(dialect.with_fields(self.input.further_fields()), strict=self.input.strict)
         if (made := self._as_made) is not None:
             return replace(dialect, user_name=made.user_column, conversion_events=made.conversion_events)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sessionize.app.config import types as kinds
+from sessionize.app.config.mapping_section import FieldSection, MappingSection
 from sessionize.app.config.section import Section, key
 from sessionize.app.config.server_sections import (
     CatalogSection,
@@ -24,7 +25,6 @@ from sessionize.app.config.types import refuse
 from sessionize.app.config.values import KnownFiles, parse_size_bytes
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Field as DialectField
-from sessionize.formats.dialects import FieldType, TimeFormat
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.names import DATABASE, USER_SESSIONS
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
@@ -40,36 +40,6 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 def _ms(text: str) -> int:
     return parse_duration_ms(text, name="duration")
-
-
-class MappingSection(Section):
-    """Field names of a custom record format; use dots for nested fields."""
-
-    user: kinds.FieldPath = key(..., "Field with the user.", example="uuid")
-    time: kinds.FieldPath = key(..., "Field with the event time.", example="event_timestamp")
-    event_id: kinds.FieldPath | None = key(
-        None, "Field with a unique event id; without it there are no duplicates.", example="event_id"
-    )
-    event_type: kinds.FieldPath | None = key(None, "Field with the event type.", example="event_details.event_type")
-    page: kinds.FieldPath | None = key(None, "Field with the page or screen.", example="page_name")
-    value: kinds.FieldPath | None = key(
-        None, "Field with an amount; revenue sums it over conversions.", example="amount"
-    )
-    product: kinds.FieldPath | None = key(None, "Field with the product.", example="product_id")
-    category: kinds.FieldPath | None = key(None, "Field with the product's category.", example="category")
-    time_format: TimeFormat = key(
-        "auto",
-        "Format of the event time: s, ms, us or ns since 1970 (quoted or not), iso8601, or auto: numbers are ms, other "
-        "text is ISO 8601.",
-        example="ms",
-    )
-
-
-class FieldSection(Section):
-    """A further field, with its type."""
-
-    path: kinds.FieldPath = key(..., "Where it is; use dots for nested fields.", example="price")
-    type: FieldType = key("text", "text, number (64-bit float), integer or boolean.", example="number")
 
 
 class GeneratorSection(Section):
@@ -154,7 +124,7 @@ class InputSection(Section):
     mapping: MappingSection | None = Field(
         default=None, description="Field names of a custom record format, instead of a dialect."
     )
-    fields: dict[kinds.FieldName, kinds.FieldPath | FieldSection] = key(
+    fields: dict[kinds.FieldName, kinds.FieldPaths | FieldSection] = key(
         {},
         "Further fields as columns of the events, NAME = path or NAME = {path, type}; type is text, number, integer or "
         "boolean.",
@@ -201,7 +171,9 @@ class InputSection(Section):
     def further_fields(self) -> tuple[DialectField, ...]:
         """What [input.fields] names. Errors: ConfigError."""
         return tuple(
-            DialectField(name, (each,)) if isinstance(each, str) else DialectField(name, (each.path,), each.type)
+            DialectField.of(name, each.path, each.type)
+            if isinstance(each, FieldSection)
+            else DialectField.of(name, each)
             for name, each in self.fields.items()
         )
 

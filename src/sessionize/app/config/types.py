@@ -3,7 +3,7 @@ number and 1 is not a truth value, and described for the JSON Schema.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import WithJsonSchema as Schema
@@ -152,6 +152,8 @@ LocalPath = Annotated[Text, AfterValidator(_local_path)]
 LocalPaths = tuple[LocalPath, ...]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
+FieldPaths = FieldPath | Annotated[tuple[FieldPath, ...], Field(min_length=1)]
+JoinedPaths = FieldPaths | dict[Literal["join"], Annotated[tuple[FieldPath, ...], Field(min_length=2)]]
 FieldName = Annotated[Text, AfterValidator(_field_name)]
 TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
 FunctionName = Annotated[StrictStr, AfterValidator(_function)]

@@ -1,0 +1,50 @@
+"""[input.mapping] and [input.fields]: where the fields are in records of a custom format."""
+
+from typing import Any
+
+from sessionize.app.config import types as kinds
+from sessionize.app.config.section import Section, key
+from sessionize.formats.dialects import FieldType, TimeFormat
+from sessionize.formats.paths import Join
+
+
+class MappingSection(Section):
+    """Field names of a custom record format; use dots for nested fields, a list for fallbacks."""
+
+    user: kinds.JoinedPaths = key(
+        ...,
+        "Field with the user; a list: the first that is present and not empty; {join = [...]}: all of them together.",
+        example="uuid",
+    )
+    time: kinds.JoinedPaths = key(
+        ..., "Field with the event time; {join = [...]} for a date and a time of day.", example="event_timestamp"
+    )
+    event_id: kinds.FieldPaths | None = key(
+        None, "Field with a unique event id; without it there are no duplicates.", example="event_id"
+    )
+    event_type: kinds.FieldPaths | None = key(None, "Field with the event type.", example="event_details.event_type")
+    page: kinds.FieldPaths | None = key(None, "Field with the page or screen.", example="page_name")
+    value: kinds.FieldPaths | None = key(
+        None, "Field with an amount; revenue sums it over conversions.", example="amount"
+    )
+    product: kinds.FieldPaths | None = key(None, "Field with the product.", example="product_id")
+    category: kinds.FieldPaths | None = key(None, "Field with the product's category.", example="category")
+    time_format: TimeFormat = key(
+        "auto",
+        "Format of the event time: s, ms, us or ns since 1970 (quoted or not), iso8601, or auto: numbers are ms, other "
+        "text is ISO 8601.",
+        example="ms",
+    )
+
+    def paths(self) -> dict[str, Any]:
+        """The fields as Dialect.mapping takes them."""
+        return {
+            name: Join(value["join"]) if isinstance(value, dict) else value for name, value in self.model_dump().items()
+        }
+
+
+class FieldSection(Section):
+    """A further field, with its type."""
+
+    path: kinds.FieldPaths = key(..., "Where it is; use dots for nested fields.", example="price")
+    type: FieldType = key("text", "text, number (64-bit float), integer or boolean.", example="number")
