@@ -107,7 +107,12 @@ def test_json_in_a_csv_field() -> None:
 @BOTH
 def test_the_first_that_is_present_and_not_empty(decode: Any) -> None:
     dialect = Dialect.mapping(user=("id", "anon"), time="t")
-    records = [{"id": "u", "anon": "x"}, {"id": None, "anon": "a"}, {"id": "", "anon": "b"}, {"id": "", "anon": None}]
+    records: list[dict[str, Any]] = [
+        {"id": "u", "anon": "x"},
+        {"id": None, "anon": "a"},
+        {"id": "", "anon": "b"},
+        {"id": "", "anon": None},
+    ]
     decoded = decode([{"t": 1, **record} for record in records], dialect)
     assert decoded.events["user"].to_pylist() == ["u", "a", "b"]
     assert decoded.rejected["reason"].to_pylist() == ["empty_user"]
@@ -117,7 +122,7 @@ def test_the_first_that_is_present_and_not_empty(decode: Any) -> None:
 @BOTH
 def test_joined_users(decode: Any) -> None:
     dialect = Dialect.mapping(user=Join(("ip", "agent")), time="t")
-    records = [{"ip": "1", "agent": "A"}, {"ip": "1", "agent": None}, {"ip": None, "agent": None}]
+    records: list[dict[str, Any]] = [{"ip": "1", "agent": "A"}, {"ip": "1", "agent": None}, {"ip": None, "agent": None}]
     decoded = decode([{"t": 1, **record} for record in records], dialect)
     assert decoded.events["user"].to_pylist() == ["1|A", "1|"]
     assert decoded.rejected["reason"].to_pylist() == ["missing_user"]

@@ -42,6 +42,7 @@ class RecordOptions:
     value: str | None = None
     fields: list[str] | None = None
     strict: bool = False
+    time_zone: str | None = None
 
     def _fields(self) -> dict[str, str | None]:
         return {"event_id": self.event_id, "event_type": self.event_type, "page": self.page, "value": self.value}
@@ -56,7 +57,10 @@ class RecordOptions:
         from sessionize.formats.dialects import Field
 
         further = [Field.parse(text) for text in self.fields or ()]
-        return replace(self._mapped().with_fields(further), strict=self.strict)
+        dialect = replace(self._mapped().with_fields(further), strict=self.strict)
+        if self.time_format != "auto":  # also of a dialect
+            dialect = replace(dialect, time_format=self.time_format)
+        return dialect if self.time_zone is None else replace(dialect, time_zone=self.time_zone)
 
     def _mapped(self) -> "Dialect":
         from sessionize.formats.dialects import Dialect, dialect_named
@@ -82,7 +86,7 @@ class RecordOptions:
             )
         paths: Any = {name: None if text is None else parse_field_path(text) for name, text in self._fields().items()}
         user, time = (parse_field_path(text, joins=True) for text in (self.user, self.time))
-        return Dialect.mapping(user=user, time=time, time_format=self.time_format, **paths)  # type: ignore[arg-type]  # checked
+        return Dialect.mapping(user=user, time=time, **paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

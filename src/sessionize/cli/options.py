@@ -53,7 +53,12 @@ RECORDS = group(
     time=option("--time", help="Field with the event time; DATE+TIME: two fields together.", rich_help_panel="Records"),
     time_format=option(
         "--time-format",
-        help="auto, ms, s, us, ns or iso8601; auto reads whole numbers as ms.",
+        help="auto, ms, s, us, ns, iso8601, or a pattern like '%d.%m.%Y %H:%M'; auto reads whole numbers as ms.",
+        rich_help_panel="Records",
+    ),
+    time_zone=option(
+        "--time-zone",
+        help="IANA zone of times that name none, as Europe/Berlin; default: UTC.",
         rich_help_panel="Records",
     ),
     event_id=option(

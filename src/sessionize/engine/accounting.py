@@ -24,8 +24,8 @@ class Accounting:
 
     settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that were
     written to disk and read again. latest_ms: the latest event time. nulled: by column the events that have
-    null there because their value is of a wrong type. first_without: the bytes of the first records without a user or
-    a time, by which a wrong field name is recognised.
+    null there because their value is of a wrong type. local_times: as in EventBatch.
+    first_without: the bytes of the first records without a user or a time, by which a wrong field name is recognised.
     """
 
     consumed: int = 0
@@ -40,6 +40,7 @@ class Accounting:
     latest_ms: int | None = None
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     nulled: dict[str, int] = field(default_factory=dict)
+    local_times: int = 0
     first_without: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -61,6 +62,7 @@ class Accounting:
             self.rejected_by_reason[reason] = self.rejected_by_reason.get(reason, 0) + count
         for column, count in batch.nulled.items():
             self.nulled[column] = self.nulled.get(column, 0) + count
+        self.local_times += batch.local_times
         if batch.rejected.num_rows:
             self._keep_first(batch.rejected)
             if rejects is not None:

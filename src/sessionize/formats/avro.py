@@ -116,7 +116,7 @@ class AvroRecords:
         rejects = Rejects()
         for position in sorted(faults):
             rejects.add(values[position], source=source, line_number=int(offsets[position]), fault=faults[position])
-        return Decoded(decoded.events, rejects.take(), nulled=decoded.nulled)
+        return Decoded(decoded.events, rejects.take(), nulled=decoded.nulled, local_times=decoded.local_times)
 
     def _as_json(self, value: bytes) -> bytes | Fault:
         if not value:

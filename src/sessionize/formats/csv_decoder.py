@@ -23,6 +23,7 @@ class CsvLines:
         "_carry_line",
         "_events",
         "_line_bytes_max",
+        "_local_times",
         "_nothing",
         "_nulled",
         "_rejects",
@@ -60,6 +61,7 @@ class CsvLines:
         self._events = [self._nothing.events]
         self._rejects = [self._nothing.rejected]
         self._nulled = Counter[str]()
+        self._local_times = 0
         self.row_count = 0
         self._carry = b""
         self._carry_line = 0
@@ -98,7 +100,8 @@ class CsvLines:
         self._events, self._rejects = [self._nothing.events], [self._nothing.rejected]
         self.row_count = 0
         nulled, self._nulled = self._nulled, Counter()
-        return Decoded(events, rejected, nulled=nulled)
+        local_times, self._local_times = self._local_times, 0
+        return Decoded(events, rejected, nulled=nulled, local_times=local_times)
 
     def _decode(self, data: memoryview | bytes, first_line: int, *, final: bool) -> None:
         lines = LineIndex(memoryview(data))
@@ -118,6 +121,7 @@ class CsvLines:
             rejected = pa.concat_tables([rejected, _rejected(records, self._source)]).sort_by("line_number")
         self._events.append(decoded.events)
         self._nulled.update(decoded.nulled)
+        self._local_times += decoded.local_times
         self._rejects.append(rejected)
         self.row_count += len(decoded.events)
 

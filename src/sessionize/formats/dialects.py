@@ -20,8 +20,9 @@ from sessionize.formats.paths import (
     last_name,
     parse_field_path,
 )
+from sessionize.formats.time.forms import form_fault
 
-TimeFormat = Literal["auto", "ms", "s", "us", "ns", "iso8601"]
+TimeFormat = str  # of formats/time/forms.py
 FieldType = Literal["text", "number", "integer", "boolean"]
 Paths = tuple[str, ...]
 
@@ -94,6 +95,14 @@ def _paths(path: FieldPath | None) -> Paths:
     return path.paths if isinstance(path, Join) else (path,) if isinstance(path, str) else tuple(path)
 
 
+def _check_zone(zone: str) -> None:
+    from sessionize.formats.time.local import zone_fault
+
+    fault = zone_fault(zone)
+    if fault is not None:
+        raise ConfigError("unknown time zone", detail=fault, hint="for example Europe/Berlin or America/New_York")
+
+
 def _check_path(path: str, what: str) -> None:
     fault = fault_of(path)
     if fault is not None:
@@ -108,13 +117,13 @@ def _check_path(path: str, what: str) -> None:
 class Dialect:
     """The field names of one producer.
 
-    user ... value: for each canonical column the candidate paths; the first that is present and not null is used; ()
-    means that the input has none. "event_details.event_type" is the field event_type inside event_details, or else a
-    field of that whole name. time_format: the unit of numeric times (formats/times.py). user_name: the input's name
-    of the user column. conversion_events: the event types that count as conversions. exact: a table (CSV, Parquet)
-    needs every mapped column; otherwise only user and time. fields: columns of the events beside the canonical ones.
-    joined: the columns, user or event_time_ms, whose paths are parts of one value, joined by JOINTS.
-    strict: reject records with a value of a wrong type in an optional field; otherwise the value becomes null.
+    user ... value: for each canonical column the candidate paths (formats/paths.py); the first that is present and not
+    empty is used; () means that the input has none. time_format: the form of the times (formats/time/forms.py).
+    time_zone: of times that name none; None: UTC, and it is noted. user_name: the input's name of the user column.
+    conversion_events: the event types that count as conversions. exact: a table (CSV, Parquet) needs every mapped
+    column; otherwise only user and time. fields: columns of the events beside the canonical ones. strict: reject
+    records with a value of a wrong type in an optional field; else the value becomes null. joined: the columns, user or
+    event_time_ms, whose paths are parts of one value, joined by JOINTS.
     """
 
     name: str
@@ -133,6 +142,7 @@ class Dialect:
     fields: tuple[Field, ...] = ()
     strict: bool = False
     joined: frozenset[str] = frozenset()
+    time_zone: str | None = None
 
     def __post_init__(self) -> None:
         if not self.user or not self.event_time_ms:
@@ -141,12 +151,11 @@ class Dialect:
                 detail=f"dialect {self.name!r}",
                 hint="map both to a field",
             )
-        if self.time_format not in get_args(TimeFormat):
-            raise ConfigError(
-                "unknown time format",
-                detail=f"time_format = {self.time_format!r}",
-                hint=f"one of {', '.join(get_args(TimeFormat))}",
-            )
+        fault = form_fault(self.time_format)
+        if fault is not None:
+            raise ConfigError("unknown time format", detail=f"time_format = {self.time_format!r}", hint=fault)
+        if self.time_zone not in (None, "UTC"):
+            _check_zone(self.time_zone)
         for column in EVENT_COLUMNS:
             for path in self.paths(column):
                 _check_path(path, column)
@@ -172,6 +181,7 @@ class Dialect:
         product: FieldPath | None = None,
         category: FieldPath | None = None,
         time_format: TimeFormat = "auto",
+        time_zone: str | None = None,
         conversion_events: tuple[str, ...] = _DEFAULT_CONVERSIONS,
     ) -> "Dialect":
         """A custom mapping. The user column is named by the last part of its first path.
@@ -191,6 +201,7 @@ class Dialect:
             value=_paths(value),
             joined=frozenset(column for column, path in joined.items() if isinstance(path, Join)),
             time_format=time_format,
+            time_zone=time_zone,
             user_name=last_name((*_paths(user), "")[0]),
             conversion_events=conversion_events,
             exact=True,
@@ -248,6 +259,7 @@ DIALECTS: dict[str, Dialect] = {
     for dialect in (
         Dialect(
             name="clickstream",
+            time_zone="UTC",
             user=("uuid",),
             event_time_ms=("event_timestamp",),
             event_id=("event_id",),
@@ -258,6 +270,7 @@ DIALECTS: dict[str, Dialect] = {
         ),
         Dialect(
             name="user-events",
+            time_zone="UTC",
             user=("userId", "user_id"),
             event_time_ms=("timestamp",),
             event_id=("eventId",),
@@ -268,6 +281,7 @@ DIALECTS: dict[str, Dialect] = {
         ),
         Dialect(
             name="user_activity",
+            time_zone="UTC",
             user=("user_id",),
             event_time_ms=("event_time",),
             event_type=("event_type",),
@@ -276,6 +290,7 @@ DIALECTS: dict[str, Dialect] = {
         ),
         Dialect(
             name="clicks",
+            time_zone="UTC",
             user=("user_id",),
             event_time_ms=("timestamp",),
             page=("url",),
@@ -283,6 +298,7 @@ DIALECTS: dict[str, Dialect] = {
         ),
         Dialect(
             name="ecommerce",
+            time_zone="UTC",
             user=("user_id",),
             event_time_ms=("event_timestamp",),
             event_id=("event_id",),

@@ -85,7 +85,9 @@ class RecordShape:
         self.top_level = frozenset(path[0] for path in self._places if len(path) == 1)
         self.general: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_struct(self._places, self._kinds))
         self.quick: msgspec.json.Decoder[Any] | None = None
-        if dialect.time_format != "iso8601" and self._getters[EVENT_TIME] == ((_FLAT[EVENT_TIME],),):
+        if dialect.time_format in ("auto", "ms", "s", "us", "ns") and self._getters[EVENT_TIME] == (
+            (_FLAT[EVENT_TIME],),
+        ):
             others = [getter for c in columns if c != EVENT_TIME for path in self._getters[c] for getter in path]
             if _FLAT[EVENT_TIME] not in others:
                 quick = _struct(self._places, {**self._kinds, EVENT_TIME: int}, required=EVENT_TIME)

@@ -40,6 +40,7 @@ class JsonLines:
         "_field_types",
         "_fields",
         "_line_bytes_max",
+        "_local_times",
         "_nulled",
         "_parts",
         "_pieces",
@@ -51,6 +52,7 @@ class JsonLines:
         "_time_field",
         "_time_fields",
         "_time_format",
+        "_time_zone",
         "columns",
         "latest_ms",
         "row_count",
@@ -84,6 +86,8 @@ class JsonLines:
         self._line_bytes_max = line_bytes_max
         self._plain_users = plain_users
         self._time_format = dialect.time_format
+        self._time_zone = dialect.time_zone
+        self._local_times = 0
         self._fields = {column: dialect.described(column) for column in self.columns}
         self._time_field = self._fields[EVENT_TIME]
         self._time_fields = frozenset(dialect.event_time_ms)
@@ -148,7 +152,8 @@ class JsonLines:
         self._parts = {column: [] for column in self.columns}
         self.row_count = 0
         nulled, self._nulled = self._nulled, Counter()
-        return Decoded(pa.table(arrays), self._rejects.take(), nulled=nulled)
+        local_times, self._local_times = self._local_times, 0
+        return Decoded(pa.table(arrays), self._rejects.take(), nulled=nulled, local_times=local_times)
 
     def _decode_whole(self, lines: LineIndex) -> tuple[Rows, ParsedTimes | None] | None:
         """All lines at once; None if any of them must be decoded alone."""
@@ -231,6 +236,9 @@ class JsonLines:
         if times is None:
             raw_times = self._shape.values(rows, EVENT_TIME)
             times = times_of_values(raw_times, self._time_format, field=self._time_field)
+            if self._time_zone is None:
+                self._local_times += times.local_count
+            times = times.in_zone(self._time_zone, field=self._time_field)
         arrays: dict[str, pa.Array] = {}
         faults: Faults = {}
         user_faults: Faults = {}

@@ -80,7 +80,9 @@ class JsonRecords:
         rejected = decoded.rejected
         if irregular or len(decoded.events) + len(rejected) != len(values):
             rejected = _with_invalid_values(rejected, values, source)
-        return Decoded(decoded.events, _numbered(rejected, offsets), nulled=decoded.nulled)
+        return Decoded(
+            decoded.events, _numbered(rejected, offsets), nulled=decoded.nulled, local_times=decoded.local_times
+        )
 
     def _add(self, values: Values, lengths: Ints, source: str, start: int) -> bool:
         """Decode a piece; returns whether it has a value that is not exactly one line."""

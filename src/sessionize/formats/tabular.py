@@ -74,6 +74,8 @@ class Tabular:
         field = self._fields[EVENT_TIME]
         raw_times = self._raw(table, EVENT_TIME)
         times = times_of_array(raw_times, self._dialect.time_format, field=field)
+        local_times = times.local_count if self._dialect.time_zone is None else 0
+        times = times.in_zone(self._dialect.time_zone, field=field)
         arrays[EVENT_TIME] = pa.array(times.ms)
         faults |= validate(
             arrays[USER],
@@ -97,7 +99,7 @@ class Tabular:
                 own = _rendered(table, row, valid.broken.get(row, {})) if raw is None else raw(row)
                 rejects.add(own, source=source, line_number=line_number(row), fault=faults[row])
         counts = {column: len(found.keys() - faults.keys()) for column, found in nulled.items()}
-        return Decoded(events, rejects.take(), nulled=counts)
+        return Decoded(events, rejects.take(), nulled=counts, local_times=local_times)
 
     def _raw(self, table: pa.Table, column: str) -> pa.Array | None:
         parts = self._layout.joined.get(column)

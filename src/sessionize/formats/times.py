@@ -6,49 +6,30 @@ before 1970 are valid. Floats of seconds or milliseconds are first rounded to th
 exact binary form.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sessionize.formats.dialects import TimeFormat
-from sessionize.formats.rejects import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, Faults, preview
+from sessionize.formats.rejects import Fault, Faults
 from sessionize.formats.storable import python_values
+from sessionize.formats.time.forms import is_pattern
+from sessionize.formats.time.local import in_utc
+from sessionize.formats.time.patterns import times_of_pattern
+from sessionize.formats.time.single import SCALE, invalid, is_local, missing, out_of_range, time_of
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
-from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
+from sessionize.session.time import MS_PER_DAY
 
+TimeFormat = str  # a unit, iso8601, auto, or a strptime pattern
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 _INT64 = np.iinfo(np.int64)
-# Factor from the unit to milliseconds: (times, divided by).
-_SCALE: dict[str, tuple[int, int]] = {
-    "auto": (1, 1),
-    "ms": (1, 1),
-    "s": (1000, 1),
-    "us": (1, 1000),
-    "ns": (1, 1_000_000),
-}
-_UNIT_NAME = {
-    "auto": "milliseconds",
-    "ms": "milliseconds",
-    "s": "seconds",
-    "us": "microseconds",
-    "ns": "nanoseconds",
-}
-
-_DIGITS = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
-_ISO = re.compile(
-    r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
-    r"(?:[Tt ](?P<hour>\d\d)(?:(?P<colon>:?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?"
-    r" ?(?P<zone>[Zz]|(?P<sign>[+-])(?P<zone_hour>\d\d)(?::?(?P<zone_minute>\d\d))?)?)?",
-    re.ASCII,
-)
+_NAMED_UTC = r"(?:([+-]\d\d:?\d\d) | ?)(?:UTC|GMT)$"
 # The bytes allowed in regular times, as tables bool[256].
 _DIGIT_BYTES = np.isin(np.arange(256), list(b"0123456789"))
 _ISO_BYTES = np.isin(np.arange(256), list(b"0123456789-:TZ+. "))
@@ -58,16 +39,29 @@ _ARROW_KINDS: tuple[tuple[TimeFormat, str | None], ...] = (
     ("ns", "UTC"),
     ("ns", None),
 )
-_LONGEST_TIME = 64  # characters; nothing longer can be a time of the years 1 to 9999
-_EPOCH_DAY = EPOCH_DATE.toordinal()
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedTimes:
-    """ms: int64[n], 0 where a row has a fault. faults: by row."""
+    """ms: int64[n], 0 where a row has a fault. faults: by row. local: bool[n], the rows whose time names no zone; None
+    for none. Their ms are as if it were UTC.
+    """
 
     ms: Ints
     faults: Faults
+    local: Bools | None = None
+
+    def in_zone(self, zone: str | None, *, field: str) -> "ParsedTimes":
+        """The local times as times of this zone; None leaves them."""
+        if zone in (None, "UTC") or self.local is None:
+            return self
+        ms, faults = in_utc(self.ms, self.local, zone, field=field)
+        return ParsedTimes(ms, {**faults, **self.faults}, self.local)
+
+    @property
+    def local_count(self) -> int:
+        """How many of the times name no zone."""
+        return 0 if self.local is None else int(self.local.sum())
 
 
 def times_of_values(values: Sequence[object], time_format: TimeFormat, *, field: str) -> ParsedTimes:
@@ -76,13 +70,16 @@ def times_of_values(values: Sequence[object], time_format: TimeFormat, *, field:
     if len(kinds) == 1:
         return _of_kind(next(iter(kinds)), values, time_format, field)
     ms = np.zeros(len(values), np.int64)
+    local = np.zeros(len(values), bool)
     faults: Faults = {}
     for kind in kinds:
         rows = [row for row, value in enumerate(values) if type(value) is kind]
         part = _of_kind(kind, [values[row] for row in rows], time_format, field)
         ms[rows] = part.ms
+        if part.local is not None:
+            local[rows] = part.local
         faults.update((rows[row], fault) for row, fault in part.faults.items())
-    return ParsedTimes(ms, faults)
+    return ParsedTimes(ms, faults, local if local.any() else None)
 
 
 def times_of_array(array: pa.Array | pa.ChunkedArray, time_format: TimeFormat, *, field: str) -> ParsedTimes:
@@ -101,21 +98,25 @@ def times_of_array(array: pa.Array | pa.ChunkedArray, time_format: TimeFormat, *
     ms = np.zeros(len(array), np.int64)
     ms[rows] = part.ms
     faults = {int(rows[row]): fault for row, fault in part.faults.items()}
-    faults.update((int(row), _missing(field)) for row in np.flatnonzero(~present))
-    return ParsedTimes(ms, faults)
+    faults.update((int(row), missing(field)) for row in np.flatnonzero(~present))
+    local = None
+    if part.local is not None:
+        local = np.zeros(len(array), bool)
+        local[rows] = part.local
+    return ParsedTimes(ms, faults, local)
 
 
 def scaled_ints(numbers: Ints, time_format: TimeFormat, *, field: str) -> ParsedTimes:
     """Whole numbers of the format's unit (auto: milliseconds)."""
     if time_format == "iso8601":
         return _one_by_one(numbers.tolist(), time_format, field)
-    times, divided_by = _SCALE[time_format]
+    times, divided_by = SCALE[time_format]
     low = max(TIME_MS_MIN * divided_by // times, _INT64.min)
     high = min((TIME_MS_MAX * divided_by + divided_by - 1) // times, _INT64.max)
     if not len(numbers) or (numbers.min() >= low and numbers.max() <= high):
         return ParsedTimes(_scale(numbers, times, divided_by), {})
     bad = (numbers < low) | (numbers > high)
-    faults = {int(row): _out_of_range(int(numbers[row]), field) for row in np.flatnonzero(bad)}
+    faults = {int(row): out_of_range(int(numbers[row]), field) for row in np.flatnonzero(bad)}
     return ParsedTimes(_scale(np.where(bad, 0, numbers), times, divided_by), faults)
 
 
@@ -126,6 +127,10 @@ def _scale(numbers: Ints, times: int, divided_by: int) -> Ints:
 
 
 def _of_kind(kind: type, values: Sequence[object], time_format: TimeFormat, field: str) -> ParsedTimes:
+    if is_pattern(time_format) and kind is int:  # 20260302 with %Y%m%d
+        return _of_strings(pa.array(map(str, values), pa.string()), time_format, field)
+    if is_pattern(time_format) and kind is not str:
+        return _one_by_one(values, time_format, field)
     if kind is int:
         try:
             return scaled_ints(np.array(values, np.int64), time_format, field=field)
@@ -142,15 +147,15 @@ def _of_array(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedTim
     """array: no nulls, not a dictionary."""
     kind = array.type
     if pa.types.is_timestamp(kind):
-        numbers = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
-        return scaled_ints(numbers, kind.unit, field=field)
+        times = scaled_ints(array.cast(pa.int64()).to_numpy(zero_copy_only=False), kind.unit, field=field)
+        return times if kind.tz is not None else _as_local(times)
     if pa.types.is_date32(kind):
         days = array.cast(pa.int32()).to_numpy(zero_copy_only=False)
-        return scaled_ints(days.astype(np.int64) * MS_PER_DAY, "ms", field=field)
+        return _as_local(scaled_ints(days.astype(np.int64) * MS_PER_DAY, "ms", field=field))
     if pa.types.is_date64(kind):
-        return scaled_ints(array.cast(pa.int64()).to_numpy(zero_copy_only=False), "ms", field=field)
+        return _as_local(scaled_ints(array.cast(pa.int64()).to_numpy(zero_copy_only=False), "ms", field=field))
     if pa.types.is_integer(kind):
-        if pa.types.is_uint64(kind):
+        if pa.types.is_uint64(kind) or is_pattern(time_format):
             return times_of_values(array.to_pylist(), time_format, field=field)
         return scaled_ints(array.cast(pa.int64()).to_numpy(zero_copy_only=False), time_format, field=field)
     if pa.types.is_floating(kind):
@@ -165,7 +170,7 @@ def _of_array(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedTim
 def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTimes:
     if time_format == "iso8601":
         return _one_by_one(numbers.tolist(), time_format, field)
-    times, divided_by = _SCALE[time_format]
+    times, divided_by = SCALE[time_format]
     # All values not clearly in range are checked one by one, also NaN.
     inside = np.abs(numbers) < min(-TIME_MS_MIN * divided_by // times * 0.99, 9e18)
     safe = np.where(inside, numbers, 0.0)
@@ -178,31 +183,56 @@ def _of_floats(numbers: Floats, time_format: TimeFormat, field: str) -> ParsedTi
 
 def _of_strings(array: pa.Array, time_format: TimeFormat, field: str) -> ParsedTimes:
     """array: string without nulls. As a whole if possible; else digit strings, likely ISO 8601, and the rest."""
-    ms = _of_regular(array, time_format)
-    if ms is not None:
-        return ParsedTimes(ms, {})
+    if is_pattern(time_format):
+        return _of_pattern(array, time_format, field)
+    given = array
+    if len(array) and str(array[0])[-3:].upper() in ("UTC", "GMT"):
+        array = pc.replace_substring_regex(array, f"(?i){_NAMED_UTC}", r"\1Z")
+        array = pc.replace_substring_regex(array, r"([+-]\d\d:?\d\d)Z$", r"\1")
+    whole = _of_regular(array, time_format)
+    if whole is not None:
+        return whole
     ms = np.zeros(len(array), np.int64)
+    local = np.zeros(len(array), bool)
     rest = np.ones(len(array), bool)
     for alphabet in (_DIGIT_BYTES, _ISO_BYTES):
         rows = np.flatnonzero(rest & _written_in(array, alphabet))
         part = _of_regular(array.take(pa.array(rows)), time_format)
         if part is not None:
-            ms[rows] = part
+            ms[rows] = part.ms
+            local[rows] = part.local is not None
             rest[rows] = False
     rows = np.flatnonzero(rest)
-    return _patched(ms, rows, array.take(pa.array(rows)).to_pylist(), time_format, field)
+    values = given.take(pa.array(rows)).to_pylist()
+    local[rows] = [is_local(value, time_format) for value in values]
+    patched = _patched(ms, rows, values, time_format, field)
+    return ParsedTimes(patched.ms, patched.faults, local if local.any() else None)
 
 
-def _of_regular(array: pa.Array, time_format: TimeFormat) -> Ints | None:
-    """ms of all strings; None if they are of several kinds or one has a fault.
+def _as_local(times: ParsedTimes) -> ParsedTimes:
+    return ParsedTimes(times.ms, times.faults, np.ones(len(times.ms), bool))
+
+
+def _of_pattern(array: pa.Array, pattern: str, field: str) -> ParsedTimes:
+    ms, fits, exists, local = times_of_pattern(array, pattern)
+    faults: Faults = {}
+    for row in np.flatnonzero(~(fits & exists)):
+        text = array[int(row)].as_py()
+        why = "there is no such time" if fits[row] else f"not of the form {pattern}"
+        faults[int(row)] = invalid(text, field, why) if text.strip() else missing(field)
+    return ParsedTimes(ms, faults, np.ones(len(array), bool) if local else None)
+
+
+def _of_regular(array: pa.Array, time_format: TimeFormat) -> ParsedTimes | None:
+    """The times of all strings; None if they are of several kinds or one has a fault.
 
     The kinds: 1 to 18 digits; ISO 8601 that Arrow can read, all with a zone or all without.
     """
     if not len(array):
-        return np.zeros(0, np.int64)
+        return ParsedTimes(np.zeros(0, np.int64), {})
     if time_format != "iso8601" and _written_in(array, _DIGIT_BYTES).all():
         times = scaled_ints(array.cast(pa.int64()).to_numpy(), time_format, field="")
-        return None if times.faults else times.ms
+        return None if times.faults else times
     if time_format not in ("auto", "iso8601"):
         return None
     for unit, zone in _ARROW_KINDS:
@@ -213,7 +243,7 @@ def _of_regular(array: pa.Array, time_format: TimeFormat) -> Ints | None:
         except pa.ArrowInvalid:
             continue
         times = scaled_ints(numbers, unit, field="")
-        return None if times.faults else times.ms
+        return None if times.faults else times if zone else _as_local(times)
     return None
 
 
@@ -251,76 +281,3 @@ def _one_by_one(values: Sequence[object], time_format: TimeFormat, field: str) -
         else:
             ms[row] = time
     return ParsedTimes(ms, faults)
-
-
-def time_of(value: object, time_format: TimeFormat, *, field: str) -> int | Fault:
-    """One raw time to ms UTC, or its fault. The whole-column paths give the same results."""
-    if isinstance(value, str):
-        text = value.strip()
-        if not text:
-            return _missing(field)
-        if time_format == "iso8601":
-            return _iso_of(text, value, field)
-        if _DIGITS.fullmatch(text):
-            number: float | int = int(text) if len(text) <= _LONGEST_TIME else float("inf")
-        elif _NUMBER.fullmatch(text):
-            number = float(text)
-        elif time_format == "auto":
-            return _iso_of(text, value, field)
-        else:
-            return _invalid(value, field, f"not a number of {_UNIT_NAME[time_format]}")
-        if number in (float("inf"), float("-inf")):
-            return _out_of_range(value, field)
-        return _number_of(number, value, time_format, field)
-    if value is None:
-        return _missing(field)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _invalid(value, field, "not a time")
-    if time_format == "iso8601":
-        return _invalid(value, field, "a number, not an ISO 8601 time")
-    return _number_of(value, value, time_format, field)
-
-
-def _number_of(number: float | int, value: object, time_format: TimeFormat, field: str) -> int | Fault:
-    times, divided_by = _SCALE[time_format]
-    if isinstance(number, float) and not number.is_integer():
-        if number != number or number in (float("inf"), float("-inf")):
-            return _invalid(value, field, "not a finite number")
-        in_us = divided_by == 1 and abs(number) < 1e18
-        ms = round(number * (times * 1000.0)) // 1000 if in_us else int(number // 1) * times // divided_by
-    else:
-        ms = int(number) * times // divided_by
-    return ms if TIME_MS_MIN <= ms <= TIME_MS_MAX else _out_of_range(value, field)
-
-
-def _iso_of(text: str, value: object, field: str) -> int | Fault:
-    match = _ISO.fullmatch(text) if len(text) <= _LONGEST_TIME else None
-    if match is None:
-        return _invalid(value, field, "not an ISO 8601 time")
-    year, month, day = int(match["year"]), int(match["month"]), int(match["day"])
-    hour, minute, second = (int(match[part] or 0) for part in ("hour", "minute", "second"))
-    zone_hour, zone_minute = int(match["zone_hour"] or 0), int(match["zone_minute"] or 0)
-    if hour > 23 or minute > 59 or second > 59 or zone_hour > 23 or zone_minute > 59:
-        return _invalid(value, field, "there is no such time of day")
-    if year == 0:
-        return _out_of_range(value, field)
-    try:
-        days = date(year, month, day).toordinal() - _EPOCH_DAY
-    except ValueError:
-        return _invalid(value, field, "there is no such day")
-    ms = days * MS_PER_DAY + hour * 3_600_000 + minute * 60_000 + second * 1_000
-    ms += int((match["fraction"] or "")[:3].ljust(3, "0"))
-    ms -= (zone_hour * 60 + zone_minute) * 60_000 * (-1 if match["sign"] == "-" else 1)
-    return ms if TIME_MS_MIN <= ms <= TIME_MS_MAX else _out_of_range(value, field)
-
-
-def _missing(field: str) -> Fault:
-    return Fault(MISSING_TIME, f"the time ({field}) is missing, null or empty")
-
-
-def _invalid(value: object, field: str, why: str) -> Fault:
-    return Fault(INVALID_TIME, f"{field} = {preview(value)}: {why}")
-
-
-def _out_of_range(value: object, field: str) -> Fault:
-    return Fault(TIME_OUT_OF_RANGE, f"{field} = {preview(value)}: outside the years 0001 to 9999")

@@ -54,13 +54,14 @@ DECODED_TYPES: dict[str, pa.DataType] = {
 class Decoded:
     """events: the canonical columns, as DECODED_TYPES, and further fields. rejected: REJECTED_SCHEMA.
 
-    lost, nulled: as in ports.EventBatch.
+    lost, nulled, local_times: as in ports.EventBatch.
     """
 
     events: pa.Table
     rejected: pa.Table
     lost: Mapping[str, int] = field(default_factory=dict)
     nulled: Mapping[str, int] = field(default_factory=dict)
+    local_times: int = 0
 
 
 def validate(

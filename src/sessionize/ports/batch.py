@@ -15,6 +15,7 @@ class EventBatch:
     read_bytes: the share of the source's size_bytes consumed by this batch, for the progress bar. lost: reason -> how
     many records could not be read beside those in `rejected`, where one stands for several. nulled: column -> how many
     events have null in it because their value is of a wrong type.
+    local_times: how many times name no zone, and were read as UTC without being told to.
     """
 
     events: pa.Table
@@ -22,6 +23,7 @@ class EventBatch:
     read_bytes: int
     lost: Mapping[str, int] = field(default_factory=dict)
     nulled: Mapping[str, int] = field(default_factory=dict)
+    local_times: int = 0
 
     @property
     def consumed(self) -> int:

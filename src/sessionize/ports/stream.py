@@ -22,7 +22,7 @@ class StreamBatch:
     """A run of records of one partition, decoded, in the order of their offsets.
 
     partition: the unit of order, whose times the lateness is measured by. ranges: which offsets the batch covers, by
-    split. events, rejected, lost, nulled: as in EventBatch.
+    split. events, rejected, lost, nulled, local_times: as in EventBatch.
     """
 
     partition: str
@@ -31,6 +31,7 @@ class StreamBatch:
     rejected: pa.Table
     lost: Mapping[str, int] = field(default_factory=dict)
     nulled: Mapping[str, int] = field(default_factory=dict)
+    local_times: int = 0
 
     @property
     def consumed(self) -> int:

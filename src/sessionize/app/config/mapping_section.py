@@ -4,7 +4,7 @@ from typing import Any
 
 from sessionize.app.config import types as kinds
 from sessionize.app.config.section import Section, key
-from sessionize.formats.dialects import FieldType, TimeFormat
+from sessionize.formats.dialects import FieldType
 from sessionize.formats.paths import Join
 
 
@@ -29,10 +29,10 @@ class MappingSection(Section):
     )
     product: kinds.FieldPaths | None = key(None, "Field with the product.", example="product_id")
     category: kinds.FieldPaths | None = key(None, "Field with the product's category.", example="category")
-    time_format: TimeFormat = key(
+    time_format: kinds.TimeForm = key(
         "auto",
-        "Format of the event time: s, ms, us or ns since 1970 (quoted or not), iso8601, or auto: numbers are ms, other "
-        "text is ISO 8601.",
+        "Format of the event time: s, ms, us or ns since 1970 (quoted or not), iso8601, auto (numbers are ms, other "
+        "text is ISO 8601), or a strptime pattern such as %d.%m.%Y %H:%M.",
         example="ms",
     )
 

@@ -141,6 +141,8 @@ class PipelineConfig(Section):
         else:
             dialect = Dialect.mapping(**self.input.mapping.paths())
         dialect = replace(dialect.with_fields(self.input.further_fields()), strict=self.input.strict)
+        if self.input.time_zone is not None:
+            dialect = replace(dialect, time_zone=self.input.time_zone)
         if (made := self._as_made) is not None:
             return replace(dialect, user_name=made.user_column, conversion_events=made.conversion_events)
         return replace(dialect, conversion_events=wanted) if wanted else dialect

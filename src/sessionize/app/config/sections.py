@@ -130,6 +130,12 @@ class InputSection(Section):
         "boolean.",
         example={"referrer": "context.referrer", "price": {"path": "price", "type": "number"}},
     )
+    time_zone: kinds.TimeZone | None = key(
+        None,
+        "IANA time zone of event times that name none; default: UTC. An hour that happens twice is the earlier one; a "
+        "local time that never happens is rejected.",
+        example="Europe/Berlin",
+    )
     strict: kinds.Switch = key(
         False,
         "Reject records with a value of a wrong type in an optional field; otherwise the value is left out and "

@@ -14,6 +14,7 @@ from sessionize.connectors.local_paths import hint_for, is_address
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS
 from sessionize.formats.paths import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of
+from sessionize.formats.time.forms import form_fault
 from sessionize.session.columns import SESSION_COLUMNS
 from sessionize.session.durations import parse_duration_ms
 
@@ -109,6 +110,22 @@ def _field_path(value: str) -> str:
     return value
 
 
+def _time_form(value: str) -> str:
+    fault = form_fault(value)
+    if fault is not None:
+        refuse("not a time format", fault)
+    return value
+
+
+def _time_zone(value: str) -> str:
+    from sessionize.formats.time.local import zone_fault
+
+    fault = zone_fault(value)
+    if fault is not None:
+        refuse(fault, "for example Europe/Berlin or America/New_York")
+    return value
+
+
 def _field_name(value: str) -> str:
     if value.casefold() in (*EVENT_COLUMNS, *OTHER_COLUMNS):
         refuse("a field cannot have the name of an event column", "choose another name for the field")
@@ -154,6 +171,8 @@ Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
 FieldPaths = FieldPath | Annotated[tuple[FieldPath, ...], Field(min_length=1)]
 JoinedPaths = FieldPaths | dict[Literal["join"], Annotated[tuple[FieldPath, ...], Field(min_length=2)]]
+TimeForm = Annotated[Text, AfterValidator(_time_form)]
+TimeZone = Annotated[Text, AfterValidator(_time_zone)]
 FieldName = Annotated[Text, AfterValidator(_field_name)]
 TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
 FunctionName = Annotated[StrictStr, AfterValidator(_function)]

@@ -314,7 +314,7 @@ class DirectorySource:
         else:
             first, self._at = self._at, reader.entry.number * STRIDE + reader.offset
             ranges = {PARTITION: (first, self._at)}
-        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected, batch.lost, batch.nulled)
+        return StreamBatch(PARTITION, ranges, batch.events, batch.rejected, batch.lost, batch.nulled, batch.local_times)
 
     def _close_reader(self) -> None:
         if self._reader is not None:

@@ -207,7 +207,14 @@ class FileSource:
             elif lines_before:
                 rejected = _with_file_lines(rejected, lines_before)
             lines_before += done.line_count
-            yield EventBatch(done.decoded.events, rejected, work.size_bytes, nulled=done.decoded.nulled)
+            decoded = done.decoded
+            yield EventBatch(
+                decoded.events,
+                rejected,
+                work.size_bytes,
+                nulled=decoded.nulled,
+                local_times=decoded.local_times,
+            )
 
     def _parquet(self, file: InputFile) -> Iterator[EventBatch]:
         # pyarrow.parquet is slow to import, and only Parquet needs it
@@ -224,7 +231,9 @@ class FileSource:
             rows, piece_bytes_max = self._batch_records, _PIECES * self._batch_bytes
             reader = replace(reader, group_rows_max=rows, slice_rows=rows, piece_bytes_max=piece_bytes_max)
         for decoded, read_bytes in reader.batches(file.path, file.size_bytes):
-            yield EventBatch(decoded.events, decoded.rejected, read_bytes, decoded.lost, decoded.nulled)
+            yield EventBatch(
+                decoded.events, decoded.rejected, read_bytes, decoded.lost, decoded.nulled, decoded.local_times
+            )
 
     def _text_file(self, file: InputFile) -> Iterator[EventBatch]:
         try:
@@ -305,7 +314,9 @@ def _first_of(batches: Iterator[EventBatch], first: "Future[EventBatch | None]")
 
 
 def _batch(decoded: Decoded, read_bytes: int) -> EventBatch:
-    return EventBatch(decoded.events, decoded.rejected, read_bytes, nulled=decoded.nulled)
+    return EventBatch(
+        decoded.events, decoded.rejected, read_bytes, nulled=decoded.nulled, local_times=decoded.local_times
+    )
 
 
 def _is_plain_ndjson(file: InputFile) -> bool:

@@ -187,7 +187,7 @@ class _Groups:
         nulled = Counter[str]()
         for part in parts:
             nulled.update(part.nulled)
-        return Decoded(events, rejected, parts[-1].lost, nulled)
+        return Decoded(events, rejected, parts[-1].lost, nulled, sum(part.local_times for part in parts))
 
     def _opened(self, *, plain_users: bool = False) -> pq.ParquetFile:
         dictionaries = [

@@ -15,7 +15,7 @@ from sessionize.connectors.files.source_ranges import Work, decode
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
 
-NULLED = b"nulled"  # the counts of Decoded, in the metadata of the rejects
+COUNTS = b"counts"  # the counts of Decoded, in the metadata of the rejects
 MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, lines
 
 
@@ -52,7 +52,7 @@ def _work(decoder: JsonLines, work: Work, slot: int) -> None:
     done = decode(work, decoder)
     at = 0
     sizes = []
-    counts = {NULLED: json.dumps(dict(done.decoded.nulled))}
+    counts = {COUNTS: json.dumps([dict(done.decoded.nulled), done.decoded.local_times])}
     for table in (done.decoded.events, done.decoded.rejected.replace_schema_metadata(counts)):
         data = _as_ipc(table)
         sizes.append(len(data))

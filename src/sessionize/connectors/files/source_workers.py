@@ -20,7 +20,7 @@ from typing import IO
 import pyarrow as pa
 
 from sessionize.connectors.files.source_ranges import Done, Work, decode
-from sessionize.connectors.files.source_worker import MESSAGE, NULLED, DecoderSpec
+from sessionize.connectors.files.source_worker import COUNTS, MESSAGE, DecoderSpec
 from sessionize.formats.validation import Decoded
 
 _AHEAD = 2  # pieces of work queued per worker, so that it never waits
@@ -169,8 +169,10 @@ def _result(worker: _Worker, message: bytes) -> Done:
     fd = worker.slots[worker.finished % _AHEAD].fileno()
     events = _table(fd, 0, events_bytes)
     rejected = _table(fd, events_bytes, rejected_bytes)
-    nulled = json.loads(rejected.schema.metadata[NULLED])
-    return Done(Decoded(events, rejected.replace_schema_metadata(None), nulled=nulled), line_count)
+    nulled, local_times = json.loads(rejected.schema.metadata[COUNTS])
+    return Done(
+        Decoded(events, rejected.replace_schema_metadata(None), nulled=nulled, local_times=local_times), line_count
+    )
 
 
 def _table(fd: int, at: int, size_bytes: int) -> pa.Table:

@@ -346,7 +346,9 @@ class KafkaSource:
         split = self._split(p)
         numbers = np.array(part.offsets, np.int64)
         decoded = self._decoder.decode(part.values, numbers, source=split, latest_ms=latest_ms)
-        return StreamBatch(split, {split: covered}, decoded.events, decoded.rejected, nulled=decoded.nulled)
+        return StreamBatch(
+            split, {split: covered}, decoded.events, decoded.rejected, {}, decoded.nulled, decoded.local_times
+        )
 
     # ---- errors ----
 
