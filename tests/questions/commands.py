@@ -4,6 +4,7 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
 from typer.testing import CliRunner
 
 from sessionize.cli.app import app
@@ -35,3 +36,9 @@ def read_page(text: str) -> ElementTree.Element:
     assert "url(" not in text
     assert "@import" not in text
     return page
+
+
+def coded(events: pa.Table) -> pa.Table:
+    """Events as the engine hands them to a part: the users as a dictionary."""
+    users = events["user"].dictionary_encode().combine_chunks()
+    return events.set_column(events.schema.get_field_index("user"), "user", users)

@@ -27,8 +27,10 @@ class Chart:
     _drawn: list[str] = field(default_factory=list, init=False)
     _legend: list[tuple[str, int]] = field(default_factory=list, init=False)
 
-    def bars(self, bars: Sequence[tuple[float, float, float, str]], *, colour: int = 1) -> None:
-        """Bars from the bottom: (left, right, height, what is said where one points at it)."""
+    def bars(self, bars: Sequence[tuple[float, float, float, str]], *, colour: int = 1, name: str = "") -> None:
+        """Bars from the bottom: (left, right, height, what is said where one points at it). name: for the legend."""
+        if name:
+            self._legend.append((name, colour))
         floor = self._y(self.y[0])
         for left, right, height, said in bars:
             x, top = self._x(left), self._y(height)

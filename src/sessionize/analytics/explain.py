@@ -229,7 +229,7 @@ def _why(session: Mapping[str, Any], before: int | None, time: int, policy: Poli
     reason = str(session[col.START_REASON])
     if before is None:
         return f"{reason}: no earlier event of this user"
-    return _with_numbers(reason, time - before, policy)
+    return why_began(reason, time - before, policy)
 
 
 def _why_ended(session: Mapping[str, Any], after: Mapping[str, Any] | None, end_ms: int | None, policy: Policy) -> str:
@@ -241,12 +241,13 @@ def _why_ended(session: Mapping[str, Any], after: Mapping[str, Any] | None, end_
         came = "" if not silence else f": the last event of all users came {format_duration(silence)} later"
         return f"{reason}{came}"
     if reason in ("inactivity", "timeout") and silence is not None:
-        said = _with_numbers("inactivity", silence, policy).partition(": ")[2]
+        said = why_began("inactivity", silence, policy).partition(": ")[2]
         return f"{reason}: {said}" + ("" if after is not None else ", no later event of this user")
-    return reason if silence is None else _with_numbers(reason, silence, policy)
+    return reason if silence is None else why_began(reason, silence, policy)
 
 
-def _with_numbers(reason: str, silence: int, policy: Policy) -> str:
+def why_began(reason: str, silence: int, policy: Policy) -> str:
+    """The rule of a reason with the deciding numbers. silence: before the boundary, ms."""
     match reason:
         case "inactivity":
             sign = ">" if policy.gap_boundary == "exclusive" else ">="

@@ -53,6 +53,26 @@ class GapCounts:
     longest_ms: int = 0
     durations: Ints = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
+    @classmethod
+    def of(cls, duration_ms: Ints) -> "GapCounts":
+        """The counts of sessions with these durations."""
+        longer = duration_ms[duration_ms > 0]
+        return cls(
+            sessions=len(duration_ms),
+            moments=len(duration_ms) - len(longer),
+            duration_ms=int(longer.sum()),
+            longest_ms=int(longer.max(initial=0)),
+            durations=np.bincount(bin_of(longer), minlength=BINS),
+        )
+
+    def add(self, more: "GapCounts") -> None:
+        """Add other sessions."""
+        self.sessions += more.sessions
+        self.moments += more.moments
+        self.duration_ms += more.duration_ms
+        self.longest_ms = max(self.longest_ms, more.longest_ms)
+        self.durations = self.durations + more.durations
+
     def quantile_ms(self, share: float) -> float:
         """The duration that this share of the sessions does not exceed, within 1/64."""
         rank = share * self.sessions
@@ -142,12 +162,7 @@ class SilenceCounts:
         self.bins += more.bins
         self.above += more.above
         for gap, its in more.by_gap.items():
-            mine = self.by_gap[gap]
-            mine.sessions += its.sessions
-            mine.moments += its.moments
-            mine.duration_ms += its.duration_ms
-            mine.longest_ms = max(mine.longest_ms, its.longest_ms)
-            mine.durations += its.durations
+            self.by_gap[gap].add(its)
 
 
 def _outermost(which: Callable[[list[int]], int], *times: int | None) -> int | None:
@@ -157,12 +172,4 @@ def _outermost(which: Callable[[list[int]], int], *times: int | None) -> int | N
 
 def _sessions(time: Ints, first: Ints) -> GapCounts:
     """The sessions whose first rows these are."""
-    duration = time[np.append(first[1:], len(time)) - 1] - time[first]
-    longer = duration[duration > 0]
-    return GapCounts(
-        sessions=len(first),
-        moments=len(first) - len(longer),
-        duration_ms=int(longer.sum()),
-        longest_ms=int(longer.max(initial=0)),
-        durations=np.bincount(bin_of(longer), minlength=BINS),
-    )
+    return GapCounts.of(time[np.append(first[1:], len(time)) - 1] - time[first])

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from sessionize.cli import (
     batch,
     demo,
+    diff,
     explain,
     init,
     label,
@@ -55,6 +56,7 @@ app.command("label", cls=Command)(for_typer(label.label))
 app.command("produce", cls=Command)(for_typer(produce.produce))
 app.command("query", cls=Command)(for_typer(query.query))
 app.command("explain", cls=Command)(for_typer(explain.explain))
+app.command("diff", cls=Command)(for_typer(diff.diff))
 app.command("tune", cls=Command)(for_typer(tune.tune))
 app.command("pruning", cls=Command)(for_typer(pruning.pruning))
 app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))

@@ -211,6 +211,28 @@ def warn_of_absent_fields(accounting: "Accounting", dialect: "Dialect") -> None:
         sys.stderr.write(f"  hint: {_lines(absent.hint)}\n")
 
 
+def print_rejected(accounting: "Accounting", dialect: "Dialect") -> None:
+    """How many records had no part in an answer, on stderr."""
+    if accounting.rejected:
+        print_warning(f"{accounting.rejected:,} of {accounting.consumed:,} records were rejected")
+    warn_of_absent_fields(accounting, dialect)
+
+
+def print_report_place(path: object) -> None:
+    """Where a report was written, on stderr."""
+    sys.stderr.write(f"report: {shown(path)}\n")
+
+
+def print_item(text: str, mark: str = "- ") -> None:
+    """A line of a list on stdout, broken at the terminal's width."""
+    import textwrap
+
+    width = max(20, console().width)
+    indent = " " * len(mark)
+    lines = textwrap.wrap(shown(text), width, initial_indent=mark, subsequent_indent=indent, break_on_hyphens=False)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
 def _print_aligned(rows: Sequence[tuple[str, str, str]]) -> None:
     """Names, numbers and remarks on stderr; remarks wrap within the terminal. Without rich: every run ends with it."""
     import os

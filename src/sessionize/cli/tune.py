@@ -1,9 +1,7 @@
 """`tune`: which gap the silences of these events support."""
 
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,20 +51,12 @@ def tune(
         out.print_json({**found.as_dict(), "records": accounting.consumed, "rejected": accounting.rejected})
     else:
         print_tuning(found)
-    if accounting.rejected:
-        out.print_warning(f"{accounting.rejected:,} of {accounting.consumed:,} records were rejected")
-    out.warn_of_absent_fields(accounting, files.dialect())
+    out.print_rejected(accounting, files.dialect())
     if target is not None:
         from sessionize.analytics.tune_page import tune_page
 
         target.write(found.as_dict, lambda: tune_page(found, ", ".join(inputs)))
-        _print_where(target.path)
-
-
-def _print_where(path: Path) -> None:
-    from sessionize.cli import output as out
-
-    out.console(stderr=True).print(f"report: {out.escaped(path)}", highlight=False)
+        out.print_report_place(target.path)
 
 
 def print_tuning(found: "Tuning") -> None:
@@ -86,22 +76,12 @@ def print_tuning(found: "Tuning") -> None:
     colour = {"clear": "green", "weak": "yellow", "none": "red"}[found.support]
     say.print(f"\n[bold {colour}]{out.escaped(verdict(found))}[/]")
     for reason in (*found.reasons, *found.notes):
-        _print_item(reason)
+        out.print_item(reason)
     say.print()
     head = (*HEAD, "why")
     out.print_table("", head, [(*row(each), "; ".join(each.why)) for each in found.candidates], right=range(6))
     say.print("[dim]near: silences within ±10 % of the gap; at stake: their number per session[/]")
     say.print("[dim]-o report.html and --json have every gap from 10s to 1d[/]")
-
-
-def _print_item(text: str) -> None:
-    import textwrap
-
-    from sessionize.cli import output as out
-
-    width = max(20, out.console().width)
-    lines = textwrap.wrap(out.shown(text), width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def _bars(found: "Tuning") -> "list[tuple[str, int, str]]":
