@@ -19,6 +19,8 @@ COMMANDS = {
     "rejected show": ["rejected", "show", "--home", "home"],
     "rejected retry": ["rejected", "retry", "--home", "home"],
     "maintain": ["maintain", "--home", "home"],
+    "tune": ["tune", "in.ndjson"],
+    "diff": ["diff", "default", "gap=5m", "in.ndjson"],
 }
 
 

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from sessionize.cli.json_rows import json_lines
+from sessionize.cli.terminal.json_rows import json_lines
 
 AS_JSON = [
     ("170141183460469231731687303715884105727::HUGEINT", "170141183460469231731687303715884105727"),

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from sessionize.cli.status_line import StatusLine, lasted, short
+from sessionize.cli.terminal.status_line import StatusLine, lasted, short
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.run_events.reports import EpochReport, Status
 

@@ -30,7 +30,7 @@ from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.retry_rejected import retry_rejected
 from sessionize.app.tables.warehouse import Warehouse
 from sessionize.cli.app import app
-from sessionize.cli.status_line import StatusLine
+from sessionize.cli.terminal.status_line import StatusLine
 from sessionize.engine import schedule as periodic
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.run_events.reports import Status

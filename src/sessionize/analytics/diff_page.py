@@ -31,7 +31,7 @@ def figure_rows(diff: PolicyDiff) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def change_rows(diff: PolicyDiff) -> list[tuple[str, str, str, str, str]]:
+def change_rows(diff: PolicyDiff) -> list[tuple[str, ...]]:
     """(kind, changes, sessions of A, of B, meaning) of what is there."""
     return [
         (_words(kind), *(f"{counts[kind]:,}" for counts in (diff.changes, diff.sessions_a, diff.sessions_b)), meaning)

@@ -137,7 +137,7 @@ def _stream(config: "PipelineConfig", *, until: int | None = None) -> "Accountin
     from sessionize.app.hooks import Hooks
     from sessionize.app.runs import plan
     from sessionize.app.streams.logs import StreamLog
-    from sessionize.cli.status_line import status_line
+    from sessionize.cli.terminal.status_line import status_line
     from sessionize.engine.run_events import EpochCommitted, Handler, Observers
 
     stopping = threading.Event()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sessionize.cli.input_warnings import input_warnings
+from sessionize.cli.terminal.input_warnings import input_warnings
 from sessionize.engine.accounting import Accounting, Progress, ignore
 
 

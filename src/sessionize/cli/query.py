@@ -29,6 +29,6 @@ def query(
     if not as_json:
         out.print_rows("", rows, limit=limit)
         return
-    from sessionize.cli.json_rows import json_lines
+    from sessionize.cli.terminal.json_rows import json_lines
 
     sys.stdout.writelines(f"{line}\n" for line in json_lines(rows))

@@ -21,7 +21,7 @@ def run_stream(planned: "RunPlan", *, as_json: bool) -> None:
     from sessionize.cli import output as out
     from sessionize.cli.signals import stopped_by_signals
     from sessionize.cli.standard_streams import dropped_lines, never_wait_longer_than
-    from sessionize.cli.status_line import status_line
+    from sessionize.cli.terminal.status_line import status_line
     from sessionize.engine.run_events import Observers, StreamStopping
 
     config = planned.config

@@ -63,7 +63,7 @@ def print_tuning(found: "Tuning") -> None:
     """The answer on a terminal: the histogram, the verdict with its reasons, the candidates."""
     from sessionize.analytics.tune_page import HEAD, row, verdict
     from sessionize.cli import output as out
-    from sessionize.cli.bars import print_bars
+    from sessionize.cli.terminal.bars import print_bars
 
     counts = found.counts
     say = out.console()

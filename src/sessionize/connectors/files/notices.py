@@ -1,6 +1,6 @@
 """Warnings about input files that do not stop a run, logged by sessionize.input.files.
 
-Commands and streams show them (app/streams/logs.py, cli/input_warnings.py); users of the library set up logging.
+Commands and streams show them (app/streams/logs.py, cli/terminal/input_warnings.py); users of the library log them.
 """
 
 import logging
