@@ -7,7 +7,7 @@
 The frame is bounded input to the same core as everything else; narwhals knows the kinds of frames.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import narwhals as nw
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from narwhals.typing import IntoFrame
 
+from sessionize.arrow import decoded_type
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.sessions import sessions_of
 from sessionize.errors import InputError
@@ -24,11 +25,14 @@ from sessionize.kernel.validation import accepted, amounts
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.durations import Duration
+from sessionize.session.expressions import word_of
+from sessionize.session.own_columns import OwnColumn, fields_named, read_columns
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds
 from sessionize.session.rules import Rules
 
 Frame = TypeVar("Frame", bound=IntoFrame)
 
+_CANONICAL = frozenset({col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.PRODUCT, col.CATEGORY, col.VALUE})
 _ROWS_AT_ONCE = 10_000_000
 _FAR_S = 10**15  # beyond every time that is accepted
 
@@ -48,7 +52,7 @@ def sessions(
     max_duration_mode: MaxDurationMode = "anchored",
     session_ids: SessionIds = "start",
     rules: Rules | None = None,
-    columns: list[str] | None = None,
+    columns: list[str] | Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Frame:
     """Turn a frame of events into a frame of sessions: one row per session, sorted by user and start.
 
@@ -72,8 +76,10 @@ def sessions(
         As in `Policy.of`.
     rules : Rules, optional
         What the events say about boundaries. Default: no start, end or excluded events; purchases are conversions.
-    columns : list of str, optional
-        Only these session columns. The user column is always there.
+    columns : list of str, or mapping, optional
+        A list: only these session columns; the user column is always there. A mapping: further columns of your own
+        beside the others, by name, each as in a pipeline file (docs/session-columns.md):
+        ``{"first_referrer": {"first": "referrer"}}``. Their fields are the columns of the frame.
 
     Returns
     -------
@@ -98,10 +104,18 @@ def sessions(
     >>> made = sessionize.sessions(visits, user="user_id", time="at", columns=["session_id", "event_count"])
     >>> made.to_pydict()
     {'user_id': ['a', 'b'], 'session_id': ['a_0', 'b_5000000'], 'event_count': [2, 1]}
+
+    >>> visits = visits.append_column("source", [["news", "ads", None]])
+    >>> sources = {"first_source": {"first": "source"}, "sources": {"distinct": "source"}}
+    >>> made = sessionize.sessions(visits, user="user_id", time="at", columns=sources)
+    >>> made.select(["first_source", "sources"]).to_pydict()
+    {'first_source': ['news', None], 'sources': [['news', 'ads'], []]}
     """
     col.check_user_name(user)
+    own = read_columns(columns) if isinstance(columns, Mapping) else ()
+    only = None if columns is None or isinstance(columns, Mapping) else tuple(columns)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
-    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
+    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules), own=own)
     policy = Policy.of(
         gap=gap,
         gap_boundary=gap_boundary,
@@ -110,9 +124,10 @@ def sessions(
         session_ids=session_ids,
     )
     have = frozenset({col.USER, col.EVENT_TIME, *(name for name, column in given.items() if column is not None)})
-    wanted = col.SessionColumns.made_of(have, only=None if columns is None else tuple(columns))
+    wanted = col.SessionColumns.made_of(have, only=only)
     extra = tuple(n for n in (col.SESSION_START, col.SESSION_ID) if n not in wanted)
     made = col.SessionColumns(tuple(n for n in col.SESSION_COLUMNS if n in wanted or n in extra))
+    made = made.with_own(own, _field_types(events), user)
     definition = SessionDefinition(policy=policy, rules=rules or Rules(), columns=made, user_name=user)
     if value is not None and col.REVENUE in made:  # here, where rows have their own numbers
         amounts(events, definition.rules.converts(events), called=value)
@@ -212,8 +227,21 @@ def _has_boundary(rules: Rules | None) -> bool:
     return rules is not None and rules.boundary is not None
 
 
-def _read(frame: Any, user: str, time: str, given: dict[str, str | None], *, keep_all: bool) -> tuple[Any, pa.Table]:
-    """The frame in narwhals' hands, and its events with canonical columns."""
+def _field_types(events: pa.Table) -> dict[str, str]:
+    """The columns that own session columns may name, with their types in words."""
+    return {column.name: word_of(decoded_type(column.type)) for column in events.schema if column.name != col.USER}
+
+
+def _read(
+    frame: Any,
+    user: str,
+    time: str,
+    given: dict[str, str | None],
+    *,
+    keep_all: bool,
+    own: Sequence[OwnColumn] = (),
+) -> tuple[Any, pa.Table]:
+    """The frame in narwhals' hands, and its events with canonical columns. own: what else is needed of it."""
     try:
         native = nw.from_native(frame)
     except TypeError as error:
@@ -231,9 +259,21 @@ def _read(frame: Any, user: str, time: str, given: dict[str, str | None], *, kee
             )
     if len(names) < 2 + sum(c is not None for c in given.values()):
         raise InputError("one column cannot have two roles", detail=f"user={user!r}, time={time!r}, {given}")
-    chosen = native if keep_all else native.select(list(names))
+    fields = fields_named(own, present)
+    known = {*present, col.EVENT_TIME, *(name for name, column in given.items() if column is not None)}
+    for name in sorted(fields - known):
+        raise InputError(
+            "the frame has no such column",
+            detail=f"column {name!r}, which a session column names",
+            hint=f"it has {', '.join(present)}",
+        )
+    fields &= set(present)
+    chosen = native if keep_all else native.select(list(dict.fromkeys([*names, *sorted(fields)])))
     table = chosen.collect("pyarrow").to_native() if isinstance(chosen, nw.LazyFrame) else chosen.to_arrow()
-    rest = {n: table[n] for n in table.column_names if n not in names and n not in col.EVENT_TYPES}
+    rest = {n: table[n] for n in table.column_names if n in fields or n not in names}
+    rest = {n: column for n, column in rest.items() if n not in col.EVENT_TYPES}
+    # a canonical column that nothing was mapped to, and that the frame has under the same name
+    given = {**given, **{n: n for n in sorted(fields & _CANONICAL) if given.get(n) is None}}
     events = {col.USER: _users(table[user], user), col.EVENT_TIME: _times(table[time], time)}
     for name, column in given.items():
         if column is not None:

@@ -67,7 +67,7 @@ def batch_of(config: PipelineConfig) -> list[Any]:
     everything = pa.concat_tables(tables, promote_options="permissive")
     names = [col.USER if name == definition.user_name else name for name in everything.column_names]
     sessionizer = Sessionizer.of(definition)
-    canonical = {name: everything.rename_columns(names)[name].cast(kind) for name, kind in col.EVENT_TYPES.items()}
+    canonical = {n: c.cast(col.EVENT_TYPES.get(n, c.type)) for n, c in zip(names, everything.columns, strict=True)}
     sessionizer.push(pa.table(canonical))
     return rows_in(config, sessionizer.flush())
 

@@ -32,6 +32,7 @@ DOORS = {
     "redis": ["sessionize.connectors.redis", "sessionize.testing.services"],
     "rich": ["sessionize.cli"],
     "sqlalchemy": ["sessionize.connectors.iceberg"],
+    "sqlglot": ["sessionize.session.expressions", "sessionize.session.expression_values", "sessionize.sql"],
     "structlog": ["sessionize.app.streams.logs"],
     "tenacity": ["sessionize.engine"],
     "typer": ["sessionize.cli"],

@@ -14,7 +14,9 @@ from sessionize.engine.stream.checkpoints import DELTAS_MAX, Checkpoints
 from sessionize.engine.stream.engine import LocalEngine
 from sessionize.engine.stream.options import StreamOptions, StreamOutputs
 from sessionize.ports import EpochSink, StreamSource
+from sessionize.session.columns import SessionColumns
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.own_columns import OwnColumns
 from sessionize.testing.comparison import expected_sessions, sorted_rows
 from sessionize.testing.observers import Calls
 from sessionize.testing.oracle import judged
@@ -51,6 +53,7 @@ def engine(
     options: StreamOptions | None = None,
     deltas_max: int = DELTAS_MAX,
     observer: Observer = UNOBSERVED,
+    columns: SessionColumns | None = None,
     **more: Any,
 ) -> LocalEngine:
     """more: of Calls, with on_ before the name, and of LocalEngine."""
@@ -58,7 +61,7 @@ def engine(
     return LocalEngine(
         source,
         StreamOutputs(sinks=sinks),
-        SessionDefinition(policy=policy or Policy(), rules=rule or Rules()),
+        SessionDefinition(policy=policy or Policy(), rules=rule or Rules(), columns=columns or SessionColumns()),
         Checkpoints(folder, writer="w", deltas_max=deltas_max),
         lateness_ms=lateness,
         options=options or StreamOptions(epoch_rows_max=15, poll_s=0, once=True),
@@ -103,13 +106,14 @@ def check(
     rule: Rules,
     lateness: int,
     watermark: str = "confirmed",
+    own: OwnColumns | None = None,
 ) -> None:
     kept, late = list[dict[str, Any]](), 0
     for rows in partitions:
         on_time, set_aside = judged((row for row in rows if "user" in row), lateness, watermark)
         kept, late = kept + on_time, late + len(set_aside)
     end = max((r["time"] for r in kept), default=0)
-    assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end), key=order)
+    assert sessions_of(sink) == sorted(expected_sessions(kept, policy, rule, end_ms=end, own=own), key=order)
     assert (sink.count("events"), sink.count("late_events")) == (len(kept), late)
     assert sink.count("rejected_events") == sum("user" not in row for rows in partitions for row in rows)
     assert made.accounting.balanced

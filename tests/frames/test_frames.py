@@ -228,3 +228,79 @@ def test_a_user_column_is_not_called_like_one_of_ours(name):
         sessionize.sessions(frame, user=name, time="at")
     labelled = sessionize.label(frame, user=name, time="at", column="ours")  # nothing of the frame is lost here
     assert (labelled[name].tolist(), labelled["ours"].tolist()) == (["a"], [f"a_{T0}"])
+
+
+OWN = {
+    "first_page": {"first": "url"},
+    "spent": {"sum": "paid", "where": "what = 'purchase'"},
+    "pages": {"distinct": "url"},
+    "per_event": {"expression": "spent / event_count"},
+}
+OWN_VALUES = {
+    "first_page": ["home", "pay", "home"],
+    "spent": [None, 9.5, None],
+    "pages": [["home", "search"], ["pay"], ["home"]],
+    "per_event": [None, 9.5, None],
+}
+
+
+@pytest.mark.parametrize("make", [pa.table, pd.DataFrame, pl.DataFrame, lambda data: pl.DataFrame(data).lazy()])
+@pytest.mark.parametrize("mapped", [FIELDS, {"user": "uid", "time": "at", "event_id": "eid"}])
+def test_own_columns_name_the_columns_of_the_frame(make, mapped):
+    """Under their own names, whether or not they are mapped to a canonical column."""
+    made = sessionize.sessions(make(DATA), **mapped, columns=OWN)
+    table = made.collect().to_arrow() if isinstance(made, pl.LazyFrame) else pa.table(made)
+    found = table.select(list(OWN)).to_pylist()
+    assert found == [dict(zip(OWN_VALUES, values, strict=True)) for values in zip(*OWN_VALUES.values(), strict=True)]
+    assert table.column_names[-4:] == list(OWN)
+    if mapped is FIELDS:
+        by_role = {
+            **OWN,
+            "first_page": {"first": "page"},
+            "spent": {"sum": "value", "where": "event_type = 'purchase'"},
+        }
+        again = sessionize.sessions(pa.table(DATA), **mapped, columns=by_role)
+        assert again.select(list(OWN)).to_pylist() == found
+
+
+def test_own_columns_take_what_a_frame_has_under_a_canonical_name():
+    frame = pa.table({"uid": ["a", "a"], "at": [1, 2], "page": [None, "x"], "value": [1, 2]})
+    made = sessionize.sessions(frame, user="uid", time="at", columns={"p": {"first": "page"}, "v": {"sum": "value"}})
+    assert made.select(["p", "v"]).to_pylist() == [{"p": "x", "v": 3.0}]
+    assert "pages_visited" not in made.column_names
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "told"),
+    [
+        ({"x": {"first": "prise"}}, InputError, ["prise", "uid, at, url"]),
+        ({"x": {"first": "when"}}, ConfigError, ["session_columns.x.first", "timestamp", "text, a number"]),
+        ({"x": {"sum": "url"}}, ConfigError, ["session_columns.x.sum", "url is text", "number or integer"]),
+        ({"x": {"min": "paid > 1"}}, ConfigError, ["session_columns.x.min", "boolean"]),
+        ({"x": {"count": True, "where": "url"}}, ConfigError, ["session_columns.x.where", "no condition"]),
+        ({"x": {"count": True, "where": "url = 1"}}, ConfigError, ["session_columns.x.where", "url is text"]),
+        ({"x": {"count": True, "where": "url = "}}, ConfigError, ["session_columns.x.where", "character"]),
+        ({"x": {"expression": "spent + 1"}}, ConfigError, ["session_columns.x.expression", "'spent'", "event_count"]),
+        ({"Event_Count": {"count": True}}, ConfigError, ["session_columns.Event_Count", "alike"]),
+        ({"UID": {"count": True}}, ConfigError, ["session_columns.UID", "user column"]),
+        ({"revision": {"count": True}}, ConfigError, ["session_columns.revision"]),
+        ({"a": {"count": True}, "A": {"count": True}}, ConfigError, ["session_columns.A", "another column"]),
+        ({"x": {"first": "url", "last": "url"}}, ConfigError, ["session_columns.x", "first, last", "one way"]),
+        ({"x": {}}, ConfigError, ["session_columns.x", "one way"]),
+        ({"x": "first"}, ConfigError, ["session_columns.x", "table of keys"]),
+        ({"x": {"first": True}}, ConfigError, ["session_columns.x.first", "name of a field"]),
+        ({"x": {"first": "url", "limit": 3}}, ConfigError, ["session_columns.x", "only distinct"]),
+        ({"x": {"distinct": "url", "limit": 0}}, ConfigError, ["session_columns.x", "1 to 10000"]),
+        ({"x": {"distinct": "url", "limit": True}}, ConfigError, ["session_columns.x.limit", "whole number"]),
+        ({"x": {"distinct": "paid"}}, ConfigError, ["session_columns.x.distinct", "number"]),
+        ({"x": {"first": "url", "where": 1}}, ConfigError, ["session_columns.x.where", "in quotes"]),
+        ({"x y": {"count": True}}, ConfigError, ["x y", "letters"]),
+        ({f"c{i}": {"count": True} for i in range(101)}, ConfigError, ["at most 100"]),
+    ],
+)
+def test_own_columns_that_cannot_be_made_name_themselves(columns, error, told):
+    frame = pa.table({**DATA, "when": pa.array([0] * 5, pa.timestamp("ms"))})
+    with pytest.raises(error) as raised:
+        sessionize.sessions(frame, user="uid", time="at", columns=columns)
+    text = str(raised.value)
+    assert [word for word in told if word not in text] == [], text

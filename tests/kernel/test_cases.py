@@ -9,7 +9,6 @@ import sessionize
 from sessionize import Sessionizer
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.sessions import sessions_of
-from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.cases import Case, read_cases
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -27,21 +26,21 @@ def test_there_are_cases():
 
 @each_case
 def test_reference(case: Case):
-    case.check(expected_sessions(case.events, case.policy, case.rules))
+    case.check(expected_sessions(case.events, case.policy, case.rules, own=case.columns.own))
 
 
 @each_made
 def test_one_push_one_flush(case: Case):
-    core = Sessionizer(case.policy, rules=case.rules)
-    core.push(events_table(case.events))
+    core = Sessionizer(case.policy, rules=case.rules, columns=case.columns)
+    core.push(events_table(case.events, case.fields))
     case.check(sorted_rows(core.flush()))
 
 
 @each_made
 def test_event_by_event_with_the_watermark_close_behind(case: Case):
-    core, rows = Sessionizer(case.policy, rules=case.rules), []
+    core, rows = Sessionizer(case.policy, rules=case.rules, columns=case.columns), []
     for event in sorted(case.events, key=lambda e: e["time"]):
-        assert core.push(events_table([event])).num_rows == 0
+        assert core.push(events_table([event], case.fields)).num_rows == 0
         rows += sorted_rows(core.advance(event["time"]))
     rows += sorted_rows(core.flush())
     case.check(sorted(rows, key=lambda r: (r["user"], r["session_start_time_ms"], r["session_id"])))
@@ -49,19 +48,21 @@ def test_event_by_event_with_the_watermark_close_behind(case: Case):
 
 @each_made
 def test_batch_engine(case: Case):
-    tables = [events_table([event]) for event in case.events]
-    made = list(sessions_of(tables, SessionDefinition(policy=case.policy, rules=case.rules), Accounting()))
-    case.check(sorted_rows(pa.concat_tables([t.cast(col.SessionColumns().schema()) for t, _ in made])))
+    tables = [events_table([event], case.fields) for event in case.events]
+    definition = SessionDefinition(policy=case.policy, rules=case.rules, columns=case.columns)
+    made = list(sessions_of(tables, definition, Accounting()))
+    case.check(sorted_rows(pa.concat_tables([t.cast(case.columns.schema()) for t, _ in made])))
 
 
 @each_made
 def test_frames(case: Case):
     p = case.policy
     made = sessionize.sessions(
-        events_table(case.events).rename_columns({"event_time_ms": "ts"}),
+        events_table(case.events, case.fields).rename_columns({"event_time_ms": "ts"}),
         user="user", time="ts", event_id="event_id", event_type="event_type", page="page", value="value",
         gap=f"{p.gap_ms}ms", gap_boundary=p.gap_boundary,
         max_duration=None if p.max_duration_ms is None else f"{p.max_duration_ms}ms",
         max_duration_mode=p.max_duration_mode, session_ids=p.session_ids, rules=case.rules,
+        columns=case.columns.own.to_json().get("columns"),
     )  # fmt: skip
     case.check(sorted_rows(made))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize import Policy, Rules, Sessionizer
-from sessionize.kernel import emit, large_text, reorder, snapshot
+from sessionize.kernel import emit, large_text, reorder, snapshot, text_arrays
 from sessionize.kernel.changes import merge_changes
 from sessionize.session import columns as col
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
@@ -23,7 +23,7 @@ SCHEMA = col.SessionColumns().schema()
 @contextmanager
 def tiny_arrays(text_bytes: int, rows: int) -> Iterator[None]:
     modules = (emit, large_text, reorder, snapshot)
-    before = emit.TEXT_BYTES_MAX, emit.ROWS_MAX
+    before = text_arrays.TEXT_BYTES_MAX, emit.ROWS_MAX
     for module in modules:
         module.TEXT_BYTES_MAX = text_bytes  # type: ignore[attr-defined]
     emit.ROWS_MAX = rows

@@ -125,7 +125,7 @@ def test_duplicates_that_differ_only_for_an_operator_are_told_apart_by_content()
 
 
 def test_an_operator_beside_them_leaves_the_sessions_as_they_are():
-    """The page decides between duplicates before the type where sessions have both; asked for by an operator, after."""
+    """The page decides between duplicates before the type, whether or not a session column or an operator has it."""
     without_pages = SessionDefinition(policy=GAP.policy, columns=SessionColumns(("user", "events_by_type")))
     twins = pa.table(
         {
@@ -141,7 +141,7 @@ def test_an_operator_beside_them_leaves_the_sessions_as_they_are():
         processor = EventProcessor(without_pages, operators)
         processor.push(twins)
         made.append(processor.flush()["user_sessions"].to_pylist())
-    assert made[0] == made[1] == [{"user": "a", "events_by_type": [("y", 1)]}]
+    assert made[0] == made[1] == [{"user": "a", "events_by_type": [("z", 1)]}]
 
 
 @pytest.mark.parametrize("columns", [("user", "event_count"), SessionColumns().names])

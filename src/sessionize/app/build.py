@@ -59,7 +59,8 @@ def _files(config: PipelineConfig, now_ms: int) -> "LoadSource":
 def _generator(config: PipelineConfig, now_ms: int) -> "LoadSource":
     from sessionize.app.tables.generated_loads import GeneratedInput
 
-    return GeneratedInput(config.generator(), max_future_ms=config.rules.max_future_ms, now_ms=now_ms)
+    fields = config.dialect().fields
+    return GeneratedInput(config.generator(), max_future_ms=config.rules.max_future_ms, now_ms=now_ms, fields=fields)
 
 
 def _directory(config: PipelineConfig, writer: str) -> StreamSource:

@@ -150,9 +150,7 @@ class FilePlan:
         """The event columns that the wanted session columns and the rules need; the others are not even read."""
         has = self.dialect.columns
         wanted = col.SessionColumns.made_of(has, only=self.columns)
-        needs: set[str] = {col.USER, col.EVENT_TIME, col.EVENT_ID}
-        for name in wanted.names:
-            needs |= col.MADE_OF.get(name, frozenset())
+        needs = set(wanted.event_columns)
         if self.rules.need_event_type:
             needs.add(col.EVENT_TYPE)
         return frozenset(needs) & has

@@ -56,10 +56,10 @@ class Run(Protocol):
 class RunPlan:
     """A run of a pipeline before anything is opened; equal for equal pipelines.
 
-    engine: a name in ENGINES. input, records: what is read, and as what. rules: what a session is. lateness: how far
-    behind an event may come; None where nothing is late. outputs: name and destination of each, in the order of
-    writing. state: where checkpoints are kept, None without any. beside: what else is done, and how often. now_ms:
-    what counts as the present for the whole run; None: the clock, when it is opened.
+    engine: a name in ENGINES. input, records: what is read, and as what. rules: what a session is. session_columns: the
+    columns of one's own. lateness: how far behind an event may come; None where nothing is late. outputs: name and
+    destination of each, in the order of writing. state: where checkpoints are kept, None without any. beside: what else
+    is done, and how often. now_ms: what counts as the present for the whole run; None: the clock, when it is opened.
     """
 
     pipeline: str
@@ -67,6 +67,7 @@ class RunPlan:
     input: str
     records: str
     rules: str
+    session_columns: tuple[str, ...] = ()
     lateness: str | None
     outputs: tuple[tuple[str, str], ...]
     state: Path | None
@@ -94,6 +95,7 @@ class RunPlan:
         yield "input", self.input
         yield "records", self.records
         yield "rules", self.rules
+        yield "session columns", ", ".join(self.session_columns)
         yield "lateness", self.lateness or "none: files are read as a whole"
         for name, destination in self.outputs:
             yield f"output {name}", destination
@@ -152,6 +154,7 @@ def plan(config: "PipelineConfig", *, now_ms: int | None = None) -> RunPlan:
         input=INPUTS[kind](config.input),
         records=config.dialect().name,
         rules=_rules(config),
+        session_columns=tuple(each.shown for each in config.own_columns().columns),
         lateness=None if kind == "files" else f"{rules.lateness} (watermark {rules.watermark})",
         outputs=_outputs(config),
         state=state_folder(config, _writer(config)) if stream else None,

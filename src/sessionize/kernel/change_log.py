@@ -5,9 +5,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.kernel.emit import plain_text
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.pending import Rows, join_rows
+from sessionize.kernel.text_arrays import plain_text
 
 SERIAL = "serial"  # the column that numbers tracked events in the order they were pushed, -1 for those of before
 

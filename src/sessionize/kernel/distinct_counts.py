@@ -85,11 +85,23 @@ def ranges(start: IntArray, length: IntArray) -> IntArray:
 
 
 class DistinctCounts:
-    """The codes of open sessions, by user slot."""
+    """The codes of open sessions, by user slot. limit: how many of a session are kept, the first ones; None for all."""
 
-    __slots__ = ("_code", "_count", "_depth", "_head", "_rows", "_rows_before", "_run_prev", "_run_start", "_runs")
+    __slots__ = (
+        "_code",
+        "_count",
+        "_depth",
+        "_head",
+        "_rows",
+        "_rows_before",
+        "_run_prev",
+        "_run_start",
+        "_runs",
+        "limit",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
         self._head = np.zeros(0, np.int32)  # by slot: its newest run, -1 for none
         self._depth = np.zeros(0, np.uint8)  # by slot: how many runs are linked
         self._reset()
@@ -115,6 +127,8 @@ class DistinctCounts:
 
         rows: in the order they were seen; a code may come several times.
         """
+        if self.limit is not None:
+            rows = self._kept(distinct_codes(rows.owner, rows.code, rows.count))
         self._add(slots, rows)
         deep = slots[self._depth[slots] > RUNS_MAX]
         if len(deep):
@@ -150,7 +164,10 @@ class DistinctCounts:
     def take(self, slots: SlotArray) -> Codes:
         """The codes of these slots (owner: position in slots); nothing is removed."""
         rows = self.rows(slots)
-        return distinct_codes(rows.owner, rows.code, rows.count)
+        return self._kept(distinct_codes(rows.owner, rows.code, rows.count))
+
+    def _kept(self, rows: Codes) -> Codes:
+        return rows if self.limit is None else bounded(rows, self.limit)
 
     def rows(self, slots: SlotArray) -> Codes:
         """As take, but a code may come several times."""
@@ -203,13 +220,20 @@ class DistinctCounts:
         long = np.bincount(rows.owner, minlength=len(slots)) > MERGED_ROWS_MIN
         if long.any():
             of_long = long[rows.owner]
-            merged = distinct_codes(rows.owner[of_long], rows.code[of_long], rows.count[of_long])
+            merged = self._kept(distinct_codes(rows.owner[of_long], rows.code[of_long], rows.count[of_long]))
             rows = joined(rows.of(~of_long), merged)
         self._head[slots] = -1
         self._depth[slots] = 0
         self._reset()
         self._add(slots, rows)
         self._rows_before = self._rows
+
+
+def bounded(rows: Codes, limit: int) -> Codes:
+    """The first `limit` rows of each owner."""
+    owners = np.flatnonzero(np.append(True, rows.owner[1:] != rows.owner[:-1])) if len(rows.owner) else rows.owner
+    place = np.arange(len(rows.owner)) - np.repeat(owners, np.diff(owners, append=len(rows.owner)))
+    return rows if not (place >= limit).any() else rows.of(place < limit)
 
 
 def joined(first: Codes, second: Codes) -> Codes:

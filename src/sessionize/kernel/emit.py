@@ -4,35 +4,38 @@ Columns nobody asked for cost nothing. Text columns come plain or dictionary-enc
 care cast them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sessionize.kernel.distinct_counts import Codes, stable_order
 from sessionize.kernel.interner import Interner
+from sessionize.kernel.own_columns import OwnAggregates
 from sessionize.kernel.sums import revenue
+from sessionize.kernel.text_arrays import TEXT_BYTES_MAX, most_text_bytes, plain_text, ranks
 from sessionize.session import columns as col
+from sessionize.session.expression_values import computed, field_values
+from sessionize.session.expressions import names_in
 from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_hash_buckets
+from sessionize.session.own_columns import RESULT_TYPES
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import decode_reasons
 
 Array = npt.NDArray[Any]
 MS_PER_DAY = 86_400_000
 ROWS_MAX = 1_000_000  # of which users and ids, each of a kilobyte at most, have room in an Arrow array
-TEXT_BYTES_MAX = 2**31 - 2**20  # what one has room for, less what else is beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedSessions:
-    """Sessions to be emitted: arrays of one element per session (names as in OpenSessions), and their codes."""
+    """Sessions to be emitted: arrays of one element per session (names as in OpenSessions), and codes by tally."""
 
     columns: dict[str, Array]
-    pages: Codes | None
-    kinds: Codes | None
+    seen: Mapping[str, Codes]
 
     def __len__(self) -> int:
         return len(self.columns["slot"])
@@ -42,8 +45,8 @@ class ClosedSessions:
 
     def part(self, start: int, stop: int) -> "ClosedSessions":
         """Some of them, one after the other."""
-        pages, kinds = (None if c is None else c.part(start, stop) for c in (self.pages, self.kinds))
-        return ClosedSessions(columns={n: c[start:stop] for n, c in self.columns.items()}, pages=pages, kinds=kinds)
+        seen = {name: codes.part(start, stop) for name, codes in self.seen.items()}
+        return ClosedSessions(columns={n: c[start:stop] for n, c in self.columns.items()}, seen=seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Emitter:
     users: Interner
     pages: Interner
     kinds: Interner
+    own: OwnAggregates | None = None
 
     def table(self, ended: ClosedSessions) -> pa.Table:
         """One row per session, in the order of `ended`."""
@@ -65,7 +69,20 @@ class Emitter:
             return self.one_table([self.table(ended.part(start, start + ROWS_MAX)) for start in starts])
         users = self.users.values(ended["slot"])
         made = {name: self._column(name, ended, users) for name in self.wanted.names}
+        if self.own is not None:
+            self._add_own(made, ended)
         return pa.table({self.user_name if name == col.USER else name: array for name, array in made.items()})
+
+    def _add_own(self, made: dict[str, pa.Array], ended: ClosedSessions) -> None:
+        """Own columns behind the others; an expression sees the columns before it."""
+        assert self.own is not None
+        for column in self.wanted.own.columns:
+            if column.kind != "expression":
+                made[column.name] = self.own.result(column.name, ended.columns, ended.seen, len(ended))
+                continue
+            assert column.of is not None
+            fields = {name: field_values(made[name]) for name in names_in(column.of, "")}
+            made[column.name] = computed(column.of, fields, len(ended)).cast(RESULT_TYPES[column.result])
 
     def one_table(self, tables: list[pa.Table]) -> pa.Table:
         """All of them in one, whichever of their columns are dictionary-encoded."""
@@ -131,14 +148,12 @@ class Emitter:
                 return start_ids(plain, ended["start"], repeat if repeat.any() else None)
 
     def _pages(self, ended: ClosedSessions) -> pa.Array:
-        assert ended.pages is not None
-        offsets = pa.array(ended.pages.offsets(len(ended)))
-        return pa.ListArray.from_arrays(offsets, self.pages.values(ended.pages.code))
+        pages = ended.seen["pages"]
+        return pa.ListArray.from_arrays(pa.array(pages.offsets(len(ended))), self.pages.values(pages.code))
 
     def _types(self, ended: ClosedSessions) -> pa.Array:
         """Counts by event type, a session's types in alphabetical order, so that equal sessions compare equal."""
-        assert ended.kinds is not None
-        kinds = ended.kinds
+        kinds = ended.seen["kinds"]
         seen = np.zeros(len(self.kinds), bool)
         seen[kinds.code] = True
         codes = np.flatnonzero(seen)
@@ -149,11 +164,6 @@ class Emitter:
         if most_text_bytes(keys) <= TEXT_BYTES_MAX:
             keys = plain_text(keys)
         return pa.MapArray.from_arrays(pa.array(kinds.offsets(len(ended))), keys, pa.array(kinds.count[order]))
-
-
-def plain_text(array: pa.Array) -> pa.Array:
-    """Decode a dictionary-encoded text column; others pass."""
-    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
 def plain_sessions(sessions: pa.Table) -> pa.Table:
@@ -171,27 +181,6 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_map(kind):
         return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
     return pa.list_(_plain_type(kind.value_type)) if pa.types.is_list(kind) else kind
-
-
-def ranks(texts: pa.Array) -> npt.NDArray[np.int64]:
-    """int64[n]: where each of these distinct texts, without nulls, comes in alphabetical order."""
-    large = texts.dictionary.cast(pa.large_string()).take(texts.indices) if _is_coded(texts) else texts
-    rank = np.empty(len(texts), np.int64)
-    rank[pc.sort_indices(large).to_numpy()] = np.arange(len(texts))
-    return rank
-
-
-def most_text_bytes(array: pa.Array) -> int:
-    """How large the texts in an array are at most when they are written out."""
-    if _is_coded(array):
-        return len(array) * int(pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
-    if isinstance(array, pa.MapArray):
-        return most_text_bytes(array.keys)
-    return most_text_bytes(array.values) if isinstance(array, pa.ListArray) else int(array.nbytes)
-
-
-def _is_coded(array: pa.Array) -> bool:
-    return isinstance(array, pa.DictionaryArray) and pa.types.is_string(array.dictionary.type)
 
 
 def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -5,17 +5,21 @@ put the events in order and taken duplicates out.
 closed, and leaves the others in the state.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sessionize.kernel.cutting import Sessions, cut
 from sessionize.kernel.distinct_counts import Codes, DistinctCounts, distinct_codes, joined, ranges
 from sessionize.kernel.emit import ClosedSessions
 from sessionize.kernel.open_sessions import OpenSessions
 from sessionize.kernel.ordering import Duplicates, Ordered, in_front
+from sessionize.kernel.own_columns import HIGH, OwnAggregates
+from sessionize.kernel.pending import Rows
 from sessionize.kernel.reorder import SettledRows
 from sessionize.kernel.sums import sums
 from sessionize.session import columns as col
@@ -26,6 +30,7 @@ IntArray = npt.NDArray[np.int64]
 
 # What a carried row brings where an event would bring its own value; the rest comes from the state.
 _CARRIED_CODES = {"kind": np.int32(-1), "page": np.int32(-1)}
+_TALLIED = {"pages": "page", "kinds": "kind"}  # tally -> the column whose codes it counts, where it has another name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +50,25 @@ class CutRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """Everything the pass works with. pages and kinds are None when no wanted column needs them."""
+    """Everything the pass works with. tallies: what wanted columns count by code, pages and kinds among them.
+
+    own: the session columns of one's own; field: gives a column of waiting events, for them.
+    """
 
     policy: Policy
     wanted: col.SessionColumns
     expects_end: bool
     state: OpenSessions
-    pages: DistinctCounts | None
-    kinds: DistinctCounts | None
+    tallies: Mapping[str, DistinctCounts]
+    own: OwnAggregates | None = None
+    field: Callable[[Rows, str], pa.Array | pa.ChunkedArray] | None = None
 
     def fold(self, settled: SettledRows) -> ClosedSessions | None:
         """Fold settled events in; returns the sessions they close."""
+        if self.own is not None and self.field is not None:
+            rows, field = settled.rows, self.field
+            inputs = self.own.inputs(lambda name: field(rows, name), len(rows))
+            settled = replace(settled, rows=rows.with_columns(inputs))
         done = self.cut(settled)
         return self._close(done.sessions, done.data, done.carried)
 
@@ -97,10 +110,11 @@ class Folder:
                 continue
             n = len(carried["last"])
             if n:
-                if name in from_state:
-                    front = carried[from_state[name]]
+                if name in from_state or name in carried:
+                    front = carried[from_state.get(name, name)]
                 else:
-                    front = np.full(n, _CARRIED_CODES.get(name, 0), column.dtype)
+                    nothing = -1 if name in self.tallies else 0
+                    front = np.full(n, _CARRIED_CODES.get(name, nothing), column.dtype)
                 column = np.concatenate((front, column))
             assert ordered.order is not None  # whatever has a payload was sorted with its order
             data[name] = column.take(ordered.order)
@@ -128,21 +142,33 @@ class Folder:
             columns["amount"], columns["amount_high"] = sums(data["amount"], s.first, high)
         if "converts" in data:
             columns["converted"] = _any_of(data["converts"], s)
-        if self.pages is not None and col.ENTRY_PAGE in self.wanted:
+        if "pages" in self.tallies and col.ENTRY_PAGE in self.wanted:
             columns["entry"] = _entry_pages(data["page"], s, carried)
-        if self.pages is not None and col.EXIT_PAGE in self.wanted:
+        if "pages" in self.tallies and col.EXIT_PAGE in self.wanted:
             columns["exit"] = _exit_pages(data["page"], s, carried)
+        if self.own is not None:
+            columns |= self.own.folded(data, s.first, s.last, self._high(s, carried))
         closed = s.end_reason != 0
         emitted = np.flatnonzero(closed & (s.count > 0))
         ended = None
         if len(emitted):
             ended = ClosedSessions(
                 columns={name: column[emitted] for name, column in columns.items()},
-                pages=_emitted_codes(data.get("page"), self.pages, s, emitted),
-                kinds=_emitted_codes(data.get("kind"), self.kinds, s, emitted),
+                seen={
+                    name: _emitted_codes(data[_TALLIED.get(name, name)], tally, s, emitted)
+                    for name, tally in self.tallies.items()
+                },
             )
         self._keep(columns, data, s, closed)
         return ended
+
+    def _high(self, s: Sessions, carried: dict[str, Array]) -> dict[str, Array]:
+        """By session, what carried rows have of sums beyond 62 bits; of the sums that have any."""
+        large = {name: values for name, values in carried.items() if name.endswith(HIGH) and values.any()}
+        made = {name: np.zeros(len(s.first), np.int64) for name in large}
+        for name, values in large.items():
+            made[name][s.carried] = values
+        return made
 
     def _keep(
         self, columns: dict[str, Array], data: dict[str, Array], s: Sessions, closed: npt.NDArray[np.bool_]
@@ -150,10 +176,9 @@ class Folder:
         """Leave each user's last session in the state: open, or as the mere memory of the rule that ended it."""
         last = np.append(s.slot[1:] != s.slot[:-1], True)
         open_ = np.flatnonzero(~closed)
-        for name, tally in (("page", self.pages), ("kind", self.kinds)):
-            if tally is not None:
-                tally.drop(s.slot[s.carried & closed])
-                tally.append(s.slot[open_], _codes_of(data[name], s, open_))
+        for name, tally in self.tallies.items():
+            tally.drop(s.slot[s.carried & closed])
+            tally.append(s.slot[open_], _codes_of(data[_TALLIED.get(name, name)], s, open_))
         kept = {name: column[last] for name, column in columns.items() if name not in ("slot", "end_reason")}
         ended = closed[last]
         kept["count"] = np.where(ended, 0, kept["count"])
@@ -174,12 +199,10 @@ class Folder:
             open_slots = slots[is_open]
             ended = ClosedSessions(
                 columns={name: column[is_open] for name, column in columns.items()},
-                pages=None if self.pages is None else self.pages.take(open_slots),
-                kinds=None if self.kinds is None else self.kinds.take(open_slots),
+                seen={name: tally.take(open_slots) for name, tally in self.tallies.items()},
             )
-        for tally in (self.pages, self.kinds):
-            if tally is not None:
-                tally.drop(slots)
+        for tally in self.tallies.values():
+            tally.drop(slots)
         self.state.free(slots, keep_numbers=self.policy.numbers_sessions)
         return ended
 
@@ -204,10 +227,8 @@ def _codes_of(code: Array, s: Sessions, chosen: IntArray) -> Codes:
     return Codes(owner, code, np.ones(len(code), np.int64))
 
 
-def _emitted_codes(code: Array | None, tally: DistinctCounts | None, s: Sessions, emitted: IntArray) -> Codes | None:
+def _emitted_codes(code: Array, tally: DistinctCounts, s: Sessions, emitted: IntArray) -> Codes:
     """Codes of the emitted sessions, those from before this batch in front; owner: position in emitted."""
-    if code is None or tally is None:
-        return None
     new = _codes_of(code, s, emitted)
     resumed = np.flatnonzero(s.carried[emitted])
     if not len(resumed):

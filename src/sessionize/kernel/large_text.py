@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.kernel.emit import TEXT_BYTES_MAX
+from sessionize.kernel.text_arrays import TEXT_BYTES_MAX
 
 
 def with_room(array: pa.Array) -> list[pa.Array]:

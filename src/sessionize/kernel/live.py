@@ -13,13 +13,13 @@ import pyarrow as pa
 from sessionize.kernel.change_log import SERIAL, PushLog
 from sessionize.kernel.cutting import Sessions
 from sessionize.kernel.distinct_counts import DistinctCounts
-from sessionize.kernel.emit import ClosedSessions, Emitter, plain_text
+from sessionize.kernel.emit import ClosedSessions, Emitter
 from sessionize.kernel.folding import Folder
 from sessionize.kernel.interner import Interner
-from sessionize.kernel.open_sessions import OpenSessions
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.reorder import RowOrder
 from sessionize.kernel.sessionizer_state import SessionizerState
+from sessionize.kernel.text_arrays import plain_text
 
 SlotArray = npt.NDArray[np.int32]
 _NAMING = ("slot", "start", "chain", "piece", "number", "repeat")
@@ -76,18 +76,17 @@ def ids_of_pushed(
 
 def ids_of(sessions: Sessions, emitter: Emitter) -> pa.Array:
     """The id of each session, before anything is added up."""
-    return emitter.ids(ClosedSessions(columns={n: getattr(sessions, n) for n in _NAMING}, pages=None, kinds=None))
+    return emitter.ids(ClosedSessions(columns={n: getattr(sessions, n) for n in _NAMING}, seen={}))
 
 
 def _view(held: SessionizerState, folder: Folder, emitter: Emitter, slots: SlotArray, *, tallies: bool) -> View:
-    users, state = Interner(), OpenSessions(len(slots))
+    users, state = Interner(), held.state.like_this(len(slots))
     mine = users.encode(plain_text(held.users.values(slots)))
     state.put(mine, held.state.take(slots))
     part = replace(
         folder,
         state=state,
-        pages=_part(held.pages, slots, mine) if tallies else None,
-        kinds=_part(held.kinds, slots, mine) if tallies else None,
+        tallies={name: _part(tally, slots, mine) for name, tally in folder.tallies.items()} if tallies else {},
     )
     rows = held.pending.of_slots(slots)
     if rows is not None:
@@ -95,10 +94,8 @@ def _view(held: SessionizerState, folder: Folder, emitter: Emitter, slots: SlotA
     return View(part, replace(emitter, users=users), rows)
 
 
-def _part(tally: DistinctCounts | None, slots: SlotArray, mine: SlotArray) -> DistinctCounts | None:
-    if tally is None:
-        return None
-    part = DistinctCounts()
+def _part(tally: DistinctCounts, slots: SlotArray, mine: SlotArray) -> DistinctCounts:
+    part = DistinctCounts(tally.limit)
     part.reserve(len(slots))
     part.append(mine, tally.take(slots))
     return part

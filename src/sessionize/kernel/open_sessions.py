@@ -5,6 +5,7 @@ the user's first settled event until the silence after the last one proves that 
 chains are numbered (Policy.numbers_sessions) the numbers stay for ever.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,19 +41,31 @@ _NOTHING = {"entry": -1, "exit": -1}  # what an unused slot holds; 0 for all oth
 
 
 class OpenSessions:
-    """State of all users by slot; grows by a half, never shrinks."""
+    """State of all users by slot; grows by a half, never shrinks.
 
-    __slots__ = ("_blank", "_columns")
+    further: columns beside those of STATE_TYPES. coded: those of them that hold codes, -1 for none.
+    """
 
-    def __init__(self, capacity: int = 0) -> None:
+    __slots__ = ("_blank", "_columns", "_nothing", "types")
+
+    def __init__(
+        self, capacity: int = 0, *, further: Mapping[str, type[np.generic]] | None = None, coded: Sequence[str] = ()
+    ) -> None:
+        self.types: dict[str, type[np.generic]] = {**STATE_TYPES, **(further or {})}
+        self._nothing = {**_NOTHING, **dict.fromkeys(coded, -1)}
         # columns that are zero throughout, as many are in most runs, are one zero seen many times
-        self._blank = {name for name in STATE_TYPES if name not in _NOTHING}
-        self._columns = {name: self._unused(name, capacity) for name in STATE_TYPES}
+        self._blank = {name for name in self.types if name not in self._nothing}
+        self._columns = {name: self._unused(name, capacity) for name in self.types}
+
+    def like_this(self, capacity: int) -> "OpenSessions":
+        """An empty one with the same columns."""
+        further = {name: kind for name, kind in self.types.items() if name not in STATE_TYPES}
+        return OpenSessions(capacity, further=further, coded=[name for name in self._nothing if name in further])
 
     def _unused(self, name: str, capacity: int) -> npt.NDArray[Any]:
         if name in self._blank:
-            return np.broadcast_to(np.zeros(1, STATE_TYPES[name]), (capacity,))
-        return np.full(capacity, _NOTHING.get(name, 0), STATE_TYPES[name])
+            return np.broadcast_to(np.zeros(1, self.types[name]), (capacity,))
+        return np.full(capacity, self._nothing.get(name, 0), self.types[name])
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """A column by slot, to be read: `put` writes."""
@@ -106,4 +119,4 @@ class OpenSessions:
         """Forget these slots; with keep_numbers the chain and session numbers stay."""
         for name, column in self._columns.items():
             if name not in self._blank and not (keep_numbers and name in ("chain", "number")):
-                column[slots] = _NOTHING.get(name, 0)
+                column[slots] = self._nothing.get(name, 0)

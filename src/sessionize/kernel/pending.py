@@ -168,6 +168,10 @@ class Pending:
                 parts.append(chunk.rows.take(at))
         return join_rows(parts) if parts else None
 
+    def has(self, name: str) -> bool:
+        """Whether waiting events have this column."""
+        return any(name in chunk.rows.columns for chunk in self._chunks)
+
     def in_use(self, name: str, size: int) -> npt.NDArray[np.bool_]:
         """bool[size]: which slots or codes of this column are waiting."""
         in_use = np.zeros(size + 1, bool)

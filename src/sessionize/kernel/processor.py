@@ -174,6 +174,7 @@ class EventProcessor:
         header = state.deltas[EVENTS].header
         made = cls(definition, operators, track_changes=track_changes)
         buffer, pending = made._buffer, Counts(**header["counts"]).pending
+        made.sessions.nothing_waits = pending == 0
         for each in made._operators:
             if each.name in state.deltas:
                 each.restore(state.deltas[each.name])
@@ -183,12 +184,14 @@ class EventProcessor:
                 "the state does not add up", detail=f"{state.pending.num_rows} pending events of {pending} are there"
             )
         carried = {name: buffer.payload[name] for name in buffer.carried}
-        load_pending(made.sessions.held, state.pending, carried)
+        load_pending(made.sessions.held, state.pending, carried, buffer.coded)
         buffer.watermark_ms, buffer.latest_ms = header["watermark_ms"], header["latest_ms"]
         buffer.counts = Counts(**{**header["counts"], "pending": 0})
         names = made.names
         # events that an operator of before had in another type are no base for those to come: they are written anew
         anew = {EVENTS} if has_other_types(state.pending, carried) else set()
+        if made.sessions.has_other_columns:
+            anew.add(made.sessions.name)
         made._begun = (names & frozenset(state.deltas)) - anew
         made.dropped = tuple(name for name in state.deltas if name not in names)
         return made

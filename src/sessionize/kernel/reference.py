@@ -2,8 +2,8 @@
 
 Events are dicts: user, time (ms), id, type, page, value (whole millionths), starts and ends (name of the rule that cuts
 before / after the event, or None), converts, gap_ms (the event's own gap), split (the values of the fields of
-split_on_change in their order, None for one that does not count). Missing keys count as None. Source:
-docs/spec/sessions.md.
+split_on_change in their order, None for one that does not count), fields (what of its further fields decides between
+ties). Missing keys count as None. Source: docs/spec/sessions.md.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,8 @@ def order_key(e: Row) -> tuple[Any, ...]:
     """Rule 1: time, then event id, then the rest of the event, so that arrival order never matters."""
     words = [(e.get(name) is not None, e.get(name) or "") for name in ("id", "starts", "ends", "page", "type")]
     split = [(value is not None, value or "") for value in e.get("split") or ()]
-    return (e["time"], *words[:3], *split, e.get("gap_ms") or 0, *words[3:], e.get("value") or 0)
+    fields = e.get("fields") or ()
+    return (e["time"], *words[:3], *split, e.get("gap_ms") or 0, *words[3:], e.get("value") or 0, *fields)
 
 
 def rule_before(before: Row, e: Row, policy: Policy) -> str | None:

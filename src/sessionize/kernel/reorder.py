@@ -16,14 +16,16 @@ import pyarrow as pa
 from sessionize.errors import ConfigError
 from sessionize.kernel.change_log import SERIAL, PushLog
 from sessionize.kernel.counts import Counts
-from sessionize.kernel.emit import TEXT_BYTES_MAX, most_text_bytes, plain_text, ranks
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.large_text import one_array_of, rows_of
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.payload import PAYLOAD_TYPES, as_type
 from sessionize.kernel.pending import Pending, Rows
+from sessionize.kernel.text_arrays import TEXT_BYTES_MAX, most_text_bytes, plain_text, ranks
 from sessionize.kernel.validation import accepted, amounts, codes, times
 from sessionize.session import columns as col
+from sessionize.session.expression_values import field_values
+from sessionize.session.expressions import FIELD_TYPES
 from sessionize.session.reasons import decode_reasons, reason_names
 from sessionize.session.rules import Flags, Rules
 
@@ -47,16 +49,20 @@ class SettledRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOrder:
-    """Rule 1. page_names, kind_names: what the codes mean; reasons: the names of reason codes."""
+    """Rule 1. page_names, kind_names: what the codes mean; reasons: the names of reason codes; own: the fields of own
+    session columns.
+    """
 
     page_names: Interner
     kind_names: Interner
     reasons: pa.Array
+    own: frozenset[str] = frozenset()
 
     def settle(self, rows: Rows) -> SettledRows:
         """The rows in order, without duplicates; at least one row.
 
-        Columns that only operators ask for decide last, so that sessions are the same with and without them.
+        Fields of own session columns decide after the rest, and columns that only operators ask for last, so that
+        sessions are the same with and without them.
         """
         compares = len(rows.columns) > 2 or rows.ids is not None or bool(rows.payload)
         ordered = sort_rows(rows["slot"], rows["time"], with_order=compares)
@@ -79,8 +85,9 @@ class RowOrder:
                 compare[name] = _in_order(rows[name][at], names)
         if "amount" in rows.columns:
             compare["amount"] = pa.array(rows["amount"][at])
-        for name in sorted(rows.payload):
-            compare[f"payload {name}"] = one_array_of(rows.payload[name], at)
+        for name in sorted(rows.payload, key=lambda name: (name not in self.own, name)):
+            values = one_array_of(rows.payload[name], at)
+            compare[f"payload {name}"] = field_values(values) if name in self.own else values
         return compare
 
 
@@ -131,11 +138,22 @@ class EventTimeBuffer:
     order: RowOrder = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, kind in self.payload.items():
-            if kind not in PAYLOAD_TYPES or col.EVENT_TYPES.get(name, kind) != kind:
-                raise ConfigError("an operator asks for a column that no event has", detail=f"{name!r} as {kind}")
+        for name, kind in self.columns.own.fields:
+            if self.payload.get(name, FIELD_TYPES[kind]) != FIELD_TYPES[kind]:
+                raise ConfigError(
+                    "an operator and a session column ask for one field in different types",
+                    detail=f"{name!r} as {self.payload[name]} and {kind}",
+                )
+        for name, asked in self.payload.items():
+            if asked not in PAYLOAD_TYPES or col.EVENT_TYPES.get(name, asked) != asked:
+                raise ConfigError("an operator asks for a column that no event has", detail=f"{name!r} as {asked}")
+        own = {name: FIELD_TYPES[kind] for name, kind in self.columns.own.fields}
+        self.payload = {**own, **{name: self.payload[name] for name in self.payload if name not in own}}
         self.order = RowOrder(
-            page_names=self.page_names, kind_names=self.kind_names, reasons=reason_names(self.rules.names)
+            page_names=self.page_names,
+            kind_names=self.kind_names,
+            reasons=reason_names(self.rules.names),
+            own=frozenset(own),
         )
 
     @property
@@ -149,10 +167,15 @@ class EventTimeBuffer:
         return col.EVENTS_BY_TYPE in self.columns
 
     @property
+    def coded(self) -> tuple[str, ...]:
+        """The columns of codes that rows have."""
+        return ("kind", "page") if self.columns.decided_by_ties else ()
+
+    @property
     def carried(self) -> tuple[str, ...]:
         """The payload that the rows carry for operators alone."""
         ours = {col.USER, col.EVENT_TIME, col.EVENT_ID}
-        ours |= {name for name, wanted in ((col.PAGE, self.wants_pages), (col.EVENT_TYPE, self.wants_kinds)) if wanted}
+        ours |= {col.PAGE, col.EVENT_TYPE} if self.columns.decided_by_ties else set()
         return tuple(name for name in self.payload if name not in ours)
 
     def push(self, events: pa.Table | pa.RecordBatch) -> pa.Table:
@@ -160,9 +183,9 @@ class EventTimeBuffer:
 
         Errors: InputError, and then nothing was taken in.
         """
-        table = accepted(events)
+        table = accepted(events, fields=[name for name, _ in self.columns.own.fields])
         time = times(table)
-        coded = _with_coded_types(table) if self.wants_kinds else table
+        coded = _with_coded_types(table) if self.columns.decided_by_ties else table
         # a function of the user's gets the events as they came
         asked = table if self.rules.boundary is not None else coded
         flags = self.rules.flags(asked, conversions=self._wants_conversions)
@@ -228,18 +251,27 @@ class EventTimeBuffer:
         names = self.page_names if name == col.PAGE else self.kind_names
         return _plain(names, rows[_CODED[name]][ordered.order])
 
+    def field(self, rows: Rows, name: str) -> pa.Array | pa.ChunkedArray:
+        """A field of own session columns, of these rows in their order."""
+        if name == col.EVENT_TIME:
+            return pa.array(rows["time"])
+        if name == col.EVENT_ID:
+            return pa.nulls(len(rows), pa.string()) if rows.ids is None else rows.ids
+        if name in rows.payload:
+            return rows.payload[name]
+        return _plain(self.page_names if name == col.PAGE else self.kind_names, rows[_CODED[name]])
+
     def _rows(self, table: pa.Table, time: npt.NDArray[np.int64], flags: Flags, keep: npt.NDArray[np.bool_]) -> Rows:
         """The kept events as the columns that session columns, rules and operators need."""
-        amount = amounts(table, flags.converts) if col.REVENUE in self.columns else None
+        amount = amounts(table, flags.converts) if self._wants_amounts else None
         at = None if keep.all() else np.flatnonzero(keep)
         part = table if at is None else table.filter(pa.array(keep))  # take() would have to join the chunks of a column
         columns: dict[str, npt.NDArray[Any]] = {
             "slot": self.users.encode(part[col.USER]),
             "time": time if at is None else time[at],
         }
-        if self.wants_kinds:
+        if self.columns.decided_by_ties:
             columns["kind"] = codes(self.kind_names, part, col.EVENT_TYPE)
-        if self.wants_pages:
             columns["page"] = codes(self.page_names, part, col.PAGE)
         none = np.zeros(len(time), np.int16)
         optional: dict[str, npt.NDArray[Any] | None] = {"amount": amount}
@@ -271,7 +303,11 @@ class EventTimeBuffer:
 
     @property
     def _wants_conversions(self) -> bool:
-        return col.HAS_CONVERSION in self.columns or col.REVENUE in self.columns
+        return col.HAS_CONVERSION in self.columns or self._wants_amounts
+
+    @property
+    def _wants_amounts(self) -> bool:
+        return col.REVENUE in self.columns or bool(self.columns.own)
 
 
 def _with_coded_types(events: pa.Table) -> pa.Table:

@@ -10,17 +10,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.errors import StateError
 from sessionize.kernel.change_log import SlotLog
 from sessionize.kernel.changes import SESSIONS as STATE
 from sessionize.kernel.changes import USERS
 from sessionize.kernel.distinct_counts import DistinctCounts
-from sessionize.kernel.emit import ClosedSessions, Emitter, plain_text
+from sessionize.kernel.emit import ClosedSessions, Emitter
 from sessionize.kernel.folding import CutRows, Folder
 from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
+from sessionize.kernel.open_sessions import OpenSessions
 from sessionize.kernel.operator import StateDelta, TableDelta, Upsert
+from sessionize.kernel.own_columns import OwnAggregates
 from sessionize.kernel.reorder import EventTimeBuffer, SettledEvents, SettledRows
 from sessionize.kernel.sessionizer_state import SessionizerState
-from sessionize.kernel.snapshot import check_belongs, check_columns, describe, load_users, user_changes
+from sessionize.kernel.snapshot import (
+    check_belongs,
+    check_columns,
+    check_own_columns,
+    describe,
+    load_users,
+    user_changes,
+)
+from sessionize.kernel.text_arrays import plain_text
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.output_tables import SESSIONS
 from sessionize.session.reasons import END_OF_INPUT, INACTIVITY, TIMEOUT, reason_names
@@ -47,14 +58,19 @@ class SessionOperator:
             kind_names=buffer.kind_names,
             pending=buffer.pending,
         )
+        own = OwnAggregates(definition.columns.own) if definition.columns.own else None
+        if own is not None:
+            held.own, held.own_tallies = own, own.new_tallies()
+            held.state = OpenSessions(further=own.state_types, coded=own.coded)
         rules = definition.rules
         self._folder = Folder(
             policy=definition.policy,
             wanted=definition.columns,
             expects_end=bool(rules.end_events),
             state=held.state,
-            pages=held.pages,
-            kinds=held.kinds,
+            tallies={name: tally for name, tally, _ in held.tallies},
+            own=own,
+            field=buffer.field,
         )
         self._emitter = Emitter(
             policy=definition.policy,
@@ -64,7 +80,10 @@ class SessionOperator:
             users=held.users,
             pages=held.page_names,
             kinds=held.kind_names,
+            own=own,
         )
+        self.nothing_waits = False  # whether the state to be restored has no pending events
+        self.has_other_columns = False  # than the state that was restored, which was drained
         self._silence_reason = TIMEOUT if rules.end_events else INACTIVITY
         self._ended: list[ClosedSessions] = []  # by events that were taken in and have not come out yet
 
@@ -129,17 +148,28 @@ class SessionOperator:
     def describe(self) -> dict[str, object]:
         """What the state is made with, as JSON-able values."""
         definition = self._definition
+        own = definition.columns.own.to_json()
         return {
             **describe(definition.policy, definition.rules),
             "columns": list(definition.columns.names),
+            **({"own_columns": own} if own else {}),  # older checkpoints have none
             "user_name": definition.user_name,
         }
 
     def restore(self, state: StateDelta) -> None:
-        """Errors: StateError for another policy, other rules, or other session columns."""
+        """Errors: StateError for another policy, other rules, or, where sessions are open or events wait, other session
+        columns: what these were made of is not there any more.
+        """
         check_belongs(state.header, self._definition.policy, self._definition.rules)
-        check_columns(tuple(state.header["columns"]), self._definition.columns.names)
-        load_users(self.held, state.tables[USERS].rows)
+        users, columns = state.tables[USERS].rows, self._definition.columns
+        try:
+            check_columns(tuple(state.header["columns"]), columns.names)
+            check_own_columns(state.header.get("own_columns", {}), columns.own.to_json())
+        except StateError:
+            if users.num_rows or not self.nothing_waits:
+                raise
+            self.has_other_columns = True
+        load_users(self.held, users)
 
     # ---- as things stand, pending events included ----
 

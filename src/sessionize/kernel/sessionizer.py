@@ -252,7 +252,7 @@ class Sessionizer:
         definition = SessionDefinition(
             policy=policy or Policy(),
             rules=rules or Rules(),
-            columns=col.SessionColumns(tuple(header["columns"])),
+            columns=col.SessionColumns.stored(header["columns"], header.get("own_columns", {})),
             user_name=header["user_name"],
         )
         state = Changes.of_sessions(header, tables["users"], pa.array([], pa.string()), tables["pending"], whole=True)

@@ -4,6 +4,7 @@ Names of users, pages and event types stand here once each, and everything else 
 nothing refers to any more are forgotten now and then, so memory follows what is open, not what was ever seen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from sessionize.kernel.change_log import PushLog, SlotLog
 from sessionize.kernel.distinct_counts import DistinctCounts
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.open_sessions import OpenSessions
+from sessionize.kernel.own_columns import OwnAggregates
 from sessionize.kernel.pending import Pending
 
 NAMES_MIN = 1 << 16  # names of pages and types are tidied up no earlier than this
@@ -24,6 +26,8 @@ Slots = npt.NDArray[np.int32]
 @dataclass(slots=True, kw_only=True)
 class SessionizerState:
     """The parts that hold. A slot is a user's number; pages, kinds: what open sessions have seen, None if not wanted.
+
+    own: the aggregates of own columns, None without any; own_tallies: their distinct values.
 
     log: whose state changed since it was last asked for, None if nobody asks. pushes, users, page_names, kind_names,
     pending: the reorder buffer's (kernel/reorder.py), which refers to users and names by the same numbers.
@@ -37,14 +41,27 @@ class SessionizerState:
     page_names: Interner
     kind_names: Interner
     pending: Pending
+    own: OwnAggregates | None = None
+    own_tallies: dict[str, DistinctCounts] = field(default_factory=dict)
     state: OpenSessions = field(default_factory=OpenSessions)
     names_limit: int = NAMES_MIN  # of pages and types; beyond it they are tidied up
+    own_names_limit: int = NAMES_MIN
 
     @property
     def tallies(self) -> list[tuple[str, DistinctCounts, Interner]]:
         """What is counted by name, the tally, and the names behind its codes."""
         pairs = (("pages", self.pages, self.page_names), ("kinds", self.kinds, self.kind_names))
-        return [(name, tally, names) for name, tally, names in pairs if tally is not None]
+        found = [(name, tally, names) for name, tally, names in pairs if tally is not None]
+        own = self.own
+        return found if own is None else [*found, *((n, tally, own.names) for n, tally in self.own_tallies.items())]
+
+    def names_of(self, column: str) -> Interner | None:
+        """The names behind a state column of codes, or a column of pending events; None where it has no codes."""
+        if column in ("entry", "exit", "page"):
+            return self.page_names
+        if column == "kind":
+            return self.kind_names
+        return self.own.names if self.own is not None and column in self.own.coded else None
 
     def busy(self) -> npt.NDArray[np.bool_]:
         """bool by slot: users with an open session or pending events."""
@@ -72,19 +89,46 @@ class SessionizerState:
             self._tidy_names(self.page_names, self.pages, "page", ("entry", "exit"))
             self._tidy_names(self.kind_names, self.kinds, "kind", ())
             self.names_limit = max(NAMES_MIN, 2 * (len(self.page_names) + len(self.kind_names)))
+        if self.own is not None and len(self.own.names) > self.own_names_limit:
+            self._tidy_own(self.own)
+            self.own_names_limit = max(NAMES_MIN, 2 * len(self.own.names))
 
     def _tidy_names(self, names: Interner, tally: DistinctCounts | None, name: str, in_state: tuple[str, ...]) -> None:
-        if tally is None:
+        waits = self.pending.has(name)
+        if tally is None and not waits:
             return
-        in_use = tally.codes_in_use(len(names)) | self.pending.in_use(name, len(names))
-        live = self.state["live"]
-        for column in in_state:
-            codes = self.state[column][live]
-            in_use[codes[codes >= 0]] = True
+        in_use = self._in_state(len(names), in_state)
+        if tally is not None:
+            in_use |= tally.codes_in_use(len(names))
+        if waits:
+            in_use |= self.pending.in_use(name, len(names))
         table = names.compact(in_use)
-        tally.recode(table)
-        self.pending.recode(name, table)
+        if tally is not None:
+            tally.recode(table)
+        if waits:
+            self.pending.recode(name, table)
         if self.pushes is not None:
             self.pushes.recode(name, table)
-        for column in in_state:
+        self._recode_state(table, in_state)
+
+    def _tidy_own(self, own: OwnAggregates) -> None:
+        in_use = self._in_state(len(own.names), own.coded)
+        for tally in self.own_tallies.values():
+            in_use |= tally.codes_in_use(len(own.names))
+        table = own.names.compact(in_use)
+        for tally in self.own_tallies.values():
+            tally.recode(table)
+        self._recode_state(table, own.coded)
+
+    def _in_state(self, size: int, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """bool[size]: which codes these state columns hold."""
+        in_use, live = np.zeros(size, bool), self.state["live"]
+        for column in columns:
+            codes = self.state[column][live]
+            in_use[codes[codes >= 0]] = True
+        return in_use
+
+    def _recode_state(self, table: npt.NDArray[np.int32], columns: Sequence[str]) -> None:
+        live = self.state["live"]
+        for column in columns:
             self.state[column][live] = table[self.state[column][live]]

@@ -20,11 +20,10 @@ import pyarrow.compute as pc
 from sessionize.errors import StateError
 from sessionize.kernel.change_log import SERIAL, SlotLog
 from sessionize.kernel.distinct_counts import Codes
-from sessionize.kernel.emit import TEXT_BYTES_MAX, most_text_bytes, plain_text
-from sessionize.kernel.open_sessions import STATE_TYPES
 from sessionize.kernel.payload import as_type
 from sessionize.kernel.pending import Rows
 from sessionize.kernel.sessionizer_state import SessionizerState
+from sessionize.kernel.text_arrays import TEXT_BYTES_MAX, most_text_bytes, plain_text
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 from sessionize.session.spec import describe_differences, kind_of_difference, policy_differences
@@ -35,7 +34,6 @@ _THE_SAME = "restore with the same; a pipeline drains with the old ones (--once)
 # Columns that are left out where they are 0 throughout, as they are in nearly every run, and were before they existed.
 _MAY_LACK = frozenset({"amount_high"})
 _PAYLOAD = "payload "  # before the name of a column that only operators ask for
-_CODED = {"entry": "page_names", "exit": "page_names", "page": "page_names", "kind": "kind_names"}
 
 
 def describe(policy: Policy, rules: Rules) -> dict[str, Any]:
@@ -54,7 +52,7 @@ def user_rows(held: SessionizerState, slots: npt.NDArray[np.int32]) -> pa.Table:
     state = {n: v for n, v in held.state.take(slots).items() if n not in _MAY_LACK or v.any()}
     seen = {name: tally.take(slots) for name, tally, _ in held.tallies}
     texts = {"user": held.users.values(slots)}
-    texts |= {name: getattr(held, _CODED[name]).values(state[name]) for name in state if name in _CODED}
+    texts |= {name: names.values(state[name]) for name in state if (names := held.names_of(name)) is not None}
     texts |= {name: names.values(seen[name].code) for name, _, names in held.tallies}
     if _too_large(texts) and len(slots) > 1:
         half = len(slots) // 2
@@ -74,7 +72,7 @@ def pending_rows(held: SessionizerState, rows: Rows | None) -> pa.Table:
     if rows is None or not len(rows):
         return pa.table({})
     kept = {n: values for n, values in rows.columns.items() if n not in ("slot", SERIAL)}
-    texts = {n: getattr(held, _CODED[n]).values(values) for n, values in kept.items() if n in _CODED}
+    texts = {n: names.values(v) for n, v in kept.items() if (names := held.names_of(n)) is not None}
     texts["user"] = held.users.values(rows["slot"])
     if _too_large(texts) and len(rows) > 1:
         half = len(rows) // 2
@@ -101,14 +99,18 @@ def user_changes(held: SessionizerState, log: SlotLog) -> tuple[pa.Table, pa.Arr
 
 def load_users(held: SessionizerState, users: pa.Table) -> None:
     """Put dumped state rows into fresh holdings."""
-    for part in _whole_parts(users):
+    for part in _whole_parts(users) if users.num_rows else ():
         _load_users(held, part)
 
 
-def load_pending(held: SessionizerState, pending: pa.Table, carried: Mapping[str, pa.DataType]) -> None:
-    """Put dumped events into fresh holdings. carried: the payload that rows have; null where the dump lacks it."""
+def load_pending(
+    held: SessionizerState, pending: pa.Table, carried: Mapping[str, pa.DataType], coded: Sequence[str]
+) -> None:
+    """Put dumped events into fresh holdings. carried: the payload that rows have, coded: the columns of codes; null
+    where the dump lacks one, as those of before do that no session column was made of.
+    """
     for part in _whole_parts(pending):
-        _load_pending(held, part, carried)
+        _load_pending(held, part, carried, coded)
 
 
 def has_other_types(pending: pa.Table, carried: Mapping[str, pa.DataType]) -> bool:
@@ -128,7 +130,7 @@ def _load_users(held: SessionizerState, users: pa.Table) -> None:
     slots = held.users.encode(users["user"])
     held.reserve()
     if len(slots):
-        there = [name for name in STATE_TYPES if name not in _MAY_LACK or name in users.column_names]
+        there = [name for name in held.state.types if name not in _MAY_LACK or name in users.column_names]
         held.state.put(slots, {name: _in(held, name, users[name]) for name in there})
     for name, tally, names in held.tallies:
         tally.reserve(held.state.capacity)
@@ -141,12 +143,14 @@ def _load_users(held: SessionizerState, users: pa.Table) -> None:
             tally.append(slots, Codes(owner, names.encode(seen), counts.flatten().to_numpy()))
 
 
-def _load_pending(held: SessionizerState, rows: pa.Table, carried: Mapping[str, pa.DataType]) -> None:
+def _load_pending(
+    held: SessionizerState, rows: pa.Table, carried: Mapping[str, pa.DataType], coded: Sequence[str]
+) -> None:
     if rows.num_rows:
         waiting = held.users.encode(rows["user"])
         held.reserve()
         plain = [n for n in rows.column_names if n not in ("user", "id") and not n.startswith(_PAYLOAD)]
-        columns = {n: _in(held, n, rows[n]) for n in plain}
+        columns = {n: np.full(len(waiting), -1, np.int32) for n in coded} | {n: _in(held, n, rows[n]) for n in plain}
         if held.pushes is not None:
             columns[SERIAL] = np.full(len(waiting), -1, np.int64)
         payload = {n: as_type(rows, f"{_PAYLOAD}{n}", kind) for n, kind in carried.items()}
@@ -198,7 +202,17 @@ def check_columns(there: Sequence[str], here: Sequence[str]) -> None:
         raise StateError(
             "the state was made for other session columns",
             detail=f"{', '.join(there)} there, {', '.join(here)} here",
-            hint="let the pipeline drain once with the old columns, then start with a new home",
+            hint="let the pipeline drain once with the old columns (--once), then run it with the new ones",
+        )
+
+
+def check_own_columns(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Errors: StateError when the state's sessions have other columns of their own than this run's."""
+    if there != here:
+        raise StateError(
+            "the state was made for other session columns",
+            detail=f"session_columns: {json.dumps(there)} there, {json.dumps(here)} here",
+            hint="let the pipeline drain once with the old columns (--once), then run it with the new ones",
         )
 
 
@@ -213,8 +227,9 @@ def _too_large(texts: Mapping[str, pa.Array]) -> bool:
 
 
 def _in(held: SessionizerState, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    if name in _CODED:
-        codes: npt.NDArray[Any] = getattr(held, _CODED[name]).encode(column)
+    names = held.names_of(name)
+    if names is not None:
+        codes: npt.NDArray[Any] = names.encode(column)
         return codes
     # a state that was merged of parts with and without the column
     values: npt.NDArray[Any] = (column.fill_null(0) if name in _MAY_LACK else column).to_numpy()

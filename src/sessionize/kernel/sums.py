@@ -44,8 +44,14 @@ def sums(amount: IntArray, first: IntArray, high: IntArray | None) -> tuple[IntA
 
 def revenue(low: IntArray, high: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """float64[n]: the sums as amounts, each the double that is nearest to the exact sum."""
-    made: npt.NDArray[np.float64] = low / MICROS
-    large = (high != 0) | (low > _EXACT_MAX) | (low < -_EXACT_MAX)
+    return quotients(low, high, np.broadcast_to(np.int64(MICROS), (len(low),)))
+
+
+def quotients(low: IntArray, high: npt.NDArray[Any], divisor: IntArray) -> npt.NDArray[np.float64]:
+    """float64[n]: the sums divided, each the double that is nearest to the exact quotient. divisor int64[n] > 0."""
+    made: npt.NDArray[np.float64] = low / divisor
+    large = (high != 0) | (low > _EXACT_MAX) | (low < -_EXACT_MAX) | (divisor > _EXACT_MAX)
     for at in np.flatnonzero(large).tolist():
-        made[at] = ((int(high[at]) << HIGH_BITS) + int(low[at])) / MICROS  # Python divides whole numbers exactly
+        total = (int(high[at]) << HIGH_BITS) + int(low[at])
+        made[at] = total / int(divisor[at])  # Python divides whole numbers exactly
     return made

@@ -4,7 +4,7 @@ Whatever passes here never fails later: not while it is folded, nor in a snapsho
 """
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.arrow import decoded_type
 from sessionize.errors import InputError
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.sums import MICROS
 from sessionize.session import columns as col
+from sessionize.session.expressions import word_of
 from sessionize.session.limits import (
     TIME_MS_MAX,
     TIME_MS_MIN,
@@ -37,11 +39,12 @@ _KINDS = {
 }
 
 
-def accepted(events: object, *, called: Mapping[str, str] | None = None) -> pa.Table:
+def accepted(events: object, *, called: Mapping[str, str] | None = None, fields: Iterable[str] = ()) -> pa.Table:
     """The events in the types that the core works with, after looking at all of them but the values.
 
     Text columns become string, large_string, or dictionaries of these with int32 indices. called: the columns' names
-    where they come from, for the errors. Errors: InputError.
+    where they come from, for the errors. fields: further columns that are looked at, whose text has to be UTF-8.
+    Errors: InputError.
     """
     table, name_of = _as_table(events), called or {}
     _check_columns(table)
@@ -60,6 +63,13 @@ def accepted(events: object, *, called: Mapping[str, str] | None = None) -> pa.T
             if column is not table[name]:
                 table = table.set_column(table.schema.get_field_index(name), name, column)
             _check_utf8(column, name_of.get(name, name))
+    for name in fields:
+        if (
+            name not in _TEXTS
+            and table.column_names.count(name) == 1
+            and word_of(decoded_type(table[name].type)) == "text"
+        ):
+            _check_utf8(_plain_text(table[name], name), name)
     _check_users(table[col.USER], name_of.get(col.USER, col.USER))
     return table
 

@@ -4,11 +4,15 @@ Events are pyarrow tables with the canonical columns below; a dialect maps the p
 and `event_time_ms` are required, and never null. Sessions are pyarrow tables of SessionColumns.schema.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
 from sessionize.errors import ConfigError
+from sessionize.session.expressions import FIELD_TYPES
+from sessionize.session.own_columns import OwnColumn, OwnColumns, bound, check_names
 
 USER = "user"
 EVENT_TIME = "event_time_ms"
@@ -119,11 +123,31 @@ def check_user_name(user_name: str, *, sessions: bool = True, events: bool = Fal
         )
 
 
+def event_types(names: Iterable[str]) -> dict[str, str]:
+    """The event columns of these names that own columns may name, with their types as words of FIELD_TYPES."""
+    return {name: _WORDS[EVENT_TYPES[name]] for name in names if name in EVENT_TYPES and name not in (USER, PROPERTIES)}
+
+
+# What an expression calls the types; others have no place in one.
+_WORDS = {**{kind: word for word, kind in FIELD_TYPES.items()}, pa.int32(): "integer"}
+# Names of a table of sessions that an own column cannot have: the columns, and what a view calls the times.
+_TAKEN = frozenset({*SESSION_TYPES, REVISION, "session_start_at", "session_end_at"})
+
+
+def check_own_names(columns: Sequence[OwnColumn], user_name: str = USER) -> None:
+    """Errors: ConfigError where an own column has the name of another column of the sessions' tables."""
+    check_names(columns, {**dict.fromkeys(_TAKEN, "a session column"), user_name.casefold(): "the user column"})
+
+
 @dataclass(frozen=True, slots=True)
 class SessionColumns:
-    """The session columns of a run, in the order of SESSION_COLUMNS; `user` is always among them."""
+    """The session columns of a run, in the order of SESSION_COLUMNS; `user` is always among them.
+
+    own: columns of one's own, which come behind (session/own_columns.py).
+    """
 
     names: tuple[str, ...] = SESSION_COLUMNS
+    own: OwnColumns = field(default_factory=OwnColumns)
 
     @classmethod
     def made_of(cls, event_columns: frozenset[str], *, only: tuple[str, ...] | None = None) -> "SessionColumns":
@@ -153,4 +177,42 @@ class SessionColumns:
 
     def schema(self, user_name: str = USER) -> pa.Schema:
         """The Arrow schema of the sessions; the user column has the input's name."""
-        return pa.schema([(user_name if n == USER else n, SESSION_TYPES[n]) for n in self.names])
+        built_in = [(user_name if n == USER else n, SESSION_TYPES[n]) for n in self.names]
+        return pa.schema([*built_in, *self.own.types.items()])
+
+    def with_own(self, columns: Sequence[OwnColumn], fields: Mapping[str, str], user_name: str) -> "SessionColumns":
+        """These and columns of one's own. fields: the events' fields with their types, words of FIELD_TYPES.
+
+        Errors: ConfigError for a name that is taken, or a column that cannot be made of these fields.
+        """
+        if not columns:
+            return self
+        check_own_names(columns, user_name)
+        return replace(self, own=bound(columns, fields, self.types))
+
+    @property
+    def decided_by_ties(self) -> bool:
+        """Whether any depends on which of several events with one id counts, or on the order of events at one time.
+
+        Then rule 1 looks at the whole event, whichever columns are asked for.
+        """
+        return bool(self.own) or any(name in MADE_OF for name in self.names)
+
+    @property
+    def event_columns(self) -> frozenset[str]:
+        """The event columns and fields that they are made of, and those that decide between ties."""
+        needs = {USER, EVENT_TIME, EVENT_ID}.union(*(MADE_OF.get(name, _REQUIRED) for name in self.names))
+        if self.decided_by_ties:
+            needs |= {EVENT_TYPE, PAGE}
+        return frozenset(needs | ({VALUE, *(name for name, _ in self.own.fields)} if self.own else set()))
+
+    @classmethod
+    def stored(cls, names: Sequence[str], own: Mapping[str, Any]) -> "SessionColumns":
+        """From names and OwnColumns.to_json, as they are stored. Errors: ConfigError, KeyError."""
+        built_in = cls(tuple(names))
+        return replace(built_in, own=OwnColumns.from_json(own, built_in.types))
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The built-in columns that an expression may name, with their types as words of FIELD_TYPES."""
+        return {name: _WORDS[SESSION_TYPES[name]] for name in self.names if SESSION_TYPES[name] in _WORDS}

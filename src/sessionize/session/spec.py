@@ -6,11 +6,13 @@ records differ by keys of the pipeline file, with the values there and here; a s
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sessionize.errors import ConfigError
+from sessionize.session.columns import SessionColumns
 from sessionize.session.durations import format_duration
+from sessionize.session.own_columns import OwnColumns
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Boundary, Rules
 
@@ -37,7 +39,8 @@ class SessionSpec:
 
     pipeline: its name. user_column: the name of the user column in every table. The lists are sorted. boundary: the
     custom function as "module:function". dialect, columns: how records were read and the session columns, for computing
-    sessions again; runs may differ in them.
+    sessions again; runs may differ in them. own: session columns of one's own: runs may have others, but a name means
+    the same in all of them.
     """
 
     pipeline: str
@@ -50,6 +53,7 @@ class SessionSpec:
     boundary: str | None = None
     dialect: str = ""
     columns: tuple[str, ...] = ()
+    own: OwnColumns = field(default_factory=OwnColumns)
 
     @classmethod
     def of(
@@ -71,7 +75,7 @@ class SessionSpec:
             boundary=boundary,
             dialect=dialect,
             columns=tuple(columns),
-            **{name: tuple(sorted(getattr(rules, name))) for name in _LISTS},
+            **{name: tuple(sorted(getattr(rules, name))) for name in _LISTS},  # type: ignore[arg-type]  # of texts
         )
 
     def rules(self, boundary: Boundary | None = None) -> Rules:
@@ -80,8 +84,16 @@ class SessionSpec:
         return Rules(boundary=boundary, **lists)  # type: ignore[arg-type]  # one of the names is not a list's
 
     def differences(self, here: "SessionSpec") -> list[Difference]:
-        """The differences to another record, the pipeline's name first; dialect and columns do not count."""
-        return _differing(self._compared(), here._compared())
+        """The differences to another record, the pipeline's name first; dialect and columns do not count, but for own
+        columns that both have.
+        """
+        own = self.own.differences(here.own)
+        return [*_differing(self._compared(), here._compared()), *(Difference(*each) for each in own)]
+
+    def with_columns_of(self, here: "SessionSpec") -> "SessionSpec":
+        """This record with the columns of another one beside its own."""
+        added = tuple(name for name in here.columns if name not in self.columns)
+        return replace(self, columns=(*self.columns, *added), own=self.own.joined(here.own))
 
     def describe(self) -> str:
         """One line for people: the policy and the rules."""
@@ -111,6 +123,7 @@ class SessionSpec:
                 },
                 "dialect": self.dialect,
                 "columns": list(self.columns),
+                **({"own_columns": self.own.to_json()} if self.own else {}),
             }
         )
 
@@ -131,6 +144,7 @@ class SessionSpec:
                 boundary=None if boundary is None else str(boundary),
                 dialect=str(record["dialect"]),
                 columns=tuple(str(each) for each in record["columns"]),
+                own=SessionColumns.stored(record["columns"], record.get("own_columns", {})).own,
                 **lists,
             )
         except (KeyError, TypeError, AttributeError, ConfigError) as error:

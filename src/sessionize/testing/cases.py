@@ -3,17 +3,21 @@
 start_ms = 0                       # what `at` counts from
 policy = { gap = "30m", ... }      # the options of Policy.of
 rules = { end_events = [...] }     # the options of Rules
+fields = { price = "number" }      # further fields of the events, with their types
+session_columns = { n = { sum = "price" } }
 events = [ { user = "u", at = "1h30m", id = "1", type = "view", page = "home", amount = 1.5, source = "a" } ]
 [[sessions]]                       # in the order of user and start; columns left out are not checked
 event_count = 1
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sessionize.session.columns import EVENT_TYPES, USER, SessionColumns, event_types
 from sessionize.session.durations import parse_duration_ms
+from sessionize.session.own_columns import read_columns
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
@@ -29,6 +33,8 @@ class Case:
     rules: Rules
     events: list[dict[str, Any]]
     sessions: list[dict[str, Any]]
+    columns: SessionColumns = field(default_factory=SessionColumns)
+    fields: dict[str, str] = field(default_factory=dict)
 
     def check(self, rows: list[Any]) -> None:
         """Compare session rows, sorted by user and start, with what the case expects."""
@@ -47,7 +53,12 @@ def read_case(path: Path) -> Case:
     ]
     sets: dict[str, Any] = {name: frozenset(types) for name, types in case.get("rules", {}).items()}
     rules = Rules(**sets)
-    return Case(path.stem, Policy.of(**case["policy"]), rules, events, case.get("sessions", []))
+    fields: dict[str, str] = case.get("fields", {})
+    columns = SessionColumns().with_own(
+        read_columns(case.get("session_columns", {})), {**event_types(EVENT_TYPES), **fields}, USER
+    )
+    policy, sessions = Policy.of(**case["policy"]), case.get("sessions", [])
+    return Case(path.stem, policy, rules, events, sessions, columns, fields)
 
 
 def read_cases(folder: Path) -> list[Case]:

@@ -6,12 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from sessionize.arrow import decoded_type
 from sessionize.kernel.reference import reference_sessions
 from sessionize.kernel.sums import MICROS
 from sessionize.session import columns as col
 from sessionize.session.durations import MS_OF_UNIT
+from sessionize.session.expressions import FIELD_TYPES
+from sessionize.session.own_columns import OwnColumns
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
+from sessionize.testing.own_columns import own_values, tie_of
 
 Row = Mapping[str, Any]
 
@@ -26,27 +30,39 @@ EVENT_FIELDS = {
 }
 
 
-def events_table(rows: Sequence[Row]) -> pa.Table:
-    """Canonical events from dicts with the keys user, time, id, type, page, amount; other keys are further fields."""
+def events_table(rows: Sequence[Row], fields: Mapping[str, str] | None = None) -> pa.Table:
+    """Canonical events from dicts with the keys user, time, id, type, page, amount; other keys are further fields.
+
+    fields: their types as words, where these are not to be guessed from the values.
+    """
     columns = {name: pa.array([r.get(key) for r in rows], col.EVENT_TYPES[name]) for name, key in EVENT_FIELDS.items()}
     further = dict.fromkeys(key for r in rows for key in r if key not in EVENT_FIELDS.values())
-    return pa.table({**columns, **{key: pa.array([r.get(key) for r in rows]) for key in further}})
+    types: dict[str, pa.DataType | None] = {**further, **{n: FIELD_TYPES[kind] for n, kind in (fields or {}).items()}}
+    return pa.table({**columns, **{key: pa.array([r.get(key) for r in rows], kind) for key, kind in types.items()}})
 
 
 def expected_sessions(
-    rows: Iterable[Row], policy: Policy, rules: Rules, *, end_ms: int | None = None, short_too: bool = False
+    rows: Iterable[Row],
+    policy: Policy,
+    rules: Rules,
+    *,
+    end_ms: int | None = None,
+    short_too: bool = False,
+    own: OwnColumns | None = None,
 ) -> list[Row]:
     """What the reference says of the same dicts: session rows with every column, sorted by user and start.
 
-    short_too: also those that are too short to be written (rule 11).
+    short_too: also those that are too short to be written (rule 11). own: columns of one's own beside the others.
     """
-    flagged = [_flagged(row, policy, rules) for row in rows]
+    own = own or OwnColumns()
+    flagged = [{**_flagged(row, policy, rules), "fields": tie_of(row, own)} for row in rows]
     if end_ms is None:
         end_ms = max((r["time"] for r in flagged), default=0)
     kept = [r for r in flagged if r["type"] not in rules.excluded_events]
     made = reference_sessions(kept, policy, expects_end=bool(rules.end_events), end_ms=end_ms)
     written = [s for s in made if short_too or _is_written(s, policy)]
-    return [_columns(s, policy, made) for s in written]
+    rows_of = [(s, _columns(s, policy, made)) for s in written]
+    return [{**row, **own_values(row, s["events"], own)} for s, row in rows_of]
 
 
 def sorted_rows(table: pa.Table, user_name: str = col.USER) -> list[Row]:
@@ -59,7 +75,11 @@ def sorted_rows(table: pa.Table, user_name: str = col.USER) -> list[Row]:
 
 
 def _plain_schema(table: pa.Table) -> pa.Schema:
-    return pa.schema([(f.name, col.SESSION_TYPES.get(f.name, pa.string())) for f in table.schema])
+    return pa.schema([(f.name, col.SESSION_TYPES.get(f.name, _plain(f.type))) for f in table.schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(decoded_type(kind.value_type)) if pa.types.is_list(kind) else decoded_type(kind)
 
 
 def _is_written(s: Row, policy: Policy) -> bool:

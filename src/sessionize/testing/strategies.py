@@ -34,6 +34,24 @@ def events(*, max_size: int = 60) -> st.SearchStrategy[list[dict[str, Any]]]:
     return st.lists(one, max_size=max_size)
 
 
+# Fields beside the canonical columns, with their types.
+FURTHER_FIELDS = {"source": "text", "price": "number", "qty": "integer", "flag": "boolean"}
+
+
+@st.composite
+def with_further_fields(draw: st.DrawFn, rows: st.SearchStrategy[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Events with FURTHER_FIELDS, some missing, with values that sums and orders meet their limits by."""
+    values = st.fixed_dictionaries(
+        {
+            "source": st.sampled_from([None, "", "a", "B", "é", "news letter"]),
+            "price": st.sampled_from([None, 0.0, -0.0, 0.1, 0.2, -3.75, 1e12, 2e12, float("inf"), float("nan")]),
+            "qty": st.sampled_from([None, 0, 1, -7, 2**62, -(2**63)]),
+            "flag": st.sampled_from([None, True, False]),
+        }
+    )
+    return [{**row, **draw(values)} for row in draw(rows)]
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     """Any policy, with gaps and maxima of the size of the events' distances."""

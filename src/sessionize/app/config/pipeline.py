@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sessionize.connectors.generator.settings import GeneratorSettings
     from sessionize.engine.batch.options import BatchOptions
     from sessionize.session.columns import SessionColumns
+    from sessionize.session.own_columns import OwnColumns
     from sessionize.session.rules import Rules
     from sessionize.session.spec import SessionSpec
 
@@ -75,6 +76,12 @@ class PipelineConfig(Section):
     description: StrictStr = key("", "Its purpose, in a sentence.", example="Sessions of the web shop")
     input: InputSection = Field(default_factory=InputSection, description="Where events come from.")
     rules: RulesSection = Field(default_factory=RulesSection, description="What a session is.")
+    session_columns: kinds.OwnColumns = key(
+        {},
+        "Session columns of your own, by name: { first = FIELD }, also last, min, max, sum, mean, count, distinct, "
+        "count_distinct, each with an optional where; or { expression = TEXT } over other session columns.",
+        example={"first_page": {"first": "page"}, "views": {"count": True, "where": "event_type = 'page_view'"}},
+    )
     output: OutputSection = Field(default_factory=OutputSection, description="Where sessions go.")
     run: RunSection = Field(default_factory=RunSection, description="How to run.")
     stream: StreamSection = Field(default_factory=StreamSection, description="How a stream runs.")
@@ -154,6 +161,7 @@ class PipelineConfig(Section):
         if self._as_made is not None:
             return self._as_made
         dialect, lists = self.dialect(), self.rules
+        columns = self._columns(dialect.columns, dialect.user_name)
         return SessionSpec(
             pipeline=self.name,
             user_column=dialect.user_name,
@@ -164,7 +172,8 @@ class PipelineConfig(Section):
             conversion_events=tuple(sorted(dialect.conversion_events)),
             boundary=lists.boundary,
             dialect=dialect.name,
-            columns=self._columns(dialect.columns).names,
+            columns=columns.names,
+            own=columns.own,
         )
 
     def as_made(self, spec: "SessionSpec") -> "PipelineConfig":
@@ -181,12 +190,13 @@ class PipelineConfig(Section):
     def definition(self, event_columns: frozenset[str], user_name: str) -> SessionDefinition:
         """What to make of events with these columns: the session columns asked for, or all that can be filled.
 
-        user_name: what the user column is called. Errors: those of event_rules.
+        user_name: what the user column is called. Errors: those of event_rules; ConfigError for session columns that
+        cannot be made of these.
         """
         return SessionDefinition(
             policy=self.policy(),
             rules=self.event_rules(),
-            columns=self._columns(event_columns),
+            columns=self._columns(event_columns, user_name),
             user_name=user_name,
         )
 
@@ -212,14 +222,22 @@ class PipelineConfig(Section):
             )
         return spec.rules(load_boundary(named, folder=self._loaded.folder or Path()))
 
-    def _columns(self, event_columns: frozenset[str]) -> "SessionColumns":
-        """Those of the tables where these decide, else the ones asked for, else all that the events can fill."""
-        from sessionize.session.columns import SESSION_COLUMNS, USER, SessionColumns
+    def own_columns(self) -> "OwnColumns":
+        """The session columns of one's own, checked against the fields of the events. Errors: ConfigError."""
+        return self.spec().own
 
-        if self._as_made is not None:
-            return SessionColumns(tuple(n for n in SESSION_COLUMNS if n in self._as_made.columns or n == USER))
+    def _columns(self, event_columns: frozenset[str], user_name: str) -> "SessionColumns":
+        """Those of the tables where these decide, else the ones asked for, else all that the events can fill."""
+        from sessionize.session.columns import SESSION_COLUMNS, USER, SessionColumns, event_types
+        from sessionize.session.own_columns import read_columns
+
+        if (made := self._as_made) is not None:
+            names = tuple(n for n in SESSION_COLUMNS if n in made.columns or n == USER)
+            return SessionColumns(names, made.own)
         only = None if self.output.columns is None else tuple(self.output.columns)
-        return SessionColumns.made_of(event_columns, only=only)
+        columns = SessionColumns.made_of(event_columns, only=only)
+        fields = {**event_types(event_columns), **self.dialect().field_types}
+        return columns.with_own(read_columns(self.session_columns), fields, user_name)
 
     def generator(self) -> "GeneratorSettings":
         """What to generate: late events are late enough for rules.lateness not to cover them."""

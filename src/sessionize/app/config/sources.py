@@ -164,6 +164,9 @@ def merge_source(lower: ConfigSource, upper: ConfigSource) -> None:
     limit = upper.values.get(("rules", "max_duration"))
     if isinstance(limit, str) and limit.strip().lower() == "none":
         lower.drop_under(("rules", "max_duration_mode"))
+    for path in upper.values:
+        if path[0] == "session_columns" and len(path) > 1:
+            lower.drop_under(path[:2])  # a column is made in one way, so it is replaced as a whole
     for path, value in upper.values.items():
         lower.put(path, value, upper.origins[path])
 

@@ -15,8 +15,9 @@ from sessionize.errors import ConfigError
 from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS
 from sessionize.formats.paths import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of
 from sessionize.formats.time.forms import form_fault
-from sessionize.session.columns import SESSION_COLUMNS
+from sessionize.session.columns import SESSION_COLUMNS, check_own_names
 from sessionize.session.durations import parse_duration_ms
+from sessionize.session.own_columns import KINDS, LIMIT_MAX, read_columns
 
 _DURATION_HINT = 'write a duration in quotes with its unit, for example "30m", "2h", "1h30m", "45s" or "500ms"'
 _DURATION_PATTERN = r"^(\d+(\.\d+)?\s*(ms|s|min|m|h|d)\s*)+$"
@@ -148,6 +149,16 @@ def _columns(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _own_columns(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        columns = read_columns(value)
+        check_own_names(columns)
+    except ConfigError as error:
+        why = error.message if error.detail is None else f"{error.message} ({error.detail})"
+        refuse(why, error.hint or "see docs/session-columns.md")
+    return value
+
+
 def _function(value: str) -> str:
     module, colon, function = value.partition(":")
     if not colon or not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
@@ -162,6 +173,19 @@ def _upper(value: object) -> object:
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
+
+# How editors check a session column of one's own; what goes beyond is checked by read_columns.
+OWN_COLUMN_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 3,
+    "properties": {
+        **{kind: {"type": ["boolean", "string"] if kind == "count" else "string"} for kind in KINDS},
+        "where": {"type": "string"},
+        "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
+    },
+}
 
 Text = Annotated[StrictStr, AfterValidator(_text)]
 Texts = tuple[Text, ...]
@@ -178,6 +202,9 @@ TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,12
 FunctionName = Annotated[StrictStr, AfterValidator(_function)]
 Column = Annotated[StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_COLUMNS)})]
 Columns = Annotated[tuple[Column, ...], AfterValidator(_columns)]
+OwnColumns = Annotated[
+    dict[str, Any], AfterValidator(_own_columns), Schema({"type": "object", "additionalProperties": OWN_COLUMN_SCHEMA})
+]
 Switch = StrictBool
 # The bounds of the numbers are the generator's own (connectors/generator/settings.py).
 Seed = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]

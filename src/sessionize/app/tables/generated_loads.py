@@ -6,22 +6,28 @@ that is random follows from the seed. So the settings say what a run brings, as 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict
 
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.source import GeneratorSource
+from sessionize.formats.dialects import Field
 from sessionize.ports import EventBatch
 
 
 class GeneratedInput:
-    """A Source (ports/) of generated events that counts as one file. max_future_ms, now_ms: as in GeneratorSource."""
+    """A Source (ports/) of generated events that counts as one file.
 
-    def __init__(self, settings: GeneratorSettings, *, max_future_ms: int | None, now_ms: int) -> None:
+    max_future_ms, now_ms, fields: as in GeneratorSource.
+    """
+
+    def __init__(
+        self, settings: GeneratorSettings, *, max_future_ms: int | None, now_ms: int, fields: Iterable[Field] = ()
+    ) -> None:
         name = name_of(settings)
         self.fingerprint = fingerprint_of(settings)
-        self._source = GeneratorSource(settings, max_future_ms=max_future_ms, now_ms=now_ms, name=name)
+        self._source = GeneratorSource(settings, max_future_ms=max_future_ms, now_ms=now_ms, name=name, fields=fields)
         # like a pipe it is nowhere on the disk: no size, no time of change
         self._files = [InputFile(name, "ndjson", gzipped=False, size_bytes=0, pipe=True)]
 

@@ -202,7 +202,11 @@ def _json_text(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([(f.name, SESSION_TYPES.get(f.name, decoded_type(f.type))) for f in schema])
+    return pa.schema([(f.name, SESSION_TYPES.get(f.name, _plain_type(f.type))) for f in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(decoded_type(kind.value_type)) if pa.types.is_list(kind) else decoded_type(kind)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

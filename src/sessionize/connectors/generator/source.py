@@ -3,12 +3,12 @@
 Records are written as lines and decoded like those of a file, so malformed records are rejected for the same reasons.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sessionize.connectors.generator.settings import GeneratorSettings
 from sessionize.connectors.generator.stream import Stream
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import DIALECTS
+from sessionize.formats.dialects import DIALECTS, Field
 from sessionize.formats.json_lines import JsonLines
 from sessionize.ports import EventBatch
 from sessionize.session.time import MS_PER_DAY
@@ -23,7 +23,7 @@ class GeneratorSource:
     batch_rows: records in a batch, malformed ones included. columns: the canonical columns to build, None for all.
     extras: keep other fields too. max_future_ms: reject events later than now_ms plus this; None accepts any time (then
     the malformed records of kind time_2099 are events). now_ms: at least the end of the run, which is also the
-    default. name: the source of rejected records.
+    default. name: the source of rejected records. fields: further fields of the records as columns.
     Errors: ConfigError for a run without an end.
     """
 
@@ -37,6 +37,7 @@ class GeneratorSource:
         max_future_ms: int | None = MS_PER_DAY,
         now_ms: int | None = None,
         name: str = _NAME,
+        fields: Iterable[Field] = (),
     ) -> None:
         total, span_ms = settings.total_events, settings.span_ms
         if total is None or span_ms is None:
@@ -50,7 +51,7 @@ class GeneratorSource:
                 "batches must hold at least one record", detail=f"batch_rows = {batch_rows}", hint="e.g. 50000"
             )
         self.settings = settings
-        self._dialect = DIALECTS[settings.profile]
+        self._dialect = DIALECTS[settings.profile].with_fields(tuple(fields))
         self._batch_rows = batch_rows
         self._columns = columns
         self._extras = extras

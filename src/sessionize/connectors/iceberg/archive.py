@@ -86,6 +86,7 @@ class IcebergArchive:
         """Archive.events; a custom boundary function gets all columns."""
         user_name, wanted = self.definition.user_name, Wanted(users, buckets, dates)
         needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, user_name}
+        needed |= self.definition.columns.event_columns - {col.USER}
         only = frozenset(needed) if self.definition.rules.boundary is None else None
         parts = []
         for table in self._both():

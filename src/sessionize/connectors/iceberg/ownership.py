@@ -6,7 +6,7 @@ commit, and read by everything that computes sessions again. docs/adr/0013.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sessionize.errors import MissingExtraError, StateError
 from sessionize.session.spec import Difference, SessionSpec, describe_differences, kind_of_difference
@@ -95,8 +95,7 @@ class Owner:
         spec = spec_of(table) if self._has_sessions(table) else None
         if spec is not None and not self.overwrite:
             # the columns of all runs, for computing sessions again
-            added = [name for name in self.spec.columns if name not in spec.columns]
-            wanted[SPEC] = replace(spec, columns=(*spec.columns, *added)).to_json() if added else spec.to_json()
+            wanted[SPEC] = spec.with_columns_of(self.spec).to_json()
         return {name: value for name, value in wanted.items() if table.properties.get(name) != value}
 
     def is_unused(self, table: Table) -> bool:

@@ -22,7 +22,7 @@ from sessionize.session import columns as col
 
 LIFE_BEYOND_GAP_MS = 5 * 60 * 1000
 # Limits of a value, so that one user does not slow down the whole view.
-PAGES_MAX = 100  # the last ones; pages_visited_total is their full number
+PAGES_MAX = 100  # the last ones, of other lists the first; pages_visited_total is their full number
 EVENT_TYPES_MAX = 100  # the most frequent ones; events_by_type_total is their full number
 TEXT_CHARACTERS_MAX = 1_024  # of pages and similar text; ids are not cut, their length is limited elsewhere
 _CHUNK_USERS = 1_000
@@ -131,7 +131,7 @@ def _short(value: object) -> object:
         return value[: TEXT_CHARACTERS_MAX - 1] + "…"
     if isinstance(value, date):
         return value.isoformat()
-    return None if isinstance(value, list) else value
+    return [_short(each) for each in value[:PAGES_MAX]] if isinstance(value, list) else value
 
 
 def _escaped(text: bytes) -> bytes:
