@@ -1,8 +1,5 @@
 """Databases that run a query over events for real, and give its rows as plain values."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +19,8 @@ class Engine(Protocol):
 
     def load(self, table: str, events: pa.Table) -> None: ...
 
+    def run(self, statement: str) -> None: ...
+
     def rows(self, query: str) -> list[Row]: ...
 
 
@@ -34,6 +33,9 @@ class DuckDB:
     def load(self, table: str, events: pa.Table) -> None:
         self.connection.register("loaded", events)
         self.connection.execute(f"CREATE OR REPLACE TABLE {quoted(table)} AS FROM loaded")
+
+    def run(self, statement: str) -> None:
+        self.connection.execute(statement)
 
     def rows(self, query: str) -> list[Row]:
         return as_dicts(self.connection.sql(query).to_arrow_table())
@@ -55,6 +57,9 @@ class Postgres:
             for row in events.to_pylist():
                 copy.write_row(tuple(row.values()))
 
+    def run(self, statement: str) -> None:
+        self.connection.execute(statement)
+
     def rows(self, query: str) -> list[Row]:
         found = self.connection.execute(query)
         names = [each.name for each in found.description or ()]
@@ -74,6 +79,9 @@ class ClickHouse:
         pq.write_table(events, path)
         self.session.query(f"DROP TABLE IF EXISTS {quoted(table)}")
         self.session.query(f"CREATE TABLE {quoted(table)} ENGINE = Memory AS SELECT * FROM file('{path}', Parquet)")
+
+    def run(self, statement: str) -> None:
+        self.session.query(statement)
 
     def rows(self, query: str) -> list[Row]:
         found = self.session.query(query, "Arrow")

@@ -20,6 +20,7 @@ from sessionize.cli import (
     reconcile,
     rejected,
     run,
+    sql,
     tune,
 )
 from sessionize.cli.declared import for_typer
@@ -55,6 +56,7 @@ app.command("batch", cls=Command)(for_typer(batch.batch))
 app.command("label", cls=Command)(for_typer(label.label))
 app.command("produce", cls=Command)(for_typer(produce.produce))
 app.command("query", cls=Command)(for_typer(query.query))
+app.command("sql", cls=Command)(for_typer(sql.sql))
 app.command("explain", cls=Command)(for_typer(explain.explain))
 app.command("diff", cls=Command)(for_typer(diff.diff))
 app.command("tune", cls=Command)(for_typer(tune.tune))

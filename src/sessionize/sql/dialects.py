@@ -4,13 +4,16 @@ A dialect is offered once the tests run its queries in the database itself. The 
 sqlglot from the general form, never run.
 """
 
+import re
 from typing import ClassVar
 
 from sqlglot import exp
 
 from sessionize.errors import ConfigError
-from sessionize.session.columns import BUCKET_COUNT
+from sessionize.session.columns import BUCKET_COUNT, USER_HASH_BUCKET
 from sessionize.sql.tree import Tree, call, column, named, number, text, tree
+
+_PLAIN = re.compile(r"(?!.*(?:__SQLGLOT|sz_apart))[ -~]*")
 
 
 class Dialect:
@@ -22,8 +25,22 @@ class Dialect:
     has_rolling: ClassVar[bool] = True  # recursion, and frames of so many milliseconds
 
     def write(self, query: Tree) -> str:
-        """The query as text, every name quoted."""
-        return query.sql(dialect=self.target, pretty=True, identify=True)
+        """The query as text, every name quoted.
+
+        sqlglot lays out a query line by line, also within texts and names; those that are not plain go in afterwards.
+        """
+        kept: dict[str, str] = {}
+
+        def apart(node: Tree) -> Tree:
+            is_text = isinstance(node, exp.Literal) and node.is_string
+            if not (is_text or isinstance(node, exp.Identifier)) or _PLAIN.fullmatch(node.this):
+                return node
+            token = f"sz_apart_{len(kept)}_"
+            kept[token] = node.sql(dialect=self.target, identify=True)
+            return exp.Var(this=token)
+
+        text = query.transform(apart).sql(dialect=self.target, pretty=True, identify=True)
+        return re.sub(r"sz_apart_\d+_", lambda found: kept[found[0]], text)
 
     def time_ms(self, time: Tree) -> Tree:
         """A timestamp as whole milliseconds since 1970, UTC; fractions floored, null for infinity."""
@@ -100,6 +117,10 @@ class Dialect:
     def user_bucket(self, user: Tree) -> Tree | None:
         """Iceberg's bucket of the user, 0 to 99; None where the database has no such hash."""
         return None
+
+    def can_fill(self, session_column: str) -> bool:
+        """Whether the dialect has what a session column needs."""
+        return session_column != USER_HASH_BUCKET or self.user_bucket(column("sz_user")) is not None
 
     def carried_row(self, source: str) -> Tree:
         """All columns of the user's row, as they go from step to step."""

@@ -16,9 +16,9 @@ READ = (col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE)
 class EventTable:
     """A table or view in a database.
 
-    name: of the table, with its schema in front if it needs one: ("analytics", "events"). user, time: columns. time_kind:
-    a timestamp, or whole numbers of this unit since 1970. columns: canonical event column -> column of the table, for
-    those that it has.
+    name: of the table, with its schema in front if it needs one: ("analytics", "events"). user, time: columns.
+    time_kind: a timestamp, or whole numbers of this unit since 1970. columns: canonical event column -> column of the
+    table, for those that it has.
     """
 
     name: tuple[str, ...]

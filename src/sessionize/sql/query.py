@@ -1,15 +1,14 @@
 """The query: steps that follow one another, each a common table expression with a line that says why."""
 
-from dataclasses import dataclass, field
-
 from sqlglot import exp
 
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
-from sessionize.sql import steps
+from sessionize.sql.cuts import numbered
 from sessionize.sql.dialects import DIALECTS, Dialect
 from sessionize.sql.event_table import EventTable
+from sessionize.sql.labels import labelled
 from sessionize.sql.session_columns import output_columns, session_steps
 from sessionize.sql.steps import Plan
 
@@ -20,7 +19,8 @@ def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dia
     Errors: ConfigError for what the dialect cannot say.
     """
     plan = Plan(definition, events, dialect)
-    last = steps.numbered(plan)
+    _check(plan)
+    last = numbered(plan)
     made = session_steps(plan, last)
     query = exp.select(*output_columns(plan)).from_(made)
     return _head(plan, "one row per session") + dialect.write(plan.assembled(query)) + "\n"
@@ -29,12 +29,41 @@ def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dia
 def labels_sql(definition: SessionDefinition, events: EventTable, dialect: Dialect) -> str:
     """Every row of the table with its session id, null for a row that is in no session."""
     plan = Plan(definition, events, dialect, keeps_rows=True)
-    query = steps.labelled(plan, steps.numbered(plan))
+    _check(plan)
+    query = labelled(plan, numbered(plan))
     return _head(plan, "every row of the table with its session id") + dialect.write(plan.assembled(query)) + "\n"
+
+
+def _check(plan: Plan) -> None:
+    """Errors: ConfigError for a rule that the query would leave out."""
+    policy, rules = plan.definition.policy, plan.definition.rules
+    unsaid = {
+        "gap_by": policy.gap_by is not None,
+        "day_start": policy.day_start is not None,
+        "max_events": policy.max_events is not None,
+        "min_events": policy.min_events > 1,
+        "min_duration": policy.min_duration_ms > 0,
+        "bounce": bool(policy.bounce),
+        "split_on_change": bool(rules.split_on_change),
+    }
+    if names := [f"rules.{name}" for name, is_set in unsaid.items() if is_set]:
+        raise ConfigError(
+            "SQL cannot say this rule yet",
+            detail=", ".join(names),
+            hint="use `sessionize batch`, or leave the rule out",
+        )
 
 
 def _head(plan: Plan, what: str) -> str:
     lines = [f"sessionize, {plan.dialect.name}: {what}; {plan.definition.policy.describe()}"]
     if plan.dialect.name not in DIALECTS:
         lines.append("UNTESTED: no test runs this dialect; compare its result with `sessionize batch` first")
-    return "".join(f"-- {line}\n" for line in [*lines, *plan.notes])
+    missing = [name for name in col.SESSION_COLUMNS if not plan.dialect.can_fill(name)]
+    if missing and not plan.keeps_rows:
+        lines.append(f"without {', '.join(missing)}, for which {plan.dialect.name} has no hash")
+    return "".join(f"-- {_plain(line)}\n" for line in lines)
+
+
+def _plain(line: str) -> str:
+    """A comment that stays one whatever it names."""
+    return "".join(char if char.isprintable() and char not in "'\"" else " " for char in line)

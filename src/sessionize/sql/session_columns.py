@@ -5,8 +5,6 @@ sz_type_count: how many it has with this type. sz_start, sz_end: of the session,
 sessions of the user began in the same millisecond. The others are called like the session columns they become.
 """
 
-from collections.abc import Callable
-
 from sqlglot import exp
 
 from sessionize.errors import ConfigError

@@ -2,12 +2,11 @@
 
 Columns of the steps: sz_user, sz_time (ms), sz_id, sz_type, sz_page, sz_value: the event. sz_starts, sz_ends,
 sz_converts: flags. sz_micros: what it adds to revenue. sz_kept: whether it is in a session (only where rows are kept).
-sz_pos: its place among the user's events. sz_before, sz_after_end: of the event before. sz_why: the reason that begins a
-chain here. sz_chain, sz_anchor: number and start of the chain. sz_begins: the reason that begins a session here.
+sz_pos: its place among the user's events. sz_before, sz_after_end: of the event before. sz_why: the reason that begins
+a chain here. sz_chain, sz_anchor: number and start of the chain. sz_begins: the reason that begins a session here.
 sz_number: number of the session, from 1.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -35,16 +34,16 @@ class Plan:
     events: EventTable
     dialect: Dialect
     keeps_rows: bool = False
-    notes: list[str] = field(default_factory=list)
-    steps: list[tuple[str, str, exp.Select]] = field(default_factory=list)
+    steps: list[tuple[str, str, Tree]] = field(default_factory=list)
     is_recursive: bool = False
 
     def has(self, canonical: str) -> bool:
         """Whether the table has this event column."""
         return canonical in self.events.columns
 
-    def step(self, name: str, why: str, query: exp.Select) -> str:
-        """Add a step, and return its name."""
+    def step(self, name: str, why: str, query: Tree) -> str:
+        """Add a step, and return its name. why: without quotation marks, which DuckDB takes for the start of a text."""
+        assert not set(why) & set("'\"*"), why
         self.steps.append((name, why, query))
         return name
 
@@ -57,11 +56,19 @@ class Plan:
         return query
 
     @property
+    def own_columns(self) -> list[str]:
+        """The columns that the steps so far have added to those of the table."""
+        made = (each.alias for _, _, query in self.steps if isinstance(query, exp.Query) for each in query.selects)
+        return list(dict.fromkeys(name for name in made if name.startswith("sz_")))
+
+    @property
     def users(self) -> list[Tree]:
         """What windows are partitioned by: rows that are in no session stay apart."""
         return [column("sz_user"), *([column("sz_kept")] if self.keeps_rows else [])]
 
-    def over(self, function: Tree, *partition: Tree, order: list[Tree] | None = None, frame: Tree | None = None) -> Tree:
+    def over(
+        self, function: Tree, *partition: Tree, order: list[Tree] | None = None, frame: Tree | None = None
+    ) -> Tree:
         """The function over the rows of a user, and of what else is named."""
         made = exp.Window(this=function, partition_by=[*self.users, *partition])
         if order:
@@ -76,15 +83,8 @@ class Plan:
         return self.over(function, order=[tree("sz_pos")], frame=rows)
 
 
-def numbered(plan: Plan) -> str:
-    """Add the steps up to the events of all sessions, with their numbers; return the name of the last."""
-    last = _opened(plan, _ordered(plan, _flagged(plan, _read(plan))))
-    why = "a session's number is how many have begun"
-    begun = plan.running(tree("SUM(CASE WHEN sz_begins IS NULL THEN 0 ELSE 1 END)"))
-    return plan.step("sz_numbered", why, select("*", named(begun, "sz_number"), source=last))
-
-
-def _read(plan: Plan) -> str:
+def read(plan: Plan) -> str:
+    """Add the step that reads the user's table."""
     events, dialect = plan.events, plan.dialect
     time = column(events.time)
     made = dialect.time_ms(time) if events.time_kind == "timestamp" else dialect.whole_ms(time, events.time_kind)
@@ -101,13 +101,14 @@ def _read(plan: Plan) -> str:
     source = exp.Table(this=table, alias=exp.TableAlias(this=exp.to_identifier(_SOURCE, quoted=True)))
     for place, part in zip(("db", "catalog"), reversed(schema), strict=False):
         source.set(place, part)
-    return plan.step("sz_read", "the table's columns under fixed names and types", select(*columns, source=source))
+    return plan.step("sz_read", "columns of the table under fixed names and types", select(*columns, source=source))
 
 
 def _usable(plan: Plan) -> Tree:
     """Whether a row has a user and a time within the limits of rule 10."""
     pattern = (
-        "sz_user IS NOT NULL AND :trimmed <> '' AND :size <= :most AND sz_time IS NOT NULL AND sz_time BETWEEN :low AND :high"
+        "sz_user IS NOT NULL AND :trimmed <> '' AND :size <= :most "
+        "AND sz_time IS NOT NULL AND sz_time BETWEEN :low AND :high"
     )
     user = column("sz_user")
     return tree(
@@ -120,7 +121,7 @@ def _usable(plan: Plan) -> Tree:
     )
 
 
-def _flagged(plan: Plan, source: str) -> str:
+def flagged(plan: Plan, source: str) -> str:
     """What rule 4 says of each event alone; events of excluded types are set aside."""
     rules, kind = plan.definition.rules, column("sz_type")
     if rules.boundary is not None:
@@ -168,7 +169,7 @@ def _converts(plan: Plan) -> Tree:
 
 
 def _micros(plan: Plan) -> Tree:
-    """What the event adds to revenue in whole millionths; a value that is no amount (NaN, beyond the limit) adds nothing."""
+    """What the event adds to revenue, in whole millionths; NaN and what is beyond the limit add nothing."""
     rounded = plan.dialect.half_even(tree("sz_value * 1000000"))
     pattern = "CASE WHEN :converts AND ABS(sz_value) <= :most THEN CAST(:rounded AS BIGINT) ELSE 0 END"
     return tree(pattern, converts=_converts(plan), most=number(int(VALUE_MAX)), rounded=rounded)
@@ -176,7 +177,7 @@ def _micros(plan: Plan) -> Tree:
 
 def _order(plan: Plan) -> list[Tree]:
     """Rule 1: time, id, then the rest of the event; missing first, text by its bytes."""
-    rules, found = plan.definition.rules, [_ascending(column("sz_time"))]
+    found = [_ascending(column("sz_time"))]
     if plan.has(col.EVENT_ID):
         found.append(_ascending(plan.dialect.bytewise(column("sz_id"))))
     return found + _rest(plan)
@@ -198,7 +199,7 @@ def _ascending(value: Tree) -> Tree:
     return exp.Ordered(this=value, desc=False, nulls_first=True)
 
 
-def _ordered(plan: Plan, source: str) -> str:
+def ordered(plan: Plan, source: str) -> str:
     """Rule 1: duplicates go, and every event gets its place and what it needs of the event before."""
     kept: Tree | None = tree("sz_counts") if plan.keeps_rows else None
     if plan.has(col.EVENT_ID):
@@ -225,97 +226,6 @@ def _ordered(plan: Plan, source: str) -> str:
     return plan.step("sz_ordered", "the place of each event in the order of its user, and the event before", made)
 
 
-def cuts(plan: Plan) -> list[tuple[Tree, str]]:
-    """(condition, reason) of everything that begins a chain, the first that applies wins (rule 5)."""
-    policy, rules = plan.definition.policy, plan.definition.rules
-    found = [
-        (tree("sz_before IS NULL"), "first" if policy.numbers_sessions else "inactivity"),
-        (tree("sz_time - sz_before > :longest", longest=number(policy.longest_silence_ms)), "inactivity"),
-    ]
-    if rules.end_events:
-        found.append((column("sz_after_end"), "rule:end_events"))
-    if rules.start_events:
-        found.append((column("sz_starts"), "rule:start_events"))
-    return found
-
-
-def _opened(plan: Plan, source: str) -> str:
-    """Rules 2 to 5: where chains and sessions begin, and why."""
-    why = exp.Case()
-    for condition, reason in cuts(plan):
-        why = why.when(condition, text(reason))
-    gap = "a longer silence or a rule's cut begins a chain (rules 2, 4 and 5)"
-    source = plan.step("sz_cut", gap, select("*", named(why, "sz_why"), source=source))
-    columns = [
-        named(plan.running(tree("SUM(CASE WHEN sz_why IS NULL THEN 0 ELSE 1 END)")), "sz_chain"),
-        named(plan.running(tree("MAX(CASE WHEN sz_why IS NOT NULL THEN sz_time END)")), "sz_anchor"),
-    ]
-    numbered = "number and start of the chain of each event"
-    source = plan.step("sz_chained", numbered, select("*", *columns, source=source))
-    limit = plan.definition.policy.max_duration_ms
-    if limit is None:
-        begins: Tree = column("sz_why")
-    elif plan.definition.policy.max_duration_mode == "anchored":
-        now, before = (plan.dialect.divided(tree(f"({name} - sz_anchor)"), limit) for name in ("sz_time", "sz_before"))
-        begins = tree("COALESCE(sz_why, CASE WHEN :now <> :before THEN 'max_duration' END)", now=now, before=before)
-    else:
-        return _rolling(plan, source, limit)
-    cut = "the maximum duration cuts a chain at its start + k times the maximum (rule 3)"
-    return plan.step("sz_opened", cut, select("*", named(begins, "sz_begins"), source=source))
-
-
-_CUTS = """
-SELECT sz_user AS sz_cut_user, sz_chain AS sz_cut_chain, sz_place AS sz_cut_place, sz_place + sz_reach AS sz_next
-FROM sz_reached WHERE sz_place = 1 AND :kept
-UNION ALL
-SELECT sz_user, sz_chain, sz_place, sz_place + sz_reach FROM sz_cuts JOIN sz_reached
-ON sz_user = sz_cut_user AND sz_chain = sz_cut_chain AND sz_place = sz_next AND :kept
-"""
-
-
-def _rolling(plan: Plan, source: str, limit: int) -> str:
-    """Each session's limit counts from its own start, so that one has to be found after the other."""
-    kept = column("sz_kept") if plan.keeps_rows else exp.true()
-    chain, position = column("sz_chain"), tree("sz_pos")
-    within = exp.WindowSpec(kind="RANGE", start="CURRENT ROW", end=number(limit - 1), end_side="FOLLOWING")
-    columns = [
-        named(plan.over(tree("ROW_NUMBER()"), chain, order=[position]), "sz_place"),
-        named(plan.over(tree("COUNT(*)"), chain.copy(), order=[tree("sz_time")], frame=within), "sz_reach"),
-    ]
-    why = "how many events of the chain a session has that begins at this one (rule 3, rolling)"
-    plan.step("sz_reached", why, select("*", *columns, source=source))
-    plan.step("sz_cuts", "from the start of each session to that of the next", tree(_CUTS, kept=kept))
-    plan.is_recursive = True
-    begins = tree("COALESCE(sz_why, CASE WHEN COALESCE(sz_cut_place, 0) > 0 THEN 'max_duration' END)")
-    same = tree("sz_user = sz_cut_user AND sz_chain = sz_cut_chain AND sz_place = sz_cut_place AND :kept", kept=kept)
-    made = select("*", named(begins, "sz_begins"), source="sz_reached").join("sz_cuts", on=same, join_type="left")
-    return plan.step("sz_opened", "the maximum duration cuts where such a session begins", made)
-
-
-def labelled(plan: Plan, source: str) -> exp.Select:
-    """Every row with the id of its session; a duplicate has that of the event it repeats."""
-    style = plan.definition.policy.session_ids
-    if style == "start":
-        start = plan.over(tree("MIN(sz_time)"), column("sz_number"))
-        source = plan.step("sz_started", "the start of each session", select("*", named(start, "sz_start"), source=source))
-        repeat = tree("sz_number - :first", first=plan.over(tree("MIN(sz_number)"), column("sz_start")))
-        why = "sessions of a user that begin in the same millisecond are told apart (rule 6)"
-        source = plan.step("sz_repeated", why, select("*", named(repeat, "sz_repeat"), source=source))
-    elif style == "sequential":
-        piece = tree("sz_number - :first", first=plan.over(tree("MIN(sz_number)"), column("sz_chain")))
-        source = plan.step("sz_pieces", "pieces of a chain count from 0", select("*", named(piece, "sz_piece"), source=source))
-    identified = tree("CASE WHEN sz_kept THEN :id END", id=session_id(plan))
-    why = "the id of every event that is in a session (rule 6)"
-    source = plan.step("sz_identified", why, select("*", named(identified, "sz_session"), source=source))
-    label = column("sz_session")
-    if plan.has(col.EVENT_ID):
-        by = [column(name) for name in ("sz_user", "sz_counts", "sz_time", "sz_id")]
-        same = exp.Window(this=tree("MAX(sz_session)"), partition_by=by)
-        label = tree("CASE WHEN sz_kept OR NOT sz_counts THEN sz_session ELSE :same END", same=same)
-    own = [each.alias for _, _, query in plan.steps for each in query.selects if each.alias.startswith("sz_")]
-    return select(plan.dialect.without(list(dict.fromkeys(own))), named(label, col.SESSION_ID), source=source)
-
-
 def session_id(plan: Plan) -> Tree:
     """Rule 6, of a row with sz_user, sz_number and, by style, sz_start and sz_repeat, or sz_chain and sz_piece."""
     match plan.definition.policy.session_ids:
@@ -324,8 +234,10 @@ def session_id(plan: Plan) -> Tree:
         case "sequential":
             return _joined(column("sz_user"), text("_session_"), column("sz_chain"), text("_"), column("sz_piece"))
         case _:
-            again = tree("CASE WHEN sz_repeat > 0 THEN :suffix ELSE '' END", suffix=_joined(text("."), column("sz_repeat")))
-            return exp.DPipe(this=_joined(column("sz_user"), text("_"), column("sz_start")), expression=again, safe=True)
+            suffix = _joined(text("."), column("sz_repeat"))
+            again = tree("CASE WHEN sz_repeat > 0 THEN :suffix ELSE '' END", suffix=suffix)
+            begun = _joined(column("sz_user"), text("_"), column("sz_start"))
+            return exp.DPipe(this=begun, expression=again, safe=True)
 
 
 def _joined(*parts: Tree) -> Tree:

@@ -7,7 +7,7 @@ from functools import cache
 
 from sqlglot import exp, parse_one
 
-Tree = exp.Expression
+Tree = exp.Expr
 TRUE, FALSE, NULL = exp.true(), exp.false(), exp.null()
 
 

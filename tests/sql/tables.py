@@ -1,0 +1,102 @@
+"""Events for the queries, in tables that hold many small cases under users of their own; and what must come out."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sessionize.session import columns as col
+from sessionize.session.definition import SessionDefinition
+from sessionize.session.policy import Policy
+from sessionize.session.rules import Rules
+from sessionize.sql import EventTable, dialect_named, labels_sql, sessions_sql
+from sessionize.testing.comparison import expected_sessions
+from tests.sql.engines import Engine
+
+Row = dict[str, Any]
+READ = (col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE)
+USERS = ("a", "b", "dé", "'\"", "\\", "\u212a", "a b", "💥", "%s")
+TYPES = (None, "view", "purchase", "PURCHASE", "Purcha\u017fe", "login", "logout", "noise", "\u212aauf", "")
+PAGES = (None, "home", "Z", "é", "a'b", "\\n", "", "\uffff", "💥")
+# halves of a millionth, sums with a rounding error, and the largest
+AMOUNTS = (None, 1.5, 0.1, -2.0, 1e9, -1e9, 0.0000005, 0.0000015, 2.675, 5e-324)
+
+
+def events(read: Sequence[str] = READ, **more: Any) -> EventTable:
+    """The table that events_table makes."""
+    as_made = {"name": ("events",), "user": "user", "time": "event_time_ms", "time_kind": "ms"}
+    return EventTable(**{**as_made, "columns": {each: each for each in read}, **more})
+
+
+def random_rows(random: random.Random, tables: int) -> list[Row]:
+    """Events of so many small tables, whose users differ."""
+    return [
+        {
+            "user": f"{random.choice(USERS)}{table}",
+            "time": random.choice([random.randint(-5, 30), random.randint(-60, 400)]),
+            "id": random.choice([None, None, "1", "2", "é", "Z"]),
+            "type": random.choice(TYPES),
+            "page": random.choice(PAGES),
+            "amount": random.choice(AMOUNTS),
+        }
+        for table in range(tables)
+        for _ in range(random.randint(0, 60))
+    ]
+
+
+def random_policy(random: random.Random) -> Policy:
+    limit = random.choice([None, 7, 20, 100])
+    return Policy(
+        gap_ms=random.choice([1, 5, 10, 30]),
+        gap_boundary=random.choice(["exclusive", "inclusive"]),
+        max_duration_ms=limit,
+        max_duration_mode="anchored" if limit is None else random.choice(["anchored", "rolling"]),
+        session_ids=random.choice(["start", "sequential", "running"]),
+    )
+
+
+def random_rules(random: random.Random) -> Rules:
+    return Rules(
+        start_events=frozenset(random.choice([(), ("login",)])),
+        end_events=frozenset(random.choice([(), ("logout",), ("logout", "login")])),
+        excluded_events=frozenset(random.choice([(), ("noise",)])),
+        conversion_events=frozenset(random.choice([("purchase",), ("KAUF", "purchase"), ()])),
+    )
+
+
+def columns_of(engine: Engine, table: EventTable) -> col.SessionColumns:
+    dialect = dialect_named(engine.name)
+    possible = col.SessionColumns.made_of(table.event_columns).names
+    return col.SessionColumns(tuple(name for name in possible if dialect.can_fill(name)))
+
+
+def sessions(engine: Engine, table: pa.Table, policy: Policy, rules: Rules, **more: Any) -> list[Row]:
+    """The rows of the query over the table, run in the database, in a fixed order."""
+    described = events(**more)
+    definition = SessionDefinition(policy=policy, rules=rules, columns=columns_of(engine, described))
+    engine.load("events", table)
+    return in_order(engine.rows(sessions_sql(definition, described, dialect_named(engine.name))))
+
+
+def labels(engine: Engine, table: pa.Table, policy: Policy, rules: Rules, **more: Any) -> list[Row]:
+    """The rows of the labelling query."""
+    engine.load("events", table)
+    definition = SessionDefinition(policy=policy, rules=rules)
+    return engine.rows(labels_sql(definition, events(**more), dialect_named(engine.name)))
+
+
+def expected(engine: Engine, rows: Sequence[Row], policy: Policy, rules: Rules) -> list[Row]:
+    """What the reference says, with the columns that the dialect can fill."""
+    names = columns_of(engine, events()).names
+    return in_order([{name: row[name] for name in names} for row in expected_sessions(rows, policy, rules)])
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda r: (r["user"], r[col.SESSION_START], r[col.SESSION_END], r[col.SESSION_ID]))
+
+
+def same(found: list[Row], wanted: list[Row]) -> bool:
+    """Equal in values and their types, and in the order of columns."""
+    kinds = [[(name, type(value)) for name, value in row.items()] for row in found]
+    return found == wanted and kinds == [[(name, type(value)) for name, value in row.items()] for row in wanted]
