@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.gap_by import GapBy
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 from sessionize.sql import EventTable, dialect_named, labels_sql, sessions_sql
+from sessionize.testing.comparison import events_table as canonical_events
 from sessionize.testing.comparison import expected_sessions
 from tests.sql.engines import Engine
 
@@ -21,6 +23,21 @@ TYPES = (None, "view", "purchase", "PURCHASE", "Purcha\u017fe", "login", "logout
 PAGES = (None, "home", "Z", "é", "a'b", "\\n", "", "\uffff", "💥")
 # halves of a millionth, sums with a rounding error, and the largest
 AMOUNTS = (None, 1.5, 0.1, -2.0, 1e9, -1e9, 0.0000005, 0.0000015, 2.675, 5e-324)
+SOURCES = (None, "", "xqy", "xy", "z", "a%b", "a_b", "acb", "A", "\\", "*")
+OWN_GAPS = (None, 0.0, 1.5, 3.0, 20.0, float("nan"), float("inf"), 0.5, -3.0)
+
+
+def events_table(rows: Sequence[Row]) -> pa.Table:
+    """The rows with the fields source and ttl, whatever of them there is."""
+    made = canonical_events(rows)
+    for name, kind in (("source", pa.string()), ("ttl", pa.float64())):
+        values = pa.chunked_array([[row.get(name) for row in rows]], kind)
+        made = (
+            made.append_column(name, values)
+            if name not in made.column_names
+            else made.set_column(made.column_names.index(name), name, values)
+        )
+    return made
 
 
 def events(read: Sequence[str] = READ, **more: Any) -> EventTable:
@@ -39,29 +56,47 @@ def random_rows(random: random.Random, tables: int) -> list[Row]:
             "type": random.choice(TYPES),
             "page": random.choice(PAGES),
             "amount": random.choice(AMOUNTS),
+            "source": random.choice(SOURCES),
+            "ttl": random.choice(OWN_GAPS),
         }
         for table in range(tables)
         for _ in range(random.randint(0, 60))
     ]
 
 
-def random_policy(random: random.Random) -> Policy:
+def random_policy(random: random.Random, comparing: int = 0) -> Policy:
+    """comparing: also with rules that compare events."""
     limit = random.choice([None, 7, 20, 100])
+    gaps = [GapBy(field="event_type", gaps={"view": 12, "login": 2}), GapBy(field="ttl", longest_ms=15), None]
+    more = {
+        "max_events": random.choice([None, 1, 2, 3]),
+        "day_start": random.choice([None, None, "UTC", "Europe/Berlin"]),
+        "min_events": random.choice([1, 1, 2]) if limit != 7 else 1,
+        "min_duration_ms": random.choice([0, 0, 3]),
+        "gap_by": random.choice(gaps),
+    }
+    if more["max_events"] == 1:
+        more["min_events"] = 1
     return Policy(
         gap_ms=random.choice([1, 5, 10, 30]),
         gap_boundary=random.choice(["exclusive", "inclusive"]),
         max_duration_ms=limit,
         max_duration_mode="anchored" if limit is None else random.choice(["anchored", "rolling"]),
         session_ids=random.choice(["start", "sequential", "running"]),
+        **(more if comparing else {}),
     )
 
 
-def random_rules(random: random.Random) -> Rules:
+def random_rules(random: random.Random, comparing: int = 0) -> Rules:
+    fields = random.choice([("page",), ("source", "page"), ("source", "event_type")]) if comparing else ()
+    ignored = random.choice([(), ("home", "x*y", "*z"), ("a%b", "a_b"), ("a*b", "\\"), ("*",)]) if comparing else ()
     return Rules(
         start_events=frozenset(random.choice([(), ("login",)])),
         end_events=frozenset(random.choice([(), ("logout",), ("logout", "login")])),
         excluded_events=frozenset(random.choice([(), ("noise",)])),
         conversion_events=frozenset(random.choice([("purchase",), ("KAUF", "purchase"), ()])),
+        split_on_change=frozenset(fields),
+        split_ignore=frozenset(ignored),
     )
 
 

@@ -77,6 +77,20 @@ class Dialect:
         """A double rounded to a whole number, halves to the even one."""
         return call("ROUND_EVEN", value, number(0))
 
+    def is_nan(self, value: Tree) -> Tree:
+        """Whether a double is not a number."""
+        return call("ISNAN", value)
+
+    def matches(self, value: Tree, pattern: str) -> Tree:
+        """Whether the whole text has the form of the pattern, in which * is any text."""
+        like = "%".join(re.sub(r"([\\%_])", r"\\\1", part) for part in pattern.split("*"))
+        return exp.Escape(this=exp.Like(this=value, expression=text(like)), expression=text("\\"))
+
+    def local_day(self, time: Tree, zone: str) -> Tree:
+        """The day of a time by the clock of a zone."""
+        pattern = "CAST(MAKE_TIMESTAMP(:t * 1000) AT TIME ZONE 'UTC' AT TIME ZONE :zone AS DATE)"
+        return tree(pattern, t=time, zone=text(zone))
+
     def bytewise(self, value: Tree) -> Tree:
         """A text that sorts by its bytes."""
         return value
@@ -156,6 +170,16 @@ class Postgres(Dialect):
     def half_even(self, value: Tree) -> Tree:
         return call("ROUND", value)  # of a double
 
+    def is_nan(self, value: Tree) -> Tree:
+        return tree(":v = CAST('NaN' AS DOUBLE PRECISION)", read="postgres", v=value)
+
+    def local_day(self, time: Tree, zone: str) -> Tree:
+        pattern = (
+            "CAST((CAST('1970-01-01' AS TIMESTAMP) + :t * CAST('1 millisecond' AS INTERVAL)) "
+            "AT TIME ZONE 'UTC' AT TIME ZONE :zone AS DATE)"
+        )
+        return tree(pattern, read="postgres", t=time, zone=text(zone))
+
     def bytewise(self, value: Tree) -> Tree:
         return tree(':v COLLATE "C"', read="postgres", v=value)
 
@@ -206,6 +230,17 @@ class ClickHouse(Dialect):
 
     def half_even(self, value: Tree) -> Tree:
         return call("round", value)  # of a double
+
+    def is_nan(self, value: Tree) -> Tree:
+        return call("isNaN", value)
+
+    def matches(self, value: Tree, pattern: str) -> Tree:
+        # its LIKE has no ESCAPE, and a backslash always escapes
+        like = "%".join(re.sub(r"([\\%_])", r"\\\1", part) for part in pattern.split("*"))
+        return call("like", value, text(like))
+
+    def local_day(self, time: Tree, zone: str) -> Tree:
+        return call("toDate32", call("fromUnixTimestamp64Milli", call("toInt64", time), text(zone)))
 
     def wide_sum(self, value: Tree) -> Tree:
         return call("sum", call("toInt128", value))

@@ -18,7 +18,7 @@ class EventTable:
 
     name: of the table, with its schema in front if it needs one: ("analytics", "events"). user, time: columns.
     time_kind: a timestamp, or whole numbers of this unit since 1970. columns: canonical event column -> column of the
-    table, for those that it has.
+    table, for those that it has. fields: further field -> column; any other column of the table is a field too.
     """
 
     name: tuple[str, ...]
@@ -26,13 +26,14 @@ class EventTable:
     time: str
     time_kind: TimeKind = "timestamp"
     columns: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.name) <= 3 or not all(self.name):
             raise ConfigError(
                 "invalid table name", detail=f"{'.'.join(self.name)!r}", hint="write events, or analytics.events"
             )
-        for name in (self.user, self.time, *self.columns.values()):
+        for name in (self.user, self.time, *self.columns.values(), *self.fields.values()):
             if not name or "\0" in name:
                 raise ConfigError("a column name is empty or has a NUL", detail=f"column {name!r}")
         if self.time_kind not in get_args(TimeKind):
@@ -41,6 +42,11 @@ class EventTable:
                 detail=f"time_format = {self.time_kind!r}",
                 hint="--time-format timestamp for a timestamp column, ms, s, us or ns for numbers; cast text in a view",
             )
+
+    def column_of(self, field: str) -> str:
+        """The column for a field that a rule names: mapped ones by their mapping, others as they are called."""
+        named = {col.USER: self.user, col.EVENT_TIME: self.time, **self.columns, **self.fields}
+        return named.get(field, field)
 
     @property
     def event_columns(self) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from sqlglot import exp
 
-from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.sql.cuts import numbered
@@ -11,6 +10,7 @@ from sessionize.sql.event_table import EventTable
 from sessionize.sql.labels import labelled
 from sessionize.sql.session_columns import output_columns, session_steps
 from sessionize.sql.steps import Plan
+from sessionize.sql.tree import number, tree
 
 
 def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dialect) -> str:
@@ -19,39 +19,21 @@ def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dia
     Errors: ConfigError for what the dialect cannot say.
     """
     plan = Plan(definition, events, dialect)
-    _check(plan)
     last = numbered(plan)
     made = session_steps(plan, last)
     query = exp.select(*output_columns(plan)).from_(made)
+    policy = definition.policy
+    if policy.drops_short:
+        enough = "event_count >= :events AND sz_end - sz_start >= :ms"
+        query = query.where(tree(enough, events=number(policy.min_events), ms=number(policy.min_duration_ms)))
     return _head(plan, "one row per session") + dialect.write(plan.assembled(query)) + "\n"
 
 
 def labels_sql(definition: SessionDefinition, events: EventTable, dialect: Dialect) -> str:
     """Every row of the table with its session id, null for a row that is in no session."""
     plan = Plan(definition, events, dialect, keeps_rows=True)
-    _check(plan)
     query = labelled(plan, numbered(plan))
     return _head(plan, "every row of the table with its session id") + dialect.write(plan.assembled(query)) + "\n"
-
-
-def _check(plan: Plan) -> None:
-    """Errors: ConfigError for a rule that the query would leave out."""
-    policy, rules = plan.definition.policy, plan.definition.rules
-    unsaid = {
-        "gap_by": policy.gap_by is not None,
-        "day_start": policy.day_start is not None,
-        "max_events": policy.max_events is not None,
-        "min_events": policy.min_events > 1,
-        "min_duration": policy.min_duration_ms > 0,
-        "bounce": bool(policy.bounce),
-        "split_on_change": bool(rules.split_on_change),
-    }
-    if names := [f"rules.{name}" for name, is_set in unsaid.items() if is_set]:
-        raise ConfigError(
-            "SQL cannot say this rule yet",
-            detail=", ".join(names),
-            hint="use `sessionize batch`, or leave the rule out",
-        )
 
 
 def _head(plan: Plan, what: str) -> str:

@@ -51,6 +51,8 @@ def _aggregates(plan: Plan) -> list[Tree]:
         col.EVENT_COUNT: tree("COUNT(*)"),
         col.START_REASON: tree("MAX(sz_begins)"),
     }
+    if plan.definition.policy.gap_by is not None:
+        made["sz_reached_until"] = tree("MAX(sz_reach)")
     if plan.definition.rules.end_events:
         made["sz_closed"] = tree("MAX(CASE WHEN sz_ends THEN 1 ELSE 0 END)")
     if col.PAGES_VISITED in wanted:
@@ -87,12 +89,14 @@ def _ended(plan: Plan, source: str) -> str:
     end = exp.Case()
     if rules.end_events:
         end = end.when(tree("sz_closed = 1"), text("rule:end_events"))
-    longest = number(policy.longest_silence_ms)
     latest = exp.Subquery(this=select("MAX(sz_time)", source="sz_usable"))
+    silent = tree(":latest - sz_end > :longest", latest=latest, longest=number(policy.longest_silence_ms))
+    if policy.gap_by is not None:
+        silent = tree(":latest > sz_reached_until", latest=latest)
     end = (
         end.when(tree("sz_next_reason = 'inactivity'"), silence)
         .when(tree("sz_next_reason IS NOT NULL"), tree("sz_next_reason"))
-        .when(tree(":latest - sz_end > :longest", latest=latest, longest=longest), silence)
+        .when(silent, silence)
         .else_(text("end_of_input"))
     )
     why = "an end rule goes before all, and the last session ends by silence or with the input (rule 5)"

@@ -2,9 +2,8 @@
 
 Columns of the steps: sz_user, sz_time (ms), sz_id, sz_type, sz_page, sz_value: the event. sz_starts, sz_ends,
 sz_converts: flags. sz_micros: what it adds to revenue. sz_kept: whether it is in a session (only where rows are kept).
-sz_pos: its place among the user's events. sz_before, sz_after_end: of the event before. sz_why: the reason that begins
-a chain here. sz_chain, sz_anchor: number and start of the chain. sz_begins: the reason that begins a session here.
-sz_number: number of the session, from 1.
+sz_value_0, sz_split_0 ...: values of split_on_change as they are, and those that count. sz_gap: the event's own gap.
+sz_pos: its place among the user's events. sz_before, sz_after_end: of the event before. Further ones: cuts.py.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from sqlglot import exp
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.durations import MS_OF_UNIT
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN, USER_BYTES_MAX, VALUE_MAX
 from sessionize.sql.dialects import Dialect
 from sessionize.sql.event_table import EventTable
@@ -77,10 +77,10 @@ class Plan:
             made.set("spec", frame)
         return made
 
-    def running(self, function: Tree) -> Tree:
+    def running(self, function: Tree, *partition: Tree) -> Tree:
         """The function over all events of the user up to this one."""
         rows = exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW")
-        return self.over(function, order=[tree("sz_pos")], frame=rows)
+        return self.over(function, *partition, order=[tree("sz_pos")], frame=rows)
 
 
 def read(plan: Plan) -> str:
@@ -95,6 +95,11 @@ def read(plan: Plan) -> str:
             columns.append(named(tree(pattern, c=column(events.columns[canonical])), name))
     if plan.has(col.VALUE):
         columns.append(named(tree("CAST(:c AS DOUBLE)", c=column(events.columns[col.VALUE])), "sz_value"))
+    for at, name in enumerate(plan.definition.rules.split_fields):
+        columns.append(named(tree("CAST(:c AS TEXT)", c=column(events.column_of(name))), f"sz_value_{at}"))
+    if (by := plan.definition.policy.gap_by) is not None:
+        kind = "text" if by.gaps else "double"
+        columns.append(named(exp.cast(column(events.column_of(by.field)), kind), "sz_gap_value"))
     if plan.keeps_rows:
         columns.insert(0, dialect.carried_row(_SOURCE))
     *schema, table = (exp.to_identifier(part, quoted=True) for part in events.name)
@@ -149,6 +154,10 @@ def flagged(plan: Plan, source: str) -> str:
         columns.append(named(_converts(plan), "sz_converts"))
     if plan.has(col.EVENT_TYPE) and plan.has(col.VALUE):
         columns.append(named(_micros(plan), "sz_micros"))
+    for at in range(len(rules.split_fields)):
+        columns.append(named(_value_that_counts(plan, column(f"sz_value_{at}")), f"sz_split_{at}"))
+    if plan.definition.policy.gap_by is not None:
+        columns.append(named(_own_gap(plan), "sz_gap"))
     excluded = is_one_of(kind.copy(), rules.excluded_events) if rules.excluded_events else None
     made = select("*", *columns, source=source)
     if plan.keeps_rows:
@@ -175,6 +184,35 @@ def _micros(plan: Plan) -> Tree:
     return tree(pattern, converts=_converts(plan), most=number(int(VALUE_MAX)), rounded=rounded)
 
 
+def _value_that_counts(plan: Plan, value: Tree) -> Tree:
+    """The value of a field of split_on_change; null where it is missing or to be ignored."""
+    exact = frozenset(each for each in plan.definition.rules.split_ignore if "*" not in each) | {""}
+    made = exp.Case().when(is_one_of(value, exact), exp.null())
+    for pattern in sorted(plan.definition.rules.split_ignore - exact):
+        made = made.when(plan.dialect.matches(value, pattern), exp.null())
+    return made.else_(value)
+
+
+def _own_gap(plan: Plan) -> Tree:
+    """The gap of the event in ms (rule 2)."""
+    policy, value = plan.definition.policy, column("sz_gap_value")
+    by, default = policy.gap_by, number(policy.gap_ms)
+    assert by is not None
+    if by.gaps:
+        table = exp.Case()
+        for each, ms in by.gaps:
+            table = table.when(exp.EQ(this=value.copy(), expression=text(each)), number(ms))
+        return table.else_(default)
+    return tree(
+        "CASE WHEN :nan OR sz_gap_value IS NULL OR sz_gap_value * :unit < 1 THEN :default "
+        "WHEN sz_gap_value * :unit >= :longest THEN :longest ELSE CAST(FLOOR(sz_gap_value * :unit) AS BIGINT) END",
+        nan=plan.dialect.is_nan(value),
+        unit=number(MS_OF_UNIT[by.unit]),
+        longest=number(by.longest_ms),
+        default=default,
+    )
+
+
 def _order(plan: Plan) -> list[Tree]:
     """Rule 1: time, id, then the rest of the event; missing first, text by its bytes."""
     found = [_ascending(column("sz_time"))]
@@ -187,6 +225,9 @@ def _rest(plan: Plan) -> list[Tree]:
     rules, dialect = plan.definition.rules, plan.dialect
     flags = [name for name, wanted in (("sz_starts", rules.start_events), ("sz_ends", rules.end_events)) if wanted]
     found = [_ascending(tree("CASE WHEN :f THEN 1 ELSE 0 END", f=column(flag))) for flag in flags]
+    found += [_ascending(dialect.bytewise(column(f"sz_split_{at}"))) for at in range(len(rules.split_fields))]
+    if plan.definition.policy.gap_by is not None:
+        found.append(_ascending(column("sz_gap")))
     for canonical, name in ((col.PAGE, "sz_page"), (col.EVENT_TYPE, "sz_type")):
         if plan.has(canonical):
             found.append(_ascending(dialect.bytewise(column(name))))

@@ -65,6 +65,24 @@ def expected_sessions(
     return [{**row, **own_values(row, s["events"], own)} for s, row in rows_of]
 
 
+def expected_labels(rows: Sequence[Row], policy: Policy, rules: Rules) -> list[str | None]:
+    """What the reference says of each of the dicts: the id of its session, None for an excluded one.
+
+    A duplicate has the id of the event that it repeats.
+    """
+    flagged = [{**_flagged(row, policy, rules), "at": at} for at, row in enumerate(rows)]
+    kept = [r for r in flagged if r["type"] not in rules.excluded_events]
+    made = reference_sessions(kept, policy, expects_end=bool(rules.end_events))
+    found: dict[int, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for session in made:
+        name = _columns(session, policy, made)[col.SESSION_ID]
+        for event in session["events"]:
+            found[event["at"]] = first[event["user"], event["time"], event.get("id")] = name
+    again = {r["at"]: first[r["user"], r["time"], r.get("id")] for r in kept}
+    return [found.get(at, again.get(at)) for at in range(len(rows))]
+
+
 def sorted_rows(table: pa.Table, user_name: str = col.USER) -> list[Row]:
     """The rows of a session table in the order of expected_sessions."""
     rows = table.cast(_plain_schema(table)).to_pylist()
