@@ -33,7 +33,6 @@ DOORS = {
     "rich": ["sessionize.cli"],
     "sqlalchemy": ["sessionize.connectors.iceberg"],
     "sqlglot": ["sessionize.session.expressions", "sessionize.session.expression_values", "sessionize.sql"],
-    "sqlglot": ["sessionize.sql"],
     "structlog": ["sessionize.app.streams.logs"],
     "tenacity": ["sessionize.engine"],
     "typer": ["sessionize.cli"],

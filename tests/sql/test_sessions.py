@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from sessionize.errors import ConfigError
 from sessionize.session.columns import SessionColumns
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.policy import Policy
@@ -33,6 +34,11 @@ CASES = read_cases(Path(__file__).parents[1] / "cases")
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_case_file(engine: Engine, case: Case):
     table = events_table(case.events)
+    if case.columns.own:
+        definition = SessionDefinition(policy=case.policy, rules=case.rules, columns=case.columns)
+        with pytest.raises(ConfigError, match="own"):
+            sessions_sql(definition, events(), dialect_named(engine.name))
+        return
     found = sessions(engine, table, case.policy, case.rules)
     case.check(found)
     assert same(found, expected(engine, case.events, case.policy, case.rules))

@@ -122,6 +122,8 @@ class SqlOptions:
             own, asked = (Policy(), Rules(conversion_events=frozenset(conversions))), None
         else:
             own, asked = (config.policy(), config.event_rules()), config.output.columns
+            if config.session_columns:
+                raise ConfigError("SQL cannot say columns of one's own yet", hint="leave [session_columns] out")
         policy, rules = self.rules.over(*own, warn=warn)
         if self.columns is not None:
             asked = tuple(name for part in self.columns.split(",") if (name := part.strip()))

@@ -2,6 +2,7 @@
 
 from sqlglot import exp
 
+from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.sql.cuts import numbered
@@ -18,6 +19,9 @@ def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dia
 
     Errors: ConfigError for what the dialect cannot say.
     """
+    if definition.columns.own:
+        names = ", ".join(each.name for each in definition.columns.own.columns)
+        raise ConfigError("SQL cannot say columns of one's own yet", detail=names, hint="leave [session_columns] out")
     plan = Plan(definition, events, dialect)
     last = numbered(plan)
     made = session_steps(plan, last)
