@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from sessionize.app.config.pipeline import PipelineConfig, explain_config, load_pipeline
-from sessionize.app.config.sections import DialectName
+from sessionize.app.config.sections import DialectName, ProfileName
 from sessionize.connectors.generator.settings import PROFILE_NAMES
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import DIALECTS
+from sessionize.formats.dialects import DIALECTS, PROFILE_DIALECTS
 from sessionize.session.policy import Policy
 
 
@@ -132,7 +132,8 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
 
 
 def test_the_names_of_dialects_are_those_there_are() -> None:
-    assert set(get_args(DialectName)) == set(DIALECTS) == set(PROFILE_NAMES)
+    assert set(get_args(ProfileName)) == set(PROFILE_DIALECTS) == set(PROFILE_NAMES)
+    assert {name for kind in get_args(DialectName) for name in get_args(kind)} == set(DIALECTS)
 
 
 # The custom boundary.

@@ -137,8 +137,26 @@ REFUSED = [
     ("[input.generator]\nusers = 1", ["invalid input.generator: needs input.kind = generator"]),
     ("[input.generator]", ["invalid input.generator: needs input.kind = generator"]),
     (
-        "input.dialect = 'clicks'\n[input.mapping]\nuser = 'a'\ntime = 'b'",
-        ["invalid input.dialect", "keep input.dialect or [input.mapping], not both"],
+        "[input.mapping]\nuser = ['a', 3]\ntime = 't'",
+        ["invalid input.mapping.user: not a field path", '["user_id", "anonymous_id"]'],
+    ),
+    (
+        "[input.mapping]\nuser = {join = ['a']}\ntime = 't'",
+        ["invalid input.mapping.user: not a join of fields", '{join = ["ip", "user_agent"]}'],
+    ),
+    (
+        "[input.fields]\nprice = {path = 'p', type = 'money'}",
+        ["invalid input.fields", "not a field", "number, integer"],
+    ),
+    ("[input.fields]\npage = 'p'", ["a field cannot have the name of an event column"]),
+    ("input.time_zone = 'Europe/Berln'", ["invalid input.time_zone", "'Europe/Berln'"]),
+    (
+        "[input.mapping]\nuser = 'a'\ntime = 't'\ntime_format = '%q'",
+        ["invalid input.mapping.time_format: not a time format", "%q is not known"],
+    ),
+    (
+        "input.kind = 'generator'\ninput.dialect = 'ga4'",
+        ["invalid input.dialect: the generator has no records of this dialect", "clickstream"],
     ),
     (
         "input.kind='generator'\ninput.dialect = 'clicks'\ninput.generator.profile = 'ecommerce'",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.config.values import format_value
-from sessionize.formats.dialects import DIALECTS
+from sessionize.formats.dialects import DIALECTS, PROFILE_DIALECTS
 from sessionize.session.columns import SESSION_COLUMNS
 
 TEXTS = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=8).filter(str.strip)
@@ -46,7 +46,7 @@ INPUT = st.one_of(
                 late_fraction=SHARES,
                 broken_fraction=SHARES,
                 out_of_order=LENGTHS | st.just(0),
-                profile=st.sampled_from(sorted(DIALECTS)),
+                profile=st.sampled_from(sorted(PROFILE_DIALECTS)),
             )
         },
     ),

@@ -26,7 +26,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/files.py": ("batch", "label"),
     "app/questions/tune.py": ("tune",),
     "app/questions/user_parts.py": ("tune", "diff"),
-    "formats/dialects.py": ("batch", "label", "explain", "tune", "diff"),
+    "formats/dialect.py": ("batch", "label", "explain", "tune", "diff"),
     "app/tables/home_folders.py": LOOKING,
     "app/tables/warehouse.py": LOOKING[:6],
     "app/tables/grown_files.py": ("run", "batch", "label"),
@@ -72,8 +72,6 @@ EXCEPTIONS: dict[tuple[str, str], tuple[str, ...]] = {
         "rejected retry",
     ),
     ("app/options.py", "--user FIELD --time FIELD"): ("batch", "label", "explain"),
-    ("app/options.py", "--dialect {} beside {}"): ("batch", "label", "explain"),
-    ("app/options.py", "remove --dialect to map the fields yourself"): ("batch", "label", "explain"),
     ("app/options.py", "--again and --new-only exclude each other"): ("run", "batch", "label"),
     **{
         ("cli/options.py", text): LOOKING[:5]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import DIALECTS, EVENT_COLUMNS, Dialect, dialect_named
+from sessionize.formats.dialects import DIALECTS, EVENT_COLUMNS, PROFILE_DIALECTS, Dialect, dialect_named
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.validation import DECODED_TYPES
 from sessionize.session import columns
@@ -91,7 +91,7 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", PROFILE_DIALECTS)
 def test_a_record_of_each_dialect(name: str) -> None:
     record, expected = EXAMPLES[name]
     decoder = JsonLines(DIALECTS[name])

@@ -11,7 +11,7 @@ from sessionize.formats.absent_fields import absent_fields
 from sessionize.formats.csv_decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
-from sessionize.formats.paths import Join, Key, candidates, last_name, parse_field_path
+from sessionize.formats.paths.language import Join, Key, candidates, last_name, parse_field_path
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.validation import Decoded

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sessionize.session.rules import Rules
 
 
+_JOINABLE = ("user", "time")
 DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
 TEST_MODE = {"input.kind": "generator", "input.generator.events": 5_000, "input.generator.users": 50, "run.once": True}
@@ -53,7 +54,10 @@ class RecordOptions:
         return any(each is not None for each in (self.dialect, self.user, self.time)) or any(self._fields().values())
 
     def as_dialect(self) -> "Dialect":
-        """Errors: ConfigError for a dialect beside fields, and for a mapping without user or time."""
+        """The dialect, with the fields that are named in place of its own; or a mapping.
+
+        Errors: ConfigError for a mapping without user or time.
+        """
         from sessionize.formats.dialects import Field
 
         further = [Field.parse(text) for text in self.fields or ()]
@@ -64,18 +68,14 @@ class RecordOptions:
 
     def _mapped(self) -> "Dialect":
         from sessionize.formats.dialects import Dialect, dialect_named
-        from sessionize.formats.paths import parse_field_path
+        from sessionize.formats.paths.language import parse_field_path
 
         fields = {"user": self.user, "time": self.time, **self._fields()}
         given = [f"--{name.replace('_', '-')}" for name, value in fields.items() if value is not None]
         if self.dialect is not None:
-            if given:
-                raise ConfigError(
-                    "a dialect defines all fields",
-                    detail=f"--dialect {self.dialect} beside {', '.join(given)}",
-                    hint="remove --dialect to map the fields yourself",
-                )
-            return dialect_named(self.dialect)
+            joined = {name: parse_field_path(t, joins=True) for name, t in fields.items() if t and name in _JOINABLE}
+            others = {name: parse_field_path(t) for name, t in fields.items() if t and name not in _JOINABLE}
+            return dialect_named(self.dialect).overridden(**joined, **others)
         if not given:
             return dialect_named("clickstream")
         if self.user is None or self.time is None:

@@ -5,7 +5,10 @@ from typing import Annotated
 
 from sessionize.cli.declared import Group, argument, group, option
 
-DIALECTS = "clickstream, user-events, user_activity, clicks, ecommerce"
+DIALECTS = (
+    "clickstream, user-events, user_activity, clicks, ecommerce, segment, snowplow, ga4, cloudevents, matomo, "
+    "combined, w3c"
+)
 # The commands that look at tables: what is left out is as the pipeline says.
 HomeOrNone = Annotated[
     Path | None,

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.json_steps import value_at, value_in_text
-from sessionize.formats.paths import candidates
+from sessionize.formats.paths.in_json import value_at, value_in_text
+from sessionize.formats.paths.language import candidates
 from sessionize.session.columns import EVENT_TIME, USER
 
 _NAMES_MAX = 50

@@ -1,260 +1,68 @@
-"""Dialects: which field of the input is the user, the time, the page ...
+"""The known dialects: the field names of producers, each with a sample record in docs/dialects.md.
 
-A dialect maps the producer's fields to the canonical event columns (session/columns.py) by dotted paths. Five are
-built in; `Dialect.mapping` makes one from given field names. This module imports nothing heavy, for `--help`.
+This module imports nothing heavy, for `--help`.
 """
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 from sessionize.errors import ConfigError
-from sessionize.formats.paths import (
-    EMPTY_PART,
-    PATH_HINT,
-    UNMAPPABLE_HINT,
-    FieldPath,
-    Join,
-    fault_of,
-    last_name,
-    parse_field_path,
+from sessionize.formats.dialect import (
+    EVENT_COLUMNS,
+    JOINTS,
+    OTHER_COLUMNS,
+    Dialect,
+    Field,
+    FieldType,
+    Paths,
+    TimeFormat,
 )
-from sessionize.formats.time.forms import form_fault
 
-TimeFormat = str  # of formats/time/forms.py
-FieldType = Literal["text", "number", "integer", "boolean"]
-Paths = tuple[str, ...]
-
-# The canonical columns that a dialect can map, in canonical order. A test keeps them equal to session/columns.py.
-EVENT_COLUMNS = ("user", "event_time_ms", "event_id", "event_type", "page", "product", "category", "value")
-# What stands between the parts of a joined value.
-JOINTS = {"user": "|", "event_time_ms": " "}
-_DEFAULT_CONVERSIONS = ("purchase", "PURCHASE", "booking", "order")
-
-# What stored events have beside those: no field can be called like them. A test keeps them equal to session/columns.py.
-OTHER_COLUMNS = ("properties", "session_id", "event_date", "user_hash_bucket", "processing_time")
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A further field: its name in the events, its candidate paths, and its type.
-
-    required: a table (CSV, Parquet) needs one of the columns. Errors: ConfigError.
-    """
-
-    name: str
-    paths: Paths
-    type: FieldType = "text"
-    required: bool = True
-
-    def __post_init__(self) -> None:
-        if self.type not in get_args(FieldType):
-            raise ConfigError(
-                "unknown type of a field",
-                detail=f"field {self.name!r}: {self.type!r}",
-                hint=f"one of {', '.join(get_args(FieldType))}",
-            )
-        if not self.name.strip() or fault_of(self.name) not in (None, EMPTY_PART):
-            raise ConfigError(
-                "a field needs a name",
-                detail=f"field {self.name!r}",
-                hint="for example referrer=context.referrer",
-            )
-        if self.name.casefold() in (*EVENT_COLUMNS, *OTHER_COLUMNS):
-            raise ConfigError(
-                "a field cannot have the name of an event column",
-                detail=f"field {self.name!r}",
-                hint=f"choose another name than {', '.join((*EVENT_COLUMNS, *OTHER_COLUMNS))}",
-            )
-        for path in self.paths:
-            _check_path(path, self.name)
-
-    @classmethod
-    def of(cls, name: str, path: FieldPath, kind: FieldType = "text") -> "Field":
-        """A field by its path. Errors: ConfigError."""
-        return cls(name, _paths(path), kind)
-
-    @classmethod
-    def parse(cls, text: str) -> "Field":
-        """NAME=PATH or NAME:TYPE=PATH, as on the command line. Errors: ConfigError."""
-        left, equals, path = text.partition("=")
-        name, _, kind = left.partition(":")
-        if not equals or not path.strip():
-            raise ConfigError(
-                "a field needs a name and a path",
-                detail=f"--field {text}",
-                hint="--field NAME=PATH, or --field NAME:TYPE=PATH",
-            )
-        return cls(name.strip(), _paths(parse_field_path(path.strip())), kind.strip() or "text")  # type: ignore[arg-type]  # checked
+__all__ = [
+    "DIALECTS",
+    "EVENT_COLUMNS",
+    "JOINTS",
+    "OTHER_COLUMNS",
+    "PROFILE_DIALECTS",
+    "Dialect",
+    "Field",
+    "FieldType",
+    "Paths",
+    "TimeFormat",
+    "dialect_named",
+]
 
 
-def _paths(path: FieldPath | None) -> Paths:
-    if path is None:
-        return ()
-    return path.paths if isinstance(path, Join) else (path,) if isinstance(path, str) else tuple(path)
+def _fields(types: dict[str, FieldType] | None = None, /, **paths: str | Paths) -> tuple[Field, ...]:
+    """Fields that records may have."""
+    return tuple(
+        Field(name, (path,) if isinstance(path, str) else path, (types or {}).get(name, "text"), required=False)
+        for name, path in paths.items()
+    )
 
 
-def _check_zone(zone: str) -> None:
-    from sessionize.formats.time.local import zone_fault
+# Snowplow: "Understanding the enriched TSV format", docs.snowplow.io; the order of the columns in the files.
+_SNOWPLOW_COLUMNS = (
+    "app_id platform etl_tstamp collector_tstamp dvce_created_tstamp event event_id txn_id name_tracker v_tracker "
+    "v_collector v_etl user_id user_ipaddress user_fingerprint domain_userid domain_sessionidx network_userid "
+    "geo_country geo_region geo_city geo_zipcode geo_latitude geo_longitude geo_region_name ip_isp ip_organization "
+    "ip_domain ip_netspeed page_url page_title page_referrer page_urlscheme page_urlhost page_urlport page_urlpath "
+    "page_urlquery page_urlfragment refr_urlscheme refr_urlhost refr_urlport refr_urlpath refr_urlquery "
+    "refr_urlfragment refr_medium refr_source refr_term mkt_medium mkt_source mkt_term mkt_content mkt_campaign "
+    "contexts se_category se_action se_label se_property se_value unstruct_event tr_orderid tr_affiliation tr_total "
+    "tr_tax tr_shipping tr_city tr_state tr_country ti_orderid ti_sku ti_name ti_category ti_price ti_quantity "
+    "pp_xoffset_min pp_xoffset_max pp_yoffset_min pp_yoffset_max useragent br_name br_family br_version br_type "
+    "br_renderengine br_lang br_features_pdf br_features_flash br_features_java br_features_director "
+    "br_features_quicktime br_features_realplayer br_features_windowsmedia br_features_gears br_features_silverlight "
+    "br_cookies br_colordepth br_viewwidth br_viewheight os_name os_family os_manufacturer os_timezone dvce_type "
+    "dvce_ismobile dvce_screenwidth dvce_screenheight doc_charset doc_width doc_height tr_currency tr_total_base "
+    "tr_tax_base tr_shipping_base ti_currency ti_price_base base_currency geo_timezone mkt_clickid mkt_network "
+    "etl_tags dvce_sent_tstamp refr_domain_userid refr_dvce_tstamp derived_contexts domain_sessionid derived_tstamp "
+    "event_vendor event_name event_format event_version event_fingerprint true_tstamp"
+)
+_COMMON_LOG_TIME = "%d/%b/%Y:%H:%M:%S %z"
 
-    fault = zone_fault(zone)
-    if fault is not None:
-        raise ConfigError("unknown time zone", detail=fault, hint="for example Europe/Berlin or America/New_York")
-
-
-def _check_path(path: str, what: str) -> None:
-    fault = fault_of(path)
-    if fault is not None:
-        raise ConfigError(
-            "a field path has an empty part" if fault == EMPTY_PART else "a field with this name cannot be mapped",
-            detail=f"{what} = {path!r}",
-            hint=PATH_HINT if fault == EMPTY_PART else UNMAPPABLE_HINT,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """The field names of one producer.
-
-    user ... value: for each canonical column the candidate paths (formats/paths.py); the first that is present and not
-    empty is used; () means that the input has none. time_format: the form of the times (formats/time/forms.py).
-    time_zone: of times that name none; None: UTC, and it is noted. user_name: the input's name of the user column.
-    conversion_events: the event types that count as conversions. exact: a table (CSV, Parquet) needs every mapped
-    column; otherwise only user and time. fields: columns of the events beside the canonical ones. strict: reject
-    records with a value of a wrong type in an optional field; else the value becomes null. joined: the columns, user or
-    event_time_ms, whose paths are parts of one value, joined by JOINTS.
-    """
-
-    name: str
-    user: Paths
-    event_time_ms: Paths
-    event_id: Paths = ()
-    event_type: Paths = ()
-    page: Paths = ()
-    product: Paths = ()
-    category: Paths = ()
-    value: Paths = ()
-    time_format: TimeFormat = "auto"
-    user_name: str = "user_id"
-    conversion_events: tuple[str, ...] = _DEFAULT_CONVERSIONS
-    exact: bool = False
-    fields: tuple[Field, ...] = ()
-    strict: bool = False
-    joined: frozenset[str] = frozenset()
-    time_zone: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.user or not self.event_time_ms:
-            raise ConfigError(
-                "a dialect must name the user and the time",
-                detail=f"dialect {self.name!r}",
-                hint="map both to a field",
-            )
-        fault = form_fault(self.time_format)
-        if fault is not None:
-            raise ConfigError("unknown time format", detail=f"time_format = {self.time_format!r}", hint=fault)
-        if self.time_zone not in (None, "UTC"):
-            _check_zone(self.time_zone)
-        for column in EVENT_COLUMNS:
-            for path in self.paths(column):
-                _check_path(path, column)
-        names = [field.name.casefold() for field in self.fields]
-        for name in names:
-            if name == self.user_name.casefold() or names.count(name) > 1:
-                raise ConfigError(
-                    "two columns of the events have the same name",
-                    detail=f"field {name!r}",
-                    hint="give the field another name",
-                )
-
-    @classmethod
-    def mapping(
-        cls,
-        *,
-        user: FieldPath,
-        time: FieldPath,
-        event_id: FieldPath | None = None,
-        event_type: FieldPath | None = None,
-        page: FieldPath | None = None,
-        value: FieldPath | None = None,
-        product: FieldPath | None = None,
-        category: FieldPath | None = None,
-        time_format: TimeFormat = "auto",
-        time_zone: str | None = None,
-        conversion_events: tuple[str, ...] = _DEFAULT_CONVERSIONS,
-    ) -> "Dialect":
-        """A custom mapping. The user column is named by the last part of its first path.
-
-        Errors: ConfigError for an empty path or an unknown time format.
-        """
-        joined = {"user": user, "event_time_ms": time}
-        return cls(
-            name="mapping",
-            user=_paths(user),
-            event_time_ms=_paths(time),
-            event_id=_paths(event_id),
-            event_type=_paths(event_type),
-            page=_paths(page),
-            product=_paths(product),
-            category=_paths(category),
-            value=_paths(value),
-            joined=frozenset(column for column, path in joined.items() if isinstance(path, Join)),
-            time_format=time_format,
-            time_zone=time_zone,
-            user_name=last_name((*_paths(user), "")[0]),
-            conversion_events=conversion_events,
-            exact=True,
-        )
-
-    def described(self, column: str) -> str:
-        """The column's paths for people."""
-        return ("+" if column in self.joined else ", ").join(self.paths(column))
-
-    def paths(self, column: str) -> Paths:
-        """The candidate paths of a column, () if it is not mapped."""
-        if column in EVENT_COLUMNS:
-            found: Paths = getattr(self, column)
-            return found
-        return next((field.paths for field in self.fields if field.name == column), ())
-
-    @property
-    def field_types(self) -> dict[str, FieldType]:
-        """The further fields by name, with their types."""
-        return {field.name: field.type for field in self.fields}
-
-    @property
-    def columns(self) -> frozenset[str]:
-        """The canonical columns that this dialect maps, and its further fields."""
-        return frozenset(column for column in self._columns if self.paths(column))
-
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        return (*EVENT_COLUMNS, *self.field_types)
-
-    def columns_for(self, asked: frozenset[str] | None) -> tuple[str, ...]:
-        """The requested mapped columns (None: all) in canonical order, then fields; always with user and time."""
-        return tuple(
-            column
-            for column in self._columns
-            if self.paths(column) and (asked is None or column in asked or column in ("user", "event_time_ms"))
-        )
-
-    def needs(self, column: str) -> bool:
-        """Whether a table must have a column for it."""
-        if column in ("user", "event_time_ms"):
-            return True
-        return next((field.required for field in self.fields if field.name == column), self.exact)
-
-    def with_fields(self, fields: Iterable[Field]) -> "Dialect":
-        """The dialect with more fields, in place of its own of the same name. Errors: ConfigError."""
-        more = tuple(fields)
-        names = {field.name.casefold() for field in more}
-        own = (field for field in self.fields if field.name.casefold() not in names)
-        return replace(self, fields=(*own, *more)) if more else self
-
-
-DIALECTS: dict[str, Dialect] = {
+# Those that the generator can write.
+PROFILE_DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Dialect(
@@ -310,6 +118,132 @@ DIALECTS: dict[str, Dialect] = {
         ),
     )
 }
+
+_PUBLIC = (
+    Dialect(
+        name="segment",
+        time_zone="UTC",
+        user=("userId", "anonymousId"),
+        event_time_ms=("timestamp", "originalTimestamp"),
+        event_id=("messageId",),
+        event_type=("event", "type"),
+        page=("properties.path", "context.page.path"),
+        value=("properties.revenue", "properties.total"),
+        user_name="userId",
+        conversion_events=("Order Completed",),
+        fields=_fields(
+            referrer="context.page.referrer",
+            utm_source="context.campaign.source",
+            utm_medium="context.campaign.medium",
+            utm_campaign="context.campaign.name",
+            user_agent="context.userAgent",
+        ),
+    ),
+    Dialect(
+        name="snowplow",
+        time_zone="UTC",
+        user=("user_id", "domain_userid", "network_userid"),
+        event_time_ms=("derived_tstamp", "collector_tstamp"),
+        event_id=("event_id",),
+        event_type=("event_name", "event"),
+        page=("page_url",),
+        value=("tr_total",),
+        conversion_events=("transaction",),
+        fields=_fields(
+            referrer="page_referrer",
+            utm_source="mkt_source",
+            utm_medium="mkt_medium",
+            utm_campaign="mkt_campaign",
+            country="geo_country",
+            user_agent="useragent",
+        ),
+        header=tuple(_SNOWPLOW_COLUMNS.split()),
+    ),
+    Dialect(
+        name="ga4",
+        time_zone="UTC",
+        user=("user_id", "user_pseudo_id"),
+        event_time_ms=("event_timestamp",),
+        time_format="us",
+        event_type=("event_name",),
+        page=("event_params[page_location]",),
+        value=("ecommerce.purchase_revenue", "event_params[value]"),
+        conversion_events=("purchase",),
+        fields=_fields(
+            {"ga_session_id": "integer"},
+            referrer="event_params[page_referrer]",
+            utm_source="event_params[source]",
+            utm_medium="event_params[medium]",
+            utm_campaign="event_params[campaign]",
+            ga_session_id="event_params[ga_session_id]",
+            country="geo.country",
+            device="device.category",
+        ),
+    ),
+    Dialect(
+        name="cloudevents",
+        time_zone="UTC",
+        user=("subject",),
+        event_time_ms=("time",),
+        event_id=("id",),
+        event_type=("type",),
+        page=("data.page", "data.url"),
+        value=("data.value", "data.amount"),
+        user_name="subject",
+        fields=_fields(source="source"),
+    ),
+    Dialect(
+        name="matomo",
+        time_zone="UTC",
+        user=("userId", "visitorId"),
+        event_time_ms=("timestamp",),
+        time_format="s",
+        event_type=("type",),
+        page=("url",),
+        value=("revenue",),
+        user_name="userId",
+        conversion_events=("goal", "ecommerceOrder"),
+        fields=_fields(referrer="referrerUrl", utm_source="referrerName", country="countryCode", device="deviceType"),
+    ),
+    # Of log formats: the fields that formats/ makes of a line; for W3C those that the file names.
+    Dialect(
+        name="combined",
+        time_zone="UTC",
+        user=("ip",),
+        event_time_ms=("time",),
+        time_format=_COMMON_LOG_TIME,
+        page=("page",),
+        user_name="ip",
+        conversion_events=(),
+        fields=_fields(
+            {"status": "integer", "bytes": "integer"},
+            method="method",
+            status="status",
+            bytes="bytes",
+            referrer="referrer",
+            user_agent="user_agent",
+        ),
+    ),
+    Dialect(
+        name="w3c",
+        time_zone="UTC",
+        user=("c-ip",),
+        event_time_ms=("date", "time"),
+        joined=frozenset({"event_time_ms"}),
+        page=("cs-uri-stem",),
+        user_name="c-ip",
+        conversion_events=(),
+        fields=_fields(
+            {"status": "integer"},
+            method="cs-method",
+            status="sc-status",
+            query="cs-uri-query",
+            referrer="cs(Referer)",
+            user_agent="cs(User-Agent)",
+        ),
+    ),
+)
+DIALECTS: dict[str, Dialect] = PROFILE_DIALECTS | {dialect.name: dialect for dialect in _PUBLIC}
 
 
 def dialect_named(name: str) -> Dialect:

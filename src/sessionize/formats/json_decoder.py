@@ -14,8 +14,8 @@ import msgspec
 
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import JOINTS, Dialect
-from sessionize.formats.json_steps import joined_values, value_at, value_of_raw
-from sessionize.formats.paths import Steps, candidates
+from sessionize.formats.paths.in_json import joined_values, value_at, value_of_raw
+from sessionize.formats.paths.language import Steps, candidates
 from sessionize.session.columns import CATEGORY, EVENT_ID, EVENT_TIME, EVENT_TYPE, PAGE, PRODUCT, USER, VALUE
 
 Path = tuple[str, ...]

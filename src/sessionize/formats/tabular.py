@@ -16,12 +16,12 @@ from sessionize.arrow import one_chunk
 from sessionize.formats.dialects import JOINTS, Dialect
 from sessionize.formats.further_fields import FIELD_TYPES, field_of_array
 from sessionize.formats.json_decoder import REQUIRED
-from sessionize.formats.paths import Steps
+from sessionize.formats.paths.in_tables import column_at
+from sessionize.formats.paths.language import Steps
 from sessionize.formats.rejects import INVALID_UTF8, WRONG_TYPE, Fault, Faults, Rejects, preview, without
 from sessionize.formats.scalars import value_column, within_limit
 from sessionize.formats.storable import python_value, python_values, storable
 from sessionize.formats.tabular_layout import Layout
-from sessionize.formats.tabular_paths import column_at
 from sessionize.formats.times import times_of_array
 from sessionize.formats.utf8 import ValidText, with_valid_text
 from sessionize.formats.validation import DECODED_TYPES, Decoded, validate, without_empty

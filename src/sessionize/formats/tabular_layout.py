@@ -12,8 +12,8 @@ from sessionize.errors import InputError
 from sessionize.formats.absent_fields import how_to_map, listed, near_name
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_limits import FIELDS_MAX
-from sessionize.formats.paths import Steps, candidates
-from sessionize.formats.tabular_paths import read_name, type_at
+from sessionize.formats.paths.in_tables import read_name, type_at
+from sessionize.formats.paths.language import Steps, candidates
 from sessionize.formats.validation import EXTRA_COLUMNS_MAX
 from sessionize.session.columns import EVENT_TIME, EVENT_TYPES
 

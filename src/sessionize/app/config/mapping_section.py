@@ -4,12 +4,11 @@ from typing import Any
 
 from sessionize.app.config import types as kinds
 from sessionize.app.config.section import Section, key
-from sessionize.formats.dialects import FieldType
-from sessionize.formats.paths import Join
+from sessionize.formats.paths.language import Join
 
 
 class MappingSection(Section):
-    """Field names of a custom record format; use dots for nested fields, a list for fallbacks."""
+    """Field names of a custom record format, or in place of a dialect's; dots for nested fields."""
 
     user: kinds.JoinedPaths = key(
         ...,
@@ -41,10 +40,3 @@ class MappingSection(Section):
         return {
             name: Join(value["join"]) if isinstance(value, dict) else value for name, value in self.model_dump().items()
         }
-
-
-class FieldSection(Section):
-    """A further field, with its type."""
-
-    path: kinds.FieldPaths = key(..., "Where it is; use dots for nested fields.", example="price")
-    type: FieldType = key("text", "text, number (64-bit float), integer or boolean.", example="number")

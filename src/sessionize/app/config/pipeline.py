@@ -144,9 +144,15 @@ class PipelineConfig(Section):
         """Where the fields are in the records, what the user is called, and what a conversion is."""
         wanted = tuple(sorted(self.rules.conversion_events))
         if self.input.mapping is None:
-            dialect = dialect_named(self.input.profile)
+            dialect = dialect_named(self.input.dialect_name)
         else:
-            dialect = Dialect.mapping(**self.input.mapping.paths())
+            paths = self.input.mapping.paths()
+            if self.input.dialect is None:
+                dialect = Dialect.mapping(**paths)
+            else:
+                time_format = paths.pop("time_format")
+                dialect = dialect_named(self.input.dialect).overridden(**paths)
+                dialect = dialect if time_format == "auto" else replace(dialect, time_format=time_format)
         dialect = replace(dialect.with_fields(self.input.further_fields()), strict=self.input.strict)
         if self.input.time_zone is not None:
             dialect = replace(dialect, time_zone=self.input.time_zone)

@@ -5,12 +5,12 @@ text, as in the file; the properties ending in _ms and _bytes are for calculatio
 """
 
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from sessionize.app.config import types as kinds
-from sessionize.app.config.mapping_section import FieldSection, MappingSection
+from sessionize.app.config.mapping_section import MappingSection
 from sessionize.app.config.section import Section, key
 from sessionize.app.config.server_sections import (
     CatalogSection,
@@ -29,7 +29,9 @@ from sessionize.session.durations import parse_duration_ms
 from sessionize.session.names import DATABASE, USER_SESSIONS
 from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
 
-DialectName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
+ProfileName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
+PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
+DialectName = ProfileName | Literal["segment", "snowplow", "ga4", "cloudevents", "matomo", "combined", "w3c"]
 # By the ending the file sink knows the format, so it has to agree with the kind.
 # connectors/iceberg names them: what a pipeline writes beside its sessions.
 _RESERVED_TABLES = ("events", "late_events", "rejected_events", "loads")
@@ -45,7 +47,7 @@ def _ms(text: str) -> int:
 class GeneratorSection(Section):
     """Synthetic visitors; the same settings generate the same events."""
 
-    profile: DialectName | None = key(None, "Record format; default: input.dialect.", example="clickstream")
+    profile: ProfileName | None = key(None, "Record format; default: input.dialect.", example="clickstream")
     users: kinds.Users = key(1_000, "Number of users.", example=5_000, unit="users")
     events: kinds.Events | None = key(
         None,
@@ -124,7 +126,7 @@ class InputSection(Section):
     mapping: MappingSection | None = Field(
         default=None, description="Field names of a custom record format, instead of a dialect."
     )
-    fields: dict[kinds.FieldName, kinds.FieldPaths | FieldSection] = key(
+    fields: dict[kinds.FieldName, kinds.FieldSpec] = key(
         {},
         "Further fields as columns of the events, NAME = path or NAME = {path, type}; type is text, number, integer or "
         "boolean.",
@@ -159,10 +161,10 @@ class InputSection(Section):
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
-        if self.mapping is not None and self.dialect is not None:
+        if self.kind == "generator" and self.dialect_name not in PROFILES:
             refuse(
-                "a dialect and a mapping exclude each other",
-                "keep input.dialect or [input.mapping], not both",
+                "the generator has no records of this dialect",
+                f"set input.generator.profile to one of {', '.join(PROFILES)}",
                 key="input.dialect",
             )
         profile = self.generator.profile
@@ -177,16 +179,21 @@ class InputSection(Section):
     def further_fields(self) -> tuple[DialectField, ...]:
         """What [input.fields] names. Errors: ConfigError."""
         return tuple(
-            DialectField.of(name, each.path, each.type)
-            if isinstance(each, FieldSection)
+            DialectField.of(name, each["path"], each.get("type", "text"))
+            if isinstance(each, dict)
             else DialectField.of(name, each)
             for name, each in self.fields.items()
         )
 
     @property
-    def profile(self) -> DialectName:
-        """The shape of the generator's records."""
+    def dialect_name(self) -> DialectName:
+        """The shape of the records."""
         return self.generator.profile or self.dialect or "clickstream"
+
+    @property
+    def profile(self) -> ProfileName:
+        """The shape of the generator's records."""
+        return next((each for each in PROFILES if each == self.dialect_name), "clickstream")
 
 
 class RulesSection(Section):

@@ -3,17 +3,26 @@ number and 1 is not a truth value, and described for the JSON Schema.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 from pydantic import WithJsonSchema as Schema
 
 from sessionize.app.config.suggest import did_you_mean, hint_of
 from sessionize.app.config.values import parse_size_bytes
 from sessionize.connectors.local_paths import hint_for, is_address
 from sessionize.errors import ConfigError
-from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS
-from sessionize.formats.paths import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of
+from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS, FieldType
+from sessionize.formats.paths.language import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of
 from sessionize.formats.time.forms import form_fault
 from sessionize.session.columns import SESSION_COLUMNS, check_own_names
 from sessionize.session.durations import parse_duration_ms
@@ -111,6 +120,40 @@ def _field_path(value: str) -> str:
     return value
 
 
+def _field_paths(value: object) -> str | tuple[str, ...]:
+    """One path, or several in order."""
+    if isinstance(value, str):
+        return _field_path(_text(value))
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
+        refuse("not a field path", 'write a text, or a list of texts: ["user_id", "anonymous_id"]')
+    return tuple(_field_path(_text(each)) for each in value)
+
+
+def _joined_paths(value: object) -> str | tuple[str, ...] | dict[str, tuple[str, ...]]:
+    """Also {join = [...]}."""
+    if not isinstance(value, dict):
+        return _field_paths(value)
+    parts = value.get("join")
+    if set(value) != {"join"} or not isinstance(parts, list | tuple) or len(parts) < 2:
+        refuse("not a join of fields", '{join = ["ip", "user_agent"]}')
+    paths = _field_paths(parts)
+    assert isinstance(paths, tuple)
+    return {"join": paths}
+
+
+def _field_spec(value: object) -> str | tuple[str, ...] | dict[str, Any]:
+    """A path, several, or {path, type}."""
+    if not isinstance(value, dict):
+        return _field_paths(value)
+    if not {"path"} <= set(value) <= {"path", "type"} or value.get("type", "text") not in get_args(FieldType):
+        refuse("not a field", f'{{path = "price", type = "number"}}; type is one of {", ".join(get_args(FieldType))}')
+    return {**value, "path": _field_paths(value["path"])}
+
+
+def _object(properties: dict[str, Any], required: str) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [required], "additionalProperties": False}
+
+
 def _time_form(value: str) -> str:
     fault = form_fault(value)
     if fault is not None:
@@ -193,8 +236,27 @@ LocalPath = Annotated[Text, AfterValidator(_local_path)]
 LocalPaths = tuple[LocalPath, ...]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
-FieldPaths = FieldPath | Annotated[tuple[FieldPath, ...], Field(min_length=1)]
-JoinedPaths = FieldPaths | dict[Literal["join"], Annotated[tuple[FieldPath, ...], Field(min_length=2)]]
+_TEXT_SCHEMA: dict[str, Any] = {"type": "string"}
+_LIST_SCHEMA: dict[str, Any] = {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}
+FieldPaths = Annotated[Any, PlainValidator(_field_paths), Schema({"anyOf": [_TEXT_SCHEMA, _LIST_SCHEMA]})]
+JoinedPaths = Annotated[
+    Any,
+    PlainValidator(_joined_paths),
+    Schema({"anyOf": [_TEXT_SCHEMA, _LIST_SCHEMA, _object({"join": _LIST_SCHEMA}, "join")]}),
+]
+FieldSpec = Annotated[
+    Any,
+    PlainValidator(_field_spec),
+    Schema(
+        {
+            "anyOf": [
+                _TEXT_SCHEMA,
+                _LIST_SCHEMA,
+                _object({"path": _TEXT_SCHEMA, "type": {"enum": list(get_args(FieldType))}}, "path"),
+            ]
+        }
+    ),
+]
 TimeForm = Annotated[Text, AfterValidator(_time_form)]
 TimeZone = Annotated[Text, AfterValidator(_time_zone)]
 FieldName = Annotated[Text, AfterValidator(_field_name)]

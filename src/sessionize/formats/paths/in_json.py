@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sessionize.formats.paths import KEY_NAMES, TYPED_VALUES, Key, Steps
+from sessionize.formats.paths.language import KEY_NAMES, TYPED_VALUES, Key, Steps
 
 _DECODE = msgspec.json.Decoder().decode
 _ERRORS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.arrow import one_chunk
-from sessionize.formats.json_steps import value_at
-from sessionize.formats.paths import KEY_NAMES, TYPED_VALUES, Key, Step, Steps
+from sessionize.formats.paths.in_json import value_at
+from sessionize.formats.paths.language import KEY_NAMES, TYPED_VALUES, Key, Step, Steps
 
 Places = npt.NDArray[np.int64]
 
