@@ -193,7 +193,7 @@ def test_a_failed_run_leaves_the_old_output(sessionize, tmp_path):
         (["nothing.ndjson", "-o", "o.csv"], 1, "nothing.ndjson"),
         (["events.ndjson", "-o", "o.csv", "--dialect", "clikstream"], 2, "clickstream"),
         (["events.ndjson", "-o", "o.csv", "--user", "u"], 2, "--time"),
-        (["events.ndjson", "-o", "o.csv", "--dialect", "clicks", "--user", "u"], 2, "--dialect"),
+        (["events.ndjson", "-o", "o.csv", "--dialect", "clicks", "--user", "u"], 1, "no field 'u'"),
         (["events.ndjson", "-o", "o.csv", "--gap", "soon"], 2, "soon"),
         (["events.ndjson", "-o", "o.csv", "--gap", "0"], 2, "longer than zero"),
         (["events.ndjson", "-o", "o.csv", "--gap-boundary", "open"], 2, "exclusive"),

@@ -101,6 +101,7 @@ class RuleOptions:
     start_events: list[str] | None = None
     end_events: list[str] | None = None
     excluded_events: list[str] | None = None
+    conversion_events: list[str] | None = None
 
     def over(self, policy: "Policy", rules: "Rules", *, warn: Warn) -> "tuple[Policy, Rules]":
         """These rules with what is named in its place. warn: gets a text where something else may be meant.
@@ -121,7 +122,7 @@ class RuleOptions:
             changes["max_duration_ms"] = parse_duration_ms(limit, name=MAX_NAME)
         lists: dict[str, Any] = {
             name: frozenset(types)
-            for name in ("start_events", "end_events", "excluded_events")
+            for name in ("start_events", "end_events", "excluded_events", "conversion_events")
             if (types := getattr(self, name))
         }
         return replace(policy, **changes), replace(rules, **lists)  # the values are checked by Policy

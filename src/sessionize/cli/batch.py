@@ -58,7 +58,7 @@ def _run(plan: "FilePlan", *, as_json: bool, started: float) -> None:
         out.print_accounting(accounting, seconds, plan.where(), rules=plan.policy.describe())
         if accounting.rejected and plan.rejects is None:
             sys.stderr.write("--rejects FILE keeps the rejected records, each with its reason\n")
-    out.warn_of_absent_fields(accounting, plan.dialect)
+    out.warn_of_input(accounting, plan.dialect, plan.rules.conversion_events, plan.inputs)
     if accounting.latest_ms is not None and 0 <= accounting.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
             "warning: all event times are in early 1970. Whole numbers are read as milliseconds; if yours are"

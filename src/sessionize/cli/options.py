@@ -113,6 +113,11 @@ RULES = group(
     start_events=option(help="Event type that opens a session; repeatable.", rich_help_panel="Rules"),
     end_events=option(help="Event type that closes its session; repeatable.", rich_help_panel="Rules"),
     excluded_events=option("--excluded-events", help="Event type to ignore; repeatable.", rich_help_panel="Rules"),
+    conversion_events=option(
+        "--conversion-events",
+        help="Event type that is a conversion, in place of the dialect's; repeatable.",
+        rich_help_panel="Rules",
+    ),
 )
 AGAIN = option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
 NEW_ONLY = option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")

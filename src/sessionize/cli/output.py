@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sessionize.formats.dialects import Dialect
 
 ROWS_SHOWN_MAX = 200
+_MUCH = 10  # of so many records one is rejected: then examples are shown
 _FOLDED_FROM = 16  # a longer word may be folded within its column, a shorter one not
 
 
@@ -231,6 +232,29 @@ def print_item(text: str, mark: str = "- ") -> None:
     indent = " " * len(mark)
     lines = textwrap.wrap(shown(text), width, initial_indent=mark, subsequent_indent=indent, break_on_hyphens=False)
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def warn_of_input(
+    accounting: "Accounting", dialect: "Dialect", conversion_events: Iterable[str], inputs: Iterable[str]
+) -> None:
+    """Say what is odd about the input: fields that no record has, times, users, values; examples of much rejected."""
+    warn_of_absent_fields(accounting, dialect)
+    found = accounting.findings
+    for text in found.texts(conversion_events):
+        print_warning(text)
+    empty = found.empty_columns(dialect)
+    if empty:
+        from sessionize.app.input_names import names_of_fields
+        from sessionize.formats.absent_fields import near_name
+
+        names = names_of_fields(inputs)
+        for column in empty:
+            near = near_name(dialect.paths(column), names) if names else None
+            hint = "" if near is None or near in dialect.paths(column) else f"; did you mean {near!r}?"
+            print_warning(f"no record has a value for {column} ({dialect.described(column)}){hint}")
+    if accounting.rejected * _MUCH >= accounting.consumed and found.examples:
+        for reason, example in found.examples.items():
+            sys.stderr.write(f"  {reason}: {_lines(example)}\n")
 
 
 def _print_aligned(rows: Sequence[tuple[str, str, str]]) -> None:

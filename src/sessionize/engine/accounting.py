@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.engine.findings import Findings
 from sessionize.formats.absent_fields import AbsentFields, absent_fields
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.rejects import MISSING_TIME, MISSING_USER
@@ -16,6 +17,7 @@ from sessionize.ports import EventBatch, Sink, StreamBatch
 
 _WITHOUT = (MISSING_USER, MISSING_TIME)
 _FIRST_MAX = 20
+_NOT_COUNTS = ("first_without", "findings")
 
 
 @dataclass(slots=True)
@@ -24,7 +26,7 @@ class Accounting:
 
     settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that were
     written to disk and read again. latest_ms: the latest event time. nulled: by column the events that have
-    null there because their value is of a wrong type. local_times: as in EventBatch.
+    null there because their value is of a wrong type.
     first_without: the bytes of the first records without a user or a time, by which a wrong field name is recognised.
     """
 
@@ -40,8 +42,8 @@ class Accounting:
     latest_ms: int | None = None
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     nulled: dict[str, int] = field(default_factory=dict)
-    local_times: int = 0
     first_without: list[bytes] = field(default_factory=list, repr=False, compare=False)
+    findings: Findings = field(default_factory=Findings, repr=False, compare=False)
 
     @property
     def balanced(self) -> bool:
@@ -62,7 +64,7 @@ class Accounting:
             self.rejected_by_reason[reason] = self.rejected_by_reason.get(reason, 0) + count
         for column, count in batch.nulled.items():
             self.nulled[column] = self.nulled.get(column, 0) + count
-        self.local_times += batch.local_times
+        self.findings.look_at(batch)
         if batch.rejected.num_rows:
             self._keep_first(batch.rejected)
             if rejects is not None:
@@ -87,7 +89,7 @@ class Accounting:
 
     def as_dict(self) -> dict[str, Any]:
         """The totals by name."""
-        return {name: value for name, value in asdict(self).items() if name != "first_without"}
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_COUNTS}
 
 
 def rejected_by_reason(batch: EventBatch | StreamBatch) -> Counter[str]:

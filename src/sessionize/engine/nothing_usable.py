@@ -1,6 +1,7 @@
 """The error of a run that read records and could use none of them."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from sessionize.errors import InputError
 from sessionize.formats.absent_fields import AbsentFields
@@ -12,13 +13,21 @@ HINT_RETRY = (
 
 
 def nothing_usable(
-    rejected: int, by_reason: Mapping[str, int], then: str, absent: AbsentFields | None = None
+    rejected: int,
+    by_reason: Mapping[str, int],
+    then: str,
+    absent: AbsentFields | None = None,
+    examples: Mapping[str, str] = MappingProxyType({}),
 ) -> InputError:
-    """Records were there, and all of them were rejected. then: what to do about it. absent: fields none of them has."""
+    """Records were there, and all of them were rejected. then: what to do about it. absent: fields none of them has.
+
+    examples: by reason the first record.
+    """
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())
+    shown = "".join(f"\n{reason}: {example}" for reason, example in examples.items())
     return InputError(
         "none of the records could be used",
-        detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}"),
+        detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}") + shown,
         hint="is it the right dialect, or are the fields named right? " + then
         if absent is None
         else f"{absent.hint}; {then}",

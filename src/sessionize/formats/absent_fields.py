@@ -53,6 +53,12 @@ def absent_fields(dialect: Dialect, raws: Iterable[bytes]) -> AbsentFields | Non
     )
 
 
+def names_of_records(raws: Iterable[bytes]) -> list[str]:
+    """The names of the fields of these records, those of nested objects with dots; without those that are no JSON."""
+    records = [record for record in map(_decoded, raws) if isinstance(record, dict)]
+    return list(dict.fromkeys(name for record in records for name in _names_in(record)))
+
+
 def near_name(paths: Sequence[str], names: Sequence[str]) -> str | None:
     """The name closest to the first path, else one whose last part equals a path, ignoring case."""
     near = difflib.get_close_matches(paths[0], names, n=1, cutoff=0.6)

@@ -62,11 +62,13 @@ class Tabular:
         # a caller that has each row's bytes has validated them
         valid = ValidText(table, {}) if raw is not None else with_valid_text(table)
         table, faults = valid.table, valid.faults
-        arrays[USER], user_faults = self._column(table, USER)
+        # Text formats have no types: 7.0 is the user 7, as in JSON and in a column of floats.
+        untyped = raw is not None
+        arrays[USER], user_faults = self._column(table, USER, untyped=untyped)
         nulled: dict[str, Faults] = {}
         for column in self._layout.columns:
             if column not in (USER, EVENT_TIME):
-                arrays[column], found = self._column(table, column)
+                arrays[column], found = self._column(table, column, untyped=untyped)
                 if self._strict or column in REQUIRED:
                     faults = found | faults
                 elif found:
@@ -112,7 +114,7 @@ class Tabular:
         joined = pc.binary_join_element_wise(*(pc.fill_null(t, "") for t in plain), JOINTS[column])
         return pc.if_else(pc.equal(pc.binary_length(joined), len(JOINTS[column]) * (len(parts) - 1)), None, joined)
 
-    def _column(self, table: pa.Table, column: str) -> tuple[pa.Array, Faults]:
+    def _column(self, table: pa.Table, column: str, *, untyped: bool) -> tuple[pa.Array, Faults]:
         array = self._raw(table, column)
         kind = self._field_types.get(column)
         if array is None or pa.types.is_null(array.type):
@@ -122,6 +124,8 @@ class Tabular:
         if column == VALUE:
             return _as_values(array, self._fields[column])
         text, faults = _as_text(array, self._fields[column], whole_numbers_only=column in (USER, EVENT_ID))
+        if untyped and column in (USER, EVENT_ID):
+            text = _without_point_zero(text)
         if column == EVENT_ID:
             text = without_empty(text.dictionary_decode() if pa.types.is_dictionary(text.type) else text)
         return text, faults
@@ -180,6 +184,15 @@ def _as_text(array: pa.Array, field: str, *, whole_numbers_only: bool) -> tuple[
         return array.cast(pa.string()), {}
     except pa.ArrowInvalid:
         return _bytes_as_text(array.to_pylist(), field)
+
+
+def _without_point_zero(text: pa.Array) -> pa.Array:
+    """7.0 as 7, with any number of zeros."""
+    if pa.types.is_dictionary(text.type):
+        return pa.DictionaryArray.from_arrays(text.indices, _without_point_zero(text.dictionary))
+    if not pc.any(pc.ends_with(text, ".0")).as_py():
+        return text
+    return pc.replace_substring_regex(text, r"^([+-]?[0-9]+)\.0+$", r"\1")
 
 
 def _of_rows(indices: pa.Array, of_value: Faults) -> Faults:

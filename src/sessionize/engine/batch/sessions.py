@@ -68,7 +68,9 @@ def raise_if_all_rejected(accounting: Accounting, outputs: Outputs, dialect: Dia
                 f"{HINT_RETRY}; or run it over the files again, which replaces them" if outputs.retried else HINT_TELL
             )
         absent = None if dialect is None else accounting.absent_fields(dialect)
-        raise nothing_usable(accounting.rejected, accounting.rejected_by_reason, then, absent)
+        raise nothing_usable(
+            accounting.rejected, accounting.rejected_by_reason, then, absent, accounting.findings.examples
+        )
 
 
 def read(
