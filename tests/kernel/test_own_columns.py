@@ -11,15 +11,17 @@ from sessionize import Policy, Rules, Sessionizer
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.options import BatchOptions
 from sessionize.engine.batch.sessions import sessions_of
-from sessionize.errors import StateError
+from sessionize.errors import ConfigError, InputError, StateError
 from sessionize.kernel.changes import Changes, merge_changes
 from sessionize.kernel.distinct_counts import MERGED_ROWS_MIN
 from sessionize.kernel.own_columns import OwnAggregates
+from sessionize.kernel.processor import EventProcessor
 from sessionize.session.columns import SessionColumns
 from sessionize.session.definition import SessionDefinition
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.own_column_examples import EVERY_KIND, OWN, columns_of
 from sessionize.testing.strategies import FURTHER_FIELDS, events, policies, rules, with_further_fields
+from tests.kernel.counting import Counts
 
 Events = list[dict[str, Any]]
 
@@ -220,8 +222,6 @@ def test_a_state_of_other_own_columns_is_refused():
     core = Sessionizer(columns=columns_of({"s": {"last": "s"}}, {"s": "text"}), track_changes=True)
     core.push(pa.table({"user": ["u"], "event_time_ms": [1], "s": ["x"]}))
     state = core.changes()
-    from sessionize.kernel.processor import EventProcessor
-
     same = SessionDefinition(policy=core.policy, columns=core.columns)
     assert EventProcessor.restore(state, same).counts.pending == 1
     for other in ({}, {"s": {"first": "s"}}, {"t": {"last": "s"}}, {"s": {"last": "s", "where": "s = 'x'"}}):
@@ -246,3 +246,44 @@ def test_a_state_of_before_that_lacks_the_page_goes_on():
     for each in (core, Sessionizer.restore_tables(whole.header, whole.tables)):
         assert each.flush()["has_conversion"].to_pylist() == [True]
         assert each.counts.duplicate == 1
+
+
+def test_operators_beside_them_leave_own_columns_as_they_are():
+    """What only an operator asks for decides between simultaneous events after the fields of session columns."""
+    definition = SessionDefinition(policy=Policy(), columns=columns_of({"s": {"first": "source"}}))
+    twins = pa.table(
+        {
+            "user": ["a", "a"],
+            "event_time_ms": [1, 1],
+            "category": ["1", "2"],
+            "source": ["z", "y"],
+            "event_id": ["x"] * 2,
+        }
+    )
+    for operators in ([], [Counts("category")]):
+        for order in ([0, 1], [1, 0]):
+            processor = EventProcessor(definition, operators)
+            processor.push(twins.take(pa.array(order)))
+            assert processor.flush()["user_sessions"]["s"].to_pylist() == ["y"]
+
+
+def test_an_operator_cannot_ask_for_a_field_in_another_type():
+    definition = SessionDefinition(policy=Policy(), columns=columns_of({"s": {"sum": "price"}}))
+    with pytest.raises(ConfigError, match="different types"):
+        EventProcessor(definition, [Counts("price")])
+
+
+def test_text_of_fields_has_to_be_utf8():
+    core = Sessionizer(columns=columns_of({"s": {"first": "source"}}))
+    bad = pa.array([b"\xff"]).view(pa.string())
+    with pytest.raises(InputError, match="not UTF-8"):
+        core.push(pa.table({"user": ["a"], "event_time_ms": [1], "source": bad}))
+    assert core.counts.consumed == 0
+
+
+def test_fields_of_other_types_are_converted_or_missing():
+    core = Sessionizer(columns=columns_of({"n": {"sum": "qty"}, "p": {"max": "price"}, "s": {"last": "source"}}))
+    core.push(pa.table({"user": ["a"], "event_time_ms": [1], "qty": ["7"], "price": ["x"], "source": [12]}))
+    core.push(pa.table({"user": ["a"], "event_time_ms": [2], "qty": pa.array([2**64 - 1], pa.uint64())}))
+    (row,) = core.flush().to_pylist()
+    assert (row["n"], row["p"], row["s"]) == (7.0, None, "12")

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessionize.errors import ConfigError
-from sessionize.session.expression_values import computed
+from sessionize.session import expression_values
+from sessionize.session.expression_values import computed, field_values
 from sessionize.session.expressions import FIELD_TYPES, checked, names_in
 from sessionize.testing.own_columns import evaluate
 
@@ -212,6 +213,20 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str, why: str):
     assert why in raised.value.message
     assert raised.value.detail is not None
     assert raised.value.detail.startswith("session_columns.x.where: ")
+
+
+def test_much_text_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch):
+    """An array has 2 GB, and lower() asks for half as much again as it gets."""
+    words = pa.array(["A" * size for size in range(40)] + [None, "Ä"])
+    whole = computed("lower(s)", {"s": field_values(words)}, len(words))
+    monkeypatch.setattr(expression_values, "CHUNK_BYTES_MAX", 100)
+    parts = field_values(words)
+    assert max(chunk.nbytes for chunk in parts.chunks if len(chunk) > 1) <= 100
+    assert computed("lower(s)", {"s": parts}, len(words)).to_pylist() == whole.to_pylist()
+    coded = field_values(words.dictionary_encode())
+    assert coded.to_pylist() == words.to_pylist()
+    assert coded.type == pa.string()
+    assert coded.num_chunks > 10
 
 
 def test_integers_are_compared_exactly_and_beside_numbers_as_doubles():

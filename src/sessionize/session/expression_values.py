@@ -30,6 +30,8 @@ Values = Any  # an Arrow array, chunked array, or a scalar where no row matters
 _NUMBER = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
 _HOST = r"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#]*@)?(?P<found>\[[^\]/?#]*\]|[^/?#:]*)"
+# Of text that is computed at once: functions need room for more than they get, and an array has 2 GB.
+CHUNK_BYTES_MAX = 1 << 29
 _WHOLE_MAX = float(1 << 63)
 
 
@@ -45,10 +47,29 @@ def field_values(column: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.Chunked
     """A column as expressions take it: plain; integers of 64 bits; numbers finite or null, zero without a sign."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return column.cast(kind.value_type)
+        return _in_parts(column, kind.value_type)
     if pa.types.is_floating(kind):
         return _finite(column)
+    if pa.types.is_string(kind) and column.nbytes > CHUNK_BYTES_MAX:
+        return _in_parts(column, kind)
     return column.cast(pa.int64()) if pa.types.is_integer(kind) else column
+
+
+def _in_parts(column: "pa.Array | pa.ChunkedArray", kind: pa.DataType) -> pa.ChunkedArray:
+    """Text, plain, in parts that are small enough."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [part for chunk in chunks for part in _halved(chunk)]
+    return pa.chunked_array([p.dictionary_decode() if pa.types.is_dictionary(p.type) else p for p in parts], kind)
+
+
+def _halved(text: pa.Array) -> list[pa.Array]:
+    size = text.nbytes
+    if pa.types.is_dictionary(text.type):
+        size = len(text) * int(pc.max(pc.binary_length(text.dictionary)).as_py() or 0)
+    if len(text) < 2 or size <= CHUNK_BYTES_MAX:
+        return [text]
+    half = len(text) // 2
+    return [*_halved(text.slice(0, half)), *_halved(text.slice(half))]
 
 
 def _value(node: "Expr", columns: Mapping[str, pa.Array]) -> Values:
@@ -166,26 +187,23 @@ def _cast(node: "Expr", columns: Mapping[str, pa.Array]) -> Values:
     return _number(value) if wanted == pa.float64() else value.cast(wanted)
 
 
-def _query_parameter(text: Values, name: str) -> Values:
+def _by_distinct(text: Values, make: Callable[[pa.Array], pa.Array]) -> Values:
+    """What a dear function makes of text, which is asked once for each distinct one."""
+    if isinstance(text, pa.Scalar):
+        return make(pa.array([text.as_py()], pa.string()))[0]
+    chunks = text.chunks if isinstance(text, pa.ChunkedArray) else [text]
+    coded = [chunk.dictionary_encode() for chunk in chunks]
+    return pa.chunked_array([make(each.dictionary).take(each.indices) for each in coded], pa.string())
+
+
+def _query_parameter(text: pa.Array, name: str) -> pa.Array:
     # what comes first counts, as in most programs that read such addresses; behind # there are none
     pattern = r"^[^?#]*\?(?:[^#]*?&)??" + re.escape(name) + r"=(?P<found>[^&#]*)"
-    return _decoded(pc.struct_field(pc.extract_regex(text, pattern), "found"))
+    found = pc.struct_field(pc.extract_regex(text, pattern), "found")
+    return pa.array([each if each is None else unquote_plus(each) for each in found.to_pylist()], pa.string())
 
 
-def _decoded(text: Values) -> Values:
-    """Text with its %-escapes and + written out; each distinct one is looked at once."""
-    if isinstance(text, pa.Scalar):
-        return pa.scalar(None if not text.is_valid else unquote_plus(text.as_py()), pa.string())
-    coded = pa.chunked_array([text]) if isinstance(text, pa.Array) else text
-    chunks = []
-    for chunk in coded.chunks:
-        encoded = chunk.dictionary_encode()
-        words = [word if word is None else unquote_plus(word) for word in encoded.dictionary.to_pylist()]
-        chunks.append(pa.array(words, pa.string()).take(encoded.indices))
-    return pa.chunked_array(chunks, pa.string())
-
-
-def _url_host(text: Values) -> Values:
+def _url_host(text: pa.Array) -> pa.Array:
     host = pc.utf8_lower(pc.struct_field(pc.extract_regex(text, _HOST), "found"))
     return pc.if_else(pc.equal(host, ""), pa.scalar(None, pa.string()), host)
 
@@ -193,8 +211,9 @@ def _url_host(text: Values) -> Values:
 def _anonymous(node: "Expr", columns: Mapping[str, pa.Array]) -> Values:
     text = _typed(_value(node.expressions[0], columns), pa.string())
     if function(node) == "url_host":
-        return _url_host(text)
-    return _query_parameter(text, node.expressions[1].this)
+        return _by_distinct(text, _url_host)
+    name: str = node.expressions[1].this
+    return _by_distinct(text, lambda texts: _query_parameter(texts, name))
 
 
 def _text(compute: Callable[[Values], Values]) -> Callable[["Expr", Mapping[str, pa.Array]], Values]:

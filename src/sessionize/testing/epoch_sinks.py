@@ -8,6 +8,7 @@ A connector says how to make its sink and how to read what others can see of it 
 Each check needs an empty place. OUTAGE_CHECKS also need `away` and `back`, REPLACE_CHECKS a sink that can `replace`.
 """
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -303,6 +304,33 @@ def check_replacing_by_the_same_id(place: SinkUnderTest) -> None:
     place.shows(_with_sessions(rows, pa.concat_tables([changed, _sessions(rows).slice(1)])))
 
 
+def check_session_columns_of_ones_own(place: SinkUnderTest) -> None:
+    """Each type comes through; rows from before a column was added, and after it was left out, have nothing there."""
+    own: dict[str, pa.Array] = {
+        "Own_Text": pa.array(["é", None]),
+        "own_list": pa.array([["x", "y"], []], pa.list_(pa.string())),
+        "own_number": pa.array([0.5, None]),
+        "own_integer": pa.array([2**53 + 1, None]),
+        "own_boolean": pa.array([True, None]),
+    }
+    with closing(place.make()) as sink:
+        for number, names in enumerate([[], list(own), ["own_list", "own_number"]], start=1):
+            columns = _sessions(epoch_rows(number))
+            for name in names:
+                columns = columns.append_column(name, own[name])
+            sink.write_epoch(epoch_id(number), _with_sessions(epoch_rows(number), columns))
+    if output.SESSIONS.name not in place.kept:
+        return
+    seen = {(row[col.USER], row[col.SESSION_ID]): row for row in place.visible(output.SESSIONS.name)}
+    for number, names in ((1, []), (2, list(own)), (3, ["own_list", "own_number"])):
+        for at, row in enumerate(_sessions(epoch_rows(number)).to_pylist()):
+            found = seen[row[col.USER], row[col.SESSION_ID]]
+            for name, values in own.items():
+                expected, value = values[at].as_py() if name in names else None, found.get(name)
+                value = json.loads(value) if isinstance(value, str) and name == "own_list" else value
+                assert value == expected, (number, name)
+
+
 EPOCH_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (
     check_rows_become_visible,
     check_the_same_epoch_twice,
@@ -314,6 +342,7 @@ EPOCH_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (
     check_odd_text,
     check_nulls_and_encodings,
     check_huge_lists,
+    check_session_columns_of_ones_own,
 )
 OUTAGE_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (check_an_outage, check_an_outage_at_the_start)
 REPLACE_CHECKS: tuple[Callable[[SinkUnderTest], None], ...] = (

@@ -265,3 +265,17 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "sessionize.errors.MissingExtraError" in done.stderr
     assert "sessionize[redis]" in done.stderr
+
+
+def test_lists_of_own_columns_are_shown_and_cut_short(view: RedisLiveView, valkey: ValkeyServer, prefix: str) -> None:
+    """The first values, as many as of pages; long texts are cut as everywhere."""
+    many = [f"{number}" for number in range(PAGES_MAX + 50)]
+    rows = sessions(["a", "b"])
+    for name, values in {"few": [["x" * 2_000, None], []], "many": [many, None], "n": [2, None]}.items():
+        rows = rows.append_column(name, pa.array(values))
+    view.update(rows, NOBODY, now_ms=NOW_MS)
+    a, b = (shown(valkey, prefix, user) for user in "ab")
+    assert a is not None
+    assert b is not None
+    assert (a["few"], a["many"], a["n"]) == (["x" * (TEXT_CHARACTERS_MAX - 1) + "…", None], many[:PAGES_MAX], 2)
+    assert (b["few"], b["many"], b["n"]) == ([], None, None)

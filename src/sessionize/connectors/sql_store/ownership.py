@@ -61,8 +61,19 @@ class StoreOwner:
         return False
 
     def claim(self, transaction: Transaction, tables: tuple[TableShape, ...]) -> None:
-        """Note whose the rows of this transaction are, where nobody has done so. Errors: those of check."""
-        if self.look(transaction, tables):
+        """Note whose the rows of this transaction are, where nobody has done so, and session columns of one's own that
+        are new. Errors: those of check.
+        """
+        if self._to_record(transaction, tables) is not None:
             transaction.hold_record()
-            if self.look(transaction, tables):  # another one may have been faster
-                transaction.record(self.spec.to_json())
+            text = self._to_record(transaction, tables)  # another one may have been faster
+            if text is not None:
+                transaction.record(text)
+
+    def _to_record(self, transaction: Transaction, tables: tuple[TableShape, ...]) -> str | None:
+        """The record to be made; None where the one that is there will do."""
+        if self.look(transaction, tables):
+            return self.spec.to_json()
+        recorded = SessionSpec.from_json(transaction.recorded() or "")
+        joined = recorded.with_columns_of(self.spec)
+        return None if joined.own == recorded.own else joined.to_json()
