@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from sessionize.frames import label, sessions
     from sessionize.kernel.sessionizer import Sessionizer
     from sessionize.session.gap_by import GapBy
+    from sessionize.session.known_definitions import definition
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
 
@@ -21,6 +22,7 @@ __all__ = [
     "SessionizeError",
     "Sessionizer",
     "StateError",
+    "definition",
     "label",
     "sessions",
 ]
@@ -37,6 +39,7 @@ _HOME = {
     "SessionizeError": "sessionize.errors",
     "Sessionizer": "sessionize.kernel.sessionizer",
     "StateError": "sessionize.errors",
+    "definition": "sessionize.session.known_definitions",
     "label": "sessionize.frames",
     "sessions": "sessionize.frames",
 }

@@ -19,11 +19,11 @@ from narwhals.typing import IntoFrame
 from sessionize.arrow import decoded_type
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.sessions import sessions_of
-from sessionize.errors import InputError
+from sessionize.errors import ConfigError, InputError
 from sessionize.kernel.labels import label_events
 from sessionize.kernel.validation import accepted, amounts
 from sessionize.session import columns as col
-from sessionize.session.definition import SessionDefinition
+from sessionize.session.definition import SessionDefinition, compared_fields
 from sessionize.session.durations import Duration
 from sessionize.session.expressions import word_of
 from sessionize.session.own_columns import OwnColumn, fields_named, read_columns
@@ -51,6 +51,7 @@ def sessions(
     max_duration: Duration | None = "2h",
     max_duration_mode: MaxDurationMode = "anchored",
     session_ids: SessionIds = "start",
+    policy: Policy | None = None,
     rules: Rules | None = None,
     columns: list[str] | Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Frame:
@@ -74,6 +75,9 @@ def sessions(
         Column of amounts. With `event_type` it adds ``revenue``.
     gap, gap_boundary, max_duration, max_duration_mode, session_ids
         As in `Policy.of`.
+    policy : Policy, optional
+        All of these at once, and those that have no option here: `gap_by`, `day_start`, `max_events`, a minimum
+        length, bounces.
     rules : Rules, optional
         What the events say about boundaries. Default: no start, end or excluded events; purchases are conversions.
     columns : list of str, or mapping, optional
@@ -91,7 +95,7 @@ def sessions(
     InputError
         A column is missing, or a user, time or value is one that an event cannot have.
     ConfigError
-        An option has a value that is not allowed.
+        An option has a value that is not allowed, or stands beside `policy`.
 
     Notes
     -----
@@ -112,21 +116,18 @@ def sessions(
     {'first_source': ['news', None], 'sources': [['news', 'ads'], []]}
     """
     col.check_user_name(user)
+    asked = {"gap": gap, "gap_boundary": gap_boundary, "max_duration": max_duration}
+    asked |= {"max_duration_mode": max_duration_mode, "session_ids": session_ids}
+    policy = _policy(policy, asked)
     own = read_columns(columns) if isinstance(columns, Mapping) else ()
     only = None if columns is None or isinstance(columns, Mapping) else tuple(columns)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
-    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules), own=own)
-    policy = Policy.of(
-        gap=gap,
-        gap_boundary=gap_boundary,
-        max_duration=max_duration,
-        max_duration_mode=max_duration_mode,
-        session_ids=session_ids,
-    )
+    compared = compared_fields(policy, rules or Rules())
+    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules), own=own, compared=compared)
     have = frozenset({col.USER, col.EVENT_TIME, *(name for name, column in given.items() if column is not None)})
-    wanted = col.SessionColumns.made_of(have, only=only)
+    wanted = col.SessionColumns.made_of(have, only=only, bounces=bool(policy.bounce))
     extra = tuple(n for n in (col.SESSION_START, col.SESSION_ID) if n not in wanted)
-    made = col.SessionColumns(tuple(n for n in col.SESSION_COLUMNS if n in wanted or n in extra))
+    made = col.SessionColumns(tuple(n for n in col.SESSION_TYPES if n in wanted or n in extra))
     made = made.with_own(own, _field_types(events), user)
     definition = SessionDefinition(policy=policy, rules=rules or Rules(), columns=made, user_name=user)
     if value is not None and col.REVENUE in made:  # here, where rows have their own numbers
@@ -153,6 +154,7 @@ def label(
     max_duration: Duration | None = "2h",
     max_duration_mode: MaxDurationMode = "anchored",
     session_ids: SessionIds = "start",
+    policy: Policy | None = None,
     rules: Rules | None = None,
     column: str = col.SESSION_ID,
 ) -> Frame:
@@ -162,8 +164,8 @@ def label(
     ----------
     frame, user, time, event_id, event_type, page, rules
         As in `sessions`.
-    gap, gap_boundary, max_duration, max_duration_mode, session_ids
-        As in `Policy.of`.
+    gap, gap_boundary, max_duration, max_duration_mode, session_ids, policy
+        As in `sessions`.
     column : str
         Name of the new text column. Default ``"session_id"``.
 
@@ -191,19 +193,16 @@ def label(
     >>> sessionize.label(visits, user="user_id", time="at")["session_id"].to_pylist()
     ['a_0', 'a_0', 'b_5000000']
     """
+    asked = {"gap": gap, "gap_boundary": gap_boundary, "max_duration": max_duration}
+    asked |= {"max_duration_mode": max_duration_mode, "session_ids": session_ids}
+    policy = _policy(policy, asked)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page}
-    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules))
+    compared = compared_fields(policy, rules or Rules())
+    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules), compared=compared)
     if column in native.columns:
         raise InputError(
             "the frame already has a column of that name", detail=f"column {column!r}", hint="choose another: column=…"
         )
-    policy = Policy.of(
-        gap=gap,
-        gap_boundary=gap_boundary,
-        max_duration=max_duration,
-        max_duration_mode=max_duration_mode,
-        session_ids=session_ids,
-    )
     ids = label_events(events, policy, rules=rules).session_id
     if nw.get_native_namespace(native).__name__ == "duckdb":
         result: Frame = _like(native, native.collect("pyarrow").to_native().append_column(column, ids))
@@ -223,6 +222,29 @@ def _pieces(events: pa.Table) -> Iterator[pa.Table]:
         yield events.slice(start, _ROWS_AT_ONCE)
 
 
+def _policy(policy: Policy | None, asked: dict[str, Any]) -> Policy:
+    """The policy that is meant. Errors: ConfigError for an option beside a policy."""
+    if policy is None:
+        return Policy.of(**asked)
+    named = [name for name, value in asked.items() if value != _DEFAULTS[name]]
+    if named:
+        raise ConfigError(
+            "a policy has all options of a policy",
+            detail=f"policy beside {', '.join(named)}",
+            hint="name them in Policy.of(...), or leave policy out",
+        )
+    return policy
+
+
+_DEFAULTS = {
+    "gap": "30m",
+    "gap_boundary": "exclusive",
+    "max_duration": "2h",
+    "max_duration_mode": "anchored",
+    "session_ids": "start",
+}
+
+
 def _has_boundary(rules: Rules | None) -> bool:
     return rules is not None and rules.boundary is not None
 
@@ -240,8 +262,9 @@ def _read(
     *,
     keep_all: bool,
     own: Sequence[OwnColumn] = (),
+    compared: frozenset[str] = frozenset(),
 ) -> tuple[Any, pa.Table]:
-    """The frame in narwhals' hands, and its events with canonical columns. own: what else is needed of it."""
+    """The frame in narwhals' hands, and its events with canonical columns. own, compared: what else is needed of it."""
     try:
         native = nw.from_native(frame)
     except TypeError as error:
@@ -267,7 +290,7 @@ def _read(
             detail=f"column {name!r}, which a session column names",
             hint=f"it has {', '.join(present)}",
         )
-    fields &= set(present)
+    fields = (fields | compared) & set(present)
     chosen = native if keep_all else native.select(list(dict.fromkeys([*names, *sorted(fields)])))
     table = chosen.collect("pyarrow").to_native() if isinstance(chosen, nw.LazyFrame) else chosen.to_arrow()
     rest = {n: table[n] for n in table.column_names if n in fields or n not in names}

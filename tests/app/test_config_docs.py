@@ -74,8 +74,11 @@ def test_the_documented_default_and_example_are_true(tmp_path: Path, dotted: str
         "input.mapping": "input.mapping.user = 'u'\ninput.mapping.time = 't'\n",
         "input.generator": "input.kind = 'generator'\n",
         "input.kafka": "input.kind = 'kafka'\ninput.kafka.instances = 2\n",
+        "rules.gap_by": "rules.gap_by.field = 'f'\n",
         "output.catalog": "output.catalog.kind = 'rest'\noutput.catalog.uri = 'u'\n",
     }.get(".".join(tables), "output.kind = 'parquet'\n" if dotted == "output.path" else "")
+    if dotted == "rules.split_ignore":
+        needed = "rules.split_on_change = ['source']\n"
     if dotted == "output.buckets":
         needed = "output.layout = 'date_bucket'\n"
     if dotted == "input.kafka.partitions":

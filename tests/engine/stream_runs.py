@@ -132,8 +132,9 @@ def with_broken(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str,
 def with_fast_clock(rows: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:
     """Now and then a user whose clock is hours ahead."""
     mixed = list(rows)
+    no_fields = dict.fromkeys(("source", "app", "timeout"))
     for place in places:
-        mixed.insert(place, {"user": "fast", "time": 10_000_000 + place, "id": None})
+        mixed.insert(place, {**no_fields, "user": "fast", "time": 10_000_000 + place, "id": None})
     return mixed
 
 

@@ -1,6 +1,7 @@
 """Every case file, through the reference and through every road to sessions."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -15,9 +16,12 @@ from sessionize.testing.comparison import events_table, expected_sessions, sorte
 
 CASES = read_cases(Path(__file__).parents[1] / "cases")
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-_NEW = ("split_on_change", "day_start", "gap_by", "max_events", "minimum", "several")
-MADE = [case for case in CASES if not case.name.startswith(_NEW)]  # those that the kernel knows the rules of
-each_made = pytest.mark.parametrize("case", MADE, ids=[case.name for case in MADE])
+
+
+def filled(case: Case) -> list[dict[str, Any]]:
+    """The events of a case, each with every field of any."""
+    absent = dict.fromkeys(name for event in case.events for name in event)
+    return [{**absent, **event} for event in case.events]
 
 
 def test_there_are_cases():
@@ -29,40 +33,36 @@ def test_reference(case: Case):
     case.check(expected_sessions(case.events, case.policy, case.rules, own=case.columns.own))
 
 
-@each_made
+@each_case
 def test_one_push_one_flush(case: Case):
     core = Sessionizer(case.policy, rules=case.rules, columns=case.columns)
     core.push(events_table(case.events, case.fields))
     case.check(sorted_rows(core.flush()))
 
 
-@each_made
+@each_case
 def test_event_by_event_with_the_watermark_close_behind(case: Case):
     core, rows = Sessionizer(case.policy, rules=case.rules, columns=case.columns), []
-    for event in sorted(case.events, key=lambda e: e["time"]):
+    for event in sorted(filled(case), key=lambda e: e["time"]):
         assert core.push(events_table([event], case.fields)).num_rows == 0
         rows += sorted_rows(core.advance(event["time"]))
     rows += sorted_rows(core.flush())
     case.check(sorted(rows, key=lambda r: (r["user"], r["session_start_time_ms"], r["session_id"])))
 
 
-@each_made
+@each_case
 def test_batch_engine(case: Case):
-    tables = [events_table([event], case.fields) for event in case.events]
+    tables = [events_table([event], case.fields) for event in filled(case)]
     definition = SessionDefinition(policy=case.policy, rules=case.rules, columns=case.columns)
     made = list(sessions_of(tables, definition, Accounting()))
     case.check(sorted_rows(pa.concat_tables([t.cast(case.columns.schema()) for t, _ in made])))
 
 
-@each_made
+@each_case
 def test_frames(case: Case):
-    p = case.policy
     made = sessionize.sessions(
         events_table(case.events, case.fields).rename_columns({"event_time_ms": "ts"}),
         user="user", time="ts", event_id="event_id", event_type="event_type", page="page", value="value",
-        gap=f"{p.gap_ms}ms", gap_boundary=p.gap_boundary,
-        max_duration=None if p.max_duration_ms is None else f"{p.max_duration_ms}ms",
-        max_duration_mode=p.max_duration_mode, session_ids=p.session_ids, rules=case.rules,
-        columns=case.columns.own.to_json().get("columns"),
+        policy=case.policy, rules=case.rules, columns=case.columns.own.to_json().get("columns"),
     )  # fmt: skip
     case.check(sorted_rows(made))

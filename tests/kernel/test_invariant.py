@@ -1,5 +1,6 @@
 """The invariant: whatever the order of arrival, the batches, the snapshots and the shards, the same sessions."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,17 +31,20 @@ def books_balance(core: Sessionizer) -> bool:
     return c.consumed == c.settled + c.pending + c.late + c.duplicate + c.excluded
 
 
-@given(events(), policies(), rules())
+@given(events(), policies(bounces=True), rules())
 def test_one_push_is_the_reference(rows: Events, policy: Policy, rule: Rules):
     core = Sessionizer(policy, rules=rule)
     core.push(events_table(rows))
     made = core.flush()
-    assert made.cast(col.SessionColumns().schema()).schema == col.SessionColumns().schema()
+    every = expected_sessions(rows, policy, rule, short_too=True)
+    assert core.counts.short_sessions == len(every) - made.num_rows
+    schema = col.SessionColumns.every(bounces=bool(policy.bounce)).schema()
+    assert made.cast(schema).schema == schema
     assert sorted_rows(made) == by_user_and_time(expected_sessions(rows, policy, rule))
     assert books_balance(core)
 
 
-@given(events(), policies(), rules(), st.data())
+@given(events(), policies(bounces=True), rules(), st.data())
 def test_any_arrival_any_batches_any_snapshots(rows: Events, policy: Policy, rule: Rules, data: st.DataObject):
     """Events up to `lateness` out of order, in random batches; the watermark moves, snapshots restore, live looks."""
     lateness = data.draw(st.sampled_from([0, 3, 40, 1000]), label="lateness")
@@ -68,13 +72,14 @@ def test_any_arrival_any_batches_any_snapshots(rows: Events, policy: Policy, rul
     assert core.open_sessions == 0
 
 
-@given(events(), policies(), rules(), st.integers(1, 5), st.booleans(), st.randoms(use_true_random=False))
+@given(events(), policies(bounces=True), rules(), st.integers(1, 5), st.booleans(), st.randoms(use_true_random=False))
 def test_any_shards_and_spilling(rows: Events, policy: Policy, rule: Rules, tables: int, spill: bool, random: Any):
     """The batch engine over shuffled input, in several tables, in memory or over the disk."""
     shuffled = random.sample(rows, len(rows))
     parts = [events_table(shuffled[i::tables]) for i in range(tables)]
     accounting = Accounting()
-    definition = SessionDefinition(policy=policy, rules=rule)
+    columns = col.SessionColumns.every(bounces=bool(policy.bounce))
+    definition = SessionDefinition(policy=policy, rules=rule, columns=columns)
     options = BatchOptions(memory_bytes_max=0 if spill else 1 << 30)
     tables_of = [p for p in parts if p.num_rows]
     made = [row for t, _ in sessions_of(tables_of, definition, accounting, options) for row in sorted_rows(t)]
@@ -83,7 +88,7 @@ def test_any_shards_and_spilling(rows: Events, policy: Policy, rule: Rules, tabl
     assert accounting.spilled == (len(rows) if spill else 0)
 
 
-@given(events(), policies(), rules(), st.data())
+@given(events(), policies(bounces=True), rules(), st.data())
 def test_live_is_what_a_flush_would_give(rows: Events, policy: Policy, rule: Rules, data: st.DataObject):
     """Settled in part: the live view of a user equals that user's remaining sessions, the open one without an end."""
     ordered = sorted(rows, key=lambda r: r["time"])
@@ -95,18 +100,19 @@ def test_live_is_what_a_flush_would_give(rows: Events, policy: Policy, rule: Rul
     rest = sorted_rows(core.flush())
     for user, look in looks.items():
         mine = [r for r in rest if r["user"] == user]
-        assert [{**r, "end_reason": None} for r in look] == [{**r, "end_reason": None} for r in mine]
+        long = [r for r in look if policy.keeps(r["event_count"], 1000 * r["session_duration_seconds"])]
+        assert [{**r, "end_reason": None} for r in long] == [{**r, "end_reason": None} for r in mine]
         open_ones = [r for r in look if r["end_reason"] is None]
         assert len(open_ones) <= 1
         assert all(r["end_reason"] is not None for r in look[:-1])
     assert core.live("nobody").num_rows == 0
 
 
-@given(events(), policies(), rules())
+@given(events(), policies(bounces=True), rules())
 def test_labels_agree_with_sessions(rows: Events, policy: Policy, rule: Rules):
     """Each event that counts is in exactly one session, the one its label names."""
     ids = label_events(events_table(rows), policy, rules=rule).session_id.to_pylist()
-    expected = expected_sessions(rows, policy, rule)
+    expected = expected_sessions(rows, policy, rule, short_too=True)
     spans = {s["session_id"]: s for s in expected}
     counted: dict[str, set[Any]] = {s["session_id"]: set() for s in expected}
     for at, (row, session_id) in enumerate(zip(rows, ids, strict=True)):
@@ -121,9 +127,13 @@ def test_labels_agree_with_sessions(rows: Events, policy: Policy, rule: Rules):
     assert {key: len(found) for key, found in counted.items()} == {s["session_id"]: s["event_count"] for s in expected}
 
 
-@given(events(), policies(), st.integers(-(10**12), 10**12))
+@given(events(), policies(bounces=True), st.integers(-(10**12), 10**12))
 def test_shifting_time_shifts_sessions(rows: Events, policy: Policy, shift: int):
-    """Where the clock's zero lies decides nothing; a multiple of the maximum keeps nothing special either."""
+    """Where the clock's zero lies decides nothing; a multiple of the maximum keeps nothing special either.
+
+    But for the start of the day, which is where the calendar has it.
+    """
+    policy = replace(policy, day_start=None)
     moved = [{**r, "time": r["time"] + shift} for r in rows]
     here = expected_sessions(rows, policy, Rules())
     core = Sessionizer(policy)

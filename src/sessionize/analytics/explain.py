@@ -143,7 +143,7 @@ def explain(
     if late is not None:
         mine = pa.concat_tables([mine, late], promote_options="permissive")
     has = frozenset(mine.column_names)
-    sessionizer = Sessionizer(policy, rules=rules, columns=col.SessionColumns.made_of(has))
+    sessionizer = Sessionizer(policy, rules=rules, columns=col.SessionColumns.made_of(has, bounces=bool(policy.bounce)))
     sessionizer.push(mine)
     made = sessionizer.flush(end_ms)
     rows = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()

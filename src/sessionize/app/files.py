@@ -22,7 +22,7 @@ from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
 from sessionize.ports import Sink
 from sessionize.session import columns as col
-from sessionize.session.definition import SessionDefinition
+from sessionize.session.definition import SessionDefinition, check_fields, rule_columns
 from sessionize.session.names import BATCH, LABEL
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
@@ -70,6 +70,7 @@ class FilePlan:
         for path in self.inputs:
             check_local(path, name="the input")
         labels = self.what == "labels"
+        check_fields(self.policy, self.rules, self.dialect.columns)
         col.check_user_name(self.dialect.user_name, sessions=not labels, events=labels)
 
     def lines(self) -> list[tuple[str, str]]:
@@ -110,7 +111,8 @@ class FilePlan:
         written = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
         written += [] if self.rejects is None else [self.rejects]
         check_output_places(self.inputs, source.files, written)
-        wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns)
+        bounces = bool(self.policy.bounce)
+        wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns, bounces=bounces)
         if self.output.startswith(ICEBERG_PREFIX):
             sink, load = self._into_table(source, wanted, on_note)
         else:
@@ -149,11 +151,8 @@ class FilePlan:
     def _event_columns(self) -> frozenset[str]:
         """The event columns that the wanted session columns and the rules need; the others are not even read."""
         has = self.dialect.columns
-        wanted = col.SessionColumns.made_of(has, only=self.columns)
-        needs = set(wanted.event_columns)
-        if self.rules.need_event_type:
-            needs.add(col.EVENT_TYPE)
-        return frozenset(needs) & has
+        wanted = col.SessionColumns.made_of(has, only=self.columns, bounces=bool(self.policy.bounce))
+        return (wanted.event_columns | rule_columns(self.policy, self.rules)) & has
 
     def _into_table(
         self, source: FileSource, columns: col.SessionColumns, on_note: Callable[[str], None]

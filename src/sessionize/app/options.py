@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sessionize.app.config.values import KnownFiles
     from sessionize.app.files import FilePlan
     from sessionize.formats.dialects import Dialect
+    from sessionize.session.gap_by import GapBy
     from sessionize.session.policy import Policy
     from sessionize.session.rules import Rules
 
@@ -27,6 +28,7 @@ DEFAULT_PIPELINE = "user_sessionization_pipeline"
 # What --test-mode runs on: enough to see every column filled, over in a moment.
 TEST_MODE = {"input.kind": "generator", "input.generator.events": 5_000, "input.generator.users": 50, "run.once": True}
 GAP_NAME, MAX_NAME = "--gap", "--max-duration"
+NONE = "none"  # turns a rule off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,16 @@ class RuleOptions:
     end_events: list[str] | None = None
     excluded_events: list[str] | None = None
     conversion_events: list[str] | None = None
+    definition: str | None = None
+    split_on_change: list[str] | None = None
+    split_ignore: list[str] | None = None
+    day_start: str | None = None
+    gap_by: str | None = None
+    gap_of: list[str] | None = None
+    max_events: str | None = None
+    min_events: int | None = None
+    min_duration: str | None = None
+    bounce: list[str] | None = None
 
     def over(self, policy: "Policy", rules: "Rules", *, warn: Warn) -> "tuple[Policy, Rules]":
         """These rules with what is named in its place. warn: gets a text where something else may be meant.
@@ -110,6 +122,8 @@ class RuleOptions:
         """
         from sessionize.session.durations import parse_duration_ms
 
+        if self.definition is not None:
+            policy, rules = self._defined(policy, rules)
         changes: dict[str, Any] = {"gap_boundary": self.gap_boundary, "session_ids": self.session_ids}
         changes["max_duration_mode"] = self.max_duration_mode
         if self.gap is not None:
@@ -125,7 +139,42 @@ class RuleOptions:
             for name in ("start_events", "end_events", "excluded_events", "conversion_events")
             if (types := getattr(self, name))
         }
+        changes |= self._compared()
+        lists |= self._split()
         return replace(policy, **changes), replace(rules, **lists)  # the values are checked by Policy
+
+    def _defined(self, policy: "Policy", rules: "Rules") -> "tuple[Policy, Rules]":
+        """A definition in place of the policy, with the ids and the conversions that hold without it."""
+        from sessionize.session.known_definitions import definition
+
+        known = definition(self.definition or "")
+        policy = replace(known.policy, session_ids=policy.session_ids)
+        return policy, replace(known.rules, conversion_events=rules.conversion_events)
+
+    def _compared(self) -> dict[str, Any]:
+        """The changes of the policy by the rules that compare events, and by those about what is written."""
+        from sessionize.session.durations import parse_duration_ms
+
+        changes: dict[str, Any] = {}
+        if self.day_start is not None:
+            changes["day_start"] = None if self.day_start.lower() == NONE else self.day_start
+        if self.max_events is not None:
+            changes["max_events"] = _whole_or_none(self.max_events, name="--max-events")
+        if self.min_events is not None:
+            changes["min_events"] = self.min_events
+        if self.min_duration is not None:
+            changes["min_duration_ms"] = parse_duration_ms(self.min_duration, name="--min-duration")
+        if self.bounce is not None:
+            changes["bounce"] = () if self.bounce == [NONE] else tuple(self.bounce)
+        if self.gap_by is not None or self.gap_of is not None:
+            changes["gap_by"] = _gap_by(self.gap_by, self.gap_of or [])
+        return changes
+
+    def _split(self) -> dict[str, frozenset[str]]:
+        if self.split_on_change == [NONE]:
+            return {"split_on_change": frozenset(), "split_ignore": frozenset()}
+        named = {"split_on_change": self.split_on_change, "split_ignore": self.split_ignore}
+        return {name: frozenset(values) for name, values in named.items() if values}
 
 
 DEFAULT_RECORDS, DEFAULT_RULES = RecordOptions(), RuleOptions()
@@ -287,6 +336,36 @@ def _gap(text: str) -> str:
     from sessionize.app.config.values import minutes_or_duration
 
     return minutes_or_duration(text, name=GAP_NAME)
+
+
+def _gap_by(field: str | None, pairs: list[str]) -> "GapBy | None":
+    """What --gap-by and --gap-of say together. Errors: ConfigError."""
+    from sessionize.session.gap_by import GapBy
+
+    if field is None:
+        raise ConfigError(
+            "--gap-of needs --gap-by", detail=f"--gap-of {pairs[0]}", hint="--gap-by FIELD names the field"
+        )
+    if field.lower() == NONE and not pairs:
+        return None
+    gaps = {}
+    for pair in pairs:
+        value, equals, gap = pair.rpartition("=")
+        if not equals:
+            raise ConfigError("--gap-of needs a value and its gap", detail=f"--gap-of {pair}", hint="--gap-of tv=4h")
+        gaps[value] = _gap(gap)
+    name, _, unit = field.partition(":")
+    return GapBy.of(field=name, gaps=gaps, unit=unit or "ms")  # type: ignore[arg-type]  # GapBy checks it
+
+
+def _whole_or_none(text: str, *, name: str) -> int | None:
+    """A whole number, None for "none". Errors: ConfigError."""
+    if text.strip().lower() == NONE:
+        return None
+    try:
+        return int(text.replace("_", ""))
+    except ValueError:
+        raise ConfigError(f"invalid {name}: not a whole number", detail=f"{name} {text}", hint='or "none"') from None
 
 
 def _maximum(text: str, warn: Warn) -> str:

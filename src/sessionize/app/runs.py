@@ -170,6 +170,8 @@ def _rules(config: "PipelineConfig") -> str:
         "starts": lists.start_events,
         "ends": lists.end_events,
         "excluded": lists.excluded_events,
+        "split on change": lists.split_on_change,
+        "ignoring": lists.split_ignore,
         "boundary": (lists.boundary,) if lists.boundary else (),
     }
     return "; ".join([config.policy().describe(), *(f"{name}: {', '.join(its)}" for name, its in named.items() if its)])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from sessionize.cli.declared import Group, argument, group, option
+from sessionize.cli.declared import Declared, Group, argument, group, option
 
 DIALECTS = (
     "clickstream, user-events, user_activity, clicks, ecommerce, segment, snowplow, ga4, cloudevents, matomo, "
@@ -118,7 +118,66 @@ RULES = group(
         help="Event type that is a conversion, in place of the dialect's; repeatable.",
         rich_help_panel="Rules",
     ),
+    definition=option(
+        "--definition",
+        help="Sessions as another product defines them: ga4, matomo, mixpanel, amplitude, snowplow, posthog, adobe; "
+        "other rules override it.",
+        rich_help_panel="Rules",
+    ),
+    split_on_change=option(
+        "--split-on-change",
+        metavar="FIELD",
+        help='Another value of this field opens a session; missing values do not; repeatable; "none": no field.',
+        rich_help_panel="Rules",
+    ),
+    split_ignore=option(
+        "--split-ignore",
+        metavar="VALUE",
+        help="Value that does not count for --split-on-change; * stands for any text; repeatable.",
+        rich_help_panel="Rules",
+    ),
+    day_start=option(
+        "--day-start",
+        metavar="ZONE",
+        help="Midnight in this time zone opens a session, such as Europe/Berlin.",
+        rich_help_panel="Rules",
+    ),
+    gap_by=option(
+        "--gap-by",
+        metavar="FIELD[:UNIT]",
+        help="Field that decides about an event's gap: by --gap-of, or it is the gap, in ms, s, m, h or d.",
+        rich_help_panel="Rules",
+    ),
+    gap_of=option(
+        "--gap-of",
+        metavar="VALUE=GAP",
+        help="Gap of events with this value of --gap-by, such as tv=4h; repeatable.",
+        rich_help_panel="Rules",
+    ),
+    max_events=option(
+        "--max-events", metavar="COUNT", help='Most events of a session; "none": no limit.', rich_help_panel="Rules"
+    ),
+    min_events=option("--min-events", help="Do not write sessions with fewer events.", rich_help_panel="Rules"),
+    min_duration=option("--min-duration", help="Do not write shorter sessions.", rich_help_panel="Rules"),
+    bounce=option(
+        "--bounce",
+        help="Condition of the column is_bounce: one_event, one_page, no_conversion, or a duration it is shorter than; "
+        "repeatable, all must hold.",
+        rich_help_panel="Rules",
+    ),
 )
+
+
+def _with_defaults(**shown: str) -> dict[str, Declared | Group]:
+    """Options of RULES whose default is shown; what is not named stays None, as a definition may have another value."""
+    parts: dict[str, Declared | Group] = {}
+    for name, default in shown.items():
+        part = RULES.parts[name]
+        assert isinstance(part, Declared)
+        parts[name] = option(*part.names, **{**part.settings, "show_default": default})
+    return parts
+
+
 AGAIN = option("--again", help="Load files once more that are in the tables already.", rich_help_panel="Run")
 NEW_ONLY = option("--new-only", help="Skip files that are in the tables already.", rich_help_panel="Run")
 # Of `batch` and `label`, which go by the defaults where no rule is named.
@@ -132,7 +191,9 @@ LABEL = group(
     max_future=option(
         help='Reject events further in the future than this; "none" accepts any time.', rich_help_panel="Records"
     ),
-    rules=Group(RULES.parts, {"gap": "30m", "gap_boundary": "exclusive", "max_duration": "2h", "session_ids": "start"}),
+    rules=Group(
+        {**RULES.parts, **_with_defaults(gap="30m", gap_boundary="exclusive", max_duration="2h", session_ids="start")}
+    ),
     rejects=option(help="A file for rejected records.", rich_help_panel="Run"),
     memory=option(help="Memory for events before they spill to disk.", rich_help_panel="Run"),
     home=option(

@@ -195,6 +195,8 @@ def print_accounting(
         remark = ", ".join(f"{name} {n:,}" for name, n in sorted(accounting.nulled.items(), key=lambda item: -item[1]))
         rows.append(("values left out", f"{count:,}", f"of a wrong type, now null: {remark}"))
     rows.append(("sessions", f"{accounting.sessions:,}", f"→ {shown(output)}"))
+    if accounting.short_sessions:
+        rows.append(("  too short", f"{accounting.short_sessions:,}", "not written; their events count"))
     if rules is not None:
         rows.append(("", "", shown(rules)))
     if open_sessions:

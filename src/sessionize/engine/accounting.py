@@ -24,10 +24,10 @@ _NOT_COUNTS = ("first_without", "findings")
 class Accounting:
     """Records by what became of them: consumed = settled + pending + late + duplicate + excluded + rejected.
 
-    settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. spilled: events that were
-    written to disk and read again. latest_ms: the latest event time. nulled: by column the events that have
-    null there because their value is of a wrong type.
-    first_without: the bytes of the first records without a user or a time, by which a wrong field name is recognised.
+    settled: in sessions. rejected_by_reason sums to rejected. sessions: session rows written. short_sessions: sessions
+    that were too short to be written. spilled: events that were written to disk and read again. latest_ms: the latest
+    event time. nulled: by column the events that have null there because their value is of a wrong type. first_without:
+    the bytes of the first records without a user or a time, by which a wrong field name is recognised.
     """
 
     consumed: int = 0
@@ -38,6 +38,7 @@ class Accounting:
     excluded: int = 0
     rejected: int = 0
     sessions: int = 0
+    short_sessions: int = 0
     spilled: int = 0
     latest_ms: int | None = None
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Accounting:
         counts = sessionizer.counts
         self.settled, self.pending = counts.settled, counts.pending
         self.duplicate, self.excluded = counts.duplicate, counts.excluded
+        self.short_sessions = counts.short_sessions
 
     def as_dict(self) -> dict[str, Any]:
         """The totals by name."""

@@ -4,15 +4,18 @@ One pass over whole arrays. A user's open session enters as a row of its own in 
 "carried" row, at the time of its last event), so that the first new event needs no special case.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sessionize.kernel.distinct_counts import ranges
+from sessionize.kernel.pieces import pieces
+from sessionize.kernel.runs import changes, first_rows, last_rows_with_value, running_maximum
+from sessionize.session.local_days import local_days
 from sessionize.session.policy import Policy
-from sessionize.session.reasons import FIRST, INACTIVITY, MAX_DURATION, TIMEOUT
+from sessionize.session.reasons import DAY_START, FIRST, INACTIVITY, MAX_DURATION, MAX_EVENTS, SPLIT_ON_CHANGE, TIMEOUT
 
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
@@ -24,7 +27,8 @@ class Sessions:
 
     first, last: positions of the first and last row. slot int32. start, end, anchor int64 ms. count: events.
     chain, piece, number, repeat: see session/ids.py. start_reason, end_reason: reason codes, end_reason 0 while open.
-    carried: whether the first row is a carried one.
+    carried: whether the first row is a carried one. reach: the last moment that needs no new session, with own
+    gaps only. known: codes of the last values of the run by field, with split_on_change only.
     """
 
     first: IntArray
@@ -41,13 +45,28 @@ class Sessions:
     start_reason: npt.NDArray[np.int16]
     end_reason: npt.NDArray[np.int16]
     carried: npt.NDArray[np.bool_]
+    reach: IntArray | None = None
+    known: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What the rules say of the rows, None or nothing where a rule is off; carried rows bring what their session has.
+
+    starts, ends int16[n]: reason codes of rules, 0 for none. gap int64[n]: the own gap in ms. values: of
+    split_on_change by field, int32[n] codes, -1 for a value that does not count.
+    """
+
+    starts: npt.NDArray[np.int16] | None = None
+    ends: npt.NDArray[np.int16] | None = None
+    gap: IntArray | None = None
+    values: Mapping[str, Array] = field(default_factory=dict)
 
 
 def cut(
     slot: npt.NDArray[np.int32],
     time: IntArray,
-    starts: npt.NDArray[np.int16] | None,
-    ends: npt.NDArray[np.int16] | None,
+    marks: Marks,
     carried_at: IntArray,
     carried: dict[str, Array],
     numbers: tuple[Array, Array] | None,
@@ -57,93 +76,93 @@ def cut(
 ) -> Sessions:
     """Cut rows into sessions.
 
-    slot, time: sorted by both, at least one row. starts, ends int16: reason codes of rules, 0 for none, or None.
-    carried_at: positions of carried rows; carried: their state (OpenSessions.take). numbers: by slot, how many chains
-    and sessions each user has had so far, only where users are remembered. Source: docs/spec/sessions.md, rules 2 to 6.
+    slot, time: sorted by both, at least one row. carried_at: positions of carried rows; carried: their state
+    (OpenSessions.take). numbers: by slot, how many chains and sessions each user has had so far, only where users are
+    remembered. Source: docs/spec/sessions.md, rules 2 to 6.
     """
     n = len(slot)
-    new_user = np.empty(n, bool)
-    new_user[0] = True
-    np.not_equal(slot[1:], slot[:-1], out=new_user[1:])
-    opens = new_user.copy()
-    opens[1:] |= (time[1:] - time[:-1]) > policy.longest_silence_ms
-    by_rule = _rule_at(n, starts, ends)
+    opens = np.empty(n, bool)
+    opens[0] = True
+    np.not_equal(slot[1:], slot[:-1], out=opens[1:])
+    by_rule = _rule_at(time, marks, policy)
+    reach = None
+    if marks.gap is None:
+        opens[1:] |= (time[1:] - time[:-1]) > policy.longest_silence_ms
+    else:
+        begins = opens if by_rule is None else opens | (by_rule > 0)
+        reach = running_maximum(time + marks.gap - policy.inclusive_ms, begins)
+        opens[1:] |= time[1:] > reach[:-1]
     silent = opens
     if by_rule is not None:
         silent = opens.copy()
         opens |= by_rule > 0
+    known: dict[str, IntArray] = {}
+    if marks.values:
+        by_rule, known = _split(marks.values, opens, by_rule)
+        opens = opens | (by_rule > 0)
     chain_first = np.flatnonzero(opens)
     chain_slot = slot[chain_first]
     anchor = time[chain_first]
     # a chain begins with a carried row exactly where that row is the user's first, which it always is
     carried_chain = np.searchsorted(chain_first, carried_at)
     anchor[carried_chain] = carried["anchor"]
-    first, chain_of = chain_first, np.arange(len(chain_first))
-    if policy.max_duration_ms is not None:
-        chain_last = np.append(chain_first[1:], n) - 1
-        begin = anchor.copy()
+    first, chain_of, full = chain_first, np.arange(len(chain_first)), np.zeros(0, np.int64)
+    if policy.max_duration_ms is not None or policy.max_events is not None:
+        begin, count = anchor, None
         if policy.max_duration_mode == "rolling":
+            begin = anchor.copy()
             begin[carried_chain] = carried["start"]
-        long = np.flatnonzero(time[chain_last] - begin >= policy.max_duration_ms)
-        if len(long):
-            split = _anchored if policy.max_duration_mode == "anchored" else _rolling
-            more = split(time, chain_first[long], chain_last[long], begin[long], policy.max_duration_ms)
-            if len(more):
-                first = np.sort(np.concatenate((chain_first, more)))
-                chain_of = np.searchsorted(chain_first, first, side="right") - 1
+        if policy.max_events is not None:
+            count = np.ones(len(chain_first), np.int64)
+            count[carried_chain] = carried["count"]
+        more, full = pieces(time, chain_first, begin, count, policy)
+        if len(more) or len(full):
+            first = np.sort(np.concatenate((chain_first, more, full)))
+            chain_of = np.searchsorted(chain_first, first, side="right") - 1
     sessions = _sessions(slot, time, first, n, anchor[chain_of], np.searchsorted(first, carried_at), carried)
+    sessions.reach = None if reach is None else reach[sessions.last]
+    sessions.known = {name: _at(marks.values[name], row[sessions.last]) for name, row in known.items()}
     _number(sessions, chain_of, chain_first, chain_slot, carried, carried_at, numbers)
-    _give_reasons(sessions, opens, silent, by_rule, ends, numbers is not None, expects_end=expects_end)
+    _give_start_reasons(sessions, opens, silent, by_rule, remembers=numbers is not None)
+    sessions.start_reason[np.searchsorted(first, full)] = MAX_EVENTS
     sessions.start_reason[sessions.carried] = carried["start_reason"]
+    _end_reasons(sessions, marks.ends, expects_end=expects_end)
     return sessions
 
 
-def _rule_at(n: int, starts: Array | None, ends: Array | None) -> npt.NDArray[np.int16] | None:
-    """Reason code of the rule that cuts before each row, 0 for none: the end of the row before it, or its own start."""
-    if starts is None and ends is None:
+def _rule_at(time: IntArray, marks: Marks, policy: Policy) -> npt.NDArray[np.int16] | None:
+    """Reason code of the rule that cuts before each row, whatever came before its neighbour; 0 for none.
+
+    The end of the row before it, its own start, or a day of its own.
+    """
+    starts, ends = marks.starts, marks.ends
+    if starts is None and ends is None and policy.day_start is None:
         return None
-    by_rule = np.zeros(n, np.int16) if starts is None else starts.astype(np.int16, copy=True)
+    by_rule = np.zeros(len(time), np.int16) if starts is None else starts.astype(np.int16, copy=True)
     if ends is not None:
         before = ends[:-1]
         by_rule[1:] = np.where(before > 0, before, by_rule[1:])
+    if policy.day_start is not None:
+        day = local_days(time, policy.day_start)
+        by_rule[1:][(day[1:] != day[:-1]) & (by_rule[1:] == 0)] = DAY_START
     return by_rule
 
 
-def _anchored(time: IntArray, first: IntArray, last: IntArray, anchor: IntArray, max_ms: int) -> IntArray:
-    """Rows of these chains that lie in a later interval [anchor + k * max_ms, …) than the row before them."""
-    length = last - first + 1
-    row = ranges(first, length)
-    piece = (time[row] - np.repeat(anchor, length)) // max_ms
-    later = np.empty(len(row), bool)
-    later[0] = False
-    np.not_equal(piece[1:], piece[:-1], out=later[1:])
-    later[np.cumsum(length)[:-1]] = False  # the first row of each chain is a boundary already
-    return row[later]
+def _split(
+    values: Mapping[str, Array], opens: npt.NDArray[np.bool_], by_rule: npt.NDArray[np.int16] | None
+) -> tuple[npt.NDArray[np.int16], dict[str, IntArray]]:
+    """by_rule with the changes of these values within runs, and for each row the last one of its run with a value."""
+    by_rule = np.zeros(len(opens), np.int16) if by_rule is None else by_rule
+    run_first, known = first_rows(opens), dict[str, IntArray]()
+    for name, code in values.items():
+        known[name] = last_rows_with_value(code, run_first)
+        by_rule[changes(code, known[name], run_first)] = SPLIT_ON_CHANGE
+    return by_rule, known
 
 
-def _rolling(time: IntArray, first: IntArray, last: IntArray, start: IntArray, max_ms: int) -> IntArray:
-    """Rows of these chains at or after their own session's start + max_ms, for all chains at once, step by step."""
-    found, low, end = [], first + 1, last + 1
-    while len(low):
-        row = _bisect(time, low, end, start + max_ms)
-        inside = row < end
-        row, end = row[inside], end[inside]
-        found.append(row)
-        start, low = time[row], row + 1
-    return np.concatenate(found)
-
-
-def _bisect(time: IntArray, low: IntArray, high: IntArray, target: IntArray) -> IntArray:
-    """For each i the first row in low[i]:high[i] whose time is at least target[i], high[i] if there is none."""
-    low, high = low.copy(), high.copy()
-    open_ = low < high
-    while open_.any():
-        middle = (low + high) >> 1
-        before = open_ & (time[np.where(open_, middle, 0)] < target)
-        low = np.where(before, middle + 1, low)
-        high = np.where(open_ & ~before, middle, high)
-        open_ = low < high
-    return low
+def _at(code: Array, row: IntArray) -> Array:
+    """The codes of these rows, -1 for the row -1."""
+    return np.where(row >= 0, code[row], np.int32(-1))
 
 
 def _sessions(
@@ -211,8 +230,7 @@ def _number(
 
 def _first_of(same: npt.NDArray[np.bool_]) -> IntArray:
     """For each row the position where its group began; same: whether a row belongs with the one before."""
-    at = np.arange(len(same))
-    return np.maximum.accumulate(np.where(same, 0, at))
+    return first_rows(~same)
 
 
 def _count_within(same: npt.NDArray[np.bool_]) -> IntArray:
@@ -220,15 +238,13 @@ def _count_within(same: npt.NDArray[np.bool_]) -> IntArray:
     return np.arange(len(same)) - _first_of(same)
 
 
-def _give_reasons(
+def _give_start_reasons(
     s: Sessions,
     opens: npt.NDArray[np.bool_],
     silent: npt.NDArray[np.bool_],
     by_rule: npt.NDArray[np.int16] | None,
-    ends: npt.NDArray[np.int16] | None,
-    remembers: bool,
     *,
-    expects_end: bool,
+    remembers: bool,
 ) -> None:
     """Rule 5. Of several reasons for one boundary the first counts of: silence, end rule, start rule, maximum."""
     s.start_reason[~opens[s.first]] = MAX_DURATION
@@ -237,6 +253,10 @@ def _give_reasons(
         s.start_reason[ruled] = by_rule[s.first[ruled]]
     if remembers:
         s.start_reason[(s.number == 1) & ~s.carried] = FIRST
+
+
+def _end_reasons(s: Sessions, ends: npt.NDArray[np.int16] | None, *, expects_end: bool) -> None:
+    """A session ends for the reason for which the user's next one began, unless it has an end of its own."""
     followed = np.append(s.slot[1:] == s.slot[:-1], False)
     reason = np.append(s.start_reason[1:], np.int16(0))
     silence = TIMEOUT if expects_end else INACTIVITY

@@ -18,6 +18,7 @@ from sessionize.kernel.own_columns import OwnAggregates
 from sessionize.kernel.sums import revenue
 from sessionize.kernel.text_arrays import TEXT_BYTES_MAX, most_text_bytes, plain_text, ranks
 from sessionize.session import columns as col
+from sessionize.session.bounce import NO_CONVERSION, ONE_EVENT, ONE_PAGE, bounce_duration_ms
 from sessionize.session.expression_values import computed, field_values
 from sessionize.session.expressions import names_in
 from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_hash_buckets
@@ -113,6 +114,8 @@ class Emitter:
                 return pa.array(ended["last"])
             case col.SESSION_DURATION:
                 return pa.array((ended["last"] - ended["start"]) / 1000.0)
+            case col.IS_BOUNCE:
+                return pa.array(self._bounces(ended))
             case col.EVENT_COUNT:
                 return pa.array(ended["count"])
             case col.PAGES_VISITED:
@@ -146,6 +149,23 @@ class Emitter:
             case _:
                 repeat = ended["repeat"]
                 return start_ids(plain, ended["start"], repeat if repeat.any() else None)
+
+    def _bounces(self, ended: ClosedSessions) -> npt.NDArray[np.bool_]:
+        """Rule 12: where all conditions hold."""
+        conditions = self.policy.bounce
+        bounces = np.ones(len(ended), bool)
+        if ONE_EVENT in conditions:
+            bounces &= ended["count"] < 2
+        pages = ended.seen.get("pages")
+        if ONE_PAGE in conditions and pages is not None:
+            views = np.bincount(pages.owner, pages.count, len(ended))
+            bounces &= views < 2
+        if NO_CONVERSION in conditions:
+            bounces &= ~ended["converted"]
+        shorter_ms = bounce_duration_ms(conditions)
+        if shorter_ms is not None:
+            bounces &= ended["last"] - ended["start"] < shorter_ms
+        return bounces
 
     def _pages(self, ended: ClosedSessions) -> pa.Array:
         pages = ended.seen["pages"]

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sessionize.kernel.cutting import Sessions, cut
+from sessionize.kernel.cutting import Marks, Sessions, cut
 from sessionize.kernel.distinct_counts import Codes, DistinctCounts, distinct_codes, joined, ranges
 from sessionize.kernel.emit import ClosedSessions
-from sessionize.kernel.open_sessions import OpenSessions
+from sessionize.kernel.open_sessions import SPLIT, OpenSessions
 from sessionize.kernel.ordering import Duplicates, Ordered, in_front
 from sessionize.kernel.own_columns import HIGH, OwnAggregates
 from sessionize.kernel.pending import Rows
@@ -84,8 +84,7 @@ class Folder:
         sessions = cut(
             kept.slot,
             kept.time,
-            data.get("starts"),
-            data.get("ends"),
+            self._marks(data),
             carried_at,
             carried,
             numbers,
@@ -93,6 +92,10 @@ class Folder:
             expects_end=self.expects_end,
         )
         return CutRows(sessions, data, carried, kept, again)
+
+    def _marks(self, data: dict[str, Array]) -> Marks:
+        values = {name: column for name, column in data.items() if name.startswith(SPLIT)}
+        return Marks(starts=data.get("starts"), ends=data.get("ends"), gap=data.get("gap"), values=values)
 
     def _touched(self, slot: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Slots with an open session (or a remembered end rule) that this batch has events for, ascending."""
@@ -112,6 +115,8 @@ class Folder:
             if n:
                 if name in from_state or name in carried:
                     front = carried[from_state.get(name, name)]
+                elif name == "gap":  # what is left of the longest one
+                    front = carried["reach"] - carried["last"] + self.policy.inclusive_ms
                 else:
                     nothing = -1 if name in self.tallies else 0
                     front = np.full(n, _CARRIED_CODES.get(name, nothing), column.dtype)
@@ -133,7 +138,10 @@ class Folder:
             "repeat": s.repeat,
             "start_reason": s.start_reason,
             "end_reason": s.end_reason,
+            **s.known,
         }
+        if s.reach is not None:
+            columns["reach"] = s.reach
         if "amount" in data:
             high = None
             if carried["amount_high"].any():

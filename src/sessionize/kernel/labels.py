@@ -32,7 +32,10 @@ def label_events(events: pa.Table, policy: Policy, *, rules: Rules | None = None
     """Say for each event of bounded input which session it is in. Errors: InputError as for Sessionizer.push."""
     n = events.num_rows
     duplicate, place, session_of_row = np.zeros(n, bool), np.full(n, -1, np.int64), np.full(n, -1, np.int64)
-    cut = Sessionizer(policy, rules=rules, columns=_ONLY_IDS).cut_bounded(events)
+    # what cuts between simultaneous events depends on their order, and that on everything that sessions are made of
+    cuts = policy.max_events is not None or (rules is not None and rules.cut)
+    columns = col.SessionColumns.made_of(frozenset(events.column_names)) if cuts else _ONLY_IDS
+    cut = Sessionizer(policy, rules=rules, columns=columns).cut_bounded(events)
     if cut is None:
         return Labels(pa.nulls(n, pa.string()), duplicate, place)
     done, ids, at = cut

@@ -16,7 +16,7 @@ SlotArray = npt.NDArray[np.int32]
 # column -> dtype. live: the silence after `last` may still be ended by an on-time event. count 0 with live: the session
 # was closed by an end rule (`ended_by`, a reason code) and only the boundary is remembered. anchor: time of the chain's
 # first event. repeat: see session/ids.py. amount, amount_high: revenue in millionths (kernel/sums.py). entry, exit:
-# page codes, -1 for none.
+# page codes, -1 for none. reach: the last moment that needs no new session, only where events have gaps of their own.
 STATE_TYPES: dict[str, type[np.generic]] = {
     "live": np.bool_,
     "last": np.int64,
@@ -34,10 +34,12 @@ STATE_TYPES: dict[str, type[np.generic]] = {
     "converted": np.bool_,
     "entry": np.int32,
     "exit": np.int32,
+    "reach": np.int64,
 }
+SPLIT = "split "  # before a field of split_on_change: the column of the codes of its last value in the run, -1 for none
 
 
-_NOTHING = {"entry": -1, "exit": -1}  # what an unused slot holds; 0 for all others
+_NOTHING = {"entry": -1, "exit": -1}  # what an unused slot holds; 0 for all others but the values of fields
 
 
 class OpenSessions:
@@ -109,11 +111,17 @@ class OpenSessions:
         """Slots whose last event may still be followed within the gap, ascending."""
         return np.flatnonzero(self._columns["live"]).astype(np.int32)
 
-    def silent_slots(self, watermark_ms: int, longest_silence_ms: int) -> SlotArray:
-        """Live slots that no on-time event can continue any more: every one at or after the watermark would split."""
-        # the sum is on the Python side: watermark - silence can't overflow there, column arithmetic could
-        silent = self._columns["live"] & (self._columns["last"] < watermark_ms - longest_silence_ms)
-        return np.flatnonzero(silent).astype(np.int32)
+    def silent_slots(self, at_ms: int, longest_silence_ms: int | None) -> SlotArray:
+        """Live slots that no event can continue any more: every one at or after this moment would split.
+
+        longest_silence_ms: after any event; None where each has its own (`reach`).
+        """
+        if longest_silence_ms is None:
+            over = self._columns["reach"] < at_ms
+        else:
+            # the sum is on the Python side: moment - silence can't overflow there, column arithmetic could
+            over = self._columns["last"] < at_ms - longest_silence_ms
+        return np.flatnonzero(self._columns["live"] & over).astype(np.int32)
 
     def free(self, slots: SlotArray, *, keep_numbers: bool) -> None:
         """Forget these slots; with keep_numbers the chain and session numbers stay."""

@@ -37,6 +37,7 @@ class EventProcessor:
     ) -> None:
         self.definition = definition
         self._buffer = EventTimeBuffer(
+            policy=definition.policy,
             rules=definition.rules,
             columns=definition.columns,
             payload=_asked_for(operators),

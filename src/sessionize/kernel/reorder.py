@@ -18,16 +18,21 @@ from sessionize.kernel.change_log import SERIAL, PushLog
 from sessionize.kernel.counts import Counts
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.large_text import one_array_of, rows_of
+from sessionize.kernel.open_sessions import SPLIT
 from sessionize.kernel.ordering import Duplicates, Ordered, resolve_ties, sort_rows, tied_rows
 from sessionize.kernel.payload import PAYLOAD_TYPES, as_type
 from sessionize.kernel.pending import Pending, Rows
 from sessionize.kernel.text_arrays import TEXT_BYTES_MAX, most_text_bytes, plain_text, ranks
 from sessionize.kernel.validation import accepted, amounts, codes, times
 from sessionize.session import columns as col
+from sessionize.session.bounce import NO_CONVERSION, ONE_PAGE
+from sessionize.session.event_gaps import event_gaps_ms
 from sessionize.session.expression_values import field_values
 from sessionize.session.expressions import FIELD_TYPES
+from sessionize.session.policy import Policy
 from sessionize.session.reasons import decode_reasons, reason_names
 from sessionize.session.rules import Flags, Rules
+from sessionize.session.split_values import split_values
 
 _CODED = {col.PAGE: "page", col.EVENT_TYPE: "kind"}  # event columns that the sessions carry as codes
 
@@ -49,12 +54,13 @@ class SettledRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOrder:
-    """Rule 1. page_names, kind_names: what the codes mean; reasons: the names of reason codes; own: the fields of own
-    session columns.
+    """Rule 1. page_names, kind_names, value_names: what the codes mean; reasons: the names of reason codes; own: the
+    fields of own session columns.
     """
 
     page_names: Interner
     kind_names: Interner
+    value_names: Interner
     reasons: pa.Array
     own: frozenset[str] = frozenset()
 
@@ -80,6 +86,10 @@ class RowOrder:
         for name in ("starts", "ends"):
             if name in rows.columns:
                 compare[name] = plain_text(decode_reasons(rows[name][at], self.reasons))
+        for name in sorted(name for name in rows.columns if name.startswith(SPLIT)):
+            compare[name] = _in_order(rows[name][at], self.value_names)
+        if "gap" in rows.columns:
+            compare["gap"] = pa.array(rows["gap"][at])
         for name, names in (("page", self.page_names), ("kind", self.kind_names)):
             if name in rows.columns:
                 compare[name] = _in_order(rows[name][at], names)
@@ -118,12 +128,13 @@ class SettledEvents:
 class EventTimeBuffer:
     """Events on their way to the operators. Not thread-safe: one per shard of users.
 
-    rules: which events are excluded, and flags of the others. columns: the session columns that are made. payload: what
-    operators ask for beside user and time. log: notes what is pushed; None if nobody asks for changes. watermark_ms:
-    events before it are late; None before the first. latest_ms: the latest event seen. counts: of what was pushed, but
-    for those pending. Errors: ConfigError for a payload that no event can have.
+    policy: which gap an event has. rules: which events are excluded, and flags of the others. columns: the session
+    columns that are made. payload: what operators ask for beside user and time. log: notes what is pushed; None if
+    nobody asks for changes. watermark_ms: events before it are late; None before the first. latest_ms: the latest event
+    seen. counts: of what was pushed, but for those pending. Errors: ConfigError for a payload that no event can have.
     """
 
+    policy: Policy
     rules: Rules
     columns: col.SessionColumns
     payload: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -134,6 +145,7 @@ class EventTimeBuffer:
     users: Interner = field(default_factory=Interner)
     page_names: Interner = field(default_factory=lambda: Interner(few=True))
     kind_names: Interner = field(default_factory=lambda: Interner(few=True))
+    value_names: Interner = field(default_factory=lambda: Interner(few=True))
     pending: Pending = field(default_factory=Pending)
     order: RowOrder = field(init=False)
 
@@ -152,6 +164,7 @@ class EventTimeBuffer:
         self.order = RowOrder(
             page_names=self.page_names,
             kind_names=self.kind_names,
+            value_names=self.value_names,
             reasons=reason_names(self.rules.names),
             own=frozenset(own),
         )
@@ -159,6 +172,8 @@ class EventTimeBuffer:
     @property
     def wants_pages(self) -> bool:
         """Whether a session column is made of pages."""
+        if col.IS_BOUNCE in self.columns and ONE_PAGE in self.policy.bounce:
+            return True
         return any(name in self.columns for name in (col.PAGES_VISITED, col.ENTRY_PAGE, col.EXIT_PAGE))
 
     @property
@@ -203,7 +218,7 @@ class EventTimeBuffer:
     def bounded(self, events: pa.Table) -> tuple[SettledRows, npt.NDArray[np.int64]] | None:
         """Bounded input in order, not taken in, and for each of its rows the row in events; None without rows."""
         events = accepted(events)
-        flags = self.rules.flags(events, conversions=False)
+        flags = self.rules.flags(events, conversions=self._wants_conversions)
         keep = np.ones(events.num_rows, bool) if flags.drop is None else ~flags.drop
         rows = self._rows(events, times(events), flags, keep)
         if not len(rows):
@@ -283,6 +298,10 @@ class EventTimeBuffer:
         for name, values in optional.items():
             if values is not None:
                 columns[name] = values if at is None else values[at]
+        for name, texts in split_values(part, self.rules).items():
+            columns[f"{SPLIT}{name}"] = self.value_names.encode(texts)
+        if self.policy.gap_by is not None:
+            columns["gap"] = event_gaps_ms(part, self.policy.gap_by, self.policy.gap_ms)
         ids = part[col.EVENT_ID] if col.EVENT_ID in part.column_names else None
         return Rows(columns, ids, {name: as_type(part, name, self.payload[name]) for name in self.carried})
 
@@ -303,6 +322,8 @@ class EventTimeBuffer:
 
     @property
     def _wants_conversions(self) -> bool:
+        if col.IS_BOUNCE in self.columns and NO_CONVERSION in self.policy.bounce:
+            return True
         return col.HAS_CONVERSION in self.columns or self._wants_amounts
 
     @property

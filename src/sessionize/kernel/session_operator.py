@@ -18,7 +18,7 @@ from sessionize.kernel.distinct_counts import DistinctCounts
 from sessionize.kernel.emit import ClosedSessions, Emitter
 from sessionize.kernel.folding import CutRows, Folder
 from sessionize.kernel.live import ids_of, ids_of_pushed, sessions_as_they_stand
-from sessionize.kernel.open_sessions import OpenSessions
+from sessionize.kernel.open_sessions import SPLIT, OpenSessions
 from sessionize.kernel.operator import StateDelta, TableDelta, Upsert
 from sessionize.kernel.own_columns import OwnAggregates
 from sessionize.kernel.reorder import EventTimeBuffer, SettledEvents, SettledRows
@@ -56,13 +56,18 @@ class SessionOperator:
             users=buffer.users,
             page_names=buffer.page_names,
             kind_names=buffer.kind_names,
+            value_names=buffer.value_names,
             pending=buffer.pending,
         )
+        rules = definition.rules
         own = OwnAggregates(definition.columns.own) if definition.columns.own else None
+        values = [f"{SPLIT}{name}" for name in rules.split_fields]
+        further: dict[str, type[np.generic]] = dict.fromkeys(values, np.int32)
         if own is not None:
             held.own, held.own_tallies = own, own.new_tallies()
-            held.state = OpenSessions(further=own.state_types, coded=own.coded)
-        rules = definition.rules
+        if own is not None or values:
+            more, codes = ({}, ()) if own is None else (own.state_types, own.coded)
+            held.state = OpenSessions(further={**more, **further}, coded=[*codes, *values])
         self._folder = Folder(
             policy=definition.policy,
             wanted=definition.columns,
@@ -107,7 +112,7 @@ class SessionOperator:
 
     def advance(self, watermark_ms: int) -> dict[str, pa.Table]:
         """The sessions that no event at or after the watermark can change."""
-        silent = self.held.state.silent_slots(watermark_ms, self._definition.policy.longest_silence_ms)
+        silent = self._silent_slots(watermark_ms)
         self._release(silent, np.full(len(silent), self._silence_reason, np.int16))
         return self._emitted()
 
@@ -115,10 +120,14 @@ class SessionOperator:
         """Every session: one whose gap had not run out by the end ends by `end_of_input`."""
         slots = self.held.state.live_slots()
         if len(slots) and end_ms is not None:
-            silent = self.held.state["last"][slots] < end_ms - self._definition.policy.longest_silence_ms
+            silent = np.isin(slots, self._silent_slots(end_ms), assume_unique=True)
             reason = np.where(silent, np.int16(self._silence_reason), np.int16(END_OF_INPUT))
             self._release(slots, reason.astype(np.int16))
         return self._emitted()
+
+    def _silent_slots(self, at_ms: int) -> npt.NDArray[np.int32]:
+        policy = self._definition.policy
+        return self.held.state.silent_slots(at_ms, policy.longest_silence_ms if policy.gap_by is None else None)
 
     def _release(self, slots: npt.NDArray[np.int32], reason: npt.NDArray[np.int16]) -> None:
         if self.held.log is not None:
@@ -129,9 +138,18 @@ class SessionOperator:
 
     def _emitted(self) -> dict[str, pa.Table]:
         ended, self._ended = self._ended, []
-        tables = [self._emitter.table(part) for part in ended]
+        tables = [self._written(part) for part in ended]
         self.held.tidy(users=not self._definition.policy.numbers_sessions)
         return {SESSIONS.name: self._emitter.one_table(tables)}
+
+    def _written(self, ended: ClosedSessions) -> pa.Table:
+        """Those that are long enough (rule 11)."""
+        table, policy = self._emitter.table(ended), self._definition.policy
+        if not policy.drops_short:
+            return table
+        long_enough = policy.keeps(ended["count"], ended["last"] - ended["start"])
+        self._buffer.counts.short_sessions += int(np.count_nonzero(~long_enough))
+        return table.filter(pa.array(long_enough))
 
     def empty(self) -> pa.Table:
         """No sessions, right columns."""

@@ -82,10 +82,11 @@ class Sessionizer:
         track_changes: bool = False,
     ) -> None:
         col.check_user_name(user_name)
+        policy = policy or Policy()
         definition = SessionDefinition(
-            policy=policy or Policy(),
+            policy=policy,
             rules=rules or Rules(),
-            columns=columns or col.SessionColumns(),
+            columns=columns or col.SessionColumns.every(bounces=bool(policy.bounce)),
             user_name=user_name,
         )
         self._be(EventProcessor(definition, track_changes=track_changes))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sessionize.kernel.change_log import PushLog, SlotLog
 from sessionize.kernel.distinct_counts import DistinctCounts
 from sessionize.kernel.interner import Interner
-from sessionize.kernel.open_sessions import OpenSessions
+from sessionize.kernel.open_sessions import SPLIT, OpenSessions
 from sessionize.kernel.own_columns import OwnAggregates
 from sessionize.kernel.pending import Pending
 
@@ -30,7 +30,8 @@ class SessionizerState:
     own: the aggregates of own columns, None without any; own_tallies: their distinct values.
 
     log: whose state changed since it was last asked for, None if nobody asks. pushes, users, page_names, kind_names,
-    pending: the reorder buffer's (kernel/reorder.py), which refers to users and names by the same numbers.
+    value_names (of split_on_change), pending: the reorder buffer's (kernel/reorder.py), which refers to users and names
+    by the same numbers.
     """
 
     pages: DistinctCounts | None
@@ -40,6 +41,7 @@ class SessionizerState:
     users: Interner
     page_names: Interner
     kind_names: Interner
+    value_names: Interner
     pending: Pending
     own: OwnAggregates | None = None
     own_tallies: dict[str, DistinctCounts] = field(default_factory=dict)
@@ -61,6 +63,8 @@ class SessionizerState:
             return self.page_names
         if column == "kind":
             return self.kind_names
+        if column.startswith(SPLIT):
+            return self.value_names
         return self.own.names if self.own is not None and column in self.own.coded else None
 
     def busy(self) -> npt.NDArray[np.bool_]:
@@ -85,30 +89,36 @@ class SessionizerState:
                 if self.log is not None:
                     self.log.before_release(idle, self.users)
                 self.users.release(np.flatnonzero(idle).astype(np.int32))
-        if len(self.page_names) + len(self.kind_names) > self.names_limit:
-            self._tidy_names(self.page_names, self.pages, "page", ("entry", "exit"))
-            self._tidy_names(self.kind_names, self.kinds, "kind", ())
-            self.names_limit = max(NAMES_MIN, 2 * (len(self.page_names) + len(self.kind_names)))
+        values = [name for name in self.state.types if name.startswith(SPLIT)]
+        if len(self.page_names) + len(self.kind_names) + len(self.value_names) > self.names_limit:
+            self._tidy_names(self.page_names, self.pages, ["page"], ("entry", "exit"))
+            self._tidy_names(self.kind_names, self.kinds, ["kind"], ())
+            self._tidy_names(self.value_names, None, values, values)
+            held = len(self.page_names) + len(self.kind_names) + len(self.value_names)
+            self.names_limit = max(NAMES_MIN, 2 * held)
         if self.own is not None and len(self.own.names) > self.own_names_limit:
             self._tidy_own(self.own)
             self.own_names_limit = max(NAMES_MIN, 2 * len(self.own.names))
 
-    def _tidy_names(self, names: Interner, tally: DistinctCounts | None, name: str, in_state: tuple[str, ...]) -> None:
-        waits = self.pending.has(name)
-        if tally is None and not waits:
+    def _tidy_names(
+        self, names: Interner, tally: DistinctCounts | None, columns: Sequence[str], in_state: Sequence[str]
+    ) -> None:
+        """columns, in_state: the columns of pending events, and of the state, that refer to these names."""
+        waiting = [name for name in columns if self.pending.has(name)]
+        if tally is None and not waiting and not in_state:
             return
         in_use = self._in_state(len(names), in_state)
         if tally is not None:
             in_use |= tally.codes_in_use(len(names))
-        if waits:
+        for name in waiting:
             in_use |= self.pending.in_use(name, len(names))
         table = names.compact(in_use)
         if tally is not None:
             tally.recode(table)
-        if waits:
+        for name in waiting:
             self.pending.recode(name, table)
-        if self.pushes is not None:
-            self.pushes.recode(name, table)
+            if self.pushes is not None:
+                self.pushes.recode(name, table)
         self._recode_state(table, in_state)
 
     def _tidy_own(self, own: OwnAggregates) -> None:

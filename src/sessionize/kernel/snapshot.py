@@ -5,7 +5,6 @@ watermark, counts, sizes), two Arrow IPC streams (users with an open session; pe
 it. Codes are written out as strings, so a snapshot means the same to every shard and every process.
 """
 
-import dataclasses
 import json
 import struct
 import zlib
@@ -32,13 +31,13 @@ VERSION = 1
 _MAGIC = b"SZST"
 _THE_SAME = "restore with the same; a pipeline drains with the old ones (--once), then starts in a new --home"
 # Columns that are left out where they are 0 throughout, as they are in nearly every run, and were before they existed.
-_MAY_LACK = frozenset({"amount_high"})
+_MAY_LACK = frozenset({"amount_high", "reach"})
 _PAYLOAD = "payload "  # before the name of a column that only operators ask for
 
 
 def describe(policy: Policy, rules: Rules) -> dict[str, Any]:
     """What the state was made with, as JSON-able values."""
-    return {"policy": dataclasses.asdict(policy), "rules": _describe(rules)}
+    return {"policy": policy.record(), "rules": _describe(rules)}
 
 
 def dump_tables(held: SessionizerState) -> dict[str, pa.Table]:
@@ -218,7 +217,9 @@ def check_own_columns(there: Mapping[str, Any], here: Mapping[str, Any]) -> None
 
 def _describe(rules: Rules) -> dict[str, Any]:
     sets = ("start_events", "end_events", "excluded_events", "conversion_events")
-    return {**{name: sorted(getattr(rules, name)) for name in sets}, "boundary": rules.boundary_name}
+    described = {**{name: sorted(getattr(rules, name)) for name in sets}, "boundary": rules.boundary_name}
+    later = ("split_on_change", "split_ignore")
+    return described | {name: sorted(getattr(rules, name)) for name in later if getattr(rules, name)}
 
 
 def _too_large(texts: Mapping[str, pa.Array]) -> bool:

@@ -64,6 +64,8 @@ START_REASON = "start_reason"
 END_REASON = "end_reason"
 SESSION_DATE = "session_date"
 USER_HASH_BUCKET = "user_hash_bucket"
+# Only where the policy says what a bounce is.
+IS_BOUNCE = "is_bounce"
 # Only of stored sessions: how often reconciling has replaced the session, 0 as first written.
 REVISION = "revision"
 # Only of stored events: the UTC date of the event.
@@ -101,8 +103,9 @@ SESSION_TYPES: dict[str, pa.DataType] = {
     END_REASON: pa.string(),
     SESSION_DATE: pa.date32(),
     USER_HASH_BUCKET: pa.int32(),
+    IS_BOUNCE: pa.bool_(),
 }
-SESSION_COLUMNS: tuple[str, ...] = tuple(SESSION_TYPES)
+SESSION_COLUMNS: tuple[str, ...] = tuple(name for name in SESSION_TYPES if name != IS_BOUNCE)
 
 
 _BESIDE_SESSIONS = frozenset(SESSION_TYPES) - {USER} | {REVISION}
@@ -141,7 +144,7 @@ def check_own_names(columns: Sequence[OwnColumn], user_name: str = USER) -> None
 
 @dataclass(frozen=True, slots=True)
 class SessionColumns:
-    """The session columns of a run, in the order of SESSION_COLUMNS; `user` is always among them.
+    """The session columns of a run, in the order of SESSION_TYPES; `user` is always among them.
 
     own: columns of one's own, which come behind (session/own_columns.py).
     """
@@ -150,12 +153,17 @@ class SessionColumns:
     own: OwnColumns = field(default_factory=OwnColumns)
 
     @classmethod
-    def made_of(cls, event_columns: frozenset[str], *, only: tuple[str, ...] | None = None) -> "SessionColumns":
-        """The session columns that these event columns can fill; `only` narrows them.
+    def made_of(
+        cls, event_columns: frozenset[str], *, only: tuple[str, ...] | None = None, bounces: bool = False
+    ) -> "SessionColumns":
+        """The session columns that these event columns can fill; `only` narrows them. bounces: is_bounce as well.
 
         Errors: ConfigError for a column that is unknown, or that the events cannot fill.
         """
         possible = tuple(n for n in SESSION_COLUMNS if MADE_OF.get(n, _REQUIRED) <= event_columns)
+        possible += (IS_BOUNCE,) if bounces else ()
+        if only is not None and IS_BOUNCE in only and not bounces:
+            raise ConfigError("the column is_bounce needs a definition of bounces", hint="set bounce, or a definition")
         if only is None:
             return cls(possible)
         for name in only:
@@ -171,6 +179,11 @@ class SessionColumns:
                     hint="map them, or remove the column",
                 )
         return cls(tuple(n for n in possible if n in only or n == USER))
+
+    @classmethod
+    def every(cls, *, bounces: bool = False) -> "SessionColumns":
+        """All session columns there are. bounces: is_bounce as well."""
+        return cls((*SESSION_COLUMNS, IS_BOUNCE) if bounces else SESSION_COLUMNS)
 
     def __contains__(self, name: str) -> bool:
         return name in self.names

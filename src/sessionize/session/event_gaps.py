@@ -14,14 +14,15 @@ IntArray = npt.NDArray[np.int64]
 
 def event_gaps_ms(events: pa.Table, by: GapBy, default_ms: int) -> IntArray:
     """int64[n]: the gap of each event in ms. Errors: ConfigError where the events lack the field."""
+    if not events.num_rows:
+        return np.zeros(0, np.int64)
     if by.field not in events.column_names:
         raise ConfigError(
             "gap_by needs a field that the events lack",
             detail=f"field {by.field!r}; columns: {', '.join(events.column_names)}",
             hint="map the field, or remove gap_by",
         )
-    chunks = [_of_chunk(chunk, by, default_ms) for chunk in events[by.field].chunks]
-    return np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+    return np.concatenate([_of_chunk(chunk, by, default_ms) for chunk in events[by.field].chunks])
 
 
 def _of_chunk(values: pa.Array, by: GapBy, default_ms: int) -> IntArray:

@@ -18,7 +18,8 @@ from sessionize.session.rules import Boundary, Rules
 
 VERSION = 1
 _Value = tuple[object, str]  # the compared value, and its text for people
-_LISTS = ("start_events", "end_events", "excluded_events", "conversion_events")
+_LATER = ("split_on_change", "split_ignore")  # which a record of before lacks
+_LISTS = ("start_events", "end_events", "excluded_events", "conversion_events", *_LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class SessionSpec:
     end_events: tuple[str, ...] = ()
     excluded_events: tuple[str, ...] = ()
     conversion_events: tuple[str, ...] = ()
+    split_on_change: tuple[str, ...] = ()
+    split_ignore: tuple[str, ...] = ()
     boundary: str | None = None
     dialect: str = ""
     columns: tuple[str, ...] = ()
@@ -106,19 +109,15 @@ class SessionSpec:
 
     def to_json(self) -> str:
         """The record as JSON, with its format version."""
-        limit = self.policy.max_duration_ms
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
         return json.dumps(
             {
                 "version": VERSION,
                 "pipeline": self.pipeline,
                 "user_column": self.user_column,
                 "rules": {
-                    "gap_ms": self.policy.gap_ms,
-                    "gap_boundary": self.policy.gap_boundary,
-                    "max_duration_ms": limit,
-                    "max_duration_mode": self.policy.max_duration_mode,
-                    "session_ids": self.policy.session_ids,
-                    **{name: list(getattr(self, name)) for name in _LISTS},
+                    **self.policy.record(),
+                    **{name: types for name, types in lists.items() if types or name not in _LATER},
                     "boundary": self.boundary,
                 },
                 "dialect": self.dialect,
@@ -135,7 +134,8 @@ class SessionSpec:
             if record["version"] != VERSION:
                 raise ValueError(f"version {record['version']}, this program reads {VERSION}")
             rules = dict(record["rules"])
-            lists = {name: tuple(str(each) for each in rules.pop(name)) for name in _LISTS}
+            lists = {name: tuple(str(each) for each in rules.pop(name, ())) for name in _LATER}
+            lists |= {name: tuple(str(each) for each in rules.pop(name)) for name in _LISTS if name not in _LATER}
             boundary = rules.pop("boundary")
             return cls(
                 pipeline=str(record["pipeline"]),
@@ -160,8 +160,8 @@ class SessionSpec:
 
 def kind_of_difference(differences: Iterable[Difference]) -> str:
     """The kind of the differences for an error message: "another policy" or "other rules"."""
-    policy = {f"rules.{field}" for field in ("gap", "gap_boundary", "max_duration", "max_duration_mode", "session_ids")}
-    return "another policy" if any(each.key in policy for each in differences) else "other rules"
+    others = {"name", "user column", *(f"rules.{name}" for name in (*_LISTS, "boundary"))}
+    return "another policy" if any(each.key not in others for each in differences) else "other rules"
 
 
 def describe_differences(differences: Iterable[Difference]) -> str:
@@ -181,13 +181,19 @@ def _differing(there: Mapping[str, _Value], here: Mapping[str, _Value]) -> list[
 
 
 def _values(policy: Policy, rules: Mapping[str, Any]) -> dict[str, _Value]:
-    limit = policy.max_duration_ms
+    limit, most, by = policy.max_duration_ms, policy.max_events, policy.gap_by
     return {
         "rules.gap": (policy.gap_ms, format_duration(policy.gap_ms)),
         "rules.gap_boundary": (policy.gap_boundary, policy.gap_boundary),
         "rules.max_duration": (limit, "none" if limit is None else format_duration(limit)),
         "rules.max_duration_mode": (policy.max_duration_mode, policy.max_duration_mode),
         "rules.session_ids": (policy.session_ids, policy.session_ids),
+        "rules.gap_by": (by, "none" if by is None else by.describe()),
+        "rules.day_start": (policy.day_start, policy.day_start or "none"),
+        "rules.max_events": (most, "none" if most is None else str(most)),
+        "rules.min_events": (policy.min_events, str(policy.min_events)),
+        "rules.min_duration": (policy.min_duration_ms, format_duration(policy.min_duration_ms)),
+        "rules.bounce": (policy.bounce, ", ".join(policy.bounce) or "none"),
         **_rule_values(rules),
     }
 
@@ -195,7 +201,7 @@ def _values(policy: Policy, rules: Mapping[str, Any]) -> dict[str, _Value]:
 def _rule_values(rules: Mapping[str, Any]) -> dict[str, _Value]:
     values: dict[str, _Value] = {}
     for name in _LISTS:
-        types = rules[name]
+        types = rules.get(name, ()) if name in _LATER else rules[name]
         # conversions ignore case
         compared = frozenset(each.lower() for each in types) if name == "conversion_events" else frozenset(types)
         values[f"rules.{name}"] = (compared, ", ".join(types) or "none")

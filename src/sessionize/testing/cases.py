@@ -54,10 +54,10 @@ def read_case(path: Path) -> Case:
     sets: dict[str, Any] = {name: frozenset(types) for name, types in case.get("rules", {}).items()}
     rules = Rules(**sets)
     fields: dict[str, str] = case.get("fields", {})
-    columns = SessionColumns().with_own(
+    policy, sessions = Policy.of(**case["policy"]), case.get("sessions", [])
+    columns = SessionColumns.every(bounces=bool(policy.bounce)).with_own(
         read_columns(case.get("session_columns", {})), {**event_types(EVENT_TYPES), **fields}, USER
     )
-    policy, sessions = Policy.of(**case["policy"]), case.get("sessions", [])
     return Case(path.stem, policy, rules, events, sessions, columns, fields)
 
 

@@ -10,7 +10,7 @@ from sessionize.arrow import decoded_type
 from sessionize.kernel.reference import reference_sessions
 from sessionize.kernel.sums import MICROS
 from sessionize.session import columns as col
-from sessionize.session.durations import MS_OF_UNIT
+from sessionize.session.durations import MS_OF_UNIT, parse_duration_ms
 from sessionize.session.expressions import FIELD_TYPES
 from sessionize.session.own_columns import OwnColumns
 from sessionize.session.policy import Policy
@@ -167,7 +167,16 @@ def _columns(s: Row, policy: Policy, all_sessions: Sequence[Row]) -> Row:
         "sequential": f"{user}_session_{s['chain']}_{s['piece']}",
         "running": f"{user}-{s['number']}",
     }
-    return {
+    bounce = {
+        "one_event": len(events) == 1,
+        "one_page": len(pages) <= 1,
+        "no_conversion": not any(e["converts"] for e in events),
+    }
+    holds = [
+        bounce[word] if word in bounce else end - s["start"] < parse_duration_ms(word, name="")
+        for word in policy.bounce
+    ]
+    row = {
         col.USER: user,
         col.SESSION_ID: ids[policy.session_ids],
         col.SESSION_START: s["start"],
@@ -185,3 +194,4 @@ def _columns(s: Row, policy: Policy, all_sessions: Sequence[Row]) -> Row:
         col.SESSION_DATE: (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=s["start"])).date(),
         col.USER_HASH_BUCKET: user_hash_buckets(pa.array([user]))[0].as_py(),
     }
+    return {**row, col.IS_BOUNCE: all(holds)} if policy.bounce else row

@@ -22,9 +22,10 @@ from sessionize.app.config import types as kinds
 from sessionize.app.config.boundary import load_boundary
 from sessionize.app.config.errors import all_keys, config_error
 from sessionize.app.config.presets import preset_names, preset_text
+from sessionize.app.config.rules_section import RulesSection
 from sessionize.app.config.secrets import as_shown
 from sessionize.app.config.section import Section, key
-from sessionize.app.config.sections import InputSection, OutputSection, RulesSection, RunSection
+from sessionize.app.config.sections import InputSection, OutputSection, RunSection
 from sessionize.app.config.server_sections import StreamSection
 from sessionize.app.config.sources import MODES, KeyPath, environment_layer, file_layer, merge_source, option_layer
 from sessionize.app.config.types import refuse
@@ -172,9 +173,7 @@ class PipelineConfig(Section):
             pipeline=self.name,
             user_column=dialect.user_name,
             policy=self.policy(),
-            start_events=tuple(sorted(lists.start_events)),
-            end_events=tuple(sorted(lists.end_events)),
-            excluded_events=tuple(sorted(lists.excluded_events)),
+            **lists.lists(),
             conversion_events=tuple(sorted(dialect.conversion_events)),
             boundary=lists.boundary,
             dialect=dialect.name,
@@ -234,14 +233,14 @@ class PipelineConfig(Section):
 
     def _columns(self, event_columns: frozenset[str], user_name: str) -> "SessionColumns":
         """Those of the tables where these decide, else the ones asked for, else all that the events can fill."""
-        from sessionize.session.columns import SESSION_COLUMNS, USER, SessionColumns, event_types
+        from sessionize.session.columns import SESSION_TYPES, USER, SessionColumns, event_types
         from sessionize.session.own_columns import read_columns
 
         if (made := self._as_made) is not None:
-            names = tuple(n for n in SESSION_COLUMNS if n in made.columns or n == USER)
+            names = tuple(n for n in SESSION_TYPES if n in made.columns or n == USER)
             return SessionColumns(names, made.own)
         only = None if self.output.columns is None else tuple(self.output.columns)
-        columns = SessionColumns.made_of(event_columns, only=only)
+        columns = SessionColumns.made_of(event_columns, only=only, bounces=bool(self.policy().bounce))
         fields = {**event_types(event_columns), **self.dialect().field_types}
         return columns.with_own(read_columns(self.session_columns), fields, user_name)
 

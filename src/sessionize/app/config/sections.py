@@ -23,11 +23,9 @@ from sessionize.app.config.server_sections import (
 )
 from sessionize.app.config.types import refuse
 from sessionize.app.config.values import KnownFiles, parse_size_bytes
-from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Field as DialectField
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.names import DATABASE, USER_SESSIONS
-from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
 
 ProfileName = Literal["clickstream", "user-events", "user_activity", "clicks", "ecommerce"]
 PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
@@ -194,89 +192,6 @@ class InputSection(Section):
     def profile(self) -> ProfileName:
         """The shape of the generator's records."""
         return next((each for each in PROFILES if each == self.dialect_name), "clickstream")
-
-
-class RulesSection(Section):
-    """What a session is. Without conversion_events, the dialect defines conversions."""
-
-    gap: kinds.PositiveLength = key("30m", "A longer time without events ends the session.", example="45m")
-    gap_boundary: GapBoundary = key(
-        "exclusive",
-        "exclusive: exactly the gap continues the session; inclusive: it ends it.",
-        example="inclusive",
-    )
-    max_duration: kinds.PositiveLengthOrNone = key(
-        "2h", 'Longest duration of a session; "none": no limit.', example="4h"
-    )
-    max_duration_mode: MaxDurationMode = key(
-        "anchored",
-        "anchored: cut at multiples of max_duration after the first event; rolling: restart at each cut's event.",
-        example="rolling",
-    )
-    session_ids: SessionIds = key(
-        "start",
-        "Form of the session id. start: user and time of the first event, the same in every run; sequential: "
-        "user_session_<chain>_<piece>; running: user-<n>.",
-        example="sequential",
-    )
-    lateness: kinds.Length = key(
-        "10m",
-        "How far behind the newest events an event may be and still be on time; beyond that it is late.",
-        example="1h",
-    )
-    watermark: WatermarkRule = key(
-        "confirmed",
-        "What advances event time. confirmed: events of several users, so a wrong clock affects only its own events; "
-        "maximum: the newest event of any user. Neither passes the present.",
-        example="maximum",
-    )
-    max_future: kinds.LengthOrNone = key(
-        "24h",
-        'Events further in the future are rejected; "none" accepts any time and ignores the clock.',
-        example="1h",
-    )
-    start_events: kinds.Texts = key((), "Event types that open a session.", example=["login"])
-    end_events: kinds.Texts = key((), "Event types that close their session.", example=["logout"])
-    excluded_events: kinds.Texts = key((), "Event types to ignore.", example=["heartbeat"])
-    conversion_events: kinds.Texts = key(
-        (),
-        "Event types that set has_conversion and count as revenue; case-insensitive.",
-        example=["purchase"],
-    )
-    boundary: kinds.FunctionName | None = key(
-        None,
-        'A Python function "module:function" that takes the events as an Arrow table and returns for each '
-        "whether it opens a session. The module is searched beside the pipeline file first.",
-        example="my_rules:after_logout",
-    )
-
-    @model_validator(mode="after")
-    def _is_a_policy(self) -> Self:
-        try:
-            self.policy()
-        except ConfigError as error:
-            refuse(error.message, error.hint or "see docs/configuration.md", key="rules.max_duration_mode")
-        return self
-
-    @property
-    def lateness_ms(self) -> int:
-        """How far behind the newest events an event may be and still be on time."""
-        return _ms(self.lateness)
-
-    @property
-    def max_future_ms(self) -> int | None:
-        """How far in the future an event may lie; None for any time."""
-        return None if self.max_future == "none" else _ms(self.max_future)
-
-    def policy(self) -> Policy:
-        """The numbers that decide where a session ends."""
-        return Policy.of(
-            gap=self.gap,
-            gap_boundary=self.gap_boundary,
-            max_duration=self.max_duration,
-            max_duration_mode=self.max_duration_mode,
-            session_ids=self.session_ids,
-        )
 
 
 class OutputSection(Section):

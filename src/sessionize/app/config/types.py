@@ -24,7 +24,7 @@ from sessionize.errors import ConfigError
 from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS, FieldType
 from sessionize.formats.paths.language import EMPTY_PART, PATH_HINT, UNMAPPABLE_HINT, fault_of
 from sessionize.formats.time.forms import form_fault
-from sessionize.session.columns import SESSION_COLUMNS, check_own_names
+from sessionize.session.columns import SESSION_TYPES, check_own_names
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.own_columns import KINDS, LIMIT_MAX, read_columns
 
@@ -33,6 +33,7 @@ _DURATION_PATTERN = r"^(\d+(\.\d+)?\s*(ms|s|min|m|h|d)\s*)+$"
 _DURATION_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string", "pattern": _DURATION_PATTERN}, {"const": 0}, {"const": "0"}],
 }
+_COUNT_MAX = 2**53
 _BYTES_MIN = 16 * 1000**2
 
 
@@ -177,9 +178,17 @@ def _field_name(value: str) -> str:
 
 
 def _column(value: str) -> str:
-    if value not in SESSION_COLUMNS:
-        near = did_you_mean(value, SESSION_COLUMNS)
-        refuse("no such session column", hint_of(near, f"one of {', '.join(SESSION_COLUMNS)}"))
+    if value not in SESSION_TYPES:
+        near = did_you_mean(value, SESSION_TYPES)
+        refuse("no such session column", hint_of(near, f"one of {', '.join(SESSION_TYPES)}"))
+    return value
+
+
+def _count_or_none(value: object) -> int | str:
+    if value == "none":
+        return "none"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _COUNT_MAX:
+        refuse("expected a whole number from 1 on", 'write a number, or "none" for no limit')
     return value
 
 
@@ -262,12 +271,18 @@ TimeZone = Annotated[Text, AfterValidator(_time_zone)]
 FieldName = Annotated[Text, AfterValidator(_field_name)]
 TableName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
 FunctionName = Annotated[StrictStr, AfterValidator(_function)]
-Column = Annotated[StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_COLUMNS)})]
+Column = Annotated[StrictStr, AfterValidator(_column), Schema({"type": "string", "enum": list(SESSION_TYPES)})]
 Columns = Annotated[tuple[Column, ...], AfterValidator(_columns)]
 OwnColumns = Annotated[
     dict[str, Any], AfterValidator(_own_columns), Schema({"type": "object", "additionalProperties": OWN_COLUMN_SCHEMA})
 ]
 Switch = StrictBool
+Count = Annotated[StrictInt, Field(ge=1, le=_COUNT_MAX)]
+CountOrNone = Annotated[
+    int | str,
+    BeforeValidator(_count_or_none),
+    Schema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": _COUNT_MAX}, {"const": "none"}]}),
+]
 # The bounds of the numbers are the generator's own (connectors/generator/settings.py).
 Seed = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
 Users = Annotated[StrictInt, Field(ge=1, le=10**7)]

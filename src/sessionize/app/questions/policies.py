@@ -9,7 +9,7 @@ from typing import Any
 
 from sessionize.analytics.two_cuts import Side
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
-from sessionize.app.config.sections import RulesSection
+from sessionize.app.config.rules_section import RulesSection
 from sessionize.app.config.suggest import did_you_mean, hint_of
 from sessionize.app.config.values import hours_or_duration, minutes_or_duration, parse_value
 from sessionize.app.options import DEFAULT_PIPELINE

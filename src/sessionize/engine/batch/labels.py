@@ -11,7 +11,7 @@ from sessionize.engine.event_columns import with_room, with_user_name
 from sessionize.kernel.labels import label_events
 from sessionize.ports import Sink, Source
 from sessionize.session import columns as col
-from sessionize.session.definition import SessionDefinition
+from sessionize.session.definition import SessionDefinition, rule_columns
 
 
 def run_label(
@@ -41,7 +41,8 @@ def run_label(
 def _label(
     group: list[pa.Table], sink: Sink, definition: SessionDefinition, accounting: Accounting, progress: Progress
 ) -> None:
-    needed = [n for n in col.EVENT_TYPES if n in group[0].column_names and n != col.PROPERTIES]
+    wanted = dict.fromkeys((*col.EVENT_TYPES, *sorted(rule_columns(definition.policy, definition.rules))))
+    needed = [n for n in wanted if n in group[0].column_names and n != col.PROPERTIES]
     whole = pa.concat_tables([t if definition.rules.boundary is not None else t.select(needed) for t in group])
     labels = label_events(whole, definition.policy, rules=definition.rules)
     ids = labels.session_id

@@ -150,5 +150,6 @@ def _sessions_of_group(
         accounting.settled += counts.settled
         accounting.duplicate += counts.duplicate
         accounting.excluded += counts.excluded
+        accounting.short_sessions += counts.short_sessions
         accounting.sessions += sessions.num_rows
         yield sessions, counts.consumed

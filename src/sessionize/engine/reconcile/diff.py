@@ -8,7 +8,7 @@ everywhere, and only chains that are final: no session that is still open in an 
 equal to the stored ones stay, so a second call changes nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def diff_sessions(
     if definition.policy.numbers_sessions:
         touched, final = _whole_users(chains, touched, final, in_chain)
     taken = touched & final
-    made = _sessions(events, taken[chains.of_event], definition, end_ms)
+    made, long_enough = _sessions(events, taken[chains.of_event], definition, end_ms)
     made_in = chains.locate(made[definition.user_name], made[col.SESSION_START].to_numpy())
     broken = _incomplete(chains, stored, in_chain, made, made_in, definition) & taken
     if definition.policy.numbers_sessions:
@@ -123,7 +123,7 @@ def diff_sessions(
         broken = (np.isin(chains.user, chains.user[broken]) | np.isin(chains.user, outside)) & taken
     settled = taken & ~broken
     waiting = (trigger_in >= 0) & ~np.append(settled, False)[trigger_in]
-    keep, have = settled[made_in], np.append(settled, False)[in_chain]
+    keep, have = settled[made_in] & long_enough, np.append(settled, False)[in_chain]
     return _difference(
         stored.filter(pa.array(have)),
         in_chain[have],
@@ -157,14 +157,28 @@ def _whole_users(chains: Chains, touched: Bools, final: Bools, in_chain: Ints) -
     return touched, final & ~held_back
 
 
-def _sessions(events: pa.Table, taken: Bools, definition: SessionDefinition, end_ms: int | None) -> pa.Table:
-    """The sessions of a batch over all events, for these: `end_of_input` depends on the end of the whole input."""
-    sessionizer = Sessionizer.of(definition)
+def _sessions(
+    events: pa.Table, taken: Bools, definition: SessionDefinition, end_ms: int | None
+) -> tuple[pa.Table, Bools]:
+    """The sessions of a batch over all events, for these: `end_of_input` depends on the end of the whole input.
+
+    Those that are too short to be written are among them, as they have events that stored sessions had; and which are
+    long enough.
+    """
+    policy, columns = definition.policy, definition.columns
+    more = () if not policy.drops_short else (col.SESSION_START, col.SESSION_END, col.EVENT_COUNT)
+    every = col.SessionColumns((*columns.names, *(name for name in more if name not in columns)))
+    all_lengths = replace(policy, min_events=1, min_duration_ms=0)
+    sessionizer = Sessionizer.of(replace(definition, policy=all_lengths, columns=every))
     if end_ms is None and events.num_rows:
         end_ms = pc.max(events[col.EVENT_TIME]).as_py()
     if taken.any():
         sessionizer.push(events.filter(pa.array(taken)))
-    return sessionizer.flush(end_ms).cast(definition.columns.schema(definition.user_name))
+    made = sessionizer.flush(end_ms).cast(every.schema(definition.user_name))
+    if not policy.drops_short:
+        return made, np.ones(made.num_rows, bool)
+    count, start, end = (made[name].to_numpy() for name in (col.EVENT_COUNT, col.SESSION_START, col.SESSION_END))
+    return made.select(columns.schema(definition.user_name).names), policy.keeps(count, end - start)
 
 
 def _incomplete(

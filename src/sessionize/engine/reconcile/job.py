@@ -86,7 +86,7 @@ class ReconcileJob:
         late = self._archive.late_after(self._position)
         self._newest = pc.max(late["sequence"]).as_py() or 0
         self._done.late_events = late.num_rows
-        drained = self._archive.drained_before(self._end_ms - definition.policy.longest_silence_ms)
+        drained = self._archive.drained_before(self._end_ms - definition.policy.shortest_silence_ms)
         triggers = pa.concat_tables(
             [
                 pa.table({n: t[n].cast(k) if n in t.column_names else pa.nulls(t.num_rows, k) for n, k in _TYPES})
