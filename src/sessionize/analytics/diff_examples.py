@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.analytics.explain import why_began
+from sessionize.analytics.boundary_reasons import why_began
 from sessionize.analytics.two_cuts import Cut, Groups, Ints
 from sessionize.session import columns as col
 from sessionize.session.durations import format_duration

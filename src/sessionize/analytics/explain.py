@@ -5,7 +5,7 @@ the result, because they may be older: open sessions and late events that are no
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sessionize.analytics.boundary_reasons import Course, why_began
 from sessionize.kernel.labels import label_events
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
@@ -47,14 +48,15 @@ class ExplainedEvent:
 class ExplainedSession:
     """One session. row: of the session table, with the user as `user`.
 
-    began, ended: the rules of both ends, with the deciding numbers. stored: whether the table has it, None without a
-    table. in_table: the table's row with its id. times_stored: how often the table has that id, more than once if the
-    same events were loaded again; None without a table.
+    began, ended: the rules of both ends, with the deciding numbers. short: too short to be written (rule 11). stored:
+    whether the table has it, None without a table. in_table: the table's row with its id. times_stored: how often the
+    table has that id, more than once if the same events were loaded again; None without a table.
     """
 
     row: dict[str, Any]
     began: str
     ended: str
+    short: bool = False
     stored: StoredAs | None = None
     in_table: dict[str, Any] | None = None
     times_stored: int | None = None
@@ -143,11 +145,12 @@ def explain(
     if late is not None:
         mine = pa.concat_tables([mine, late], promote_options="permissive")
     has = frozenset(mine.column_names)
-    sessionizer = Sessionizer(policy, rules=rules, columns=col.SessionColumns.made_of(has, bounces=bool(policy.bounce)))
+    every = replace(policy, min_events=1, min_duration_ms=0)  # also those that are not written
+    sessionizer = Sessionizer(every, rules=rules, columns=col.SessionColumns.made_of(has, bounces=bool(policy.bounce)))
     sessionizer.push(mine)
     made = sessionizer.flush(end_ms)
     rows = made.cast(sessionizer.columns.schema()).sort_by(col.SESSION_START).to_pylist()
-    explained = _events(mine, policy, rules, {row[col.SESSION_ID]: row for row in rows}, on_time)
+    explained = _events(mine, every, rules, {row[col.SESSION_ID]: row for row in rows}, on_time)
     there = None if stored is None else _by_id(stored)
     began = {event.session_id: event for event in explained if event.boundary is not None}
     sessions = []
@@ -159,7 +162,8 @@ def explain(
             ExplainedSession(
                 row=_plain(row),
                 began=str(began[row[col.SESSION_ID]].boundary),
-                ended=_why_ended(row, after, end_ms, policy),
+                ended=_why_ended(row, after, None if after is None else began[after[col.SESSION_ID]], end_ms, policy),
+                short=not policy.keeps(row[col.EVENT_COUNT], row[col.SESSION_END] - row[col.SESSION_START]),
                 stored=None if there is None else _stored_as(row, in_table),
                 in_table=in_table,
                 times_stored=None if there is None else len(same_id),
@@ -200,14 +204,16 @@ def _events(
         strict=True,
     )
     explained: list[ExplainedEvent] = []
+    course = Course(policy, rules, mine)
     before: int | None = None
     current = None
-    for time, _, duplicate, session_id, kind, page, late in sorted(rows, key=lambda row: row[:3]):
+    ordered = sorted(enumerate(rows), key=lambda row: row[1][:3])
+    for row, (time, _, duplicate, session_id, kind, page, late) in ordered:
         note = "excluded" if session_id is None else "duplicate" if duplicate else None
         boundary = None
         if note is None and session_id != current:
             current = session_id
-            boundary = _why(place[session_id], before, time, policy)
+            boundary = course.why(str(place[session_id][col.START_REASON]), row, time)
         explained.append(
             ExplainedEvent(
                 time_ms=time,
@@ -220,20 +226,20 @@ def _events(
                 late=late,
             )
         )
-        before = time if note is None else before
+        if note is None:
+            before = time
+            course.take(row, time, str(place[session_id][col.START_REASON]) if boundary is not None else None)
     return explained
 
 
-def _why(session: Mapping[str, Any], before: int | None, time: int, policy: Policy) -> str:
-    """The rule of a start reason, with the deciding numbers."""
-    reason = str(session[col.START_REASON])
-    if before is None:
-        return f"{reason}: no earlier event of this user"
-    return why_began(reason, time - before, policy)
-
-
-def _why_ended(session: Mapping[str, Any], after: Mapping[str, Any] | None, end_ms: int | None, policy: Policy) -> str:
-    """The rule of an end reason, with the deciding numbers."""
+def _why_ended(
+    session: Mapping[str, Any],
+    after: Mapping[str, Any] | None,
+    next_event: ExplainedEvent | None,
+    end_ms: int | None,
+    policy: Policy,
+) -> str:
+    """The rule of an end reason, with the deciding numbers. next_event: the first of the session after it."""
     reason = str(session[col.END_REASON])
     until = after[col.SESSION_START] if after is not None else end_ms
     silence = None if until is None else until - session[col.SESSION_END]
@@ -241,27 +247,14 @@ def _why_ended(session: Mapping[str, Any], after: Mapping[str, Any] | None, end_
         came = "" if not silence else f": the last event of all users came {format_duration(silence)} later"
         return f"{reason}{came}"
     if reason in ("inactivity", "timeout") and silence is not None:
-        said = why_began("inactivity", silence, policy).partition(": ")[2]
+        if policy.gap_by is not None:
+            said = f"silence {format_duration(silence)}, longer than the gaps of its events"
+        else:
+            said = why_began("inactivity", silence, policy).partition(": ")[2]
         return f"{reason}: {said}" + ("" if after is not None else ", no later event of this user")
+    if next_event is not None and str(next_event.boundary).partition(": ")[0] == reason:
+        return str(next_event.boundary)  # what opened the next one
     return reason if silence is None else why_began(reason, silence, policy)
-
-
-def why_began(reason: str, silence: int, policy: Policy) -> str:
-    """The rule of a reason with the deciding numbers. silence: before the boundary, ms."""
-    match reason:
-        case "inactivity":
-            sign = ">" if policy.gap_boundary == "exclusive" else ">="
-            return f"inactivity: silence {format_duration(silence)} {sign} gap {format_duration(policy.gap_ms)}"
-        case "max_duration":
-            assert policy.max_duration_ms is not None
-            limit = format_duration(policy.max_duration_ms)
-            return (
-                f"max_duration: the chain reaches a multiple of {limit}"
-                if (policy.max_duration_mode == "anchored")
-                else f"max_duration: {limit} or more since the session's start"
-            )
-        case _:
-            return reason
 
 
 def _stored_as(row: Mapping[str, Any], in_table: Mapping[str, Any] | None) -> StoredAs:

@@ -357,7 +357,9 @@ def _redis(section: "RedisSection", run: SinkRun) -> LiveView:
     login = Login(url=section.url, password_env=section.password_env, password_file=_path(section.password_file))
     # the keys of one process are cleared when it starts, so several must not share them
     prefix = f"{section.prefix}{run.writer}:" if shares_topic(run.config) else section.prefix
-    return RedisLiveView(login, gap_ms=run.definition.policy.gap_ms, prefix=prefix, user_name=run.user_name)
+    policy = run.definition.policy
+    gap_ms = policy.longest_silence_ms + policy.inclusive_ms  # the longest of all gaps
+    return RedisLiveView(login, gap_ms=gap_ms, prefix=prefix, user_name=run.user_name)
 
 
 LIVE_VIEWS: Mapping[str, Callable[[Any, SinkRun], LiveView]] = {"redis": _redis}

@@ -137,7 +137,10 @@ def _line(number: int, session: "ExplainedSession") -> tuple[str, ...]:
 
 def _note(session: "ExplainedSession") -> str:
     """What the table has of a session, where that is worth a word."""
-    return ", ".join(filter(None, (_difference(session), _often(session.times_stored, "stored {} in the table"))))
+    short = "too short to be written" if session.short else ""
+    return ", ".join(
+        filter(None, (short, _difference(session), _often(session.times_stored, "stored {} in the table")))
+    )
 
 
 def _often(times: int | None, text: str) -> str:
@@ -152,6 +155,8 @@ def _difference(session: "ExplainedSession") -> str:
 
     there = session.in_table
     if session.stored == "no":
+        if session.short:
+            return ""
         return "not in the table"
     if there is None:
         return ""

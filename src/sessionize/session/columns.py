@@ -134,7 +134,7 @@ def event_types(names: Iterable[str]) -> dict[str, str]:
 # What an expression calls the types; others have no place in one.
 _WORDS = {**{kind: word for word, kind in FIELD_TYPES.items()}, pa.int32(): "integer"}
 # Names of a table of sessions that an own column cannot have: the columns, and what a view calls the times.
-_TAKEN = frozenset({*SESSION_TYPES, REVISION, "session_start_at", "session_end_at"})
+_TAKEN = frozenset({*SESSION_COLUMNS, REVISION, "session_start_at", "session_end_at"})
 
 
 def check_own_names(columns: Sequence[OwnColumn], user_name: str = USER) -> None:
@@ -201,6 +201,7 @@ class SessionColumns:
         if not columns:
             return self
         check_own_names(columns, user_name)
+        check_names(columns, dict.fromkeys(self.names, "a session column"))
         return replace(self, own=bound(columns, fields, self.types))
 
     @property

@@ -183,7 +183,7 @@ def _schema(types: Mapping[str, pa.DataType], *, required: Sequence[str]) -> pa.
 # A session is written once it is final; reconciling replaces it where late events change it.
 SESSIONS = TableSpec(
     name=USER_SESSIONS,
-    schema=_schema(col.SESSION_TYPES, required=(col.USER,)),
+    schema=_schema({name: col.SESSION_TYPES[name] for name in col.SESSION_COLUMNS}, required=(col.USER,)),
     user_column=col.USER,
     key=(col.USER, col.SESSION_ID),
     revised=True,

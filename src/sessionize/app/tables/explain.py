@@ -21,6 +21,7 @@ from sessionize.errors import ConfigError, InputError
 from sessionize.formats.absent_fields import AbsentFields
 from sessionize.formats.dialects import Dialect
 from sessionize.session import columns as col
+from sessionize.session.definition import rule_columns
 from sessionize.session.ids import user_hash_buckets
 from sessionize.session.names import USER_SESSIONS
 from sessionize.session.policy import Policy
@@ -124,9 +125,10 @@ def explain_from_tables(
         for name in (iceberg.EVENTS, iceberg.LATE_EVENTS, table)
         if name in names
     }
+    needed = _CANONICAL | rule_columns(policy, rules)
     needs_all = rules.boundary is not None  # a function of the user's own sees every column
     events = {
-        name: _rows(each, user, date="event_date", only=None if needs_all else _CANONICAL)
+        name: _rows(each, user, date="event_date", only=None if needs_all else needed)
         for name, each in tables.items()
         if name != table
     }

@@ -15,7 +15,7 @@ from sessionize.connectors.iceberg.tables import EVENTS, LATE_EVENTS, user_sessi
 from sessionize.errors import BusyError, ConfigError
 from sessionize.ports import Dates, Replacement
 from sessionize.session import columns as col
-from sessionize.session.definition import SessionDefinition
+from sessionize.session.definition import SessionDefinition, rule_columns
 
 OPERATION = "sessionize.operation"
 
@@ -87,6 +87,7 @@ class IcebergArchive:
         user_name, wanted = self.definition.user_name, Wanted(users, buckets, dates)
         needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, user_name}
         needed |= self.definition.columns.event_columns - {col.USER}
+        needed |= rule_columns(self.definition.policy, self.definition.rules)
         only = frozenset(needed) if self.definition.rules.boundary is None else None
         parts = []
         for table in self._both():
