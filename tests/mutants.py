@@ -19,14 +19,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "sessionize"
 # The functions that decide where a session begins, ends, is final, late or a duplicate.
 TARGETS = {
-    "kernel/cutting.py": {"cut", "_rule_at", "_anchored", "_rolling", "_bisect", "_number", "_give_reasons"},
+    "kernel/cutting.py": {"cut", "_rule_at", "_split", "_number", "_give_start_reasons", "_end_reasons"},
+    "kernel/cuts/pieces.py": {"pieces", "_counted", "_anchored", "_rolling", "_rolling_both", "_bisect"},
+    "kernel/cuts/runs.py": {"running_maximum", "last_rows_with_value", "changes"},
+    "kernel/emit.py": {"_bounces"},
     "kernel/ordering.py": {"tied_rows", "resolve_ties"},
     "kernel/pending.py": {"split"},
     "kernel/reorder.py": {"push"},
     "kernel/session_operator.py": {"flush"},
-    "kernel/reference.py": {"reference_sessions"},
+    "kernel/reference.py": {"reference_sessions", "rule_before"},
     "kernel/sums.py": {"sums", "revenue"},
-    "session/policy.py": {"longest_silence_ms", "numbers_sessions"},
+    "session/policy.py": {"longest_silence_ms", "inclusive_ms", "drops_short", "keeps", "numbers_sessions"},
+    "session/gap_by.py": {"of_text"},
+    "session/event_gaps.py": {"_of_numbers"},
     "kernel/open_sessions.py": {"silent_slots"},
     "engine/lateness.py": {"late"},
 }
@@ -41,7 +46,9 @@ HARMLESS = {
     ("kernel/sums.py", "most * longest <= _LOW_MAX"),  # the slow road gives the same
     ("kernel/sums.py", "low > _EXACT_MAX"),  # dividing at once is exact here too
     ("kernel/sums.py", "low < -_EXACT_MAX"),
-    ("kernel/cutting.py", "time[chain_last] - begin >= policy.max_duration_ms"),  # chains looked at once more
+    ("kernel/cuts/pieces.py", "time[last] - begin >= limit"),  # chains looked at once more
+    ("kernel/cuts/runs.py", "int(group[-1]).bit_length() + bits <= _KEY_BITS"),  # the slow road gives the same
+    ("session/policy.py", "self.min_duration_ms > 0"),  # a filter that keeps all
 }
 
 
@@ -70,7 +77,8 @@ def survives(mutant: tuple[str, int, str, str]) -> bool:
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / name).write_text(source)
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist",
-                   *(f"tests/kernel/test_{name}.py" for name in ("cases", "invariant", "sums"))]  # fmt: skip
+                   *(f"tests/kernel/test_{name}.py" for name in ("cases", "invariant", "sums")),
+                   "tests/session/test_rules_of_runs.py"]  # fmt: skip
         environ = {**os.environ, "PYTHONPATH": folder}
         try:
             run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=SECONDS_MAX, check=False)

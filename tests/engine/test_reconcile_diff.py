@@ -113,7 +113,7 @@ def in_order(rows: Sequence[Any]) -> list[Any]:
 
 @given(
     st.lists(events(max_size=25), min_size=1, max_size=4),
-    policies(bounces=True),
+    policies(writes=True),
     rules(),
     st.integers(0, 60),
     st.booleans(),

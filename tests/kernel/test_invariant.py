@@ -31,7 +31,7 @@ def books_balance(core: Sessionizer) -> bool:
     return c.consumed == c.settled + c.pending + c.late + c.duplicate + c.excluded
 
 
-@given(events(), policies(bounces=True), rules())
+@given(events(), policies(writes=True), rules())
 def test_one_push_is_the_reference(rows: Events, policy: Policy, rule: Rules):
     core = Sessionizer(policy, rules=rule)
     core.push(events_table(rows))
@@ -44,7 +44,7 @@ def test_one_push_is_the_reference(rows: Events, policy: Policy, rule: Rules):
     assert books_balance(core)
 
 
-@given(events(), policies(bounces=True), rules(), st.data())
+@given(events(), policies(writes=True), rules(), st.data())
 def test_any_arrival_any_batches_any_snapshots(rows: Events, policy: Policy, rule: Rules, data: st.DataObject):
     """Events up to `lateness` out of order, in random batches; the watermark moves, snapshots restore, live looks."""
     lateness = data.draw(st.sampled_from([0, 3, 40, 1000]), label="lateness")
@@ -72,7 +72,7 @@ def test_any_arrival_any_batches_any_snapshots(rows: Events, policy: Policy, rul
     assert core.open_sessions == 0
 
 
-@given(events(), policies(bounces=True), rules(), st.integers(1, 5), st.booleans(), st.randoms(use_true_random=False))
+@given(events(), policies(writes=True), rules(), st.integers(1, 5), st.booleans(), st.randoms(use_true_random=False))
 def test_any_shards_and_spilling(rows: Events, policy: Policy, rule: Rules, tables: int, spill: bool, random: Any):
     """The batch engine over shuffled input, in several tables, in memory or over the disk."""
     shuffled = random.sample(rows, len(rows))
@@ -88,7 +88,7 @@ def test_any_shards_and_spilling(rows: Events, policy: Policy, rule: Rules, tabl
     assert accounting.spilled == (len(rows) if spill else 0)
 
 
-@given(events(), policies(bounces=True), rules(), st.data())
+@given(events(), policies(writes=True), rules(), st.data())
 def test_live_is_what_a_flush_would_give(rows: Events, policy: Policy, rule: Rules, data: st.DataObject):
     """Settled in part: the live view of a user equals that user's remaining sessions, the open one without an end."""
     ordered = sorted(rows, key=lambda r: r["time"])
@@ -108,7 +108,7 @@ def test_live_is_what_a_flush_would_give(rows: Events, policy: Policy, rule: Rul
     assert core.live("nobody").num_rows == 0
 
 
-@given(events(), policies(bounces=True), rules())
+@given(events(), policies(writes=True), rules())
 def test_labels_agree_with_sessions(rows: Events, policy: Policy, rule: Rules):
     """Each event that counts is in exactly one session, the one its label names."""
     ids = label_events(events_table(rows), policy, rules=rule).session_id.to_pylist()
@@ -127,7 +127,7 @@ def test_labels_agree_with_sessions(rows: Events, policy: Policy, rule: Rules):
     assert {key: len(found) for key, found in counted.items()} == {s["session_id"]: s["event_count"] for s in expected}
 
 
-@given(events(), policies(bounces=True), st.integers(-(10**12), 10**12))
+@given(events(), policies(writes=True), st.integers(-(10**12), 10**12))
 def test_shifting_time_shifts_sessions(rows: Events, policy: Policy, shift: int):
     """Where the clock's zero lies decides nothing; a multiple of the maximum keeps nothing special either.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessionize import GapBy, Policy, Rules
 from sessionize.errors import ConfigError
-from sessionize.kernel.runs import changes, first_rows, last_rows_with_value, running_maximum
+from sessionize.kernel.cuts.runs import changes, first_rows, last_rows_with_value, running_maximum
 from sessionize.session.event_gaps import event_gaps_ms
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 from sessionize.session.local_days import local_day, local_days

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sessionize.kernel.pieces import pieces
-from sessionize.kernel.runs import changes, first_rows, last_rows_with_value, running_maximum
+from sessionize.kernel.cuts.pieces import pieces
+from sessionize.kernel.cuts.runs import changes, first_rows, last_rows_with_value, running_maximum
 from sessionize.session.local_days import local_days
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import DAY_START, FIRST, INACTIVITY, MAX_DURATION, MAX_EVENTS, SPLIT_ON_CHANGE, TIMEOUT

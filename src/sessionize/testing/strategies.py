@@ -65,10 +65,10 @@ GAPS = (
 
 
 @st.composite
-def policies(draw: st.DrawFn, *, bounces: bool = False) -> Policy:
+def policies(draw: st.DrawFn, *, writes: bool = False) -> Policy:
     """Any policy, with gaps and maxima of the size of the events' distances; what compares events is mostly off.
 
-    bounces: some have the column is_bounce.
+    writes: some also leave short sessions out, or have the column is_bounce.
     """
     limit = draw(st.sampled_from([None, 7, 20, 100]))
     most = draw(st.sampled_from([None, None, 1, 2, 5]))
@@ -81,9 +81,9 @@ def policies(draw: st.DrawFn, *, bounces: bool = False) -> Policy:
         gap_by=draw(st.sampled_from([None, *GAPS])),
         day_start=draw(st.sampled_from([None, None, "UTC"])),
         max_events=most,
-        min_events=1 if most == 1 else draw(st.sampled_from([1, 1, 2])),
-        min_duration_ms=draw(st.sampled_from([0, 0, 4])),
-        bounce=draw(st.sampled_from(BOUNCES)) if bounces else (),
+        min_events=1 if most == 1 or not writes else draw(st.sampled_from([1, 1, 2])),
+        min_duration_ms=draw(st.sampled_from([0, 0, 4])) if writes else 0,
+        bounce=draw(st.sampled_from(BOUNCES)) if writes else (),
     )
 
 
