@@ -14,7 +14,7 @@ NAMES = [name for name, _ in preset_names()]
 
 
 def test_the_presets_are_listed_with_what_they_are_for() -> None:
-    assert NAMES == ["batch_file_processor", "kafka_stream", "user_sessionization_pipeline"]
+    assert NAMES == ["batch_file_processor", "data_quality_checker", "kafka_stream", "user_sessionization_pipeline"]
     for _, description in preset_names():
         assert 20 < len(description) < 90
 
@@ -155,7 +155,7 @@ def test_an_unknown_preset_names_those_there_are(name: str, hint: str) -> None:
         with pytest.raises(ConfigError) as caught:
             attempt()
         assert caught.value.message == f"no preset named {name!r}"
-        assert caught.value.detail == "presets: batch_file_processor, kafka_stream, user_sessionization_pipeline"
+        assert caught.value.detail == f"presets: {', '.join(NAMES)}"
         assert hint in str(caught.value.hint)
 
 

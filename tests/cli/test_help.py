@@ -59,6 +59,7 @@ USAGE = {
     "query": ["SQL"],
     "explain": ["USER"],
     "tune": ["FILES..."],
+    "check": ["[PIPELINE|FILES]..."],
     "diff": ["A", "B", "FILES..."],
     "reconcile": ["[PIPELINE]"],
     "rejected retry": ["[PIPELINE]"],

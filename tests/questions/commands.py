@@ -8,7 +8,6 @@ import pyarrow as pa
 from typer.testing import CliRunner
 
 from sessionize.cli.app import app
-from sessionize.errors import SessionizeError
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 
@@ -16,7 +15,7 @@ HTML = "{http://www.w3.org/1999/xhtml}"
 def asked(*words: object, width: int = 120, code: int = 0) -> str:
     """What a command prints on stdout. code: how it has to end."""
     done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": str(width), "NO_COLOR": "1"})
-    if isinstance(done.exception, SessionizeError):
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == code, (done.output, done.exception)
     return done.stdout

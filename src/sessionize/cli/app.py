@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from sessionize.cli import (
     batch,
+    check,
     demo,
     diff,
     explain,
@@ -59,6 +60,7 @@ app.command("query", cls=Command)(for_typer(query.query))
 app.command("sql", cls=Command)(for_typer(sql.sql))
 app.command("explain", cls=Command)(for_typer(explain.explain))
 app.command("diff", cls=Command)(for_typer(diff.diff))
+app.command("check", cls=Command)(for_typer(check.check))
 app.command("tune", cls=Command)(for_typer(tune.tune))
 app.command("pruning", cls=Command)(for_typer(pruning.pruning))
 app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))

@@ -20,6 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from sessionize.app.config import types as kinds
 from sessionize.app.config.boundary import load_boundary
+from sessionize.app.config.check_section import CheckSection
 from sessionize.app.config.errors import all_keys, config_error
 from sessionize.app.config.presets import preset_names, preset_text
 from sessionize.app.config.rules_section import RulesSection
@@ -86,6 +87,7 @@ class PipelineConfig(Section):
     output: OutputSection = Field(default_factory=OutputSection, description="Where sessions go.")
     run: RunSection = Field(default_factory=RunSection, description="How to run.")
     stream: StreamSection = Field(default_factory=StreamSection, description="How a stream runs.")
+    check: CheckSection = Field(default_factory=CheckSection, description="What `sessionize check` allows.")
 
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
     _as_made: "SessionSpec | None" = PrivateAttr(default=None)

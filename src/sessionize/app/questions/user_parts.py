@@ -43,11 +43,13 @@ class EventFiles:
         """How the records are read. Errors: ConfigError."""
         return self.records.as_dialect()
 
-    def open(self, columns: frozenset[str] | None, *, now_ms: int, extras: bool = False) -> FileSource:
+    def open(
+        self, columns: frozenset[str] | None, *, now_ms: int, extras: bool = False, dialect: Dialect | None = None
+    ) -> FileSource:
         """Look at the files; nothing is read yet. columns: the event columns needed, None for all; extras: unmapped
-        fields too. Errors: ConfigError, InputError.
+        fields too; dialect: in place of the records' own. Errors: ConfigError, InputError.
         """
-        dialect, any_time = self.dialect(), self.max_future.strip().lower() == "none"
+        dialect, any_time = dialect or self.dialect(), self.max_future.strip().lower() == "none"
         without_pandas()
         return FileSource(
             self.inputs,

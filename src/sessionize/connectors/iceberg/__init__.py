@@ -10,7 +10,7 @@ from sessionize.connectors.iceberg.catalog import (
     open_catalog,
     table_names,
 )
-from sessionize.connectors.iceberg.dataset import readable
+from sessionize.connectors.iceberg.dataset import readable, rows_in_pieces
 from sessionize.connectors.iceberg.epoch_sink import EpochRecord, IcebergEpochSink, epoch_records
 from sessionize.connectors.iceberg.loads import (
     LOADS,
@@ -102,6 +102,7 @@ __all__ = [
     "record_loads",
     "rejected_events",
     "replace_loads",
+    "rows_in_pieces",
     "spec_of",
     "table_layout",
     "table_names",

@@ -81,6 +81,14 @@ def batches(table: Table, files: Sequence[DataFile], *, only: Sequence[str] | No
                 yield pa.Table.from_batches([batch]).rename_columns(in_table)
 
 
+def rows_in_pieces(table: Table, *, only: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """All rows of the table's current snapshot, in pieces. only: of these columns. Errors: InputError."""
+    try:
+        yield from batches(table, [listed.file for listed in listed_files(table)], only=only)
+    except (OSError, ValueError) as error:
+        raise InputError("a table cannot be read", detail=f"{'.'.join(table.name())}: {error}") from error
+
+
 def by_files(table: Table, groups: Sequence[frozenset[str]]) -> Iterator[tuple[int | None, pa.Table]]:
     """All rows in pieces, each with the index of its file's group; None for files outside all groups.
 
