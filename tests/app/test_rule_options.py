@@ -1,5 +1,6 @@
 """The rules of a command line: what is named lies over a definition, and both over the defaults."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from sessionize import GapBy, Policy, Rules, definition
 from sessionize.app.config.pipeline import load_pipeline
-from sessionize.app.options import RuleOptions
+from sessionize.app.options import FileOptions, RecordOptions, RuleOptions
+from sessionize.cli.fast_batch import quick_command
 from sessionize.errors import ConfigError
 from sessionize.session.known_definitions import DEFINITIONS
 
@@ -21,7 +23,7 @@ def over(**options: Any) -> tuple[Policy, Rules]:
 def test_every_rule_has_an_option() -> None:
     policy, rules = over(
         split_on_change=["source", "medium"], split_ignore=["(direct)"], day_start="Europe/Berlin", gap_by="app",
-        gap_of=["tv=4h", "a=b=10"], max_events="500", min_events=2, min_duration="5s", bounce=["one_page", "10s"],
+        gap_of=["tv=4h", "a=b=10"], max_events="500", min_events="2", min_duration="5s", bounce=["one_page", "10s"],
     )  # fmt: skip
     assert policy == Policy(
         gap_by=GapBy(field="app", gaps=(("tv", 14_400_000), ("a=b", 600_000))), day_start="Europe/Berlin",
@@ -78,6 +80,7 @@ def test_keys_of_a_file_lie_over_the_definition(tmp_path: Path) -> None:
         ({"gap_by": "app", "gap_of": ["tv"]}, "--gap-of needs a value"),
         ({"gap_by": "timeout:weeks"}, "unknown unit"),
         ({"max_events": "many"}, "not a whole number"),
+        ({"min_events": "2.5"}, "not a whole number"),
         ({"max_events": "0"}, "at least 1"),
         ({"split_ignore": ["x"]}, "no effect"),
         ({"day_start": "Mars"}, "unknown time zone"),
@@ -87,3 +90,47 @@ def test_keys_of_a_file_lie_over_the_definition(tmp_path: Path) -> None:
 def test_options_that_cannot_be_meant(options: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         over(**options)
+
+
+def test_a_command_line_with_every_rule(tmp_path: Path) -> None:
+    """Missing sources split nothing; a session of one event is not written, and counted."""
+    rows = [
+        {"u": "a", "t": 0, "source": "news", "app": "tv"},
+        {"u": "a", "t": 3_600_000, "app": "web"},
+        {"u": "a", "t": 3_600_001, "source": "shop"},
+        {"u": "a", "t": 3_600_002, "source": "pay.example"},
+        {"u": "a", "t": 90_000_000},
+    ]
+    (tmp_path / "in.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = (
+        "batch in.ndjson --user u --time t --field source=source --field app=app --split-on-change source "
+        "--split-ignore pay.* --gap-by app --gap-of tv=2h --max-events 100 --min-events 2 --day-start UTC "
+        "--bounce one_event -o out.ndjson"
+    )
+    command = quick_command([str(tmp_path / word) if "ndjson" in word else word for word in words.split()])
+    assert command is not None  # read without typer
+    command()
+    made = [json.loads(line) for line in (tmp_path / "out.ndjson").read_text().splitlines()]
+    assert [(row["event_count"], row["start_reason"], row["end_reason"], row["is_bounce"]) for row in made] == [
+        (2, "inactivity", "rule:split_on_change", False),
+        (2, "rule:split_on_change", "inactivity", False),
+    ]
+
+
+def test_a_field_that_is_not_mapped_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "in.ndjson").write_text('{"u": "a", "t": 0}\n')
+    records = RecordOptions(user="u", time="t")
+    options = FileOptions(
+        inputs=[str(tmp_path / "in.ndjson")],
+        output=str(tmp_path / "out.csv"),
+        records=records,
+        rules=RuleOptions(definition="matomo"),
+    )
+    with pytest.raises(ConfigError, match="split_on_change needs a field") as refused:
+        options.plan("sessions", now_ms=0, warn=lambda text: None)
+    assert refused.value.hint == "map it with --field NAME=PATH, or turn split_on_change off"
+    file = tmp_path / "p.toml"
+    file.write_text("input.mapping = {user = 'u', time = 't'}\nrules.gap_by = {field = 'app'}\n")
+    config = load_pipeline(str(file), environ={})
+    with pytest.raises(ConfigError, match="gap_by needs a field"):
+        config.definition(config.dialect().columns, "u")

@@ -70,7 +70,8 @@ class FilePlan:
         for path in self.inputs:
             check_local(path, name="the input")
         labels = self.what == "labels"
-        check_fields(self.policy, self.rules, self.dialect.columns)
+        hint = "map it with --field NAME=PATH"
+        check_fields(self.policy, self.rules, self.dialect.columns, hint=hint)
         col.check_user_name(self.dialect.user_name, sessions=not labels, events=labels)
 
     def lines(self) -> list[tuple[str, str]]:

@@ -111,7 +111,7 @@ class RuleOptions:
     gap_by: str | None = None
     gap_of: list[str] | None = None
     max_events: str | None = None
-    min_events: int | None = None
+    min_events: str | None = None
     min_duration: str | None = None
     bounce: list[str] | None = None
 
@@ -159,9 +159,10 @@ class RuleOptions:
         if self.day_start is not None:
             changes["day_start"] = None if self.day_start.lower() == NONE else self.day_start
         if self.max_events is not None:
-            changes["max_events"] = _whole_or_none(self.max_events, name="--max-events")
+            unlimited = self.max_events.strip().lower() == NONE
+            changes["max_events"] = None if unlimited else _whole(self.max_events, name="--max-events")
         if self.min_events is not None:
-            changes["min_events"] = self.min_events
+            changes["min_events"] = _whole(self.min_events, name="--min-events")
         if self.min_duration is not None:
             changes["min_duration_ms"] = parse_duration_ms(self.min_duration, name="--min-duration")
         if self.bounce is not None:
@@ -358,14 +359,14 @@ def _gap_by(field: str | None, pairs: list[str]) -> "GapBy | None":
     return GapBy.of(field=name, gaps=gaps, unit=unit or "ms")  # type: ignore[arg-type]  # GapBy checks it
 
 
-def _whole_or_none(text: str, *, name: str) -> int | None:
-    """A whole number, None for "none". Errors: ConfigError."""
-    if text.strip().lower() == NONE:
-        return None
+def _whole(text: str, *, name: str) -> int:
+    """A whole number. Errors: ConfigError."""
     try:
         return int(text.replace("_", ""))
     except ValueError:
-        raise ConfigError(f"invalid {name}: not a whole number", detail=f"{name} {text}", hint='or "none"') from None
+        raise ConfigError(
+            f"invalid {name}: not a whole number", detail=f"{name} {text}", hint=f"for example {name} 2"
+        ) from None
 
 
 def _maximum(text: str, warn: Warn) -> str:

@@ -157,7 +157,9 @@ RULES = group(
     max_events=option(
         "--max-events", metavar="COUNT", help='Most events of a session; "none": no limit.', rich_help_panel="Rules"
     ),
-    min_events=option("--min-events", help="Do not write sessions with fewer events.", rich_help_panel="Rules"),
+    min_events=option(
+        "--min-events", metavar="COUNT", help="Do not write sessions with fewer events.", rich_help_panel="Rules"
+    ),
     min_duration=option("--min-duration", help="Do not write shorter sessions.", rich_help_panel="Rules"),
     bounce=option(
         "--bounce",

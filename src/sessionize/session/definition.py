@@ -37,8 +37,8 @@ def rule_columns(policy: Policy, rules: Rules) -> frozenset[str]:
     return frozenset(needs)
 
 
-def check_fields(policy: Policy, rules: Rules, have: Iterable[str]) -> None:
-    """Errors: ConfigError where the events do not have a field that a rule compares."""
+def check_fields(policy: Policy, rules: Rules, have: Iterable[str], *, hint: str) -> None:
+    """Errors: ConfigError where the events do not have a field that a rule compares. hint: how to map one."""
     have = frozenset(have)
     for key, named in (
         ("split_on_change", rules.split_on_change),
@@ -48,5 +48,5 @@ def check_fields(policy: Policy, rules: Rules, have: Iterable[str]) -> None:
             raise ConfigError(
                 f"{key} needs a field that the events lack",
                 detail=f"field {missing[0]!r}; the events have {', '.join(sorted(have))}",
-                hint=f"map it as a further field, or remove {key}",
+                hint=f"{hint}, or turn {key} off",
             )

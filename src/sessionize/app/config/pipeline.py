@@ -34,7 +34,7 @@ from sessionize.app.config.values import format_value
 from sessionize.app.tables.home_folders import home_of_pipeline
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect, dialect_named
-from sessionize.session.definition import SessionDefinition
+from sessionize.session.definition import SessionDefinition, check_fields
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.policy import Policy
 
@@ -200,11 +200,11 @@ class PipelineConfig(Section):
         user_name: what the user column is called. Errors: those of event_rules; ConfigError for session columns that
         cannot be made of these.
         """
+        policy, rules = self.policy(), self.event_rules()
+        if self._as_made is None:  # the tables have their events with what their rules need
+            check_fields(policy, rules, event_columns, hint='map it under [input.fields], NAME = "path"')
         return SessionDefinition(
-            policy=self.policy(),
-            rules=self.event_rules(),
-            columns=self._columns(event_columns, user_name),
-            user_name=user_name,
+            policy=policy, rules=rules, columns=self._columns(event_columns, user_name), user_name=user_name
         )
 
     def batch_options(self) -> "BatchOptions":
