@@ -8,10 +8,9 @@ The frame is bounded input to the same core as everything else; narwhals knows t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import narwhals as nw
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from narwhals.typing import IntoFrame
@@ -20,6 +19,7 @@ from sessionize.arrow import decoded_type
 from sessionize.engine.accounting import Accounting
 from sessionize.engine.batch.sessions import sessions_of
 from sessionize.errors import ConfigError, InputError
+from sessionize.formats.frame_columns import check_time_options, frame_amounts, frame_times, frame_users
 from sessionize.kernel.labels import label_events
 from sessionize.kernel.validation import accepted, amounts
 from sessionize.session import columns as col
@@ -34,7 +34,6 @@ Frame = TypeVar("Frame", bound=IntoFrame)
 
 _CANONICAL = frozenset({col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.PRODUCT, col.CATEGORY, col.VALUE})
 _ROWS_AT_ONCE = 10_000_000
-_FAR_S = 10**15  # beyond every time that is accepted
 
 
 def sessions(
@@ -54,6 +53,9 @@ def sessions(
     policy: Policy | None = None,
     rules: Rules | None = None,
     columns: list[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    time_format: str = "auto",
+    time_zone: str | None = None,
+    times: Literal["ms", "timestamp"] = "ms",
 ) -> Frame:
     """Turn a frame of events into a frame of sessions: one row per session, sorted by user and start.
 
@@ -62,9 +64,11 @@ def sessions(
     frame : pandas, Polars, pyarrow or DuckDB frame
         The events, in any order; a Polars LazyFrame or DuckDB relation is collected.
     user : str
-        Column of users: text or integers. The sessions have a column of the same name (integers become text).
+        Column of users: text or integers. The sessions have a column of the same name (integers become text, also those
+        that pandas holds as floats).
     time : str
-        Column of event times: integers in ms since 1970 UTC, or timestamps. A timestamp without a zone counts as UTC.
+        Column of event times: timestamps, numbers, or text, by the rules of files. Numbers are ms since 1970 UTC, text
+        is ISO 8601, and times without a zone are UTC, unless `time_format` and `time_zone` say otherwise.
     event_id : str, optional
         Column of event ids. Two events of one user with equal time and id count once.
     event_type : str, optional
@@ -84,6 +88,14 @@ def sessions(
         A list: only these session columns; the user column is always there. A mapping: further columns of your own
         beside the others, by name, each as in a pipeline file (docs/session-columns.md):
         ``{"first_referrer": {"first": "referrer"}}``. Their fields are the columns of the frame.
+
+    time_format : str
+        Form of the times: auto, s, ms, us, ns, iso8601, or a strptime pattern such as ``"%d.%m.%Y %H:%M"``.
+    time_zone : str, optional
+        IANA zone of times without one, also of timestamps. An hour that happens twice is the earlier one.
+    times : {"ms", "timestamp"}
+        ``"timestamp"`` gives ``session_start_time`` and ``session_end_time`` as timestamps (ms, UTC) in place of
+        ``session_start_time_ms`` and ``session_end_time_ms``.
 
     Returns
     -------
@@ -115,7 +127,10 @@ def sessions(
     >>> made.select(["first_source", "sources"]).to_pydict()
     {'first_source': ['news', None], 'sources': [['news', 'ads'], []]}
     """
-    col.check_user_name(user)
+    if times not in ("ms", "timestamp"):
+        raise ConfigError("unknown form of times", detail=f"times = {times!r}", hint='"ms" or "timestamp"')
+    if isinstance(user, str):
+        col.check_user_name(user)
     asked = {"gap": gap, "gap_boundary": gap_boundary, "max_duration": max_duration}
     asked |= {"max_duration_mode": max_duration_mode, "session_ids": session_ids}
     policy = _policy(policy, asked)
@@ -123,7 +138,8 @@ def sessions(
     only = None if columns is None or isinstance(columns, Mapping) else tuple(columns)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page, col.VALUE: value}
     compared = compared_fields(policy, rules or Rules())
-    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules), own=own, compared=compared)
+    form, keep_all = (time_format, time_zone), _has_boundary(rules)
+    native, events = _read(frame, user, time, given, keep_all=keep_all, own=own, compared=compared, form=form)
     have = frozenset({col.USER, col.EVENT_TIME, *(name for name, column in given.items() if column is not None)})
     wanted = col.SessionColumns.made_of(have, only=only, bounces=bool(policy.bounce))
     extra = tuple(n for n in (col.SESSION_START, col.SESSION_ID) if n not in wanted)
@@ -137,7 +153,7 @@ def sessions(
     table = pa.concat_tables(tables or [schema.empty_table()])
     order = [(user, "ascending"), (col.SESSION_START, "ascending")]
     table = table.take(pc.sort_indices(table, sort_keys=order)).drop_columns(list(extra))
-    result: Frame = _like(native, table)
+    result: Frame = _like(native, table if times == "ms" else _with_timestamps(table))
     return result
 
 
@@ -157,6 +173,8 @@ def label(
     policy: Policy | None = None,
     rules: Rules | None = None,
     column: str = col.SESSION_ID,
+    time_format: str = "auto",
+    time_zone: str | None = None,
 ) -> Frame:
     """Add the id of each event's session to a frame of events; rows and their order stay.
 
@@ -168,6 +186,8 @@ def label(
         As in `sessions`.
     column : str
         Name of the new text column. Default ``"session_id"``.
+    time_format, time_zone
+        As in `sessions`.
 
     Returns
     -------
@@ -198,7 +218,8 @@ def label(
     policy = _policy(policy, asked)
     given = {col.EVENT_ID: event_id, col.EVENT_TYPE: event_type, col.PAGE: page}
     compared = compared_fields(policy, rules or Rules())
-    native, events = _read(frame, user, time, given, keep_all=_has_boundary(rules), compared=compared)
+    form, keep_all = (time_format, time_zone), _has_boundary(rules)
+    native, events = _read(frame, user, time, given, keep_all=keep_all, compared=compared, form=form)
     if column in native.columns:
         raise InputError(
             "the frame already has a column of that name", detail=f"column {column!r}", hint="choose another: column=…"
@@ -263,8 +284,13 @@ def _read(
     keep_all: bool,
     own: Sequence[OwnColumn] = (),
     compared: frozenset[str] = frozenset(),
+    form: tuple[str, str | None] = ("auto", None),
 ) -> tuple[Any, pa.Table]:
-    """The frame in narwhals' hands, and its events with canonical columns. own, compared: what else is needed of it."""
+    """The frame in narwhals' hands, and its events with canonical columns. own, compared: what else is needed of it.
+
+    form: of its times, and their zone.
+    """
+    check_time_options(*form)
     try:
         native = nw.from_native(frame)
     except TypeError as error:
@@ -274,11 +300,18 @@ def _read(
             hint="supported are pandas, Polars, pyarrow tables and DuckDB relations",
         ) from error
     present = native.collect_schema().names()
+    for role, each in (("user", user), ("time", time)):
+        if not isinstance(each, str):
+            raise InputError(f"{role} must be the name of one column", detail=f"{role} = {each!r}")
     names = {user: col.USER, time: col.EVENT_TIME} | {c: name for name, c in given.items() if c is not None}
     for wanted in names:
         if wanted not in present:
+            index = getattr(getattr(frame, "index", None), "names", ())
+            hint = "frame.reset_index() makes a column of the index" if wanted in index else None
             raise InputError(
-                "the frame has no such column", detail=f"column {wanted!r}", hint=f"it has {', '.join(present)}"
+                "the frame has no such column",
+                detail=f"column {wanted!r}",
+                hint=hint or f"it has {', '.join(map(str, present))}",
             )
     if len(names) < 2 + sum(c is not None for c in given.values()):
         raise InputError("one column cannot have two roles", detail=f"user={user!r}, time={time!r}, {given}")
@@ -292,59 +325,42 @@ def _read(
         )
     fields = (fields | compared) & set(present)
     chosen = native if keep_all else native.select(list(dict.fromkeys([*names, *sorted(fields)])))
-    table = chosen.collect("pyarrow").to_native() if isinstance(chosen, nw.LazyFrame) else chosen.to_arrow()
+    table = _as_table(chosen)
     rest = {n: table[n] for n in table.column_names if n in fields or n not in names}
     rest = {n: column for n, column in rest.items() if n not in col.EVENT_TYPES}
     # a canonical column that nothing was mapped to, and that the frame has under the same name
     given = {**given, **{n: n for n in sorted(fields & _CANONICAL) if given.get(n) is None}}
-    events = {col.USER: _users(table[user], user), col.EVENT_TIME: _times(table[time], time)}
+    at = frame_times(table[time], time, time_format=form[0], time_zone=form[1])
+    events = {col.USER: frame_users(table[user], user), col.EVENT_TIME: at}
     for name, column in given.items():
         if column is not None:
-            kind = pa.float64() if name == col.VALUE else pa.string()
-            events[name] = _cast(table[column], kind, column)
+            texts = name != col.VALUE
+            events[name] = _cast(table[column], pa.string(), column) if texts else frame_amounts(table[column], column)
     called = {canonical: name for name, canonical in names.items()}
     return native, accepted(pa.table({**events, **rest}), called=called)
 
 
-def _users(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or _is_text(kind)):
-        raise InputError("users must be text or integers", detail=f"column {name!r} is {column.type}")
-    _no_nulls(column, name)
-    return column if pa.types.is_dictionary(column.type) and kind == pa.string() else _cast(column, pa.string(), name)
-
-
-def _times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """int64 ms UTC. Finer timestamps are floored, also before 1970."""
-    _no_nulls(column, name)
-    if pa.types.is_integer(column.type):
-        return _cast(column, pa.int64(), name)
-    if pa.types.is_timestamp(column.type):
-        ticks = column.cast(pa.int64()).to_numpy()
-        per_ms = {"s": 0, "ms": 1, "us": 1_000, "ns": 1_000_000}[column.type.unit]
-        if not per_ms:  # seconds that no time can have must not wrap to some that it can
-            ticks = np.clip(ticks, -_FAR_S, _FAR_S)
-        return pa.chunked_array([pa.array(ticks // per_ms if per_ms else ticks * np.int64(1000))])
-    if pa.types.is_date(column.type):
-        return _times(column.cast(pa.timestamp("ms")), name)
-    raise InputError(
-        "event times must be integers in milliseconds or timestamps",
-        detail=f"column {name!r} is {column.type}",
-        hint="convert the column first",
-    )
-
-
-def _no_nulls(column: pa.ChunkedArray, name: str) -> None:
-    if column.null_count:
+def _as_table(chosen: Any) -> pa.Table:
+    """Errors: InputError for a column that Arrow has no type for."""
+    try:
+        return chosen.collect("pyarrow").to_native() if isinstance(chosen, nw.LazyFrame) else chosen.to_arrow()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            "every event needs a user and a time",
-            detail=f"column {name!r} has {column.null_count} null(s) in {len(column)} rows",
-            hint="drop or fill them first",
-        )
+            "a column of the frame has values of several types, or of one that Arrow does not know",
+            detail=str(error),
+            hint='make it one type first, for example frame["user_id"].astype(str)',
+        ) from error
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _with_timestamps(table: pa.Table) -> pa.Table:
+    """Start and end as timestamps, under names without the unit."""
+    for name in (col.SESSION_START, col.SESSION_END):
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            table = table.set_column(
+                place, name.removesuffix("_ms"), table[name].cast(pa.timestamp("ms")).cast(pa.timestamp("ms", "UTC"))
+            )
+    return table
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.ChunkedArray:

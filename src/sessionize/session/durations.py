@@ -6,7 +6,7 @@ command-line option's documentation).
 
 import re
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from sessionize.errors import ConfigError
 
@@ -52,6 +52,10 @@ def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
         raise _refuse(name, value, "a boolean is not a duration")
     if isinstance(value, int | float):
         return _bare(value, value, name, bare_unit)
+    if type(value).__name__ == "timedelta64":  # numpy's, which is no timedelta
+        return _of_numpy(value, name)
+    if not isinstance(value, str):
+        raise _refuse(name, value, "not a duration")
     text = value.strip().lower().replace(" ", "")
     try:
         number = float(text)
@@ -63,6 +67,16 @@ def _to_ms(value: Duration, name: str, bare_unit: Unit | None) -> float:
         # 0.1h is 360000.00000000006 in binary; values within a thousandth of a whole millisecond are rounded to it.
         return round(ms, 3)
     return _bare(number, value, name, bare_unit)
+
+
+def _of_numpy(value: Any, name: str) -> float:
+    try:
+        ms = float(value / type(value)(1, "ms"))
+    except TypeError:  # months and years have no fixed length
+        raise _refuse(name, value, "not a duration of fixed length") from None
+    if ms != ms:
+        raise _refuse(name, value, "not a duration")
+    return ms
 
 
 def _bare(number: float, value: Duration, name: str, bare_unit: Unit | None) -> float:
