@@ -1,5 +1,6 @@
 """`diff` as a command: policies as they are typed, and the answer as tables, JSON and a page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from sessionize.app.questions.policies import side_of
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import dialect_named
+from sessionize.session.known_definitions import DEFINITIONS, definition
 from sessionize.session.policy import Policy
 from tests.questions.commands import answer, asked, read_page
 
@@ -94,6 +96,30 @@ def test_a_policy_is_keys_a_pipeline_or_both(tmp_path: Path, monkeypatch: pytest
     assert both.rules.end_events == {"logout"}
     assert both.rules.conversion_events == set(DIALECT.conversion_events)
     assert side_of("conversion_events=paid", DIALECT).rules.conversion_events == {"paid"}
+
+
+@pytest.mark.parametrize("name", sorted(DEFINITIONS))
+def test_definitions_of_other_products_are_policies(name: str) -> None:
+    known = definition(name)
+    assert side_of(name, DIALECT).policy == known.policy
+    assert side_of(name, DIALECT).rules.split_on_change == known.rules.split_on_change
+    assert side_of(f"{name},gap=7m", DIALECT).policy == replace(known.policy, gap_ms=420_000)
+
+
+def test_the_rules_that_compare_events_are_keys_too() -> None:
+    side = side_of(
+        'split_on_change=["source"],day_start=UTC,max_events=7,gap_by={field="page",gaps={tv="4h"}}', DIALECT
+    )
+    assert side.policy == Policy.of(day_start="UTC", max_events=7, gap_by={"field": "page", "gaps": {"tv": "4h"}})
+    assert side.rules.split_on_change == {"source"}
+
+
+def test_a_change_of_day_is_named_behind_its_boundary(tmp_path: Path) -> None:
+    path = tmp_path / "night.csv"
+    path.write_text("user,ts,kind,page\n" + "".join(f"a,{ms},view,/\n" for ms in (86_000_000, 86_399_999, 86_400_000)))
+    found = answer("diff", "ga4", "mixpanel", path, *WORDS)
+    assert found["boundaries"] == [{"only_in": "b", "reason": "rule:day_start", "count": 1}]
+    assert found["changes"]["split"]["count"] == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sessionize.analytics.policy_diff import PolicyDiff
 
 _POLICY = (
-    "a pipeline (preset or file), default, or keys of its rules: gap=45m,max_duration=none; keys may follow a pipeline"
+    "default, ga4 or another definition, a pipeline, or keys of its rules: gap=45m,max_duration=none; keys may follow"
 )
 _FILES = "Files, folders, patterns, pipes, as for batch."
 

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from sessionize.analytics.two_cuts import Side
+from sessionize.app.config.errors import config_error
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
 from sessionize.app.config.rules_section import RulesSection
+from sessionize.app.config.sources import option_layer
 from sessionize.app.config.suggest import did_you_mean, hint_of
 from sessionize.app.config.values import hours_or_duration, minutes_or_duration, parse_value
-from sessionize.app.options import DEFAULT_PIPELINE
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
+from sessionize.session.known_definitions import DEFINITIONS
 
 DEFAULT = "default"
 
@@ -38,17 +42,15 @@ def side_of(text: str, dialect: Dialect) -> Side:
 
 
 def _config(base: str, settings: dict[str, object]) -> PipelineConfig:
-    if base != DEFAULT:
+    if base in DEFINITIONS:
+        settings = {"rules.definition": base} | settings
+    elif base != DEFAULT:
         return load_pipeline(base, overrides=settings)
-    return load_pipeline(DEFAULT_PIPELINE, overrides=_DEFAULTS | settings, environ={})
-
-
-# the defaults of the program, whatever the preset says
-_DEFAULTS: dict[str, object] = {
-    f"rules.{name}": list(field.default) if isinstance(field.default, tuple) else field.default
-    for name, field in RulesSection.model_fields.items()
-    if field.default is not None
-}
+    layer = option_layer(settings)  # over the defaults alone, whatever presets and the environment say
+    try:
+        return PipelineConfig.model_validate(layer.nested())
+    except ValidationError as error:
+        raise config_error(error, layer, PipelineConfig) from None
 
 
 def _setting(piece: str, text: str) -> tuple[str, Any]:
@@ -58,7 +60,7 @@ def _setting(piece: str, text: str) -> tuple[str, Any]:
         raise ConfigError(
             "a policy is a pipeline, and keys of its rules over it",
             detail=f"{piece!r} in {text!r}",
-            hint="for example gap=30m,max_duration=none or my.toml,gap=45m",
+            hint="for example gap=30m,max_duration=none, ga4 or my.toml,gap=45m",
         )
     field = RulesSection.model_fields.get(key)
     if field is None:
