@@ -100,7 +100,7 @@ def sessionize_arguments(task: str, source: Path, output: Path, *, all_columns: 
     )
     if not all_columns:
         columns = (*COLUMNS, PAGES_COLUMN) if task == "A+pages" else COLUMNS
-        arguments += ["--columns", ",".join(columns)]
+        arguments += ["--session-columns", ",".join(columns)]
     return arguments
 
 

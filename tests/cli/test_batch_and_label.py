@@ -116,7 +116,7 @@ def test_the_help_says_what_a_bare_number_is(sessionize, command):
 
 
 def test_only_some_columns(sessionize, events, tmp_path):
-    sessionize("batch", "events.ndjson", "-o", "o.parquet", "--columns", "user,event_count, pages_visited")
+    sessionize("batch", "events.ndjson", "-o", "o.parquet", "--session-columns", "user,event_count, pages_visited")
     assert pq.read_schema(tmp_path / "o.parquet").names == ["uuid", "event_count", "pages_visited"]
 
 
@@ -198,7 +198,7 @@ def test_a_failed_run_leaves_the_old_output(sessionize, tmp_path):
         (["events.ndjson", "-o", "o.csv", "--gap", "0"], 2, "longer than zero"),
         (["events.ndjson", "-o", "o.csv", "--gap-boundary", "open"], 2, "exclusive"),
         (["events.ndjson", "-o", "o.csv", "--max-duration", "none", "--max-duration-mode", "rolling"], 2, "no effect"),
-        (["events.ndjson", "-o", "o.csv", "--columns", "sesion_id"], 2, "session_id"),
+        (["events.ndjson", "-o", "o.csv", "--session-columns", "sesion_id"], 2, "session_id"),
         (["events.ndjson", "-o", "o.csv", "--memory", "lots"], 2, "lots"),
         (["events.ndjson", "-o", "iceberg:sessions"], 2, "database"),
         (["events.ndjson", "-o", "o.csv", "--nonsense"], 2, "nonsense"),

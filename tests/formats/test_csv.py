@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize.errors import InputError
-from sessionize.formats.csv_decoder import CsvLines
-from sessionize.formats.csv_parser import CsvPiece, CsvRows
+from sessionize.formats.csv_text.decoder import CsvLines
+from sessionize.formats.csv_text.parser import CsvPiece, CsvRows
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.lines import LineIndex, Lines, pieces
 from sessionize.formats.validation import Decoded

@@ -11,7 +11,7 @@ import pytest
 
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.avro import AvroRecords
-from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.dialects import DIALECTS, Dialect, Field
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.records import JsonRecords

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionize.formats.gunzip import GzipStream
+from sessionize.formats.content.gunzip import GzipStream
 
 TEXT = b"".join(b'{"user":"u%d","time":%d}\n' % (n, n) for n in range(5_000))
 

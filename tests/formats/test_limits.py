@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from sessionize import InputError, Sessionizer
-from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.tabular import Tabular

@@ -8,7 +8,7 @@ import pytest
 
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.absent_fields import absent_fields
-from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.paths.language import Join, Key, candidates, last_name, parse_field_path

@@ -11,7 +11,7 @@ import pytest
 
 from sessionize import ConfigError, InputError
 from sessionize.formats.avro import AvroRecords
-from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_limits import FIELDS_MAX, NESTING_MAX
 from sessionize.formats.json_lines import JsonLines

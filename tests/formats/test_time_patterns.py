@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionize.errors import ConfigError
-from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.tabular import Tabular

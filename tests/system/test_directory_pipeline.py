@@ -186,7 +186,7 @@ def test_broken_files_are_set_aside_once(tmp_path: Path) -> None:
     files = {"a.ndjson": rows_of(0), "t.ndjson.gz": rows_of(1, 3_000), "z.csv": rows_of(2)}
     put(config, "a.ndjson", encoded(files["a.ndjson"], "ndjson"), age_s=0)
     put(config, "nofooter.parquet", encoded(rows_of(8), "parquet")[:-20], age_s=1)
-    put(config, "nogzip.csv.gz", encoded(rows_of(8), "csv"), age_s=2)
+    put(config, "nogzip.csv.gz", b"neither gzip nor CSV", age_s=2)
     put(config, "otherfields.csv", b"who,when\nu1,1\n", age_s=3)
     put(config, "empty.parquet", b"", age_s=4)
     torn = encoded(files["t.ndjson.gz"], "ndjson.gz")[:-2_000]

@@ -28,7 +28,7 @@ from sessionize.connectors.parquet_lake import ParquetLakeSink
 from sessionize.connectors.sql_store import StoreSink
 from sessionize.connectors.sql_store.sqlite import SqliteDatabase
 from sessionize.formats.avro import AvroRecords
-from sessionize.formats.csv_decoder import CsvLines
+from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.json_rows import json_rows
 from sessionize.formats.records import JsonRecords
 from sessionize.formats.tabular import Tabular

@@ -50,6 +50,7 @@ def _files(config: PipelineConfig, now_ms: int) -> "LoadSource":
     return FileSource(
         list(config.input_paths()),
         dialect=config.dialect(),
+        input_format=config.input.as_format(),
         extras=True,
         max_future_ms=config.rules.max_future_ms,
         now_ms=now_ms,
@@ -69,6 +70,7 @@ def _directory(config: PipelineConfig, writer: str) -> StreamSource:
     return DirectorySource(
         list(config.input_paths()),
         dialect=config.dialect(),
+        input_format=config.input.as_format(),
         log_path=state_folder(config, writer) / "files.book",
         exclude=_written_folders(config),
         extras=config.output.events,

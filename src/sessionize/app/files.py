@@ -20,6 +20,7 @@ from sessionize.connectors.local_paths import check_local
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.input_format import AUTO, InputFormat
 from sessionize.ports import Sink
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition, check_fields, rule_columns
@@ -53,6 +54,7 @@ class FilePlan:
     dialect: Dialect
     policy: Policy
     rules: Rules
+    input_format: InputFormat = AUTO
     home: Path | None = None
     columns: tuple[str, ...] | None = None
     rejects: Path | None = None
@@ -79,6 +81,7 @@ class FilePlan:
         return [
             ("input", ", ".join(self.inputs)),
             ("records", self.dialect.name),
+            *((f"input {name}", str(value)) for name, value in self.input_format.words().items()),
             ("rules", self.policy.describe()),
             ("output", self.where()),
             ("rejected records", str(self.rejects) if self.rejects is not None else "counted only"),
@@ -103,6 +106,7 @@ class FilePlan:
         source = FileSource(
             list(self.inputs),
             dialect=self.dialect,
+            input_format=self.input_format,
             columns=None if labels or self.rules.boundary is not None else self._event_columns(),
             extras=labels or self.rules.boundary is not None,
             max_future_ms=self.max_future_ms,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
 from sessionize.app.warn import Warn
 from sessionize.errors import ConfigError
 
@@ -183,14 +184,15 @@ DEFAULT_RECORDS, DEFAULT_RULES = RecordOptions(), RuleOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
-    """A run over files: `batch` and `label`. columns: of the sessions, comma-separated. max_future, memory: as text."""
+    """A run over files: `batch` and `label`. session_columns: comma-separated. max_future, memory: as text."""
 
     inputs: list[str]
     output: str
     records: RecordOptions = DEFAULT_RECORDS
+    input_format: FormatOptions = DEFAULT_FORMAT
     max_future: str = "24h"
     rules: RuleOptions = DEFAULT_RULES
-    columns: str | None = None
+    session_columns: str | None = None
     rejects: Path | None = None
     memory: str = "2GB"
     home: Path | None = None
@@ -202,6 +204,7 @@ class FileOptions:
         """The run that is meant. now_ms: the present, which max_future counts from. Errors: ConfigError."""
         from sessionize.app.config.values import parse_size_bytes
         from sessionize.app.files import FilePlan
+        from sessionize.formats.input_format import text_list
         from sessionize.session.durations import parse_duration_ms
         from sessionize.session.policy import Policy
         from sessionize.session.rules import Rules
@@ -210,16 +213,16 @@ class FileOptions:
         policy, rules = self.rules.over(
             Policy(), Rules(conversion_events=frozenset(dialect.conversion_events)), warn=warn
         )
-        names = None if self.columns is None else (name.strip() for name in self.columns.split(","))
         return FilePlan(
             what=what,
             inputs=tuple(self.inputs),
             output=self.output,
             dialect=dialect,
+            input_format=self.input_format.as_format(),
             policy=policy,
             rules=rules,
             home=self.home,
-            columns=None if names is None else tuple(name for name in names if name),
+            columns=None if self.session_columns is None else text_list(self.session_columns),
             rejects=self.rejects,
             memory_bytes_max=parse_size_bytes(self.memory),
             max_future_ms=None if any_time else parse_duration_ms(self.max_future, name="--max-future"),

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sessionize.app.options import DEFAULT_RECORDS, DEFAULT_RULES, RecordOptions, RuleOptions
+from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
+from sessionize.app.options import (
+    DEFAULT_RECORDS,
+    DEFAULT_RULES,
+    RecordOptions,
+    RuleOptions,
+)
 from sessionize.cli import options as opt
 from sessionize.errors import ConfigError
 
@@ -31,6 +37,7 @@ def explain(
         typer.Option(help="Preset or file of the pipeline that wrote the sessions; sets record format and tables."),
     ] = None,
     records: Annotated[RecordOptions, opt.RECORDS] = DEFAULT_RECORDS,
+    input_format: Annotated[FormatOptions, opt.FORMAT] = DEFAULT_FORMAT,
     rules: Annotated[RuleOptions, opt.RULES] = DEFAULT_RULES,
     home: opt.HomeOrNone = None,
     database: opt.DatabaseOrNone = None,
@@ -49,7 +56,15 @@ def explain(
     from sessionize.cli import output as out
 
     found, as_made = explain_user(
-        who, pipeline, home, database, inputs=inputs, records=records, rules=rules, warn=out.print_warning
+        who,
+        pipeline,
+        home,
+        database,
+        inputs=inputs,
+        records=records,
+        input_format=input_format,
+        rules=rules,
+        warn=out.print_warning,
     )
     if as_json:
         out.print_json(found.as_dict())

@@ -82,6 +82,31 @@ RECORDS = group(
         rich_help_panel="Records",
     ),
 )
+FORMAT = group(
+    format=option(
+        "--format",
+        help="auto (by content), ndjson, json, csv, parquet, avro, orc, combined, common, w3c or regex.",
+        rich_help_panel="Format",
+    ),
+    pattern=option(
+        "--pattern",
+        help="Regular expression of a log line; its named groups are the columns.",
+        rich_help_panel="Format",
+    ),
+    delimiter=option("--delimiter", help="Delimiter of CSV; default: found.", rich_help_panel="Format"),
+    columns=option("--columns", help="Columns of CSV without a header, comma-separated.", rich_help_panel="Format"),
+    encoding=option("--encoding", help="Encoding of text; default: UTF-8, or UTF-16.", rich_help_panel="Format"),
+    decimal=option("--decimal", help='Decimal mark of amounts: "." or ",".', rich_help_panel="Format"),
+    null_values=option(
+        "--null-values",
+        help="Words for a missing value in CSV and logs, comma-separated: NULL,nan.",
+        rich_help_panel="Format",
+    ),
+    comment=option("--comment", help="Skip lines of CSV that begin with this character.", rich_help_panel="Format"),
+    page_without_query=option(
+        "--page-without-query", help="Leave the query out of the pages of a log.", rich_help_panel="Format"
+    ),
+)
 # Each has two names, in every command that has it: that of the rule, and that of the first system we took over from.
 GAP = option(
     "--gap",
@@ -186,10 +211,11 @@ NEW_ONLY = option("--new-only", help="Skip files that are in the tables already.
 LABEL = group(
     inputs=argument(
         metavar="FILES",
-        help="Files, folders, patterns, pipes: .ndjson .jsonl .csv .tsv .parquet, text also .gz; -: stdin.",
+        help="Files, folders, patterns, pipes; -: stdin. JSON, CSV, Parquet, ORC, Avro, logs; text also compressed.",
     ),
     output=option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE."),
     records=RECORDS,
+    input_format=FORMAT,
     max_future=option(
         help='Reject events further in the future than this; "none" accepts any time.', rich_help_panel="Records"
     ),
@@ -211,8 +237,10 @@ LABEL = group(
 )
 BATCH = group(
     **LABEL.parts,
-    columns=option(
-        help="Session columns to write, comma-separated; user means the user column.", rich_help_panel="Run"
+    session_columns=option(
+        "--session-columns",
+        help="Session columns to write, comma-separated; user means the user column.",
+        rich_help_panel="Run",
     ),
 )
 # Of `reconcile` and `rejected retry`, which go by a pipeline.

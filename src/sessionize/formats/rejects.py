@@ -32,7 +32,12 @@ TIME_OUT_OF_RANGE = "time_out_of_range"
 FUTURE_TIMESTAMP = "future_timestamp"
 TRUNCATED_GZIP = "truncated_gzip"
 CORRUPT_GZIP = "corrupt_gzip"
+TRUNCATED_COMPRESSION = "truncated_compression"
+CORRUPT_COMPRESSION = "corrupt_compression"
 CORRUPT_PARQUET = "corrupt_parquet"
+CORRUPT_ORC = "corrupt_orc"
+CORRUPT_AVRO = "corrupt_avro"
+NO_MATCH = "no_match"
 
 RAW_BYTES_MAX = 65_536  # so much of an overlong line is kept
 _SHOWN_CHARACTERS = 80

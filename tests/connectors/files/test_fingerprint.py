@@ -16,7 +16,7 @@ LARGE = 20 << 20
 def file(path: Path, data: bytes | None = None) -> InputFile:
     if data is not None:
         path.write_bytes(data)
-    return InputFile(str(path), "ndjson", False, path.stat().st_size)
+    return InputFile(str(path), "ndjson", None, path.stat().st_size)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_000, 8 << 20, (8 << 20) + 1, LARGE])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from sessionize.app.config import types as kinds
+from sessionize.app.config.format_keys import FormatKeys
 from sessionize.app.config.mapping_section import MappingSection
 from sessionize.app.config.section import Section, key
 from sessionize.app.config.server_sections import (
@@ -94,7 +95,7 @@ class GeneratorSection(Section):
         return self
 
 
-class InputSection(Section):
+class InputSection(FormatKeys):
     """Where events come from and how to read them."""
 
     kind: Literal["files", "generator", "kafka", "directory"] = key(
@@ -105,8 +106,8 @@ class InputSection(Section):
     )
     paths: kinds.LocalPaths = key(
         (),
-        "Files to read: JSON lines (also .gz), CSV or Parquet; with directory, folders or patterns to follow. "
-        "Only with kind = files or directory.",
+        "Files to read: JSON, CSV, Parquet, ORC, Avro or logs, text also compressed; with directory, folders or "
+        "patterns to follow. Only with kind = files or directory.",
         example=["events.ndjson"],
     )
     known_files: KnownFiles = key(

@@ -27,10 +27,12 @@ _WITH_TABLES = (
     *("postgres", "sqlite", "redis", "kafka", "lake", "console"),
 )
 # Which options mean something only while a key has a certain value: {selecting key: {value: its options}}.
+_FORMAT_KEYS = "format pattern delimiter columns encoding decimal null_values comment page_query"
+_FORMAT = tuple(("input", name) for name in _FORMAT_KEYS.split())
 MODES: dict[KeyPath, dict[str, tuple[KeyPath, ...]]] = {
     ("input", "kind"): {
-        "files": (("input", "paths"), ("input", "known_files")),
-        "directory": (("input", "paths"),),
+        "files": (("input", "paths"), ("input", "known_files"), *_FORMAT),
+        "directory": (("input", "paths"), *_FORMAT),
         "kafka": (("input", "kafka"),),
         "generator": (("input", "generator"), ("input", "known_files")),
     },

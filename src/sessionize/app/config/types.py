@@ -241,6 +241,7 @@ OWN_COLUMN_SCHEMA: dict[str, Any] = {
 
 Text = Annotated[StrictStr, AfterValidator(_text)]
 Texts = tuple[Text, ...]
+Delimiter = Annotated[StrictStr, Field(min_length=1, max_length=9)]  # a tab is no plain text, but a delimiter
 LocalPath = Annotated[Text, AfterValidator(_local_path)]
 LocalPaths = tuple[LocalPath, ...]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.config.boundary import load_boundary
 from sessionize.app.config.pipeline import load_pipeline
+from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
 from sessionize.app.options import RecordOptions, RuleOptions
 from sessionize.app.tables.warehouse import Warehouse, find_warehouse
 from sessionize.app.warn import Warn
@@ -20,6 +21,7 @@ from sessionize.engine.accounting import Accounting
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.absent_fields import AbsentFields
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.input_format import AUTO, InputFormat
 from sessionize.session import columns as col
 from sessionize.session.definition import rule_columns
 from sessionize.session.ids import user_hash_buckets
@@ -40,20 +42,23 @@ def explain_user(
     *,
     inputs: list[str] | None,
     records: RecordOptions,
+    input_format: FormatOptions,
     rules: RuleOptions,
     warn: Warn,
 ) -> tuple[Explanation, bool]:
     """Explain a user by files (inputs), else by the tables of a pipeline or a home.
 
-    The second value: whether it was by the rules that the tables' sessions were made by. records: how the files are
-    read; the pipeline's own where nothing is said. rules: those to replace. warn: gets a text where rules differ.
-    Errors: ConfigError, InputError; those of the catalog.
+    The second value: whether it was by the rules that the tables' sessions were made by. records, input_format: how the
+    files are read; the pipeline's own where nothing is said. rules: those to replace. warn: gets a text where rules
+    differ. Errors: ConfigError, InputError; those of the catalog.
     """
     config = None if pipeline is None else load_pipeline(pipeline)
     own = (Policy(), Rules()) if config is None else (config.policy(), config.event_rules())
     if inputs:
         dialect = config.dialect() if config is not None and not records.are_given else records.as_dialect()
-        return explain_from_files(inputs, user, dialect, *rules.over(*own, warn=warn)), False
+        of_pipeline = config is not None and input_format == DEFAULT_FORMAT
+        form = config.input.as_format() if config is not None and of_pipeline else input_format.as_format()
+        return explain_from_files(inputs, user, dialect, *rules.over(*own, warn=warn), input_format=form), False
     warehouse = find_warehouse(pipeline, home, database)
     table = USER_SESSIONS if config is None else config.output.table
     theirs = rules_of_tables(
@@ -81,13 +86,19 @@ def _spec(rules: tuple[Policy, Rules]) -> SessionSpec:
 
 
 def explain_from_files(
-    paths: list[str], user: str, dialect: Dialect, policy: Policy, rules: Rules | None = None
+    paths: list[str],
+    user: str,
+    dialect: Dialect,
+    policy: Policy,
+    rules: Rules | None = None,
+    *,
+    input_format: InputFormat = AUTO,
 ) -> Explanation:
     """Explain a user by the events in files. Errors: InputError, also when the user has none."""
     mine: list[pa.Table] = []
     latest: list[int] = []
     accounting = Accounting()
-    for batch in FileSource(paths, dialect=dialect).batches():
+    for batch in FileSource(paths, dialect=dialect, input_format=input_format).batches():
         accounting.count_batch(batch, None)
         if batch.events.num_rows:
             latest.append(pc.max(batch.events[col.EVENT_TIME]).as_py())

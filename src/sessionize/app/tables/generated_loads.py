@@ -29,7 +29,7 @@ class GeneratedInput:
         self.fingerprint = fingerprint_of(settings)
         self._source = GeneratorSource(settings, max_future_ms=max_future_ms, now_ms=now_ms, name=name, fields=fields)
         # like a pipe it is nowhere on the disk: no size, no time of change
-        self._files = [InputFile(name, "ndjson", gzipped=False, size_bytes=0, pipe=True)]
+        self._files = [InputFile(name, "ndjson", pipe=True)]
 
     @property
     def files(self) -> Sequence[InputFile]:

@@ -72,7 +72,7 @@ def _has_records(file: InputFile, size_bytes: int) -> bool:
     except OSError as error:
         raise file_failure(file.path, error) from error
     filled = [line for line in lines if line.strip()]
-    return len(filled) > (file.format in ("csv", "tsv"))
+    return len(filled) > (file.format == "csv")
 
 
 def refuse_grown(grown: "Sequence[tuple[InputFile, KnownFile]]", *, replacing: str) -> None:

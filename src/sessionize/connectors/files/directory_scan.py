@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sessionize.connectors.files.file_log import FileEntry
 from sessionize.connectors.files.notices import LINKED_FOLDER, LOG, NO_FILE, OTHER_ENDING, Counted, skipped_files
-from sessionize.connectors.files.source_paths import format_of
+from sessionize.connectors.files.opening import named
 from sessionize.errors import InputError, UnavailableError
 
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
@@ -56,12 +56,17 @@ class Folder:
     """
 
     def __init__(
-        self, paths: Sequence[str | os.PathLike[str]], *, exclude: Sequence[str | os.PathLike[str]] = ()
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        exclude: Sequence[str | os.PathLike[str]] = (),
+        any_ending: bool = False,
     ) -> None:
-        """exclude: folders whose files are not input.
+        """exclude: folders whose files are not input. any_ending: also files whose name tells no format.
 
         Errors: InputError for a directory that does not exist or is in an excluded folder.
         """
+        self._any_ending = any_ending
         self._excluded = [os.path.realpath(folder) for folder in exclude]
         patterns = [os.path.abspath(path) for path in paths]
         self._patterns = {pattern: _fixed_part(pattern) for pattern in patterns}
@@ -155,9 +160,9 @@ class Folder:
             folder = os.path.dirname(path)
             if folder not in real_folders:
                 real_folders[folder] = os.path.realpath(folder)
-            if format_of(path) is None or not os.path.isfile(path):
+            if not self._is_known(path) or not os.path.isfile(path):
                 if not self._is_excluded(real_folders[folder]):
-                    skipped[OTHER_ENDING if format_of(path) is None else NO_FILE].append(path)
+                    skipped[NO_FILE if self._is_known(path) else OTHER_ENDING].append(path)
             elif not self._is_elsewhere(path, pattern, real_folders[folder], there):
                 yield place
         skipped[LINKED_FOLDER] = self._linked
@@ -183,7 +188,11 @@ class Folder:
                 yield os.path.join(folder, name)
 
     def _is_data(self, path: str, pattern: str) -> bool:
-        return format_of(path) is not None and self._is_candidate(path, pattern)
+        return self._is_known(path) and self._is_candidate(path, pattern)
+
+    def _is_known(self, path: str) -> bool:
+        """Whether its name tells its format; a growing file's content may not yet."""
+        return self._any_ending or named(path) is not None
 
     def _is_candidate(self, path: str, pattern: str) -> bool:
         """Whether its name is neither hidden nor that of an unfinished file."""

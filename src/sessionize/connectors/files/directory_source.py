@@ -26,10 +26,12 @@ from sessionize.connectors.files.fingerprint import fingerprint_of
 from sessionize.connectors.files.finished_files import FinishedFiles
 from sessionize.connectors.files.moved_roots import settle_root
 from sessionize.connectors.files.notices import LOG, Counted, empty
+from sessionize.connectors.files.opening import named
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.unreadable import rejected_file, why_unreadable
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.input_format import AUTO, InputFormat
 from sessionize.ports import Positions, Ranges, StreamBatch
 
 STRIDE = 1 << 40
@@ -42,7 +44,8 @@ _SCAN_INTERVAL_S = 0.1
 class DirectorySource:
     """Follows files in the order of (modification time, name). Not for several threads.
 
-    paths: directories with all subfolders, or patterns such as logs/*.ndjson.gz. log_path: this source's file log, kept
+    paths: directories with all subfolders, or patterns such as logs/*.ndjson.gz. input_format: how bytes become rows;
+    where it names a format, files of any name are read. log_path: this source's file log, kept
     beside the checkpoints. exclude: folders whose files are not input. settle_s: how long a file must be unchanged;
     broken_after_s: the same for an unreadable file. max_future_ms: events later than the start of their file
     plus this are rejected. bounded: read only files that exist now. batch_bytes, batch_records: the approximate size
@@ -55,6 +58,7 @@ class DirectorySource:
         paths: Sequence[str | os.PathLike[str]],
         *,
         dialect: Dialect,
+        input_format: InputFormat = AUTO,
         log_path: Path,
         exclude: Sequence[Path] = (),
         columns: frozenset[str] | None = None,
@@ -66,7 +70,8 @@ class DirectorySource:
         batch_bytes: int = _BATCH_BYTES,
         batch_records: int = _BATCH_RECORDS,
     ) -> None:
-        self._folder = Folder(paths, exclude=exclude)
+        self._folder = Folder(paths, exclude=exclude, any_ending=input_format.format != "auto")
+        self._input_format = input_format
         self._dialect = dialect
         self._columns = columns
         self._extras = extras
@@ -283,11 +288,12 @@ class DirectorySource:
 
     def _open(self, entry: FileEntry, offset: int) -> FileReader:
         with self._unchanged(entry):
-            if not entry.size_bytes and entry.place.lower().endswith(".gz"):  # a writer may be about to start
-                raise InputError("a gzip file has no content", detail=f"file {entry.place}")
+            if not entry.size_bytes and _is_compressed(entry.place):  # a writer may be about to start
+                raise InputError("a compressed file has no content", detail=f"file {entry.place}")
             source = FileSource(
                 [self._folder.path(entry.place)],
                 dialect=self._dialect,
+                input_format=self._input_format,
                 columns=self._columns,
                 extras=self._extras,
                 batch_bytes=entry.batch_bytes,
@@ -336,3 +342,8 @@ class DirectorySource:
         now = self._folder.seen(entry.place)
         if now is None or not now.matches(entry):
             raise changed(self._folder.path(entry.place), entry, now)
+
+
+def _is_compressed(place: str) -> bool:
+    name = named(place)
+    return name is not None and name.compression is not None

@@ -12,6 +12,7 @@ LOG.addHandler(logging.NullHandler())
 
 OTHER_ENDING = "unknown file name ending"
 NO_FILE = "pipes, sockets or devices"
+UNKNOWN_ENTRY = "unknown format in an archive"
 LINKED_FOLDER = "links to folders; name the folders themselves"
 _NAMED_MAX = 5
 

@@ -1,11 +1,10 @@
-"""Files as a source of events: NDJSON, CSV, TSV and Parquet, gzipped text, directories, globs and stdin.
+"""Files as a source of events: JSON, CSV, logs and Parquet, compressed text, directories, globs and stdin.
 
 No file is read as a whole. Files are read in the given order, and the batches do not depend on the number of
 processes.
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Set
@@ -13,21 +12,20 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
-from typing import cast
 
 import pyarrow as pa
 
 from sessionize.connectors.files.notices import LINKED_FOLDER, LOG, NO_FILE, OTHER_ENDING, empty, skipped_files
-from sessionize.connectors.files.source_paths import STDIN, InputFile, format_of, input_files
+from sessionize.connectors.files.opening import named
+from sessionize.connectors.files.source_lines import TextReader
+from sessionize.connectors.files.source_paths import InputFile, input_files
 from sessionize.connectors.files.source_ranges import divide
-from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
 from sessionize.connectors.files.source_worker import DecoderSpec
 from sessionize.connectors.files.source_workers import in_order
-from sessionize.connectors.files.unreadable import file_failure, nothing, one_rejected
-from sessionize.errors import ConfigError, InputError
+from sessionize.connectors.files.unreadable import nothing
+from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.gunzip import GzipStream
-from sessionize.formats.lines import Readable
+from sessionize.formats.input_format import AUTO, InputFormat
 from sessionize.formats.validation import Decoded
 from sessionize.ports import EventBatch
 
@@ -36,7 +34,6 @@ _PIECES = 4  # a batch of Parquet has at most so many times the text of a text b
 _WORTH_WORKERS = 4  # below this number of batches, starting a process costs more than it saves
 _PROCESSES_MAX = 4
 _HEADER_BYTES_MAX = 64 << 10
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 class FileSource:
@@ -47,6 +44,7 @@ class FileSource:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         dialect: Dialect,
+        input_format: InputFormat = AUTO,
         columns: frozenset[str] | None = None,
         extras: bool = False,
         processes: int | None = None,
@@ -58,15 +56,16 @@ class FileSource:
     ) -> None:
         """Find the files; nothing is read yet.
 
-        paths: files, directories (with all subfolders), globs, or "-" for NDJSON from stdin. columns: the canonical
+        paths: files, directories (with all subfolders), globs, or "-" for stdin. input_format: how bytes become rows.
+        columns: the canonical
         columns to build, None for all that the dialect maps; user and time always. extras: keep unmapped fields too.
-        processes: how many decode large plain NDJSON files, this one included; None for up to four.
+        processes: how many decode large plain files of lines, this one included; None for up to four.
         batch_bytes: the approximate text size of a batch; a file of at least four batches is large.
         batch_records: the approximate maximum of lines or rows in a batch. With it, this process alone reads the files,
         and batches without records are returned too, so that blank lines do not block the caller.
         max_future_ms: reject events later than now_ms (None: the clock) plus this. plain_users: users from Parquet may
         be plain text where that is faster; otherwise they are dictionaries.
-        Errors: InputError for paths that do not exist, cannot be read or have an unknown ending; ConfigError.
+        Errors: InputError for paths that do not exist, cannot be read or are of an unknown format; ConfigError.
         """
         limits = (("processes", processes), ("batch_bytes", batch_bytes), ("batch_records", batch_records))
         for name, number in limits:
@@ -75,9 +74,10 @@ class FileSource:
                     f"{name} must be at least 1", detail=f"{name} = {number}", hint="leave it out for a sensible value"
                 )
         one = isinstance(paths, str | os.PathLike)
-        self._files, skipped = input_files([paths] if one else paths)  # type: ignore[list-item,arg-type]
+        self._files, skipped = input_files([paths] if one else paths, input_format)  # type: ignore[list-item,arg-type]
         self.skipped: tuple[str, ...] = tuple(skipped)
         self._dialect = dialect
+        self._input_format = input_format
         self._columns = columns
         self._extras = extras
         self._processes = processes if processes is not None else min(_cpu_count(), _PROCESSES_MAX)
@@ -89,6 +89,12 @@ class FileSource:
         if max_future_ms is not None:
             self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + max_future_ms
         self._recipe = DecoderSpec(dialect=dialect, columns=columns, extras=extras, latest_ms=self._latest_ms)
+        self._texts = TextReader(
+            spec=replace(self._recipe, input_format=input_format),
+            input_format=input_format,
+            batch_bytes=batch_bytes,
+            batch_records=batch_records,
+        )
 
     @property
     def size_bytes(self) -> int | None:
@@ -171,15 +177,15 @@ class FileSource:
             yield from self._one_by_one(self._files)
             return
         self._log_unread()
-        for in_ranges, files in groupby(self._files, key=_is_plain_ndjson):
+        for lines_of, files in groupby(self._files, key=self._lines_in):
             group = list(files)
-            found = self._ranges(group) if in_ranges else self._one_by_one(group)
+            found = self._one_by_one(group) if lines_of is None else self._ranges(group, lines_of)
             yield from (batch for batch in found if batch.consumed)
 
     def _log_unread(self) -> None:
         by_reason: dict[str, list[str]] = {}
         for path in self.skipped:
-            linked, known = os.path.isdir(path), format_of(path) is not None
+            linked, known = os.path.isdir(path), named(path) is not None
             by_reason.setdefault(LINKED_FOLDER if linked else NO_FILE if known else OTHER_ENDING, []).append(path)
         for why, paths in by_reason.items():
             LOG.warning("%s", skipped_files(paths, why))
@@ -189,18 +195,26 @@ class FileSource:
 
     def _one_by_one(self, files: Iterable[InputFile]) -> Iterator[EventBatch]:
         for file in files:
-            if file.path == STDIN:
-                yield from self._text(file, cast(Readable, sys.stdin.buffer), None)
-            elif file.format == "parquet":
+            if file.format == "parquet":
                 yield from self._parquet(file)
             else:
-                yield from self._text_file(file)
+                yield from (_batch(*found) for found in self._texts.batches(file))
 
-    def _ranges(self, files: list[InputFile]) -> Iterator[EventBatch]:
+    def _lines_in(self, file: InputFile) -> InputFormat | None:
+        """The format of a file that can be read in ranges, as each of its lines is a record; None for any other."""
+        if file.pipe or file.compression is not None or not file.is_utf8 or file.keys or file.guessed:
+            return None
+        if file.format == "ndjson":
+            return AUTO
+        is_log = file.format in ("combined", "common", "regex")
+        return replace(self._input_format, format=file.format) if is_log else None  # type: ignore[arg-type]
+
+    def _ranges(self, files: list[InputFile], lines_of: InputFormat) -> Iterator[EventBatch]:
         work_list = divide(files, range_bytes=self._batch_bytes)
         processes = self._processes if len(work_list) >= _WORTH_WORKERS else 1
         lines_before = 0
-        for work, done in in_order(work_list, self._recipe, processes=processes):
+        spec = replace(self._recipe, input_format=lines_of)
+        for work, done in in_order(work_list, spec, processes=processes):
             rejected = done.decoded.rejected
             if work.ranges[0].start == 0:
                 lines_before = 0
@@ -235,76 +249,6 @@ class FileSource:
                 decoded.events, decoded.rejected, read_bytes, decoded.lost, decoded.nulled, decoded.local_times
             )
 
-    def _text_file(self, file: InputFile) -> Iterator[EventBatch]:
-        try:
-            with open(file.path, "rb", buffering=0) as raw:
-                if not file.gzipped:
-                    yield from self._text(file, raw, None)
-                    return
-                begins = raw.read(2)
-                if not b"\x1f\x8b".startswith(begins):  # a shorter one is truncated
-                    raise InputError(
-                        "a file named .gz is not gzipped",
-                        detail=f"file {file.path}",
-                        hint="rename it without .gz",
-                    )
-                gzip = GzipStream(raw, begins=begins)
-                if file.pipe:  # nothing is read ahead: a thread that waits for a pipe cannot be stopped
-                    yield from self._text(file, gzip, gzip)
-                    return
-                ahead = ReadAhead(gzip)
-                try:
-                    yield from self._text(file, ahead, gzip)
-                finally:
-                    ahead.close()
-        except OSError as error:
-            raise file_failure(file.path, error) from error
-
-    def _text(self, file: InputFile, stream: Readable, gzip: GzipStream | None) -> Iterator[EventBatch]:
-        decoder: TextDecoder
-        first_line = 1
-        if file.format == "ndjson":
-            decoder = self._recipe.decoder()
-        else:
-            header = split_header(stream, source=file.path)
-            if header.ended and gzip is not None and gzip.fault is not None:
-                LOG.warning("%s is damaged: %s; it has no whole line", file.path, gzip.fault.detail)
-                yield one_rejected(header.text or None, gzip.fault, file.path, header.line, self.empty_events())
-                return
-            if not header.text:
-                return
-            decoder, stream = self._csv(header.text, file), header.rest
-            first_line = header.line + 1
-        gathered = read_before = lines = 0
-        lines_max = self._batch_records
-        steps = feed(stream, decoder, source=file.path, first_line=first_line, gzip=gzip, lines_max=lines_max)
-        for size_bytes, line_count in steps:
-            gathered += size_bytes
-            lines += line_count
-            if gathered >= self._batch_bytes or (lines_max is not None and lines >= lines_max):
-                read_bytes = gathered if gzip is None else gzip.read_bytes - read_before
-                read_before += read_bytes
-                gathered = lines = 0
-                yield _batch(decoder.take(), read_bytes)
-        rest = decoder.take()
-        # the end decides about a last line without a line feed, or with an unclosed quote
-        if gathered or rest.events.num_rows or rest.rejected.num_rows:
-            yield _batch(rest, gathered if gzip is None else gzip.read_bytes - read_before)
-
-    def _csv(self, header: bytes, file: InputFile) -> TextDecoder:
-        # pyarrow.csv is only needed here
-        from sessionize.formats.csv_decoder import CsvLines
-
-        return CsvLines(
-            header,
-            self._dialect,
-            source=file.path,
-            delimiter=_DELIMITERS[file.format],
-            columns=self._columns,
-            extras=self._extras,
-            latest_ms=self._latest_ms,
-        )
-
 
 def _first_of(batches: Iterator[EventBatch], first: "Future[EventBatch | None]") -> None:
     try:
@@ -317,10 +261,6 @@ def _batch(decoded: Decoded, read_bytes: int) -> EventBatch:
     return EventBatch(
         decoded.events, decoded.rejected, read_bytes, nulled=decoded.nulled, local_times=decoded.local_times
     )
-
-
-def _is_plain_ndjson(file: InputFile) -> bool:
-    return file.format == "ndjson" and not file.gzipped and not file.pipe
 
 
 def _with_file_lines(rejected: pa.Table, lines: int) -> pa.Table:

@@ -11,58 +11,59 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from sessionize.connectors.files.opening import KNOWN_ENDINGS, Named, named, probe, unknown_content
+from sessionize.connectors.files.partition_keys import partition_keys
 from sessionize.connectors.local_paths import check_local
 from sessionize.errors import InputError
-
-Format = Literal["ndjson", "csv", "tsv", "parquet"]
+from sessionize.formats.content.compressed import Compression
+from sessionize.formats.content.sniffing import HEAD_BYTES, Sniffed
+from sessionize.formats.input_format import AUTO, BINARY, InputFormat
 
 STDIN = "-"
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # passed on by a shell, for any kind of file
-_FORMATS: dict[str, Format] = {
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".json": "ndjson",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
-_ENDINGS = "files end in .ndjson, .jsonl, .json, .csv or .tsv (each also with .gz), or in .parquet"
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
+_QUICK_LOOK_BYTES = 1 << 12  # enough where the name tells the format
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """path: in the user's form, "-" for stdin. size_bytes: on disk; 0 for a pipe.
 
-    pipe: a stream that can be read once: stdin, a named pipe or a device. Its writer may pause for any time.
+    format: by content; of a pipe and of what is compressed, by name, or auto. delimiter: of CSV, where it is known.
+    is_utf8: as far as its beginning tells. pipe: a stream that can be read once: stdin, a named pipe or a device. Its
+    writer may pause for any time. guessed: its name says nothing. keys: of Hive partitions.
     """
 
     path: str
-    format: Format
-    gzipped: bool
-    size_bytes: int
+    format: str
+    compression: Compression | None = None
+    size_bytes: int = 0
     pipe: bool = False
+    is_utf8: bool = True
+    guessed: bool = False
+    keys: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def is_plain_text(self) -> bool:
-        """Whether an empty file is valid: text without a gzip header."""
-        return self.format != "parquet" and not self.gzipped
+        """Whether an empty file is valid: text that is not compressed."""
+        return self.format not in BINARY and self.compression is None
 
 
-def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile], list[str]]:
-    """The files to read, and the files in directories that are skipped for their ending.
+def input_files(
+    paths: Iterable[str | os.PathLike[str]], input_format: InputFormat = AUTO
+) -> tuple[list[InputFile], list[str]]:
+    """The files to read, and the files in directories that are skipped, as neither name nor content is known.
 
-    Errors: ConfigError for an address; InputError for a path that does not exist, cannot be read, has an unknown
-    ending, or yields no file at all.
+    Errors: ConfigError for an address; InputError for a path that does not exist, cannot be read, is of an unknown
+    format, or yields no file at all.
     """
     files: list[InputFile] = []
     skipped: list[str] = []
     seen: set[str] = set()
     for path in [os.fspath(p) for p in paths]:
         check_local(path, name="the input")
-        found, others = _below(path) if os.path.isdir(path) else (list(_named(path)), [])
+        found, others = _below(path, input_format) if os.path.isdir(path) else (list(_named(path)), [])
         skipped += others
         if not found:
             raise _nothing_in(path, others)
@@ -70,20 +71,10 @@ def input_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[InputFile
             real = name if name == STDIN else os.path.realpath(name)
             if real not in seen:
                 seen.add(real)
-                files.append(_described(name))
+                files.append(_described(name, input_format))
     if not files:
-        raise InputError("there is nothing to read", hint=f"name files, directories or globs; {_ENDINGS}")
+        raise InputError("there is nothing to read", hint=f"name files, directories or globs; {KNOWN_ENDINGS}")
     return files, skipped
-
-
-def format_of(path: str) -> tuple[Format, bool] | None:
-    """The format of a path's ending, and whether it is gzipped; None for an unknown ending."""
-    name = path.lower()
-    gzipped = name.endswith(".gz")
-    kind = _FORMATS.get(os.path.splitext(name.removesuffix(".gz"))[1])
-    if kind is None or (gzipped and kind == "parquet"):
-        return None
-    return kind, gzipped
 
 
 def _named(path: str) -> Iterator[str]:
@@ -96,7 +87,7 @@ def _named(path: str) -> Iterator[str]:
             yield name
 
 
-def _below(directory: str) -> tuple[list[str], list[str]]:
+def _below(directory: str, input_format: InputFormat) -> tuple[list[str], list[str]]:
     """The readable files in a directory and all others, sorted by their relative path."""
     found: list[str] = []
     others: list[str] = []
@@ -108,11 +99,23 @@ def _below(directory: str) -> tuple[list[str], list[str]]:
         for name in sorted(names):
             if not _hidden(name) and not name.lower().endswith(_TEMPORARY):
                 path = os.path.join(folder, name)
-                # all but files and pipes of a known format are skipped; a broken link is reported
-                data = format_of(name) and (os.path.isfile(path) or not os.path.exists(path))
-                (found if data else others).append(path)
+                (found if _is_data(path, input_format) else others).append(path)
     parts = {path: Path(path).parts for path in found}
     return sorted(found, key=parts.__getitem__), others
+
+
+def _is_data(path: str, input_format: InputFormat) -> bool:
+    """Whether it is a file of a known name, or of a known content; a broken link of such a name is reported later."""
+    if not os.path.isfile(path):
+        return named(path) is not None and not os.path.exists(path)
+    if named(path) is not None or input_format.format != "auto":
+        return True
+    try:
+        with open(path, "rb", buffering=0) as file:
+            found = probe(file, input_format, None).sniffed
+    except OSError:
+        return False
+    return found is not None and found.certain
 
 
 def _hidden(name: str) -> bool:
@@ -120,9 +123,9 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _described(path: str) -> InputFile:
+def _described(path: str, input_format: InputFormat) -> InputFile:
     if path == STDIN:
-        return InputFile(path, "ndjson", gzipped=False, size_bytes=0, pipe=True)
+        return InputFile(path, "auto", pipe=True)
     mode = _mode(path)
     if _is_pipe(mode) or path.startswith(_DESCRIPTORS):
         return _piped(path)
@@ -132,20 +135,37 @@ def _described(path: str) -> InputFile:
             detail=f"{path} is neither",
             hint="name a file, a folder, or a named pipe",
         )
-    kind = format_of(path)
-    if kind is None:
-        gzipped_parquet = path.lower().endswith(".parquet.gz")
-        raise InputError(
-            "unknown file name ending",
-            detail=f"file {path}",
-            hint="Parquet is compressed inside, unpack the file first" if gzipped_parquet else _ENDINGS,
-        )
+    name = named(path)
+    is_plain = name is not None and name.compression is None
     try:
-        with open(path, "rb"):
+        with open(path, "rb", buffering=0) as file:
             size_bytes = os.stat(path).st_size
+            found = probe(file, input_format, name, size=_QUICK_LOOK_BYTES if is_plain else HEAD_BYTES)
     except OSError as error:
         _unreadable(error)
-    return InputFile(path, kind[0], gzipped=kind[1], size_bytes=size_bytes)
+        raise
+    sniffed, compression = found.sniffed, found.compression
+    if (
+        compression is not None
+        and (name is None or sniffed is not None)
+        and (sniffed is None or sniffed.format in BINARY)
+        and compression != "zip"
+    ):
+        raise unknown_content(path, sniffed, is_compressed=True)
+    if sniffed is None and compression is None and (name is None or name.format == "auto"):
+        raise unknown_content(path, None, is_compressed=False)
+    if compression is None and name is not None and not (sniffed is not None and sniffed.certain):
+        compression = name.compression  # reading it tells that it is not compressed
+    keys = tuple(partition_keys(path).items())
+    return InputFile(
+        path,
+        sniffed.format if sniffed is not None else name.format if name is not None else "auto",
+        compression,
+        size_bytes,
+        is_utf8=sniffed is None or sniffed.encoding is None,
+        guessed=name is None,
+        keys=keys,
+    )
 
 
 def _mode(path: str) -> int:
@@ -161,15 +181,13 @@ def _is_pipe(mode: int) -> bool:
 
 
 def _piped(path: str) -> InputFile:
-    """A pipe with the format of its ending; without one, like /dev/stdin, JSON lines. Not opened, as that may block."""
+    """A pipe with the format of its ending; without one, it is found later. Not opened, as that may block."""
     if not os.access(path, os.R_OK):
         _unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES), path))
-    kind = format_of(path) or ("ndjson", False)
-    if kind[0] == "parquet":
-        raise InputError(
-            "Parquet cannot be read from a pipe", detail=path, hint="Parquet is read from its end: write it to a file"
-        )
-    return InputFile(path, kind[0], gzipped=kind[1], size_bytes=0, pipe=True)
+    name = named(path) or Named("auto", None)
+    if name.format in BINARY:
+        raise unknown_content(path, Sniffed(name.format), is_compressed=False, pipe=True)  # type: ignore[arg-type]
+    return InputFile(path, name.format, name.compression, pipe=True)
 
 
 def _unreadable(error: OSError) -> None:
@@ -183,7 +201,7 @@ def _unreadable(error: OSError) -> None:
 def _nothing_in(path: str, others: list[str]) -> InputError:
     if os.path.isdir(path):
         there = f"; found only {', '.join(others[:5])}" if others else "; it has at most hidden and temporary files"
-        return InputError("a directory has no file to read", detail=f"directory {path}{there}", hint=_ENDINGS)
+        return InputError("a directory has no file to read", detail=f"directory {path}{there}", hint=KNOWN_ENDINGS)
     if glob.has_magic(path):
         return InputError(
             "a pattern matches no file", detail=f"pattern {path!r}", hint="quote it if the shell should not expand it"

@@ -1,4 +1,4 @@
-"""Splits a plain NDJSON file into ranges of equal size; one process or several give the same batches.
+"""Splits a plain file of lines into ranges of equal size; one process or several give the same batches.
 
 Every range is decoded as if its first line were line 1; the caller adds the number of earlier lines.
 """
@@ -7,9 +7,8 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from sessionize.connectors.files.source_paths import InputFile
-from sessionize.connectors.files.source_text import feed
+from sessionize.connectors.files.source_text import TextDecoder, feed
 from sessionize.connectors.files.unreadable import file_failure
-from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.lines import FileRange
 from sessionize.formats.validation import Decoded
 
@@ -66,7 +65,7 @@ def divide(files: Iterable[InputFile], *, range_bytes: int) -> list[Work]:
     return work
 
 
-def decode(work: Work, decoder: JsonLines) -> Done:
+def decode(work: Work, decoder: TextDecoder) -> Done:
     """Decode one Work. Errors: InputError if a file cannot be read, UnavailableError if the disk fails."""
     line_count = 0
     for part in work.ranges:

@@ -1,6 +1,6 @@
-"""Feeds text streams to a decoder, piece by piece: NDJSON or CSV, plain, gzipped or from stdin.
+"""Feeds text streams to a decoder, piece by piece: JSON, CSV or logs, plain, compressed or from stdin.
 
-A damaged gzip file gives all rows before the damage; the rest becomes one rejected record.
+A damaged compressed file gives all rows before the damage; the rest becomes one rejected record.
 """
 
 import queue
@@ -12,7 +12,7 @@ import numpy as np
 
 from sessionize.connectors.files.notices import LOG
 from sessionize.errors import InputError
-from sessionize.formats.gunzip import GzipStream
+from sessionize.formats.content.compressed import Damaged
 from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, pieces
 from sessionize.formats.rejects import Fault
 from sessionize.formats.validation import Decoded
@@ -22,7 +22,7 @@ _LINE_FEED = 10
 
 
 class TextDecoder(Protocol):
-    """The interface of JsonLines and CsvLines."""
+    """The interface of JsonLines, CsvLines and the logs' decoders."""
 
     def add(self, data: memoryview, *, source: str, first_line: int, at_start: bool) -> int:
         """Decode whole lines; returns their number."""
@@ -47,12 +47,12 @@ def feed(
     source: str,
     first_line: int = 1,
     at_start: bool = True,
-    gzip: GzipStream | None = None,
+    damage: Damaged | None = None,
     lines_max: int | None = None,
 ) -> Generator[tuple[int, int], None, int]:
     """Add a whole stream to decoder; yields the bytes and lines of each piece, and returns the number of lines.
 
-    first_line: the number of the first line. at_start: whether the stream starts at the beginning of its file. gzip:
+    first_line: the number of the first line. at_start: whether the stream starts at the beginning of its file. damage:
     the stream's source, if it is compressed. lines_max: of a piece.
     """
     line = first_line
@@ -63,7 +63,7 @@ def feed(
             decoder.reject_long_line(piece.head, piece.size_bytes, source=source, line_number=line)
             line += 1
             yield piece.size_bytes, 1
-        elif not piece.ended and gzip is not None and gzip.fault is not None:
+        elif not piece.ended and damage is not None and damage.fault is not None:
             torn = bytes(piece.data)
         else:
             for part in _parts(piece.data, lines_max):
@@ -72,10 +72,10 @@ def feed(
                 line += count
                 yield len(part), count
     decoder.flush()
-    if gzip is not None and gzip.fault is not None:
+    if damage is not None and damage.fault is not None:
         kept = f"{line - 1:,} whole lines before are read" if line > 1 else "it has no whole line"
-        LOG.warning("%s is damaged: %s; %s", source, gzip.fault.detail, kept)
-        decoder.reject(torn, source=source, line_number=line, fault=gzip.fault)
+        LOG.warning("%s is damaged: %s; %s", source, damage.fault.detail, kept)
+        decoder.reject(torn, source=source, line_number=line, fault=damage.fault)
         yield max(len(torn), 1), 1
         line += 1
     return line - first_line
@@ -106,8 +106,11 @@ class Header(NamedTuple):
     ended: bool
 
 
-def split_header(stream: Readable, *, source: str) -> Header:
-    """The header of a stream. Errors: InputError if the line is too long."""
+def split_header(stream: Readable, *, source: str, comment: str | None = None) -> Header:
+    """The header of a stream, below lines that begin with the comment's character.
+
+    Errors: InputError if the line is too long.
+    """
     data = bytearray()
     number = 1
     piece = memoryview(bytearray(_LOOK_BYTES))
@@ -115,7 +118,7 @@ def split_header(stream: Readable, *, source: str) -> Header:
         end = data.find(b"\n")
         if end >= 0:
             header = bytes(data[:end]).removeprefix(b"\xef\xbb\xbf")
-            if header.strip(b"\r"):
+            if header.strip(b"\r") and (comment is None or not header.startswith(comment.encode())):
                 return Header(header, number, _Prefixed(bytes(data[end + 1 :]), stream), ended=False)
             del data[: end + 1]
             number += 1

@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ import pyarrow as pa
 
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.source_ranges import Work, decode
+from sessionize.connectors.files.source_text import TextDecoder
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.input_format import AUTO, LOGS, InputFormat
 from sessionize.formats.json_lines import JsonLines
 
 COUNTS = b"counts"  # the counts of Decoded, in the metadata of the rejects
@@ -21,16 +24,36 @@ MESSAGE = struct.Struct("=qqq")  # bytes of the events, bytes of the rejects, li
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSpec:
-    """The arguments of a decoder."""
+    """The arguments of a decoder of lines. input_format: of a log, or AUTO for JSON lines."""
 
     dialect: Dialect
     columns: frozenset[str] | None
     extras: bool
     latest_ms: int | None
+    input_format: InputFormat = AUTO
 
-    def decoder(self) -> JsonLines:
-        """A new decoder for this process."""
+    def decoder(self) -> TextDecoder:
+        """A new decoder for this process. Errors: InputError if the log has no such field."""
+        if self.input_format.format in LOGS:
+            name = self.input_format.format
+            return self.log_decoder(name, source=f"logs of the format {name}", keys={})
         return JsonLines(self.dialect, columns=self.columns, extras=self.extras, latest_ms=self.latest_ms)
+
+    def log_decoder(self, kind: str, *, source: str, keys: Mapping[str, str | None]) -> TextDecoder:
+        """A new decoder of logs. keys: columns with the same text in every row. Errors: as decoder."""
+        from sessionize.formats.logs.lines import LogLines
+        from sessionize.formats.logs.w3c import W3cLines
+
+        make = W3cLines if kind == "w3c" else LogLines
+        return make(
+            self.dialect,
+            self.input_format,
+            source=source,
+            columns=self.columns,
+            extras=self.extras,
+            latest_ms=self.latest_ms,
+            constants=keys,
+        )
 
 
 def main() -> None:
@@ -48,7 +71,7 @@ def main() -> None:
         os._exit(1)
 
 
-def _work(decoder: JsonLines, work: Work, slot: int) -> None:
+def _work(decoder: TextDecoder, work: Work, slot: int) -> None:
     done = decode(work, decoder)
     at = 0
     sizes = []

@@ -46,16 +46,25 @@ class CsvPiece:
 class CsvRows:
     """Reads the rows below one header."""
 
-    __slots__ = ("_delimiter", "_line_bytes_max", "_places", "_read", "names")
+    __slots__ = ("_delimiter", "_line_bytes_max", "_null_values", "_places", "_read", "names")
 
-    def __init__(self, names: Sequence[str], *, delimiter: str, read: Sequence[str], line_bytes_max: int) -> None:
-        """names: all columns. read: those to build."""
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        delimiter: str,
+        read: Sequence[str],
+        line_bytes_max: int,
+        null_values: Sequence[str] = (),
+    ) -> None:
+        """names: all columns. read: those to build. null_values: texts that are read as null, beside the empty one."""
         self.names = list(names)
         self._read = list(read)
         place_of = {name: place for place, name in enumerate(self.names)}
         self._places = [place_of[name] for name in self._read]
         self._delimiter = delimiter
         self._line_bytes_max = line_bytes_max
+        self._null_values = frozenset(("", *null_values))
 
     def parse(self, lines: LineIndex, *, final: bool) -> CsvPiece:
         """final: no more lines follow, so the last row is finished."""
@@ -99,7 +108,7 @@ class CsvRows:
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types=dict.fromkeys(self.names, pa.string()),
                     include_columns=self._read,
-                    null_values=[""],
+                    null_values=sorted(self._null_values),
                     strings_can_be_null=True,
                 ),
             )
@@ -208,7 +217,11 @@ class CsvRows:
         return row, reader.line_num
 
     def _table(self, rows: list[list[str]]) -> pa.Table:
-        arrays = [pa.array([row[place] or None for row in rows], pa.string()) for place in self._places]
+        nulls = self._null_values
+        arrays = [
+            pa.array([None if row[place] in nulls else row[place] for row in rows], pa.string())
+            for place in self._places
+        ]
         return pa.table(arrays, names=self._read)
 
     def _wrong_count(self, count: int, line: memoryview) -> Fault:
@@ -228,7 +241,8 @@ def header_names(line: bytes, *, delimiter: str, source: str) -> list[str]:
         raise InputError(
             "the header cannot be read",
             detail=f"{source}, line 1: {error}: {preview(line[:1000])}",
-            hint="the first line of a CSV file names its columns, in UTF-8",
+            hint="the first line of a CSV file names its columns; for other text than UTF-8 give its encoding "
+            "(--encoding latin-1 (batch, label), or input.encoding)",
         ) from None
     unique: dict[str, None] = {}
     for place, text in enumerate(names, start=1):

@@ -1,0 +1,1 @@
+"""Web servers' logs to columns: combined and common, W3C extended, and any other by a pattern."""
