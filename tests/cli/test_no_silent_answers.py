@@ -115,6 +115,17 @@ def test_values_without_a_conversion_type(tmp_path: Path, capsys: pytest.Capture
     assert told.sessions[0]["revenue"] == 12.5
 
 
+def test_a_retry_with_the_same_id_and_another_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """field-cases: retry-same-id-other-time.ndjson. It counts once more, and that is said."""
+    at = 1_772_445_600_000
+    again = [{"u": "a", "t": t, "id": i} for t, i in ((at, "m1"), (at + 137, "m1"), (at + 9, "m2"), (at + 9, "m2"))]
+    run = Run(tmp_path, "e.ndjson", lines(*again, {"u": "b", "t": at + 1, "id": "m1"}), event_id="id", **MINE)
+    assert "1 of the first 5 events have the id of another event of their user" in run.warnings(capsys)
+    assert run.accounting.duplicate == 1
+    plain = Run(tmp_path, "f.ndjson", lines(*again[2:], {"u": "a", "t": at}), event_id="id", **MINE)
+    assert plain.warnings(capsys) == ""
+
+
 def test_a_mistyped_optional_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = lines({"u": "a", "t": 1_772_445_600_000, "context": {"page": "/"}})
     said = Run(tmp_path, "e.ndjson", data, page="contxt.page", **MINE).warnings(capsys)

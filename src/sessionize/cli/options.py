@@ -65,7 +65,9 @@ RECORDS = group(
         rich_help_panel="Records",
     ),
     event_id=option(
-        "--event-id", help="Field with the event id; without it there are no duplicates.", rich_help_panel="Records"
+        "--event-id",
+        help="Field with the event id: equal user, time and id count once; without it there are no duplicates.",
+        rich_help_panel="Records",
     ),
     event_type=option("--event-type", help="Field with the event type.", rich_help_panel="Records"),
     page=option("--page", help="Field with the page.", rich_help_panel="Records"),

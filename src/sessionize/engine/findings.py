@@ -22,6 +22,7 @@ MIN_TIME_MS = 631_152_000_000  # 1990-01-01: no click is older
 NULL_WORDS = ("NULL", "null", "Null", "\\N", "nan", "NaN", "<NA>", "N/A", "None", "none", "undefined", "(null)")
 _LONGEST_WORD = max(map(len, NULL_WORDS))
 _TYPES_MAX = 20
+_COMPARED_MAX = 20_000
 _SHOWN_TYPES = 3
 _EXAMPLES_MAX = 5
 _OPTIONAL = (col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.PRODUCT, col.CATEGORY, col.VALUE)
@@ -33,7 +34,8 @@ class Findings:
 
     local_times: as in EventBatch. null_users: by word the events whose user is a word for a missing value. mapped: the
     optional columns; filled: those with a value. value_types: event types of events with a value. examples: by reason
-    the first rejected record.
+    the first rejected record. retried: of the first events (compared) those whose user has one more with their id, at
+    another time.
     """
 
     events: int = 0
@@ -45,6 +47,8 @@ class Findings:
     filled: set[str] = field(default_factory=set)
     value_types: set[str] = field(default_factory=set)
     examples: dict[str, str] = field(default_factory=dict)
+    retried: int = 0
+    compared: int = 0
 
     def look_at(self, batch: EventBatch | StreamBatch) -> None:
         """Take in a batch."""
@@ -64,9 +68,24 @@ class Findings:
         self.mapped.update(name for name in _OPTIONAL if name in events.column_names)
         empty = self.mapped - self.filled
         self.filled.update(n for n in empty if n in events.column_names and events[n].null_count < events.num_rows)
+        if not self.compared and col.EVENT_ID in self.filled:
+            self._compare_ids(events.slice(0, _COMPARED_MAX))
         if {col.VALUE, col.EVENT_TYPE} <= self.filled and len(self.value_types) < _TYPES_MAX:
             types = pc.unique(events[col.EVENT_TYPE].filter(events[col.VALUE].is_valid()))
             self.value_types.update(each for each in types.to_pylist() if each is not None)
+
+    def _compare_ids(self, events: pa.Table) -> None:
+        """A retry may come with the same id and another time: then it counts twice (rule 1), which few expect."""
+        self.compared = events.num_rows
+        keys = pa.table(
+            {
+                "user": events[col.USER].cast(pa.string()),
+                "id": events[col.EVENT_ID].cast(pa.string()),
+                "time": events[col.EVENT_TIME],
+            }
+        ).filter(events[col.EVENT_ID].is_valid())
+        times = keys.group_by(["user", "id"]).aggregate([("time", "count_distinct")])["time_count_distinct"]
+        self.retried = (pc.sum(times).as_py() or 0) - len(times)
 
     def _count_null_words(self, users: pa.ChunkedArray) -> None:
         for chunk in users.chunks:
@@ -114,6 +133,11 @@ class Findings:
             words = ", ".join(f"{preview(word)} {count:,}" for word, count in sorted(self.null_users.items()))
             told.append(
                 f"users are called like a missing value: {words}; name such words as null values, and they are rejected"
+            )
+        if self.retried:
+            told.append(
+                f"{self.retried:,} of the first {self.compared:,} events have the id of another event of their user, "
+                "at another time, and count once more: only events with equal user, time and id are duplicates"
             )
         conversions = {each.casefold() for each in conversion_events}
         if self.value_types and not any(each.casefold() in conversions for each in self.value_types):
