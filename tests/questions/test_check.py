@@ -243,6 +243,7 @@ def test_tables_of_a_home_are_checked_and_damage_is_found(tmp_path: Path) -> Non
     found = answer("check", "--home", home)
     assert failed(found) == set()
     assert found["counts"]["events"] > 2900
+    assert answer("run", "data_quality_checker", "--home", home) == found
     table = Warehouse(home).table("user_sessions")
     victim = table.scan().to_arrow()["session_id"][0].as_py()
     table.delete(f"session_id == '{victim}'")

@@ -9,6 +9,7 @@ from sessionize.app.options import RunOptions
 from sessionize.cli import options as opt
 from sessionize.cli.declared import argument, group, option
 from sessionize.errors import MissingExtraError
+from sessionize.session.names import DATA_QUALITY_CHECKER
 
 if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
@@ -53,6 +54,11 @@ def run(
     from sessionize.app.runs import plan
     from sessionize.cli import output as out
 
+    if options.pipeline == DATA_QUALITY_CHECKER and not dry_run:
+        from sessionize.cli.check import check
+
+        check(options.inputs, home=options.home, as_json=as_json)
+        return
     with options.loaded(warn=out.print_warning) as config:
         planned = plan(config)
         if dry_run:
