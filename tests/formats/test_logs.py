@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionize.errors import ConfigError, InputError
-from sessionize.formats.dialects import Dialect
+from sessionize.formats.dialects import DIALECTS, Dialect
 from sessionize.formats.input_format import InputFormat
 from sessionize.formats.lines import LineIndex
 from sessionize.formats.logs import combined
@@ -185,6 +185,19 @@ def test_w3c(step: int) -> None:
         ("198.51.100.4", ms("2010-09-22T00:40:00Z"), "/c.gif", "Browser/5.0 (Windows; en)"),
     ]
     assert [(each["line_number"], each["reason"]) for each in rejected] == [(7, "wrong_column_count")]
+
+
+def test_w3c_by_its_own_dialect_which_joins_date_and_time_where_a_log_has_joined_them_already() -> None:
+    events, rejected = decoded(W3cLines(DIALECTS["w3c"], InputFormat(format="w3c"), source="log"), W3C)
+    assert [(event["user"], event["event_time_ms"], event["page"]) for event in events] == [
+        ("198.51.100.4", ms("2010-09-21T23:59:59Z"), "/a.gif"),
+        ("198.51.100.4", ms("2010-09-22T00:01:59Z"), "/b.gif"),
+        ("198.51.100.4", ms("2010-09-22T00:40:00Z"), "/c.gif"),
+    ]
+    assert [each["reason"] for each in rejected] == ["wrong_column_count"]
+    headed = b"#Date: 2020-01-02 00:00:00\n#Fields: time\tc-ip\n10:00:00\t::1\n"
+    events, _ = decoded(W3cLines(DIALECTS["w3c"], InputFormat(format="w3c"), source="log"), headed)
+    assert [event["event_time_ms"] for event in events] == [ms("2020-01-02T10:00:00Z")]
 
 
 def test_w3c_with_tabs_and_dates_in_the_head() -> None:

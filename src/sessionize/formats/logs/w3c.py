@@ -25,7 +25,7 @@ from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.tabular_lines import TabularLines
 from sessionize.formats.validation import DECODED_TYPES, Decoded
-from sessionize.session.columns import REJECTED_SCHEMA
+from sessionize.session.columns import EVENT_TIME, REJECTED_SCHEMA
 
 _BOM = b"\xef\xbb\xbf"
 _HASH = ord("#")
@@ -44,6 +44,13 @@ _ALIASES = {
 _NO_FIELDS = Fault(NO_MATCH, "no #Fields line that names the columns comes before")
 
 
+def _with_our_time(dialect: Dialect) -> Dialect:
+    """The dialect for rows whose `time` is date and time already, where it would join them itself."""
+    if EVENT_TIME not in dialect.joined or dialect.event_time_ms != (_DATE, _TIME):
+        return dialect
+    return replace(dialect, event_time_ms=(_TIME,), joined=dialect.joined - {EVENT_TIME})
+
+
 class W3cLines(TabularLines):
     """Decodes one W3C extended log, with the interface of JsonLines. Lines that begin with # are no records."""
 
@@ -60,7 +67,7 @@ class W3cLines(TabularLines):
         constants: Mapping[str, str | None] | None = None,
     ) -> None:
         super().__init__(source, line_bytes_max=line_bytes_max, constants=constants or {})
-        self._dialect, self._format = dialect, input_format
+        self._dialect, self._format = _with_our_time(dialect), input_format
         self._columns, self._extras, self._latest_ms = columns, extras, latest_ms
         self._null_values = pa.array(input_format.null_values, pa.string())
         self._fields: list[str] = []
