@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,6 +12,7 @@ from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.runs import plan
 from sessionize.app.tables.reconcile import reconcile_tables
 from sessionize.app.tables.warehouse import Warehouse
+from sessionize.connectors.iceberg.archive import IcebergArchive
 from sessionize.errors import ConfigError, SessionizeError, StateError
 from sessionize.session.spec import SessionSpec
 from tests.app.test_reconcile_tables import NOW_MS, batch_of, pipeline, rows_in, stored
@@ -135,14 +137,46 @@ def test_an_added_column_is_null_in_older_rows_and_the_record_has_all(file: Path
         ],
         key=key,
     )
+    config = load_pipeline(str(file), overrides={name.replace("__", "."): value for name, value in tables.items()})
+    definition = config.definition(config.dialect().columns, "u")
+    archive = IcebergArchive.open(Warehouse.of(config).open(), "sessions", "user_sessions", definition)
+    assert "refs" not in definition.columns.own
+    assert {each.name for each in archive.definition.columns.own.columns} == set(OWN)  # reconciling loses none
     file.write_text(whole.replace('first = "referrer"', 'last = "referrer"'))
-    with pytest.raises(StateError, match="other rules") as raised:
+    with pytest.raises(StateError, match="other session columns") as raised:
         run(file, **tables)
     assert "session_columns.first_referrer" in str(raised.value)
     assert '"last": "referrer"' in str(raised.value)
     file.write_text(whole.replace('type = "number"', 'type = "integer"'))
-    with pytest.raises(SessionizeError, match="other rules"):
+    with pytest.raises(SessionizeError, match="other session columns"):
         run(file, **tables)
+
+
+def test_events_that_were_stored_before_a_field_was_mapped_have_it_for_reconciling(file: Path, tmp_path: Path):
+    """Then the table has the field in another type, and further values of it are in `properties`."""
+    tables = {"output__kind": "iceberg", "run__home": str(tmp_path / "home"), "input__known_files": "again"}
+    events, whole = tmp_path / "events.ndjson", file.read_text()
+    events.write_text(json.dumps({"u": "a", "t": 1, "price": 3, "new": "yes"}) + "\n")
+    file.write_text(
+        whole.partition("[input.fields]")[0] + "[output]" + whole.partition("[output]")[2].partition("[sess")[0]
+    )
+    run(file, **tables)
+    events.write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
+    file.write_text(whole)
+    run(file, **tables)
+    config = load_pipeline(str(file), overrides={name.replace("__", "."): value for name, value in tables.items()})
+    catalog, definition = Warehouse.of(config).open(), config.definition(config.dialect().columns, "u")
+    stored = Warehouse.of(config).query("SELECT price, properties FROM events WHERE u = 'a' ORDER BY price").to_pylist()
+    archive = IcebergArchive.open(catalog, "sessions", "user_sessions", definition)
+    found = archive.events(pa.array(["a", "b"]), frozenset(range(100)), None, rows_max=None)
+    assert found is not None, stored
+    rows = sorted(found.select(["event_time_ms", "user", "price", "new", "referrer"]).to_pylist(), key=str)
+    assert [tuple(row.values()) for row in rows] == [
+        (1, "a", 1.5, True, "g"),
+        (1, "a", 3.0, None, None),
+        (1000, "a", 2.25, False, "h"),
+        (1000, "b", 2.0, None, None),
+    ]
 
 
 def test_a_record_comes_back_as_it_was(file: Path):

@@ -267,6 +267,20 @@ def test_operators_beside_them_leave_own_columns_as_they_are():
             assert processor.flush()["user_sessions"]["s"].to_pylist() == ["y"]
 
 
+def test_numbers_that_are_not_finite_are_missing_between_simultaneous_events_too():
+    columns = columns_of({"s": {"first": "source"}, "p": {"count": "price"}})
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        core = Sessionizer(columns=columns)
+        prices, sources = [0.0, float("inf"), -0.0, float("nan")], ["c", "b", "a", "d"]
+        core.push(
+            pa.table({"user": ["a"] * 4, "event_time_ms": [1] * 4, "price": prices, "source": sources}).take(
+                pa.array(order)
+            )
+        )
+        (row,) = core.flush().to_pylist()
+        assert (row["s"], row["p"]) == ("b", 2)
+
+
 def test_an_operator_cannot_ask_for_a_field_in_another_type():
     definition = SessionDefinition(policy=Policy(), columns=columns_of({"s": {"sum": "price"}}))
     with pytest.raises(ConfigError, match="different types"):

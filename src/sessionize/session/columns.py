@@ -210,7 +210,7 @@ class SessionColumns:
 
         Then rule 1 looks at the whole event, whichever columns are asked for.
         """
-        return bool(self.own) or any(name in MADE_OF for name in self.names)
+        return bool(self.own) or any(name in MADE_OF or name == IS_BOUNCE for name in self.names)
 
     @property
     def event_columns(self) -> frozenset[str]:
@@ -219,6 +219,11 @@ class SessionColumns:
         if self.decided_by_ties:
             needs |= {EVENT_TYPE, PAGE}
         return frozenset(needs | ({VALUE, *(name for name, _ in self.own.fields)} if self.own else set()))
+
+    def joined(self, other: "SessionColumns") -> "SessionColumns":
+        """These and the columns of the other that are not among them."""
+        names = tuple(n for n in (*SESSION_COLUMNS, IS_BOUNCE) if n in self.names or n in other.names)
+        return SessionColumns(names, self.own.joined(other.own))
 
     @classmethod
     def stored(cls, names: Sequence[str], own: Mapping[str, Any]) -> "SessionColumns":

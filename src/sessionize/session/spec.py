@@ -159,9 +159,12 @@ class SessionSpec:
 
 
 def kind_of_difference(differences: Iterable[Difference]) -> str:
-    """The kind of the differences for an error message: "another policy" or "other rules"."""
+    """The kind of the differences for an error message: "another policy", "other rules" or "other session columns"."""
+    keys = [each.key for each in differences if not each.key.startswith("session_columns.")]
     others = {"name", "user column", *(f"rules.{name}" for name in (*_LISTS, "boundary"))}
-    return "another policy" if any(each.key not in others for each in differences) else "other rules"
+    if not keys:
+        return "other session columns"
+    return "another policy" if any(key not in others for key in keys) else "other rules"
 
 
 def describe_differences(differences: Iterable[Difference]) -> str:

@@ -48,7 +48,7 @@ def test_the_record_learns_columns_and_keeps_what_they_mean(store: Store) -> Non
     for other in (owner(s={"last": "source"}), owner(n={"count": True, "where": "flag"})):
         with (
             closing(StoreSink(store.make(), owner=other)) as sink,
-            pytest.raises(StateError, match="other rules") as caught,
+            pytest.raises(StateError, match="other session columns") as caught,
         ):
             sink.write_epoch(epoch_id(5), rows(5))
         assert "session_columns." in str(caught.value.detail)

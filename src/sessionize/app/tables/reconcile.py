@@ -106,7 +106,7 @@ def reconcile_tables(
         definition = config.definition(dialect.columns, dialect.user_name)
         archive = IcebergArchive.open(warehouse.open(), warehouse.database, config.output.table, definition)
         work = ReconcileJob(
-            definition,
+            archive.definition,
             archive,
             stores=stores,
             unfinished=IntentLog(home / "reconcile-pending"),

@@ -1,28 +1,36 @@
 """The tables of a pipeline that archives its events, as the Archive of a reconciliation (ports/)."""
 
-from collections.abc import Set
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sessionize.connectors.iceberg import reconcile_source as archive
 from sessionize.connectors.iceberg.catalog import Catalog, load_table, table_names
-from sessionize.connectors.iceberg.ownership import user_column_of
+from sessionize.connectors.iceberg.ownership import spec_of, user_column_of
 from sessionize.connectors.iceberg.reconcile_source import IcebergTable, TooManyRowsError, Wanted, rows_of
 from sessionize.connectors.iceberg.row_rewrite import REPLACED, RowReplacer
 from sessionize.connectors.iceberg.tables import EVENTS, LATE_EVENTS, user_sessions
 from sessionize.errors import BusyError, ConfigError
+from sessionize.kernel.payload import as_type
 from sessionize.ports import Dates, Replacement
 from sessionize.session import columns as col
+from sessionize.session.columns import SessionColumns
 from sessionize.session.definition import SessionDefinition, rule_columns
+from sessionize.session.expressions import FIELD_TYPES
 
 OPERATION = "sessionize.operation"
 
 
 @dataclass(slots=True)
 class IcebergArchive:
-    """The tables of a pipeline at the start; sessions are read first, so that the others have all their events."""
+    """The tables of a pipeline at the start; sessions are read first, so that the others have all their events.
+
+    definition: with the session columns of all runs that wrote the table, so that a replaced row keeps them.
+    """
 
     definition: SessionDefinition
     sessions_table: IcebergTable
@@ -56,6 +64,9 @@ class IcebergArchive:
                     + ("" if theirs is None else f"; there it is {theirs!r}"),
                     hint="give the pipeline that made them",
                 )
+        if (spec := spec_of(sessions)) is not None:
+            of_all = definition.columns.joined(SessionColumns(spec.columns, spec.own))
+            definition = replace(definition, columns=of_all)
         return cls(definition, sessions, events, late)
 
     def horizon_ms(self, *, closed: Set[str] = frozenset()) -> int | None:
@@ -86,7 +97,8 @@ class IcebergArchive:
         """Archive.events; a custom boundary function gets all columns."""
         user_name, wanted = self.definition.user_name, Wanted(users, buckets, dates)
         needed = {col.EVENT_TIME, col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.VALUE, user_name}
-        needed |= self.definition.columns.event_columns - {col.USER}
+        fields = {n: FIELD_TYPES[k] for n, k in self.definition.columns.own.fields if n not in col.EVENT_TYPES}
+        needed |= self.definition.columns.event_columns - {col.USER} | ({col.PROPERTIES} if fields else set())
         needed |= rule_columns(self.definition.policy, self.definition.rules)
         only = frozenset(needed) if self.definition.rules.boundary is None else None
         parts = []
@@ -97,7 +109,8 @@ class IcebergArchive:
                 return None
             if user_name != col.USER and col.USER in rows.column_names:
                 rows = rows.drop_columns([col.USER])
-            parts.append(rows.rename_columns([col.USER if n == user_name else n for n in rows.column_names]))
+            rows = rows.rename_columns([col.USER if n == user_name else n for n in rows.column_names])
+            parts.append(_with_fields(rows, fields))
         return pa.concat_tables(parts, promote_options="permissive")
 
     def sessions(self, users: pa.Array, buckets: frozenset[int], dates: Dates | None) -> pa.Table:
@@ -155,3 +168,28 @@ class IcebergArchive:
 
     def _replacer(self) -> RowReplacer:
         return RowReplacer(self.sessions_table, user_sessions(self.definition.user_name))
+
+
+def _with_fields(events: pa.Table, fields: Mapping[str, pa.DataType]) -> pa.Table:
+    """The events with these fields in these types.
+
+    A value is in `properties` where the table had a column of that name in another type before the field was mapped.
+    """
+    for name, kind in fields.items():
+        values = as_type(events, name, kind)
+        if col.PROPERTIES in events.column_names:
+            aside = pc.match_substring(events[col.PROPERTIES], json.dumps(name, ensure_ascii=False))
+            aside = pc.and_(pc.fill_null(aside, False), pc.is_null(values))
+            if pc.any(aside).as_py():
+                found = [_member(text, name) for text in events[col.PROPERTIES].filter(aside).to_pylist()]
+                found = as_type(pa.table({name: pa.array(found, pa.string())}), name, kind)
+                values = pc.replace_with_mask(values.combine_chunks(), aside.combine_chunks(), found.combine_chunks())
+        rest = events.drop_columns([name]) if name in events.column_names else events
+        events = rest.append_column(name, values)
+    return events
+
+
+def _member(text: str, name: str) -> str | None:
+    """A value of a JSON object as text."""
+    value = json.loads(text).get(name)
+    return value if isinstance(value, str | None) else json.dumps(value)

@@ -167,7 +167,7 @@ def _sessions(
     """
     policy, columns = definition.policy, definition.columns
     more = () if not policy.drops_short else (col.SESSION_START, col.SESSION_END, col.EVENT_COUNT)
-    every = col.SessionColumns((*columns.names, *(name for name in more if name not in columns)))
+    every = replace(columns, names=(*columns.names, *(name for name in more if name not in columns)))
     all_lengths = replace(policy, min_events=1, min_duration_ms=0)
     sessionizer = Sessionizer.of(replace(definition, policy=all_lengths, columns=every))
     if end_ms is None and events.num_rows:
