@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import fastavro
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from sessionize.connectors.files.source import FileSource
 from sessionize.errors import InputError
@@ -241,3 +244,44 @@ class TestCsvAsItIs:
             {"user": "c", "page": "/"},
         ]
         assert rejected["line_number"].to_pylist() == [4, 5, 9]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson", "orc"])
+def test_keys_of_partitions_are_columns(tmp_path: Path, kind: str) -> None:
+    for user, name in (("user_id=u%201", "u 1"), ("user_id=__HIVE_DEFAULT_PARTITION__", None)):
+        folder = tmp_path / "day=2026-03-02" / user
+        folder.mkdir(parents=True)
+        rows = pa.table({"t": [1, 2], "p": ["/x", name]})
+        path = folder / f"a.{kind}"
+        if kind == "parquet":
+            pq.write_table(rows, path)
+        elif kind == "orc":
+            orc.write_table(rows, path)
+        else:
+            path.write_bytes(b"t,p\n1,/x\n2,\n" if kind == "csv" else b'{"t":1,"p":"/x"}\n{"t":2}\n')
+    dialect = Dialect.mapping(user="user_id", time="t", page="day")
+    events, rejected, _ = read(tmp_path, dialect=dialect)
+    assert events.select(["user", "page", "event_time_ms"]).to_pylist() == [
+        {"user": "u 1", "page": "2026-03-02", "event_time_ms": time} for time in (1, 2)
+    ]
+    assert rejected["reason"].to_pylist() == ["missing_user"] * 2
+    if kind in ("csv", "ndjson"):
+        assert rejected["raw"][0].as_py() == (b"1,/x" if kind == "csv" else b'{"t":1,"p":"/x"}')
+
+
+def test_orc_and_avro_files(tmp_path: Path) -> None:
+    orc.write_table(pa.table({"u": ["a", None], "t": [1, 2], "p": ["/", "/"]}), tmp_path / "a.orc")
+    schema = {
+        "type": "record",
+        "name": "e",
+        "fields": [{"name": n, "type": k} for n, k in zip("utp", ("string", "long", "string"), strict=True)],
+    }
+    with (tmp_path / "b.bin").open("wb") as file:
+        fastavro.writer(file, schema, [{"u": "b", "t": t, "p": "/"} for t in (3, 4)])
+    events, rejected, _ = read(tmp_path)
+    assert times(events) == [1, 3, 4]
+    assert rejected["line_number"].to_pylist() == [2]
+    whole = (tmp_path / "b.bin").read_bytes()
+    (tmp_path / "b.bin").write_bytes(whole[:-3])
+    _, rejected, _ = read(tmp_path / "b.bin")
+    assert rejected["reason"].to_pylist() == ["corrupt_avro"]

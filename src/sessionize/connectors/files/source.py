@@ -25,7 +25,7 @@ from sessionize.connectors.files.source_workers import in_order
 from sessionize.connectors.files.unreadable import nothing
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
-from sessionize.formats.input_format import AUTO, InputFormat
+from sessionize.formats.input_format import AUTO, BINARY, InputFormat
 from sessionize.formats.validation import Decoded
 from sessionize.ports import EventBatch
 
@@ -197,6 +197,8 @@ class FileSource:
         for file in files:
             if file.format == "parquet":
                 yield from self._parquet(file)
+            elif file.format in BINARY:
+                yield from (_batch(*found) for found in self._tables(file))
             else:
                 yield from (_batch(*found) for found in self._texts.batches(file))
 
@@ -230,6 +232,12 @@ class FileSource:
                 local_times=decoded.local_times,
             )
 
+    def _tables(self, file: InputFile) -> Iterator[tuple[Decoded, int]]:
+        from sessionize.connectors.files.source_tables import TableReader
+
+        reader = TableReader(spec=self._recipe, rows_max=self._batch_records)
+        return reader.orc(file) if file.format == "orc" else reader.avro(file)
+
     def _parquet(self, file: InputFile) -> Iterator[EventBatch]:
         # pyarrow.parquet is slow to import, and only Parquet needs it
         from sessionize.connectors.files.source_parquet import ParquetReader
@@ -240,6 +248,7 @@ class FileSource:
             extras=self._extras,
             latest_ms=self._latest_ms,
             plain_users=self._plain_users,
+            keys=file.keys,
         )
         if self._batch_records is not None:
             rows, piece_bytes_max = self._batch_records, _PIECES * self._batch_bytes
@@ -258,9 +267,7 @@ def _first_of(batches: Iterator[EventBatch], first: "Future[EventBatch | None]")
 
 
 def _batch(decoded: Decoded, read_bytes: int) -> EventBatch:
-    return EventBatch(
-        decoded.events, decoded.rejected, read_bytes, nulled=decoded.nulled, local_times=decoded.local_times
-    )
+    return EventBatch(decoded.events, decoded.rejected, read_bytes, decoded.lost, decoded.nulled, decoded.local_times)
 
 
 def _with_file_lines(rejected: pa.Table, lines: int) -> pa.Table:

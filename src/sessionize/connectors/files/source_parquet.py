@@ -7,7 +7,7 @@ others become one rejected record that counts for all of them. A file without a 
 
 import errno
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -44,6 +44,7 @@ _OF_OFFSETS = (errno.EINVAL, errno.EFBIG, errno.EOVERFLOW)  # the errors for an 
 class ParquetReader:
     """Reads the columns of a dialect from Parquet files, row groups of more than group_rows_max in slices.
 
+    keys: columns with the same text in every row, unless the file has them.
     plain_users: users that a file stores without a dictionary may be plain text.
     piece_bytes_max: the approximate decoded size of a batch; it may be small in the file, where a value that a million
     rows share is stored once. None for no limit; otherwise row groups are read one after the other.
@@ -53,6 +54,7 @@ class ParquetReader:
     columns: frozenset[str] | None
     extras: bool
     latest_ms: int | None
+    keys: tuple[tuple[str, str | None], ...] = ()
     plain_users: bool = False
     group_rows_max: int = _GROUP_ROWS_MAX
     slice_rows: int = _SLICE_ROWS
@@ -66,10 +68,18 @@ class ParquetReader:
         """
         file = _opened(path)
         with file:
-            layout = Layout.of(file.schema_arrow, self.dialect, source=path, columns=self.columns, extras=self.extras)
+            keys = {name: text for name, text in self.keys if name not in file.schema_arrow.names}
+            schema = pa.schema([*file.schema_arrow, *((name, pa.string()) for name in keys)])
+            layout = Layout.of(schema, self.dialect, source=path, columns=self.columns, extras=self.extras)
             tabular = Tabular(layout, self.dialect, latest_ms=self.latest_ms)
             read = _Groups(
-                path, file, layout, tabular, plain_users=self.plain_users, piece_bytes_max=self.piece_bytes_max
+                path,
+                file,
+                layout,
+                tabular,
+                keys=keys,
+                plain_users=self.plain_users,
+                piece_bytes_max=self.piece_bytes_max,
             )
             rows = max(file.metadata.num_rows, 1)
             small = self.piece_bytes_max is None and all(n <= self.group_rows_max for n in read.row_counts)
@@ -87,6 +97,7 @@ class _Groups:
         layout: Layout,
         tabular: Tabular,
         *,
+        keys: Mapping[str, str | None],
         plain_users: bool,
         piece_bytes_max: int | None,
     ) -> None:
@@ -95,6 +106,8 @@ class _Groups:
         self._metadata = file.metadata
         self._schema = file.schema_arrow
         self._layout = layout
+        self._keys = keys
+        self._read = [name for name in layout.read if name not in keys]
         self._tabular = tabular
         user_paths = {".".join(map(str, path)) for path in layout.paths[USER]} if plain_users else set()
         places = frozenset(n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths)
@@ -143,7 +156,7 @@ class _Groups:
         try:
             plain_users = self._plain_users
             with self._opened(plain_users=plain_users) as file:
-                table = file.read_row_group(number, columns=self._layout.read, use_threads=False)
+                table = file.read_row_group(number, columns=self._read, use_threads=False)
             if table.num_rows < row_count:
                 raise pa.ArrowInvalid(_TOO_FEW)
             return self._decoded(table, self._rows_before[number], plain_users=plain_users), row_count
@@ -160,7 +173,7 @@ class _Groups:
         return int(min(slice_rows, max(fit, _SALVAGED_ROWS)))
 
     def _slices(self, file: pq.ParquetFile, number: int, slice_rows: int) -> Iterator[pa.Table]:
-        for batch in file.iter_batches(slice_rows, row_groups=[number], columns=self._layout.read, use_threads=False):
+        for batch in file.iter_batches(slice_rows, row_groups=[number], columns=self._read, use_threads=False):
             yield pa.table(batch)
 
     def _salvaged(self, number: int, done: int) -> Decoded:
@@ -195,11 +208,13 @@ class _Groups:
             for column, paths in self._layout.paths.items()
             for path in paths
             if len(path) == 1
+            and path[0] not in self._keys
             and pa.types.is_dictionary(DECODED_TYPES.get(column, pa.string()))
             and not (plain_users and column == USER)
         ]
         if self._piece_bytes_max is not None:  # so that it is decoded piece by piece
-            dictionaries += [name for name in self._layout.extras if pa.types.is_string(self._schema.field(name).type)]
+            own = [name for name in self._layout.extras if name not in self._keys]
+            dictionaries += [name for name in own if pa.types.is_string(self._schema.field(name).type)]
         try:
             return pq.ParquetFile(
                 self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
@@ -209,6 +224,8 @@ class _Groups:
             raise
 
     def _decoded(self, table: pa.Table, rows_before: int, *, plain_users: bool = False) -> Decoded:
+        for name, text in self._keys.items():
+            table = table.append_column(name, pa.repeat(pa.scalar(text, pa.string()), len(table)))
         return self._tabular.decode(
             table, source=self._path, line_number=lambda row: rows_before + row + 1, plain_users=plain_users
         )
