@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sessionize.formats.dialects import DIALECTS
+from sessionize.connectors.files.source import FileSource
+from sessionize.formats.dialects import DIALECTS, Dialect
 from sessionize.formats.json_lines import JsonLines
 from sessionize.formats.paths.language import Join
 from sessionize.formats.tabular import Tabular
@@ -148,9 +149,43 @@ def test_an_option_takes_the_place_of_one_field(decode: Any) -> None:
 
 
 def test_an_overridden_join_is_none() -> None:
-    dialect = DIALECTS["w3c"].overridden(time="stamp", user="cs(Cookie)")
+    dialect = Dialect.mapping(user=Join(("a", "b")), time=Join(("c", "d"))).overridden(time="stamp", user="cs(Cookie)")
     assert dialect.joined == frozenset()
-    assert dialect.user_name == "cs(Cookie)"
-    assert of_json([{"stamp": AT_10, "cs(Cookie)": "c"}], "w3c", time="stamp", user="cs(Cookie)").events[
-        "event_time_ms"
-    ].to_pylist() == [AT_10]
+    assert (dialect.user_name, dialect.paths("event_time_ms")) == ("cs(Cookie)", ("stamp",))
+
+
+SNOWPLOW = DIALECTS["snowplow"].header
+ENRICHED = dict.fromkeys(SNOWPLOW, "") | {
+    "event_id": "e1", "domain_userid": "d1", "derived_tstamp": "2026-03-02 10:00:00.000", "page_url": "/a",
+    "event_name": "page_view", "geo_country": "DE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_enriched_tsv_of_snowplow_with_and_without_a_header(tmp_path: Path, header: bool) -> None:
+    lines = [list(SNOWPLOW)] * header + [list(ENRICHED.values())] * 2
+    path = tmp_path / "enriched.tsv"
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+    (batch,) = FileSource([path], dialect=DIALECTS["snowplow"]).batches()
+    rows = batch.events.to_pylist()
+    assert [(row["user"], row["event_time_ms"], row["page"], row["country"]) for row in rows] == [
+        ("d1", AT_10, "/a", "DE")
+    ] * 2
+    assert not len(batch.rejected)
+
+
+def test_a_w3c_log_by_address_and_browser(tmp_path: Path) -> None:
+    """field-cases/w3c_extended.log: the fields change inside the file; + is a space in the browser."""
+    path = tmp_path / "w3c.log"
+    path.write_text(
+        "#Version: 1.0\n#Fields: date time c-ip cs-method cs-uri-stem cs(User-Agent) sc-status\n"
+        "2010-09-21 23:59:59 198.51.100.4 GET /a.gif Browser/5.0+(Windows) 200\n"
+        "#Fields: date time c-ip cs-uri-stem cs(User-Agent)\n"
+        "2010-09-22 00:40:00 198.51.100.4 /c.gif Browser/5.0+(Windows)\n",
+        encoding="utf-8",
+    )
+    dialect = DIALECTS["w3c"].overridden(user=Join(("c-ip", "cs(User-Agent)")))
+    rows = [row for batch in FileSource([path], dialect=dialect).batches() for row in batch.events.to_pylist()]
+    assert [row["user"] for row in rows] == ["198.51.100.4|Browser/5.0 (Windows)"] * 2
+    assert [row["event_time_ms"] for row in rows] == [1285113599000, 1285116000000]
+    assert [row["status"] for row in rows] == [200, None]

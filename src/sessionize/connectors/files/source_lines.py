@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from sessionize.connectors.files.notices import LOG, skipped_files
 from sessionize.connectors.files.opening import Text, named, texts
 from sessionize.connectors.files.source_paths import STDIN, InputFile
-from sessionize.connectors.files.source_text import ReadAhead, TextDecoder, feed, split_header
+from sessionize.connectors.files.source_text import Prefixed, ReadAhead, TextDecoder, feed, split_header
 from sessionize.connectors.files.source_worker import DecoderSpec
 from sessionize.connectors.files.unreadable import file_failure
 from sessionize.errors import InputError
@@ -112,8 +112,9 @@ class TextReader:
     def _csv(self, text: Text, keys: dict[str, str | None]) -> tuple[int, TextDecoder | None, Readable]:
         # pyarrow.csv is only needed here
         from sessionize.formats.csv_text.decoder import CsvLines
+        from sessionize.formats.csv_text.parser import header_names
 
-        header, line, stream = None, 0, text.stream
+        header, line, stream, input_format = None, 0, text.stream, self.input_format
         if not self.input_format.columns:
             found = split_header(stream, source=text.source, comment=self.input_format.comment)
             fault = None if text.damage is None else text.damage.fault
@@ -126,12 +127,17 @@ class TextReader:
             if not found.text:
                 return found.line, None, found.rest
             header, line, stream = found.text, found.line, found.rest
+            own = self.spec.dialect.header
+            names = header_names(header, delimiter=text.sniffed.delimiter or ",", source=text.source)
+            if own and len(names) == len(own) and not set(names) & set(own):  # it is a row
+                header, stream = None, Prefixed(found.text + b"\n", stream)
+                line, input_format = line - 1, replace(input_format, columns=own)
         decoder = CsvLines(
             header,
             self.spec.dialect,
             source=text.source,
             delimiter=text.sniffed.delimiter or ",",
-            input_format=self.input_format,
+            input_format=input_format,
             columns=self.spec.columns,
             extras=self.spec.extras,
             latest_ms=self.spec.latest_ms,

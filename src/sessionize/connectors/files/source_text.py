@@ -119,7 +119,7 @@ def split_header(stream: Readable, *, source: str, comment: str | None = None) -
         if end >= 0:
             header = bytes(data[:end]).removeprefix(b"\xef\xbb\xbf")
             if header.strip(b"\r") and (comment is None or not header.startswith(comment.encode())):
-                return Header(header, number, _Prefixed(bytes(data[end + 1 :]), stream), ended=False)
+                return Header(header, number, Prefixed(bytes(data[end + 1 :]), stream), ended=False)
             del data[: end + 1]
             number += 1
             continue
@@ -135,7 +135,7 @@ def split_header(stream: Readable, *, source: str, comment: str | None = None) -
         data += piece[:read]
 
 
-class _Prefixed:
+class Prefixed:
     """A stream of bytes already read, followed by the rest of the stream."""
 
     def __init__(self, data: bytes, stream: Readable) -> None:
@@ -143,6 +143,7 @@ class _Prefixed:
         self._stream = stream
 
     def readinto(self, buffer: memoryview) -> int:
+        """The next bytes; 0 at the end."""
         if not self._data:
             return self._stream.readinto(buffer) or 0
         part = self._data[: len(buffer)]
