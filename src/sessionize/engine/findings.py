@@ -132,7 +132,8 @@ class Findings:
         if self.null_users:
             words = ", ".join(f"{preview(word)} {count:,}" for word, count in sorted(self.null_users.items()))
             told.append(
-                f"users are called like a missing value: {words}; name such words as null values, and they are rejected"
+                f"users are called like a missing value: {words}; name them and they are "
+                "rejected: input.null_values, or --null-values (batch, label)"
             )
         if self.retried:
             told.append(
