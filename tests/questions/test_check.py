@@ -180,6 +180,13 @@ def test_damage_of_sessions_is_found_and_nothing_else(
     assert found["counts"]["events"] == len(events)
 
 
+def test_a_column_of_ones_own_is_said_not_to_be_compared(sound: tuple[Lines, pa.Table], tmp_path: Path) -> None:
+    path = write_events(tmp_path / "events.ndjson", sound[0])
+    pq.write_table(sound[1].append_column("mine", pa.array(range(sound[1].num_rows))), tmp_path / "s.parquet")
+    found = answer("check", path, *WORDS, "--sessions", tmp_path / "s.parquet")
+    assert "not compared: mine" in found["checks"][-1]["detail"]
+
+
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
 @pytest.mark.parametrize("memory", ["2GB", "50KB"])
 def test_sessions_of_every_format_are_sound(

@@ -33,7 +33,7 @@ def session_rows(path: Path, user_name: str) -> Iterator[pa.Table]:
                     detail=f"{path}: {', '.join(table.column_names)}",
                     hint="name the user as for the events: --user FIELD (check)",
                 )
-            others = [n for n in table.column_names if n in col.SESSION_TYPES and n != col.USER]
+            others = [n for n in table.column_names if n not in (user_name, col.USER)]
             rows = table.select([user_name, *others]).rename_columns([col.USER, *others])
             yield rows.set_column(0, col.USER, rows[col.USER].cast(pa.string()))
     except (OSError, pa.ArrowException) as error:
