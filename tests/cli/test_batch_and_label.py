@@ -215,3 +215,12 @@ def test_the_plan_can_be_seen_first(sessionize, events, tmp_path):
     done = sessionize("batch", "events.ndjson", "-o", "o.csv", "--gap", "45m", "--dry-run")
     assert "45m" in done.out
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_rows_on_stdout(sessionize, events):
+    done = sessionize("batch", events, "-o", "-")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert len(rows) > 1
+    assert all("session_id" in row for row in rows)
+    assert "stdout" in done.err
+    assert "stdout has room for one result" in sessionize("batch", events, "-o", "-", "--json", code=2).err

@@ -14,7 +14,7 @@ from sessionize.app.config.values import KnownFiles
 from sessionize.app.output_paths import check_output_places
 from sessionize.app.tables.home_folders import home_of_table
 from sessionize.connectors.files.quick_start import without_pandas
-from sessionize.connectors.files.sink import FileSink
+from sessionize.connectors.files.sink import FileSink, StdoutSink
 from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.local_paths import check_local
 from sessionize.engine.accounting import Accounting, Progress, ignore
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sessionize.engine.batch.options import BatchOptions
 
 ICEBERG_PREFIX = "iceberg:"
+STDOUT = "-"
 # Under which names `batch` and `label` write tables.
 
 
@@ -90,7 +91,7 @@ class FilePlan:
     def where(self) -> str:
         """Where the rows go, in words. Errors: ConfigError."""
         if not self.output.startswith(ICEBERG_PREFIX):
-            return self.output
+            return "stdout" if self.output == STDOUT else self.output
         database, table = self._table()
         return f"{database}.{table} in {self._home(database, table)}"
 
@@ -113,7 +114,7 @@ class FilePlan:
             now_ms=self.now_ms,
             plain_users=True,
         )
-        written = [] if self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
+        written = [] if self.output == STDOUT or self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
         written += [] if self.rejects is None else [self.rejects]
         check_output_places(self.inputs, source.files, written)
         bounces = bool(self.policy.bounce)
@@ -126,7 +127,7 @@ class FilePlan:
 
                 warn_of_twins(source, on_note)
             schema = wanted.schema(source.user_name) if self.what == "sessions" else None
-            sink, load = FileSink(Path(self.output), schema), None
+            sink, load = StdoutSink() if self.output == STDOUT else FileSink(Path(self.output), schema), None
         outputs = with_rejects(sink, self.rejects)
 
         def work(progress: Progress, stop: Callable[[], bool]) -> Accounting:

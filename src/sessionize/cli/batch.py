@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from sessionize.app.options import FileOptions
 from sessionize.cli import options as opt
 from sessionize.cli.declared import option
+from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.app.files import FilePlan
@@ -29,6 +30,8 @@ def run_files(what: Literal["sessions", "labels"], options: FileOptions, *, dry_
     """Plan, and run or print it."""
     from sessionize.cli import output as out
 
+    if as_json and options.output == "-" and not dry_run:
+        raise ConfigError("stdout has room for one result", detail="-o - beside --json", hint="write to a file")
     started = time.perf_counter()
     plan = options.plan(what, now_ms=time.time_ns() // 1_000_000, warn=out.print_warning)
     if not dry_run:

@@ -60,7 +60,7 @@ def arguments_of(command: Command, words: Sequence[str]) -> dict[str, Any] | Non
         if found is None or (found.is_flag and equals) or (equals and not name.startswith("--")):
             return None
         if not found.is_flag and not equals:
-            if not rest or rest[0].startswith("-"):  # it may be a value, but hardly is
+            if not rest or (rest[0].startswith("-") and rest[0] != "-"):  # it may be a value, but hardly is
                 return None
             value = rest.pop(0)
         _add(given, found, value)

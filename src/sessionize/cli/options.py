@@ -215,7 +215,9 @@ LABEL = group(
         metavar="FILES",
         help="Files, folders, patterns, pipes; -: stdin. JSON, CSV, Parquet, ORC, Avro, logs; text also compressed.",
     ),
-    output=option("-o", "--output", help="A .parquet, .csv or .ndjson file, or iceberg:DATABASE.TABLE."),
+    output=option(
+        "-o", "--output", help="A .parquet, .csv or .ndjson file, - (NDJSON on stdout), iceberg:DATABASE.TABLE."
+    ),
     records=RECORDS,
     input_format=FORMAT,
     max_future=option(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +85,22 @@ class FileSink:
         return self._writer
 
 
+class StdoutSink:
+    """Rows as NDJSON on stdout, as they come: what reads them may end at any time."""
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows. Errors: OutputError; BrokenPipeError when nobody reads on."""
+        for piece in in_pieces(rows):
+            _Ndjson(sys.stdout.buffer, piece.schema).write(piece)
+
+    def commit(self) -> None:
+        """Pass on all rows. Errors: those of write."""
+        sys.stdout.flush()
+
+    def abort(self) -> None:
+        """Do nothing: what is written cannot be taken back."""
+
+
 class _Writer(Protocol):
     def write(self, rows: pa.Table) -> None: ...
     def close(self) -> None: ...
@@ -131,9 +148,9 @@ def _leaf(field: pa.Field) -> str:
 class _Text:
     """A text file of lines, one per row."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, to: Path | IO[bytes], schema: pa.Schema) -> None:
         self._schema = _plain_schema(schema)
-        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by close or abandon
+        self._file: IO[bytes] = open(to, "wb") if isinstance(to, Path) else to  # noqa: SIM115 - see close
 
     def close(self) -> None:
         self._file.close()
