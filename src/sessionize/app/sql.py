@@ -39,6 +39,7 @@ class TableOptions:
     event_type: str | None = None
     page: str | None = None
     value: str | None = None
+    loaded_at: str | None = None
 
 
 DEFAULT_TABLE = TableOptions()
@@ -56,16 +57,31 @@ class SqlOptions:
     columns: str | None = None
     labels: bool = False
     settings: list[str] | None = None
+    lookback: str = "1h"
 
     def query(self, *, warn: Warn) -> str:
         """The query as text. Errors: ConfigError for what cannot be meant, and what SQL or the dialect cannot say."""
-        from sessionize.sql import dialect_named, labels_sql, sessions_sql
+        from sessionize.sql import labels_sql, sessions_sql
+
+        return (labels_sql if self.labels else sessions_sql)(*self._parts(warn))
+
+    def dbt_project(self, folder: Path, *, warn: Warn) -> list[Path]:
+        """Write an incremental model into the folder of a dbt project. Errors: as of query; OutputError."""
+        from sessionize.app.sql_dbt import write_project
+        from sessionize.session.durations import parse_duration_ms
+
+        if self.labels:
+            raise ConfigError("a dbt model has sessions, no labels", detail="--labels beside --dbt", hint="remove one")
+        lookback_ms = parse_duration_ms(self.lookback, name="--lookback")
+        return write_project(folder, *self._parts(warn), lookback_s=-(-lookback_ms // 1000))
+
+    def _parts(self, warn: Warn) -> "tuple[SessionDefinition, EventTable, SqlDialect]":
+        from sessionize.sql import dialect_named
 
         dialect = dialect_named(self.dialect, untested=self.untested)
         config = self._pipeline()
         events = self._events(None if config is None else config.dialect())
-        definition = self._definition(config, events, dialect, warn)
-        return (labels_sql if self.labels else sessions_sql)(definition, events, dialect)
+        return self._definition(config, events, dialect, warn), events, dialect
 
     def _pipeline(self) -> "PipelineConfig | None":
         if self.pipeline is None:
@@ -106,6 +122,8 @@ class SqlOptions:
             time=time,
             time_kind="timestamp" if kind == "auto" else kind,  # type: ignore[arg-type]  # EventTable looks at it
             columns={name: column for name, column in columns.items() if column is not None},
+            fields=_fields(mapped),
+            loaded_at=table.loaded_at,
         )
 
     def _definition(
@@ -151,7 +169,7 @@ def _column(canonical: str, given: str | None, mapped: "Dialect | None") -> str 
     paths = () if mapped is None else mapped.paths(canonical)
     if not paths:
         return None
-    if len(paths) == 1 and "." not in paths[0]:
+    if len(paths) == 1 and _is_column(paths[0]):
         return paths[0]
     option = _OPTIONS[canonical]
     raise ConfigError(
@@ -159,6 +177,17 @@ def _column(canonical: str, given: str | None, mapped: "Dialect | None") -> str 
         detail=f"{canonical} is {' or '.join(paths)} in the pipeline",
         hint=f'{option} COLUMN, or {option} "" if the table has none; a view can take a field out of a nested column',
     )
+
+
+def _fields(mapped: "Dialect | None") -> dict[str, str]:
+    """The further fields of the mapping that are columns of the table; a rule that names another one finds none."""
+    fields = () if mapped is None else mapped.fields
+    return {each.name: each.paths[0] for each in fields if len(each.paths) == 1 and _is_column(each.paths[0])}
+
+
+def _is_column(path: str) -> bool:
+    """Whether a path of the mapping can only mean a column: no field within it, no part of a list."""
+    return not set(path) & set(".[")
 
 
 def _table_name(text: str) -> tuple[str, ...]:

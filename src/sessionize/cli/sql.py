@@ -21,6 +21,9 @@ _TABLE = group(
     event_id=option("--event-id", help='Its column with the event id, or "" for none.', rich_help_panel="Table"),
     event_type=option("--event-type", help='Its column with the event type, or "".', rich_help_panel="Table"),
     page=option("--page", help='Its column with the page, or "".', rich_help_panel="Table"),
+    loaded_at=option(
+        "--loaded-at", help="Its column with the timestamp at which a row was loaded, for --dbt.", rich_help_panel="dbt"
+    ),
     value=option("--value", help='Its column with an amount, or ""; revenue sums it.', rich_help_panel="Table"),
 )
 
@@ -49,6 +52,14 @@ def sql(
             rich_help_panel="Query",
         ),
     ] = False,
+    dbt: Annotated[
+        Path | None,
+        option("--dbt", metavar="DIR", help="Write an incremental model into this dbt project.", rich_help_panel="dbt"),
+    ] = None,
+    lookback: Annotated[
+        str,
+        option(help="How much later than --loaded-at says a row may be committed.", rich_help_panel="dbt"),
+    ] = "1h",
     output: Annotated[
         Path | None, option("-o", "--output", help="A file for the query; default: stdout.", rich_help_panel="Query")
     ] = None,
@@ -67,7 +78,12 @@ def sql(
         columns=columns,
         labels=labels,
         settings=settings,
+        lookback=lookback,
     )
+    if dbt is not None:
+        for path in asked.dbt_project(dbt, warn=out.print_warning):
+            sys.stdout.write(f"{path}\n")
+        return
     query = asked.query(warn=out.print_warning)
     if output is None:
         sys.stdout.write(query)

@@ -51,7 +51,7 @@ def _local(plan: Plan, source: str) -> str:
 def _silent(plan: Plan, source: str) -> str:
     """Rule 2: where the silence before an event is too long; it goes before all other reasons."""
     policy = plan.definition.policy
-    has_rule = any("sz_rule" in query.named_selects for _, _, query in plan.steps if isinstance(query, exp.Query))
+    has_rule = "sz_rule" in plan.own_columns
     if policy.gap_by is None:
         silent = tree("sz_time - sz_before > :longest", longest=number(policy.longest_silence_ms))
     else:

@@ -19,6 +19,7 @@ class EventTable:
     name: of the table, with its schema in front if it needs one: ("analytics", "events"). user, time: columns.
     time_kind: a timestamp, or whole numbers of this unit since 1970. columns: canonical event column -> column of the
     table, for those that it has. fields: further field -> column; any other column of the table is a field too.
+    loaded_at: the column with the timestamp at which a row came into the table, for incremental models.
     """
 
     name: tuple[str, ...]
@@ -27,6 +28,7 @@ class EventTable:
     time_kind: TimeKind = "timestamp"
     columns: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
+    loaded_at: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.name) <= 3 or not all(self.name):

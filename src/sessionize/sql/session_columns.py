@@ -13,7 +13,8 @@ from sessionize.session.time import MS_PER_DAY
 from sessionize.sql.steps import Plan, session_id
 from sessionize.sql.tree import Tree, column, named, number, select, text, tree
 
-_PAGE_COLUMNS = (col.PAGES_VISITED, col.ENTRY_PAGE, col.EXIT_PAGE)
+# Of an incremental model: when the events known to it end.
+INPUT_END = "input_end_time_ms"
 
 
 def session_steps(plan: Plan, source: str) -> str:
@@ -89,7 +90,8 @@ def _ended(plan: Plan, source: str) -> str:
     end = exp.Case()
     if rules.end_events:
         end = end.when(tree("sz_closed = 1"), text("rule:end_events"))
-    latest = exp.Subquery(this=select("MAX(sz_time)", source="sz_usable"))
+    ends = select("MAX(sz_time)", source="sz_usable") if plan.reread is None else select(INPUT_END, source="sz_input")
+    latest = exp.Subquery(this=ends)
     silent = tree(":latest - sz_end > :longest", latest=latest, longest=number(policy.longest_silence_ms))
     if policy.gap_by is not None:
         silent = tree(":latest > sz_reached_until", latest=latest)

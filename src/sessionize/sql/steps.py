@@ -6,6 +6,7 @@ sz_value_0, sz_split_0 ...: values of split_on_change as they are, and those tha
 sz_pos: its place among the user's events. sz_before, sz_after_end: of the event before. Further ones: cuts.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -26,39 +27,59 @@ _SOURCE = "sz_table"
 _TEXTS = {col.EVENT_ID: "sz_id", col.EVENT_TYPE: "sz_type", col.PAGE: "sz_page"}
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A common table expression.
+
+    why: what for, in a line. if_incremental: where only one of the two forms of a dbt model has it.
+    """
+
+    name: str
+    why: str
+    query: Tree
+    if_incremental: bool | None = None
+
+
 @dataclass(slots=True)
 class Plan:
-    """A query in the making. keeps_rows: whether rows that are in no session stay, with all their columns."""
+    """A query in the making.
+
+    keeps_rows: whether rows that are in no session stay, with all their columns. source: in place of the table's name.
+    reread: adds the steps that choose the rows of an incremental run; None for a query over all rows.
+    """
 
     definition: SessionDefinition
     events: EventTable
     dialect: Dialect
     keeps_rows: bool = False
-    steps: list[tuple[str, str, Tree]] = field(default_factory=list)
+    source: exp.Table | exp.Subquery | None = None
+    reread: "Callable[[Plan, str], str] | None" = None
+    steps: list[Step] = field(default_factory=list)
     is_recursive: bool = False
 
     def has(self, canonical: str) -> bool:
         """Whether the table has this event column."""
         return canonical in self.events.columns
 
-    def step(self, name: str, why: str, query: Tree) -> str:
+    def step(self, name: str, why: str, query: Tree, *, if_incremental: bool | None = None) -> str:
         """Add a step, and return its name. why: without quotation marks, which DuckDB takes for the start of a text."""
         assert not set(why) & set("'\"*"), why
-        self.steps.append((name, why, query))
+        self.steps.append(Step(name, why, query, if_incremental))
         return name
 
-    def assembled(self, query: exp.Select) -> exp.Select:
+    def assembled(self, query: exp.Query) -> exp.Query:
         """The query with all steps before it."""
-        for name, why, each in self.steps:
-            alias = exp.to_identifier(name, quoted=True)
-            query = query.with_(alias, as_=each, recursive=self.is_recursive, copy=False)
-            query.ctes[-1].add_comments([f" {why} "])
+        for step in self.steps:
+            alias = exp.to_identifier(step.name, quoted=True)
+            query = query.with_(alias, as_=step.query, recursive=self.is_recursive, copy=False)
+            query.ctes[-1].add_comments([f" {step.why} "])
         return query
 
     @property
     def own_columns(self) -> list[str]:
         """The columns that the steps so far have added to those of the table."""
-        made = (each.alias for _, _, query in self.steps if isinstance(query, exp.Query) for each in query.selects)
+        queries = (step.query for step in self.steps if isinstance(step.query, exp.Query))
+        made = (each.alias for query in queries for each in query.selects)
         return list(dict.fromkeys(name for name in made if name.startswith("sz_")))
 
     @property
@@ -100,13 +121,22 @@ def read(plan: Plan) -> str:
     if (by := plan.definition.policy.gap_by) is not None:
         kind = "text" if by.gaps else "double"
         columns.append(named(exp.cast(column(events.column_of(by.field)), kind), "sz_gap_value"))
+    if events.loaded_at is not None:
+        columns.append(named(column(events.loaded_at), "sz_loaded_at"))
     if plan.keeps_rows:
         columns.insert(0, dialect.carried_row(_SOURCE))
-    *schema, table = (exp.to_identifier(part, quoted=True) for part in events.name)
-    source = exp.Table(this=table, alias=exp.TableAlias(this=exp.to_identifier(_SOURCE, quoted=True)))
-    for place, part in zip(("db", "catalog"), reversed(schema), strict=False):
-        source.set(place, part)
+    source = table_named(events.name) if plan.source is None else plan.source.copy()
+    source.set("alias", exp.TableAlias(this=exp.to_identifier(_SOURCE, quoted=True)))
     return plan.step("sz_read", "columns of the table under fixed names and types", select(*columns, source=source))
+
+
+def table_named(name: tuple[str, ...]) -> exp.Table:
+    """A table by the parts of its name."""
+    *schema, table = (exp.to_identifier(part, quoted=True) for part in name)
+    made = exp.Table(this=table)
+    for place, part in zip(("db", "catalog"), reversed(schema), strict=False):
+        made.set(place, part)
+    return made
 
 
 def _usable(plan: Plan) -> Tree:
@@ -145,6 +175,8 @@ def flagged(plan: Plan, source: str) -> str:
     if not plan.keeps_rows:
         why = "a row without a usable user or time is no event (rule 10)"
         source = plan.step("sz_usable", why, select("*", source=source).where(usable))
+    if plan.reread is not None:
+        source = plan.reread(plan, source)
     columns: list[Tree] = []
     if rules.start_events:
         columns.append(named(is_one_of(kind.copy(), rules.start_events), "sz_starts"))
