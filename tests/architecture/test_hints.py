@@ -39,6 +39,8 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "connectors/kafka/same_topic.py": ("run",),
     "app/streams/run.py": ("run",),
     "app/sql.py": ("sql",),
+    "app/sql_dbt.py": ("sql",),
+    "sql/dbt.py": ("sql",),
     "cli/sql.py": ("sql",),
     "sql/dialects.py": ("sql",),
     "sql/event_table.py": ("sql",),

@@ -18,12 +18,14 @@ def main(project: Path) -> int:
     os.chdir(project)
     from dbt.cli.main import dbtRunner  # type: ignore[import-not-found]
 
-    runner = dbtRunner()
+    options = ["--quiet", "--project-dir", ".", "--profiles-dir", "."]
+    parsed = dbtRunner().invoke(["parse", *options])
+    runner = dbtRunner(manifest=parsed.result)  # read once for all steps
     for step in json.loads((project / "steps.json").read_text()):
         if isinstance(step, dict):
             _query(project, step)
             continue
-        done = runner.invoke([*step, "--quiet", "--project-dir", ".", "--profiles-dir", "."])
+        done = runner.invoke([*step, *options])
         if not done.success:
             told = [f"{r.node.name}: {r.status} {r.message}" for r in getattr(done.result, "results", [])]
             sys.stderr.write(f"{step}: {done.exception or told}\n")

@@ -43,10 +43,10 @@ def batches(seed: int) -> list[list[dict[str, Any]]]:
     """Events that come in their order but for some, which are late by anything; the last batches have few users."""
     chosen = random.Random(seed)
     made = []
-    for number in range(6):
-        users = "abcdefgh" if number < 4 else "ab"
+    for number in range(4):
+        users = "abcdefgh" if number < 3 else "ab"
         batch, now = [], 100 * number
-        for _ in range(40 if number < 4 else 6):
+        for _ in range(50 if number < 3 else 6):
             late = chosen.random() < 0.2
             batch.append(
                 {

@@ -89,15 +89,15 @@ def _description(definition: SessionDefinition, events: EventTable, lookback_s: 
 One row per session, {_MARK}: {definition.policy.describe()}.
 
 The model is incremental. A run reads the rows of `{source_call(events.name)}` whose `{loaded}` is not before the newest
-one that an earlier run has read, less {lookback_s} seconds for rows that are committed late. For the users of these rows, and
+one that an earlier run has read, less {lookback_s} seconds for rows committed late. For the users of these rows, and
 for those whose last session is open (`end_of_input`), it reads the events from the start of a session that a silence
 began, before the first new row, and writes their sessions anew. So an event may be late by any time, join two sessions
 or cut one, and the model equals a full refresh.
 
 - `{loaded}` must be set on every row, to the time at which it came; it may be committed up to the lookback later.
-- After a change of the rules: `dbt run --full-refresh`. Rows that are deleted or changed in the table need it too.
+- A change of the rules needs a full refresh of the model, and so do rows that are deleted or changed in the table.
 - `dbt test` checks the columns, and compares the model with a recomputation of all sessions. That test reads the whole
-  table; to leave it out: `dbt test --exclude {MODEL}_equal_a_recomputation`.
+  table; to leave it out, exclude `{MODEL}_equal_a_recomputation`.
 - A session whose `end_reason` is `end_of_input` may still grow.
 {{% enddocs %}}
 """
