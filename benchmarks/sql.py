@@ -1,12 +1,12 @@
-"""The query of `sessionize sql` in DuckDB, on tables that are hard for it, beside `sessionize batch` on the same events.
+"""The query of `sessionize sql` in DuckDB, on tables that are hard for it, beside `sessionize batch` on them.
 
     sql.py                       all tables at 10 M events
     sql.py --events 1000000      fewer
     sql.py --tiny                a moment, for the tests
 
-many: users as in make_data.py. one: a single user has all events. half: one user has half of them. shuffled: as many, but
-the rows come in any order. rolling: as many, with the rolling maximum, the one rule that goes step by step. Each runs
-in a process of its own, with two threads; the number of sessions must be that of the batch.
+many: about a hundred events a user. one: a single user has all events. half: one user has half of them. shuffled: as
+many, but the rows come in any order. rolling: as many, with the rolling maximum, the one rule that goes step by step.
+Each runs in a process of its own, with two threads; the number of sessions must be that of the batch.
 """
 
 import argparse
@@ -74,19 +74,8 @@ def run_batch(path: Path, mode: str) -> int:
     from sessionize.cli.process import run_command_line
 
     made = path.with_name("batch.parquet")
-    sys.argv = [
-        "sessionize",
-        "batch",
-        str(path),
-        "-o",
-        str(made),
-        "--user",
-        "user_id",
-        "--time",
-        "ts",
-        "--page",
-        "page",
-    ]
+    fields = ["--user", "user_id", "--time", "ts", "--page", "page"]
+    sys.argv = ["sessionize", "batch", str(path), "-o", str(made), *fields]
     sys.argv += ["--max-duration-mode", mode, "--max-future", "none"]
     code = run_command_line()
     if code:
