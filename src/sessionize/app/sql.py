@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.formats.dialects import Dialect
     from sessionize.session.definition import SessionDefinition
+    from sessionize.session.own_columns import OwnColumn
     from sessionize.sql import EventTable
-    from sessionize.sql.dialects import Dialect as SqlDialect
+    from sessionize.sql.dialect import Dialect as SqlDialect
 
 # The option for each canonical event column.
 _OPTIONS = {
@@ -140,16 +141,17 @@ class SqlOptions:
             own, asked = (Policy(), Rules(conversion_events=frozenset(conversions))), None
         else:
             own, asked = (config.policy(), config.event_rules()), config.output.columns
-            if config.session_columns:
-                raise ConfigError("SQL cannot say columns of one's own yet", hint="leave [session_columns] out")
         policy, rules = self.rules.over(*own, warn=warn)
         if self.columns is not None:
             asked = tuple(name for part in self.columns.split(",") if (name := part.strip()))
-        columns = col.SessionColumns.made_of(events.event_columns, only=asked)
+        bounces = bool(policy.bounce)
+        columns = col.SessionColumns.made_of(events.event_columns, only=asked, bounces=bounces)
         if asked is None:
             columns = col.SessionColumns(tuple(name for name in columns.names if dialect.can_fill(name)))
         name = events.user
         col.check_user_name(name)
+        if config is not None and config.session_columns:
+            columns = columns.with_own(*_own(config, events), name)
         return SessionDefinition(policy=policy, rules=rules, columns=columns, user_name=name)
 
 
@@ -188,6 +190,15 @@ def _fields(mapped: "Dialect | None") -> dict[str, str]:
 def _is_column(path: str) -> bool:
     """Whether a path of the mapping can only mean a column: no field within it, no part of a list."""
     return not set(path) & set(".[")
+
+
+def _own(config: "PipelineConfig", events: "EventTable") -> "tuple[tuple[OwnColumn, ...], dict[str, str]]":
+    """The columns of one's own, and the fields of the table with their types. Errors: ConfigError."""
+    from sessionize.session.columns import event_types
+    from sessionize.session.own_columns import read_columns
+
+    fields = {**event_types(events.event_columns), **{each.name: each.type for each in config.dialect().fields}}
+    return read_columns(config.session_columns), fields
 
 
 def _table_name(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.sql import EventTable
 from sessionize.sql.dbt import LOADED, model_sql, recomputation_sql, source_call
-from sessionize.sql.dialects import Dialect
+from sessionize.sql.dialect import Dialect
 from sessionize.sql.session_columns import INPUT_END
 
 MODEL = "user_sessions"

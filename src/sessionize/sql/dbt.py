@@ -19,9 +19,9 @@ from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.sql.cuts import numbered
-from sessionize.sql.dialects import Dialect
+from sessionize.sql.dialect import Dialect
 from sessionize.sql.event_table import EventTable
-from sessionize.sql.session_columns import INPUT_END, output_columns, session_steps
+from sessionize.sql.session_columns import INPUT_END, session_rows
 from sessionize.sql.steps import Plan
 from sessionize.sql.tree import Tree, column, named, select, text, tree
 
@@ -61,14 +61,14 @@ def model_sql(definition: SessionDefinition, events: EventTable, dialect: Dialec
     """
     check_incremental(definition, events)
     asked = definition.columns.names
-    columns = col.SessionColumns(tuple(each for each in col.SESSION_COLUMNS if each in asked or each in NEEDED))
-    definition = replace(definition, columns=columns)
+    names = tuple(each for each in col.SESSION_TYPES if each in asked or each in NEEDED)
+    definition = replace(definition, columns=replace(definition.columns, names=names))
     plan = Plan(definition, events, dialect, source=_table(_SOURCE), reread=_Reread(lookback_s))
-    last = session_steps(plan, numbered(plan))
-    names = [definition.user_name if each == col.USER else each for each in columns.names]
-    sessions = select(*output_columns(plan), LOADED, INPUT_END, source=last).join("sz_input", join_type="cross")
+    rows = session_rows(plan, numbered(plan))
+    made = rows.named_selects
+    sessions = rows.select(column(LOADED), column(INPUT_END)).join("sz_input", join_type="cross")
     user, start = column(definition.user_name), column(col.SESSION_START)
-    earlier = select(*(column(each) for each in [*names, LOADED, INPUT_END]), source=_table(_THIS))
+    earlier = select(*(column(each) for each in [*made, LOADED, INPUT_END]), source=_table(_THIS))
     earlier = earlier.join("sz_from", on=tree("CAST(:u AS TEXT) = sz_from_user", u=user))
     earlier = earlier.where(tree(":s < sz_from_ms", s=start))
     key = dialect.write(exp.to_identifier(definition.user_name, quoted=True))
@@ -95,8 +95,7 @@ def recomputation_sql(definition: SessionDefinition, events: EventTable, dialect
     read = select(f"MAX({LOADED})", source=_table(_THIS))
     known = tree(":at <= :up_to", at=column(events.loaded_at), up_to=exp.Subquery(this=read))
     plan = Plan(definition, events, dialect, source=select("*", source=_table(_SOURCE)).where(known).subquery())
-    last = session_steps(plan, numbered(plan))
-    whole = select(*output_columns(plan), source=last)
+    whole = session_rows(plan, numbered(plan))
     plan.step("sz_expected", "the sessions of all events that the model has read", whole)
     names = [column(definition.user_name if each == col.USER else each) for each in columns.names]
     plan.step("sz_found", "the sessions of the model", select(*names, source=_table(_THIS)))

@@ -1,148 +1,17 @@
-"""What databases say differently: one class each, with a method for every piece of SQL that is not the same everywhere.
+"""The databases: one class each, with what they say in words of their own.
 
 A dialect is offered once the tests run its queries in the database itself. The others are `--untested`: written by
 sqlglot from the general form, never run.
 """
 
 import re
-from typing import ClassVar
 
 from sqlglot import exp
 
 from sessionize.errors import ConfigError
-from sessionize.session.columns import BUCKET_COUNT, USER_HASH_BUCKET
+from sessionize.session.columns import BUCKET_COUNT
+from sessionize.sql.dialect import HOST, INTEGER, NUMBER, Dialect, case_pairs, parameter_pattern
 from sessionize.sql.tree import Tree, call, column, named, number, text, tree
-
-_PLAIN = re.compile(r"(?!.*(?:__SQLGLOT|sz_apart))[ -~]*")
-
-
-class Dialect:
-    """The general form, in DuckDB's words where databases agree on none; sqlglot writes it in those of `target`."""
-
-    name: ClassVar[str] = ""
-    target: ClassVar[str] = ""
-    counts_rows: ClassVar[bool] = False  # whether counts_by needs the count of each type beside its first row
-    has_rolling: ClassVar[bool] = True  # recursion, and frames of so many milliseconds
-
-    def write(self, query: Tree) -> str:
-        """The query as text, every name quoted.
-
-        sqlglot lays out a query line by line, also within texts and names; those that are not plain go in afterwards.
-        """
-        kept: dict[str, str] = {}
-
-        def apart(node: Tree) -> Tree:
-            is_text = isinstance(node, exp.Literal) and node.is_string
-            if not (is_text or isinstance(node, exp.Identifier)) or _PLAIN.fullmatch(node.this):
-                return node
-            token = f"sz_apart_{len(kept)}_"
-            kept[token] = node.sql(dialect=self.target, identify=True)
-            return exp.Var(this=token)
-
-        text = query.transform(apart).sql(dialect=self.target, pretty=True, identify=True)
-        return re.sub(r"sz_apart_\d+_", lambda found: kept[found[0]], text)
-
-    def time_ms(self, time: Tree) -> Tree:
-        """A timestamp as whole milliseconds since 1970, UTC; fractions floored, null for infinity."""
-        return self.floor_div(tree("CASE WHEN ISFINITE(:t) THEN EPOCH_US(:t) END", t=time), 1_000)
-
-    def whole_ms(self, time: Tree, unit: str) -> Tree:
-        """Numbers of a unit as milliseconds since 1970; fractions floored."""
-        match unit:
-            case "ms":
-                return tree("CAST(:t AS BIGINT)", t=time)
-            case "s":
-                micros = self.half_even(tree("CAST(:t AS DOUBLE) * 1000000", t=time))
-                return tree("CAST(FLOOR(:micros / 1000) AS BIGINT)", micros=micros)
-            case _:
-                return self.floor_div(tree("CAST(:t AS BIGINT)", t=time), 1_000 if unit == "us" else 1_000_000)
-
-    def floor_div(self, value: Tree, by: int) -> Tree:
-        """A whole number divided by a positive one and floored, also below zero."""
-        return self.divided(tree("(:v - ((:v % :by) + :by) % :by)", v=value, by=number(by)), by)
-
-    def divided(self, value: Tree, by: int) -> Tree:
-        """A whole number divided by a positive one, without the rest."""
-        return tree(":v // :by", v=value, by=number(by))
-
-    def byte_length(self, value: Tree) -> Tree:
-        """The bytes of a text in UTF-8."""
-        return call("STRLEN", value)
-
-    def translated(self, value: Tree, characters: str, into: str) -> Tree:
-        """The text with each of the characters replaced."""
-        return call("TRANSLATE", value, text(characters), text(into))
-
-    def half_even(self, value: Tree) -> Tree:
-        """A double rounded to a whole number, halves to the even one."""
-        return call("ROUND_EVEN", value, number(0))
-
-    def is_nan(self, value: Tree) -> Tree:
-        """Whether a double is not a number."""
-        return call("ISNAN", value)
-
-    def matches(self, value: Tree, pattern: str) -> Tree:
-        """Whether the whole text has the form of the pattern, in which * is any text."""
-        like = "%".join(re.sub(r"([\\%_])", r"\\\1", part) for part in pattern.split("*"))
-        return exp.Escape(this=exp.Like(this=value, expression=text(like)), expression=text("\\"))
-
-    def local_day(self, time: Tree, zone: str) -> Tree:
-        """The day of a time by the clock of a zone."""
-        pattern = "CAST(MAKE_TIMESTAMP(:t * 1000) AT TIME ZONE 'UTC' AT TIME ZONE :zone AS DATE)"
-        return tree(pattern, t=time, zone=text(zone))
-
-    def bytewise(self, value: Tree) -> Tree:
-        """A text that sorts by its bytes."""
-        return value
-
-    def wide_sum(self, value: Tree) -> Tree:
-        """The sum of whole numbers of 64 bits, without overflow."""
-        return tree("SUM(:v)", v=value)
-
-    def amount(self, micros: Tree) -> Tree:
-        """Whole millionths as the nearest double: dividing a large number would round twice, reading text does not."""
-        return tree("CAST(CAST(:m AS TEXT) || 'e-6' AS DOUBLE)", m=micros)
-
-    def list_of(self, value: Tree, order: Tree, keep: Tree) -> Tree:
-        """The values of the rows to keep as a list in this order; an empty one for none."""
-        pattern = "COALESCE(ARRAY_AGG(:v ORDER BY :o) FILTER (WHERE :k), CAST([] AS TEXT[]))"
-        return tree(pattern, v=value, o=order, k=keep)
-
-    def last_of(self, value: Tree, order: Tree, keep: Tree) -> Tree:
-        """The value of the last row to keep; null for none."""
-        return tree("MAX_BY(:v, CASE WHEN :k THEN :o END)", v=value, o=order, k=keep)
-
-    def first_of(self, value: Tree, order: Tree, keep: Tree) -> Tree:
-        """The value of the first row to keep; null for none."""
-        return tree("MIN_BY(:v, CASE WHEN :k THEN :o END)", v=value, o=order, k=keep)
-
-    def counts_by(self, value: Tree, count: Tree, is_first: Tree) -> Tree:
-        """How often each text occurs, as a map in alphabetical order; an empty one for none.
-
-        count, is_first: of each row, how many rows of the session have its text, and whether it is the first of them.
-        """
-        pattern = "COALESCE(CAST(HISTOGRAM(:v) AS MAP(TEXT, BIGINT)), CAST(:none AS MAP(TEXT, BIGINT)))"
-        return tree(pattern, v=value, none=call("MAP"))
-
-    def date_of(self, days: Tree) -> Tree:
-        """The date of a day since 1970."""
-        return tree("CAST('1970-01-01' AS DATE) + CAST(:d AS INT)", d=days)
-
-    def user_bucket(self, user: Tree) -> Tree | None:
-        """Iceberg's bucket of the user, 0 to 99; None where the database has no such hash."""
-        return None
-
-    def can_fill(self, session_column: str) -> bool:
-        """Whether the dialect has what a session column needs."""
-        return session_column != USER_HASH_BUCKET or self.user_bucket(column("sz_user")) is not None
-
-    def carried_row(self, source: str) -> Tree:
-        """All columns of the user's row, as they go from step to step."""
-        return exp.Star()
-
-    def without(self, own: list[str]) -> Tree:
-        """All columns of the user's row, without those that the query has added."""
-        return exp.Star(except_=[exp.to_identifier(name, quoted=True) for name in own])
 
 
 class DuckDB(Dialect):
@@ -198,6 +67,49 @@ class Postgres(Dialect):
     def counts_by(self, value: Tree, count: Tree, is_first: Tree) -> Tree:
         firsts = exp.Filter(this=call("JSONB_OBJECT_AGG", value, count), expression=exp.Where(this=is_first))
         return exp.func("COALESCE", firsts, exp.cast(text("{}"), "jsonb"))
+
+    def finite(self, value: Tree) -> Tree:
+        none = "CAST('{}' AS DOUBLE PRECISION)".format
+        pattern = f"NULLIF(NULLIF(NULLIF(:v, {none('Infinity')}), {none('-Infinity')}), {none('NaN')}) + 0"
+        return exp.paren(tree(pattern, read="postgres", v=value))
+
+    def whole(self, value: Tree) -> Tree:
+        # what is beyond 64 bits is moved to the first doubles that are, which are no numbers here
+        least, most = (
+            tree(f"CAST({each}.0 AS DOUBLE PRECISION)", read="postgres") for each in (-(2**63) - 2_048, 2**63)
+        )
+        clamped = tree("GREATEST(LEAST(TRUNC(:v), :most), :least)", read="postgres", v=value, most=most, least=least)
+        return tree(
+            "CAST(NULLIF(NULLIF(:v, :most), :least) AS BIGINT)", read="postgres", v=clamped, most=most, least=least
+        )
+
+    def read_integer(self, value: Tree) -> Tree:
+        return tree("CAST(SUBSTRING(:v FROM :p) AS BIGINT)", read="postgres", v=value, p=text(f"^{INTEGER}$"))
+
+    def read_number(self, value: Tree) -> Tree:
+        pattern = "CAST(SUBSTRING(:v FROM :p) AS DOUBLE PRECISION)"
+        return tree(pattern, read="postgres", v=value, p=text(f"^{NUMBER}$"))
+
+    def lower(self, value: Tree) -> Tree:
+        # its own functions go by the locale of the database, which often knows ASCII alone
+        return self.translated(value, *case_pairs(upper=False))
+
+    def upper(self, value: Tree) -> Tree:
+        return self.translated(value, *case_pairs(upper=True))
+
+    def url_host(self, value: Tree) -> Tree:
+        found = tree("SUBSTRING(:v FROM :p)", read="postgres", v=value, p=text(HOST))
+        return exp.func("NULLIF", self.lower(found), text(""))
+
+    def query_parameter(self, value: Tree, name: str) -> Tree:
+        raise ConfigError(
+            "postgres cannot decode the parameters of an address",
+            detail=f"query_parameter(…, {name!r}) in session_columns",
+            hint="make it a column of the table, and name that",
+        )
+
+    def shortened(self, values: Tree, most: int) -> Tree:
+        return tree("(:v)[1 : :n]", read="postgres", v=values, n=number(most))
 
     def carried_row(self, source: str) -> Tree:
         return named(column(source), "sz_row")
@@ -262,6 +174,44 @@ class ClickHouse(Dialect):
     def counts_by(self, value: Tree, count: Tree, is_first: Tree) -> Tree:
         one = call("map", call("assumeNotNull", value), call("toInt64", number(1)))
         return call("sumMapIf", one, tree(":v IS NOT NULL", v=value))
+
+    def finite(self, value: Tree) -> Tree:
+        infinite = call("CAST", text("inf"), text("Float64"))
+        return exp.paren(tree(":v + 0", v=call("nullIf", call("ifNotFinite", value, infinite), infinite.copy())))
+
+    def whole(self, value: Tree) -> Tree:
+        return call("accurateCastOrNull", call("trunc", value), text("Int64"))
+
+    def read_integer(self, value: Tree) -> Tree:
+        return call("toInt64OrNull", call("extract", value, text(f"^({INTEGER})$")))
+
+    def read_number(self, value: Tree) -> Tree:
+        return call("toFloat64OrNull", call("extract", value, text(f"^({NUMBER})$")))
+
+    def nearest(self, whole: Tree) -> Tree:
+        return call("JSONExtractFloat", call("concat", text("["), call("toString", whole), text("]")), number(1))
+
+    def like(self, value: Tree, pattern: str) -> Tree:
+        return call("like", value, text(pattern))
+
+    def lower(self, value: Tree) -> Tree:
+        return call("lowerUTF8", value)
+
+    def upper(self, value: Tree) -> Tree:
+        return call("upperUTF8", value)
+
+    def length(self, value: Tree) -> Tree:
+        return call("toInt64", call("lengthUTF8", value))
+
+    def url_host(self, value: Tree) -> Tree:
+        return call("nullIf", call("lowerUTF8", call("extract", value, text(HOST))), text(""))
+
+    def query_parameter(self, value: Tree, name: str) -> Tree:
+        found = call("nullIf", call("extract", value, text(parameter_pattern(name))), text(""))
+        return call("decodeURLComponent", call("replaceAll", call("substring", found, number(2)), text("+"), text(" ")))
+
+    def shortened(self, values: Tree, most: int) -> Tree:
+        return call("arraySlice", values, number(1), number(most))
 
     def date_of(self, days: Tree) -> Tree:
         return call("addDays", call("toDate32", text("1970-01-01")), call("toInt32", days))

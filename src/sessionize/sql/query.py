@@ -1,17 +1,14 @@
 """The query: steps that follow one another, each a common table expression with a line that says why."""
 
-from sqlglot import exp
-
-from sessionize.errors import ConfigError
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.sql.cuts import numbered
-from sessionize.sql.dialects import DIALECTS, Dialect
+from sessionize.sql.dialect import Dialect
+from sessionize.sql.dialects import DIALECTS
 from sessionize.sql.event_table import EventTable
 from sessionize.sql.labels import labelled
-from sessionize.sql.session_columns import output_columns, session_steps
+from sessionize.sql.session_columns import session_rows
 from sessionize.sql.steps import Plan
-from sessionize.sql.tree import number, tree
 
 
 def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dialect) -> str:
@@ -19,17 +16,8 @@ def sessions_sql(definition: SessionDefinition, events: EventTable, dialect: Dia
 
     Errors: ConfigError for what the dialect cannot say.
     """
-    if definition.columns.own:
-        names = ", ".join(each.name for each in definition.columns.own.columns)
-        raise ConfigError("SQL cannot say columns of one's own yet", detail=names, hint="leave [session_columns] out")
     plan = Plan(definition, events, dialect)
-    last = numbered(plan)
-    made = session_steps(plan, last)
-    query = exp.select(*output_columns(plan)).from_(made)
-    policy = definition.policy
-    if policy.drops_short:
-        enough = "event_count >= :events AND sz_end - sz_start >= :ms"
-        query = query.where(tree(enough, events=number(policy.min_events), ms=number(policy.min_duration_ms)))
+    query = session_rows(plan, numbered(plan))
     return _head(plan, "one row per session") + dialect.write(plan.assembled(query)) + "\n"
 
 

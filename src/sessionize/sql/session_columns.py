@@ -9,7 +9,9 @@ from sqlglot import exp
 
 from sessionize.errors import ConfigError
 from sessionize.session import columns as col
+from sessionize.session.bounce import NO_CONVERSION, ONE_EVENT, ONE_PAGE, bounce_duration_ms
 from sessionize.session.time import MS_PER_DAY
+from sessionize.sql.own_columns import aggregates, sessions_with_own, valued
 from sessionize.sql.steps import Plan, session_id
 from sessionize.sql.tree import Tree, column, named, number, select, text, tree
 
@@ -17,9 +19,19 @@ from sessionize.sql.tree import Tree, column, named, number, select, text, tree
 INPUT_END = "input_end_time_ms"
 
 
-def session_steps(plan: Plan, source: str) -> str:
-    """Add the steps from the numbered events to sessions; return the name of the last."""
+def session_rows(plan: Plan, source: str) -> exp.Select:
+    """Add the steps from the numbered events to sessions, and select their columns, those of one's own last."""
+    query = select(*output_columns(plan), source=_session_steps(plan, source))
+    policy = plan.definition.policy
+    if policy.drops_short:
+        enough = "event_count >= :events AND sz_end - sz_start >= :ms"
+        query = query.where(tree(enough, events=number(policy.min_events), ms=number(policy.min_duration_ms)))
+    return sessions_with_own(plan, query)
+
+
+def _session_steps(plan: Plan, source: str) -> str:
     wanted = plan.definition.columns
+    source = valued(plan, source)
     firsts: list[Tree] = []
     if col.PAGES_VISITED in wanted:
         firsts.append(named(_is_first(plan, "sz_page"), "sz_first_page"))
@@ -30,7 +42,7 @@ def session_steps(plan: Plan, source: str) -> str:
     if firsts:
         why = "the first event of each page and type, so that each counts once"
         source = plan.step("sz_visits", why, select("*", *firsts, source=source))
-    grouped = select("sz_user", "sz_number", *_aggregates(plan), source=source)
+    grouped = select("sz_user", "sz_number", *_aggregates(plan), *aggregates(plan), source=source)
     grouped = grouped.group_by(column("sz_user"), column("sz_number"))
     source = plan.step("sz_sessions", "one row per session (rule 7)", grouped)
     return _ended(plan, source)
@@ -67,9 +79,26 @@ def _aggregates(plan: Plan) -> list[Tree]:
         made[col.EVENTS_BY_TYPE] = dialect.counts_by(column("sz_type"), count, first)
     if col.HAS_CONVERSION in wanted:
         made[col.HAS_CONVERSION] = tree("CAST(MAX(CASE WHEN sz_converts THEN 1 ELSE 0 END) AS BOOLEAN)")
+    if col.IS_BOUNCE in wanted:
+        made[col.IS_BOUNCE] = _is_bounce(plan)
     if col.REVENUE in wanted:
         made[col.REVENUE] = dialect.amount(dialect.wide_sum(column("sz_micros")))
     return [named(value, name) for name, value in made.items()]
+
+
+def _is_bounce(plan: Plan) -> Tree:
+    """Rule 12: all conditions hold; without pages or types there are no page views and no conversions."""
+    conditions = plan.definition.policy.bounce
+    found = []
+    if ONE_EVENT in conditions:
+        found.append(tree("COUNT(*) = 1"))
+    if ONE_PAGE in conditions and plan.has(col.PAGE):
+        found.append(tree("COUNT(sz_page) < 2"))
+    if NO_CONVERSION in conditions and plan.has(col.EVENT_TYPE):
+        found.append(tree("MAX(CASE WHEN sz_converts THEN 1 ELSE 0 END) = 0"))
+    if (limit := bounce_duration_ms(conditions)) is not None:
+        found.append(tree("MAX(sz_time) - MIN(sz_time) < :limit", limit=number(limit)))
+    return exp.cast(exp.and_(*found) if found else exp.true(), "boolean")
 
 
 def _ended(plan: Plan, source: str) -> str:

@@ -19,7 +19,7 @@ from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
 from sessionize.session.durations import MS_OF_UNIT
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN, USER_BYTES_MAX, VALUE_MAX
-from sessionize.sql.dialects import Dialect
+from sessionize.sql.dialect import Dialect, case_pairs
 from sessionize.sql.event_table import EventTable
 from sessionize.sql.tree import Tree, column, is_one_of, named, number, select, text, tree
 
@@ -123,6 +123,9 @@ def read(plan: Plan) -> str:
         columns.append(named(exp.cast(column(events.column_of(by.field)), kind), "sz_gap_value"))
     if events.loaded_at is not None:
         columns.append(named(column(events.loaded_at), "sz_loaded_at"))
+    for at, (name, kind) in enumerate(plan.definition.columns.own.fields):
+        if name not in (col.EVENT_TIME, col.EVENT_ID):
+            columns.append(named(_field(plan, name, kind), f"sz_field_{at}"))
     if plan.keeps_rows:
         columns.insert(0, dialect.carried_row(_SOURCE))
     source = table_named(events.name) if plan.source is None else plan.source.copy()
@@ -137,6 +140,14 @@ def table_named(name: tuple[str, ...]) -> exp.Table:
     for place, part in zip(("db", "catalog"), reversed(schema), strict=False):
         made.set(place, part)
     return made
+
+
+def _field(plan: Plan, name: str, kind: str) -> Tree:
+    """A field of own columns in its type."""
+    value = column(plan.events.column_of(name))
+    if kind == "number":
+        return plan.dialect.finite(exp.cast(value, "double"))
+    return exp.cast(value, {"text": "text", "integer": "bigint", "boolean": "boolean"}[kind])
 
 
 def _usable(plan: Plan) -> Tree:
@@ -265,6 +276,10 @@ def _rest(plan: Plan) -> list[Tree]:
             found.append(_ascending(dialect.bytewise(column(name))))
     if plan.has(col.EVENT_TYPE) and plan.has(col.VALUE):
         found.append(_ascending(column("sz_micros")))
+    for at, (name, kind) in enumerate(plan.definition.columns.own.fields):
+        if name not in (col.EVENT_TIME, col.EVENT_ID):
+            value = column(f"sz_field_{at}")
+            found.append(_ascending(dialect.bytewise(value) if kind == "text" else value))
     return found
 
 
@@ -331,7 +346,5 @@ def _blanks() -> str:
 @cache
 def _upper_of(lower: frozenset[str]) -> tuple[str, str]:
     """Characters whose lower case is one of these, and that lower case, in the same order."""
-    every = pa.array([chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000])
-    lowered = pc.utf8_lower(every)
-    changed = pc.and_(pc.not_equal(every, lowered), pc.is_in(lowered, pa.array(sorted(lower))))
-    return "".join(every.filter(changed).to_pylist()), "".join(lowered.filter(changed).to_pylist())
+    pairs = [(each, other) for each, other in zip(*case_pairs(upper=False), strict=True) if other in lower]
+    return "".join(each for each, _ in pairs), "".join(other for _, other in pairs)
