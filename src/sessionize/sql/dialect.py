@@ -92,6 +92,10 @@ class Dialect:
         """A double rounded to a whole number, halves to the even one."""
         return call("ROUND_EVEN", value, number(0))
 
+    def micros(self, value: Tree) -> Tree:
+        """An amount within the limits in whole millionths, halves to the even one; anything where it is none."""
+        return exp.cast(self.half_even(tree(":v * 1000000", v=value)), "bigint")
+
     def is_nan(self, value: Tree) -> Tree:
         """Whether a double is not a number."""
         return call("ISNAN", value)

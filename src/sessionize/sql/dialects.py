@@ -143,6 +143,10 @@ class ClickHouse(Dialect):
     def half_even(self, value: Tree) -> Tree:
         return call("round", value)  # of a double
 
+    def micros(self, value: Tree) -> Tree:
+        # it looks at rows that do not count too, and at what lies beneath a null
+        return call("accurateCastOrNull", self.half_even(tree(":v * 1000000", v=value)), text("Int64"))
+
     def is_nan(self, value: Tree) -> Tree:
         return call("isNaN", value)
 

@@ -91,9 +91,8 @@ def _sum(plan: Plan, each: BoundColumn, value: Tree, keep: Tree) -> Tree:
         kept = tree("CASE WHEN :k THEN :v END", k=keep, v=value)
         unit = 1
     else:
-        micros = dialect.half_even(tree(":v * 1000000", v=value))
-        pattern = "CASE WHEN :k AND ABS(:v) <= :most THEN CAST(:micros AS BIGINT) END"
-        kept = tree(pattern, k=keep, v=value, most=number(int(NUMBER_MAX)), micros=micros)
+        pattern = "CASE WHEN :k AND ABS(:v) <= :most THEN :micros END"
+        kept = tree(pattern, k=keep, v=value, most=number(int(NUMBER_MAX)), micros=dialect.micros(value))
         unit = 1_000_000
     total = dialect.wide_sum(kept)
     if each.kind == "sum":

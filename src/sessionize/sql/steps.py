@@ -222,9 +222,9 @@ def _converts(plan: Plan) -> Tree:
 
 def _micros(plan: Plan) -> Tree:
     """What the event adds to revenue, in whole millionths; NaN and what is beyond the limit add nothing."""
-    rounded = plan.dialect.half_even(tree("sz_value * 1000000"))
-    pattern = "CASE WHEN :converts AND ABS(sz_value) <= :most THEN CAST(:rounded AS BIGINT) ELSE 0 END"
-    return tree(pattern, converts=_converts(plan), most=number(int(VALUE_MAX)), rounded=rounded)
+    micros = plan.dialect.micros(column("sz_value"))
+    pattern = "CASE WHEN :converts AND ABS(sz_value) <= :most THEN :micros ELSE 0 END"
+    return tree(pattern, converts=_converts(plan), most=number(int(VALUE_MAX)), micros=micros)
 
 
 def _value_that_counts(plan: Plan, value: Tree) -> Tree:
