@@ -113,7 +113,7 @@ def test_a_snapshot_of_format_1_is_restored(name):
     data = (MADE / name / "snapshot.bin").read_bytes()
     core = Sessionizer.restore(data, POLICIES[name], rules=RULES[name])
     facts = json.loads((MADE / name / "snapshot.json").read_text())
-    assert core.counts.as_dict() == facts["counts"]
+    assert core.counts.as_dict() == {**facts["counts"], "short_sessions": 0}  # which that format did not count
     assert json.loads(json.dumps(sorted_rows(core.flush()), default=str)) == facts["rest"]
 
 
