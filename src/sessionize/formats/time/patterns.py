@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_ZONES = pa.array(["utc", "gmt", "z"])
+_ZONES = ("utc", "gmt", "z")
 _NO_YEAR, _PIVOT = 1900, 69
 
 
@@ -65,7 +65,7 @@ def times_of_pattern(array: pa.Array, pattern: str) -> tuple[Ints, Bools, Bools,
     if "z" in part:
         ms -= _offset_ms(part["z"])
     if "Z" in part:
-        exists &= pc.is_in(pc.utf8_lower(pc.fill_null(part["Z"], "z")), _ZONES).to_numpy(zero_copy_only=False)
+        exists &= pc.is_in(pc.utf8_lower(pc.fill_null(part["Z"], "z")), pa.array(_ZONES)).to_numpy(zero_copy_only=False)
     exists &= (ms >= TIME_MS_MIN) & (ms <= TIME_MS_MAX)
     return np.where(fits & exists, ms, 0), fits, exists, "z" not in part and "Z" not in part
 
