@@ -180,7 +180,15 @@ def typed(table: pa.Table, fields: Mapping[str, str]) -> pa.Table:
 
 def own_rows(random: random.Random, tables: int, prices: list[Any], quantities: list[Any]) -> list[Row]:
     """Random events with the fields that the examples of own columns name, and with pages that are addresses."""
-    further = {"source": TEXTS, "page": ADDRESSES, "price": prices, "qty": quantities, "flag": [None, True, False]}
+    # half of the smallest double is an error in PostgreSQL
+    further = {
+        "amount": [each for each in AMOUNTS if each != 5e-324],
+        "source": TEXTS,
+        "page": ADDRESSES,
+        "price": prices,
+        "qty": quantities,
+        "flag": [None, True, False],
+    }
     return [
         {**row, "ttl": None, **{name: random.choice(values) for name, values in further.items()}}
         for row in random_rows(random, tables)
