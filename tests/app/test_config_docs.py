@@ -75,6 +75,7 @@ def test_the_documented_default_and_example_are_true(tmp_path: Path, dotted: str
         "input.generator": "input.kind = 'generator'\n",
         "input.kafka": "input.kind = 'kafka'\ninput.kafka.instances = 2\n",
         "rules.gap_by": "rules.gap_by.field = 'f'\n",
+        "input.catalog": "input.catalog.kind = 'rest'\ninput.catalog.uri = 'u'\n",
         "output.catalog": "output.catalog.kind = 'rest'\noutput.catalog.uri = 'u'\n",
     }.get(".".join(tables), "output.kind = 'parquet'\n" if dotted == "output.path" else "")
     if dotted == "rules.split_ignore":

@@ -21,6 +21,7 @@ SRC = ROOT / "src"
 # Library -> the only modules (with what is inside them) that may import it, anywhere in their code.
 DOORS = {
     "confluent_kafka": ["sessionize.connectors.kafka", "sessionize.testing.services"],
+    "deltalake": ["sessionize.connectors.delta"],
     "duckdb": ["sessionize.app.tables.query"],
     "fastavro": ["sessionize.formats.avro"],
     "msgspec": ["sessionize.formats"],

@@ -63,6 +63,8 @@ def folder(tmp_path: Path) -> Path:
         (["run", "folder.toml", "--set", "output.kind=csv", "--set", "output.path=o.csv"], {"stream"}),
         (["batch", "in.ndjson", "-o", "iceberg:a.b"], {"iceberg"}),
         (["label", "in.ndjson", "-o", "iceberg:a.b"], {"iceberg"}),
+        (["batch", "delta:lake", "-o", "o.csv"], {"delta"}),
+        (["batch", "iceberg:a.b", "--home", "there", "-o", "o.csv"], {"iceberg"}),
         (["query", "SELECT 1"], {"iceberg", "query"}),
         (["query", "SELECT 1", "--home", "there"], {"iceberg", "query"}),
         (["explain", "u", "--home", "there"], {"iceberg"}),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from sessionize.app.config.pipeline import PipelineConfig
     from sessionize.app.hooks import Hooks
-    from sessionize.app.tables.loading import Load, LoadSource
+    from sessionize.app.inputs import LoadSource
+    from sessionize.app.tables.loading import Load
     from sessionize.session.definition import SessionDefinition
 
 
@@ -126,15 +127,15 @@ def rejects_beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.rejected.ndjson")
 
 
-def _file(config: "PipelineConfig", source: Source, definition: "SessionDefinition") -> Outputs:
+def _file(config: "PipelineConfig", source: "LoadSource", definition: "SessionDefinition") -> Outputs:
+    from sessionize.app.table_inputs import local_inputs
     from sessionize.connectors.files.sink import FileSink
-    from sessionize.connectors.files.source import FileSource
 
     path = Path(config.output.path or "")
     rejects = rejects_beside(path) if config.output.rejected else None
-    if isinstance(source, FileSource):
+    if config.input.kind == "files":
         outputs = [path] if rejects is None else [path, rejects]
-        check_output_places(config.input_paths(), source.files, outputs)
+        check_output_places(local_inputs(config.input_paths()), source.files, outputs)
     sessions = FileSink(path, definition.columns.schema(definition.user_name))
     return with_rejects(sessions, rejects)
 

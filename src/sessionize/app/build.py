@@ -33,7 +33,7 @@ from sessionize.session.output_tables import ENRICHED_EVENTS, EVENTS, LATE_EVENT
 
 if TYPE_CHECKING:
     from sessionize.app.config.server_sections import RedisSection
-    from sessionize.app.tables.loading import LoadSource
+    from sessionize.app.inputs import LoadSource
     from sessionize.connectors.kafka.oversized import Unfit
     from sessionize.connectors.sql_store import StoreOwner, StoreSink
 
@@ -45,16 +45,17 @@ POLL_RECORDS_MAX = 50_000
 
 
 def _files(config: PipelineConfig, now_ms: int) -> "LoadSource":
-    from sessionize.connectors.files.source import FileSource
+    from sessionize.app.inputs import Reading, open_input
 
-    return FileSource(
-        list(config.input_paths()),
+    how = Reading(
+        warehouse=lambda database, table: Warehouse.of_input(config),
         dialect=config.dialect(),
         input_format=config.input.as_format(),
         extras=True,
         max_future_ms=config.rules.max_future_ms,
         now_ms=now_ms,
     )
+    return open_input(config.input_paths(), how)
 
 
 def _generator(config: PipelineConfig, now_ms: int) -> "LoadSource":

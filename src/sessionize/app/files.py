@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from sessionize.app.batch import BatchRun, with_rejects
 from sessionize.app.config.values import KnownFiles
+from sessionize.app.inputs import EventInput, Reading, open_input, warehouse_at
 from sessionize.app.output_paths import check_output_places
+from sessionize.app.table_inputs import ICEBERG_PREFIX, check_input, database_and_table, local_inputs
 from sessionize.app.tables.home_folders import home_of_table
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink, StdoutSink
-from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.local_paths import check_local
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.errors import ConfigError
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
     from sessionize.app.tables.loading import Load
     from sessionize.engine.batch.options import BatchOptions
 
-ICEBERG_PREFIX = "iceberg:"
 STDOUT = "-"
-# Under which names `batch` and `label` write tables.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class FilePlan:
     """A run over files, before anything is read.
 
     what: "sessions" or "labels". output: a file by its ending, or iceberg:database.table. columns: the session columns
-    to make, None for all that the input can fill. home: where an Iceberg table goes, None for a home called after its
+    to make, None for all that the input can fill. home: where Iceberg tables are, None for a home called after the
     database. rejects: a file for the records that could not be used, None to count
     them only. memory_bytes_max: None for the engine's own limit. max_future_ms, now_ms: events later than now +
     max_future are rejected; None accepts any time. overwrite: the rows of an Iceberg table are replaced. known_files:
@@ -71,7 +70,7 @@ class FilePlan:
             if path is not None:
                 check_local(path, name=name)
         for path in self.inputs:
-            check_local(path, name="the input")
+            check_input(path, name="the input")
         labels = self.what == "labels"
         hint = "map it with --field NAME=PATH"
         check_fields(self.policy, self.rules, self.dialect.columns, hint=hint)
@@ -104,8 +103,8 @@ class FilePlan:
         if self.rules.boundary is None:
             without_pandas()
         labels = self.what == "labels"
-        source = FileSource(
-            list(self.inputs),
+        how = Reading(
+            warehouse=warehouse_at(self.home),
             dialect=self.dialect,
             input_format=self.input_format,
             columns=None if labels or self.rules.boundary is not None else self._event_columns(),
@@ -114,9 +113,10 @@ class FilePlan:
             now_ms=self.now_ms,
             plain_users=True,
         )
+        source = open_input(self.inputs, how)
         written = [] if self.output == STDOUT or self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
         written += [] if self.rejects is None else [self.rejects]
-        check_output_places(self.inputs, source.files, written)
+        check_output_places(local_inputs(self.inputs), source.files, written)
         bounces = bool(self.policy.bounce)
         wanted = col.SessionColumns.made_of(source.event_columns, only=self.columns, bounces=bounces)
         if self.output.startswith(ICEBERG_PREFIX):
@@ -145,7 +145,7 @@ class FilePlan:
         with self.open(on_note) as opened:
             return opened.run(progress)
 
-    def _definition(self, source: FileSource, columns: col.SessionColumns) -> SessionDefinition:
+    def _definition(self, source: EventInput, columns: col.SessionColumns) -> SessionDefinition:
         return SessionDefinition(policy=self.policy, rules=self.rules, columns=columns, user_name=source.user_name)
 
     def _options(self) -> "BatchOptions":
@@ -161,7 +161,7 @@ class FilePlan:
         return (wanted.event_columns | rule_columns(self.policy, self.rules)) & has
 
     def _into_table(
-        self, source: FileSource, columns: col.SessionColumns, on_note: Callable[[str], None]
+        self, source: EventInput, columns: col.SessionColumns, on_note: Callable[[str], None]
     ) -> "tuple[Sink, Load]":
         from sessionize.app.tables.loading import Destination, begin_load
         from sessionize.connectors.iceberg import IcebergSink, Owner, check_tables, open_catalog, user_sessions
@@ -205,13 +205,7 @@ class FilePlan:
 
     def _table(self) -> tuple[str, str]:
         """Database and table of an Iceberg output."""
-        database, _, table = self.output.removeprefix(ICEBERG_PREFIX).partition(".")
-        if not database or not table:
-            raise ConfigError(
-                "an Iceberg output needs a database and a table",
-                detail=self.output,
-                hint=f"for example {ICEBERG_PREFIX}sessions.user_sessions",
-            )
+        database, table = database_and_table(self.output, "an Iceberg output")
         if table == "loads":
             raise ConfigError(
                 "the table name loads is reserved for the list of loads",

@@ -45,7 +45,7 @@ def check(
     from sessionize.app.questions.user_parts import EventFiles
 
     given = tuple(words or ())
-    files = EventFiles(inputs=list(given), records=records, max_future=max_future, memory=memory)
+    files = EventFiles(inputs=list(given), records=records, max_future=max_future, memory=memory, home=home)
     options = CheckOptions(
         words=given, files=files, rules=rules, sessions=sessions, pipeline=pipeline, home=home, database=database
     )

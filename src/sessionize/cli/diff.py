@@ -27,6 +27,7 @@ def diff(
     max_future: opt.MaxFuture = "24h",
     report: opt.Report = None,
     memory: opt.Memory = "2GB",
+    home: opt.InputHome = None,
     as_json: opt.Json = False,
 ) -> None:
     """Compare two policies over the same events: which sessions differ, which figures, and the rule behind each.
@@ -40,7 +41,7 @@ def diff(
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
 
-    files = EventFiles(inputs=inputs, records=records, max_future=max_future, memory=memory)
+    files = EventFiles(inputs=inputs, records=records, max_future=max_future, memory=memory, home=home)
     run = open_diff(files, a, b, keep=limit, now_ms=time.time_ns() // 1_000_000)
     target = None if report is None else ReportFile.at(report, inputs, run.source.files)
     with shown(run.size_bytes, enabled=not as_json) as progress:

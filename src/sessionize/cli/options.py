@@ -10,6 +10,14 @@ DIALECTS = (
     "combined, w3c"
 )
 # The commands that look at tables: what is left out is as the pipeline says.
+InputHome = Annotated[
+    Path | None,
+    option(
+        envvar="SESSIONIZE_HOME",
+        help="Folder of the Iceberg tables among the input; default: ./sessionize-data/DATABASE.",
+        rich_help_panel="Run",
+    ),
+]
 HomeOrNone = Annotated[
     Path | None,
     option(
@@ -213,7 +221,8 @@ NEW_ONLY = option("--new-only", help="Skip files that are in the tables already.
 LABEL = group(
     inputs=argument(
         metavar="FILES",
-        help="Files, folders, patterns, pipes; -: stdin. JSON, CSV, Parquet, ORC, Avro, logs; text also compressed.",
+        help="Files, folders, patterns, pipes, iceberg:DATABASE.TABLE, delta:FOLDER; -: stdin. JSON, CSV, Parquet, "
+        "ORC, Avro, logs; text also compressed.",
     ),
     output=option(
         "-o", "--output", help="A .parquet, .csv or .ndjson file, - (NDJSON on stdout), iceberg:DATABASE.TABLE."
@@ -230,7 +239,7 @@ LABEL = group(
     memory=option(help="Memory for events before they spill to disk.", rich_help_panel="Run"),
     home=option(
         envvar="SESSIONIZE_HOME",
-        help="Folder for an Iceberg table; default: ./sessionize-data/DATABASE.",
+        help="Folder of Iceberg tables; default: ./sessionize-data/DATABASE.",
         rich_help_panel="Run",
     ),
     overwrite=option(

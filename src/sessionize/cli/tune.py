@@ -28,6 +28,7 @@ def tune(
     max_future: opt.MaxFuture = "24h",
     report: opt.Report = None,
     memory: opt.Memory = "2GB",
+    home: opt.InputHome = None,
     as_json: opt.Json = False,
 ) -> None:
     """Show how long users are silent between events, and which gap that supports.
@@ -42,7 +43,7 @@ def tune(
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
 
-    files = EventFiles(inputs=inputs, records=records, max_future=max_future, memory=memory)
+    files = EventFiles(inputs=inputs, records=records, max_future=max_future, memory=memory, home=home)
     run = open_tune(files, gaps=gaps, excluded_events=excluded_events, now_ms=time.time_ns() // 1_000_000)
     target = None if report is None else ReportFile.at(report, inputs, run.source.files)
     with shown(run.size_bytes, enabled=not as_json) as progress:

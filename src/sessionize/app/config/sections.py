@@ -15,6 +15,7 @@ from sessionize.app.config.mapping_section import MappingSection
 from sessionize.app.config.section import Section, key
 from sessionize.app.config.server_sections import (
     CatalogSection,
+    InputCatalogSection,
     KafkaInputSection,
     KafkaOutputSection,
     LakeSection,
@@ -104,10 +105,10 @@ class InputSection(FormatKeys):
         "generator generates events, see [input.generator].",
         example="files",
     )
-    paths: kinds.LocalPaths = key(
+    paths: kinds.InputPaths = key(
         (),
-        "Files to read: JSON, CSV, Parquet, ORC, Avro or logs, text also compressed; with directory, folders or "
-        "patterns to follow. Only with kind = files or directory.",
+        "Files to read: JSON, CSV, Parquet, ORC, Avro or logs, text also compressed; iceberg:DATABASE.TABLE, "
+        "delta:FOLDER; with directory, folders or patterns to follow. Only with kind = files or directory.",
         example=["events.ndjson"],
     )
     known_files: KnownFiles = key(
@@ -142,6 +143,9 @@ class InputSection(FormatKeys):
         "Reject records with a value of a wrong type in an optional field; otherwise the value is left out and "
         "counted.",
         example=True,
+    )
+    catalog: InputCatalogSection | None = Field(
+        default=None, description="The catalog of iceberg:DATABASE.TABLE in input.paths, if it is not the output's."
     )
     generator: GeneratorSection = Field(default_factory=GeneratorSection, description="Only with kind = generator.")
     kafka: KafkaInputSection = Field(default_factory=KafkaInputSection, description="Only with kind = kafka.")

@@ -4,7 +4,7 @@ The file contains no secrets: a setting `name=env:VARIABLE` or `name=file:PATH` 
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictInt, model_validator
@@ -260,6 +260,8 @@ class LakeSection(Section):
 class CatalogSection(Section):
     """Where the Iceberg tables are registered, and where their files are."""
 
+    _place: ClassVar[str] = "output.catalog"
+
     kind: Literal["sqlite", "postgres", "rest"] = key(
         "sqlite", "sqlite: a file under run.home; the others are servers.", example="rest"
     )
@@ -282,10 +284,16 @@ class CatalogSection(Section):
     @model_validator(mode="after")
     def _has_a_uri(self) -> Self:
         if self.kind != "sqlite" and self.uri is None:
-            refuse(f"a {self.kind} catalog needs an address", 'uri = "…"', key="output.catalog.uri")
+            refuse(f"a {self.kind} catalog needs an address", 'uri = "…"', key=f"{self._place}.uri")
         if self.kind == "sqlite" and self.uri is not None:
-            refuse("the sqlite catalog is a file under run.home", "remove uri", key="output.catalog.uri")
+            refuse("the sqlite catalog is a file under run.home", "remove uri", key=f"{self._place}.uri")
         return self
+
+
+class InputCatalogSection(CatalogSection):
+    """Where the Iceberg tables of the input are registered, and where their files are."""
+
+    _place: ClassVar[str] = "input.catalog"
 
 
 class StreamSection(Section):

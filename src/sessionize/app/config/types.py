@@ -19,6 +19,7 @@ from pydantic import WithJsonSchema as Schema
 
 from sessionize.app.config.suggest import did_you_mean, hint_of
 from sessionize.app.config.values import parse_size_bytes
+from sessionize.app.table_inputs import check_input
 from sessionize.connectors.local_paths import hint_for, is_address
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import EVENT_COLUMNS, OTHER_COLUMNS, FieldType
@@ -111,6 +112,16 @@ def _text(value: str) -> str:
 def _local_path(value: str) -> str:
     if is_address(value):
         refuse("expected a local path, not an address", hint_for(value))
+    return value
+
+
+def _input_path(value: str) -> str:
+    try:
+        check_input(value, name="the input")
+    except ConfigError as error:
+        if is_address(value):
+            return _local_path(value)
+        refuse(error.message, error.hint or "")
     return value
 
 
@@ -243,7 +254,7 @@ Text = Annotated[StrictStr, AfterValidator(_text)]
 Texts = tuple[Text, ...]
 Delimiter = Annotated[StrictStr, Field(min_length=1, max_length=9)]  # a tab is no plain text, but a delimiter
 LocalPath = Annotated[Text, AfterValidator(_local_path)]
-LocalPaths = tuple[LocalPath, ...]
+InputPaths = tuple[Annotated[Text, AfterValidator(_input_path)], ...]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
 _TEXT_SCHEMA: dict[str, Any] = {"type": "string"}

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from sessionize.analytics.checks import CheckReport
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline, preset_names
+from sessionize.app.inputs import EventInput
 from sessionize.app.options import RuleOptions
 from sessionize.app.questions.check import EVENT, LATE, Checked
 from sessionize.app.questions.user_parts import EventFiles
@@ -18,7 +19,6 @@ from sessionize.app.tables.rules import stored_spec
 from sessionize.app.tables.warehouse import Warehouse, find_warehouse
 from sessionize.app.warn import Warn
 from sessionize.connectors.files.session_rows import session_rows
-from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting, Progress
 from sessionize.engine.batch.options import BatchOptions
 from sessionize.errors import ConfigError
@@ -141,7 +141,7 @@ def checked(options: CheckOptions, *, now_ms: int, warn: Warn, progress: Progres
     return found.run(config.check, now_ms=now_ms, progress=progress)
 
 
-def _of_source(source: FileSource, accounting: Accounting, progress: Progress) -> Iterator[tuple[int, pa.Table]]:
+def _of_source(source: EventInput, accounting: Accounting, progress: Progress) -> Iterator[tuple[int, pa.Table]]:
     for batch in source.batches():
         accounting.count_batch(batch, None)
         progress("read", batch.read_bytes, accounting)

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
     from sessionize.analytics.policy_diff import PolicyDiff
     from sessionize.analytics.two_cuts import Side
+    from sessionize.app.inputs import EventInput
     from sessionize.app.questions.user_parts import EventFiles
-    from sessionize.connectors.files.source import FileSource
     from sessionize.engine.accounting import Accounting, Progress
 
 
@@ -18,7 +18,7 @@ class DiffRun:
     """An opened question. keep: how many examples of each kind."""
 
     files: "EventFiles"
-    source: "FileSource"
+    source: "EventInput"
     a: "Side"
     b: "Side"
     keep: int

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from sessionize.analytics.silences import SilenceCounts
     from sessionize.analytics.tune import Tuning
+    from sessionize.app.inputs import EventInput
     from sessionize.app.questions.user_parts import EventFiles
-    from sessionize.connectors.files.source import FileSource
     from sessionize.engine.accounting import Accounting, Progress
 
 
@@ -22,7 +22,7 @@ class TuneRun:
     """An opened question. excluded_events: types that do not count. gaps_ms: to look at beside the candidates."""
 
     files: "EventFiles"
-    source: "FileSource"
+    source: "EventInput"
     excluded_events: frozenset[str]
     gaps_ms: tuple[int, ...]
 

@@ -6,6 +6,7 @@ would.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.app.config.values import parse_size_bytes
+from sessionize.app.inputs import EventInput, Reading, open_input, warehouse_at
 from sessionize.app.options import DEFAULT_RECORDS, RecordOptions
 from sessionize.connectors.files.quick_start import without_pandas
-from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting, Progress
 from sessionize.engine.batch.options import BatchOptions
 from sessionize.engine.batch.sessions import grouped_by_user
@@ -32,12 +33,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFiles:
-    """Which files are asked about, and how they are read: as for `batch`."""
+    """Which files or tables are asked about, and how they are read: as for `batch`. home: of Iceberg tables."""
 
     inputs: list[str]
     records: RecordOptions = DEFAULT_RECORDS
     max_future: str = "24h"
     memory: str = "2GB"
+    home: Path | None = None
 
     def dialect(self) -> Dialect:
         """How the records are read. Errors: ConfigError."""
@@ -45,14 +47,14 @@ class EventFiles:
 
     def open(
         self, columns: frozenset[str] | None, *, now_ms: int, extras: bool = False, dialect: Dialect | None = None
-    ) -> FileSource:
+    ) -> EventInput:
         """Look at the files; nothing is read yet. columns: the event columns needed, None for all; extras: unmapped
         fields too; dialect: in place of the records' own. Errors: ConfigError, InputError.
         """
         dialect, any_time = dialect or self.dialect(), self.max_future.strip().lower() == "none"
         without_pandas()
-        return FileSource(
-            self.inputs,
+        how = Reading(
+            warehouse=warehouse_at(self.home),
             dialect=dialect,
             columns=None if columns is None else columns & dialect.columns,
             extras=extras,
@@ -60,13 +62,14 @@ class EventFiles:
             now_ms=now_ms,
             plain_users=True,
         )
+        return open_input(self.inputs, how)
 
     def options(self) -> BatchOptions:
         """How much memory the events may take. Errors: ConfigError."""
         return BatchOptions(memory_bytes_max=parse_size_bytes(self.memory), dialect=self.dialect())
 
 
-def read_events(source: FileSource, accounting: Accounting, progress: Progress) -> Iterator[pa.Table]:
+def read_events(source: EventInput, accounting: Accounting, progress: Progress) -> Iterator[pa.Table]:
     """The events of a source, counted."""
     for batch in source.batches():
         accounting.count_batch(batch, None)

@@ -13,10 +13,10 @@ from sessionize.analytics.explain import Explanation, explain
 from sessionize.app.config.boundary import load_boundary
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
+from sessionize.app.inputs import Reading, open_input, warehouse_at
 from sessionize.app.options import RecordOptions, RuleOptions
 from sessionize.app.tables.warehouse import Warehouse, find_warehouse
 from sessionize.app.warn import Warn
-from sessionize.connectors.files.source import FileSource
 from sessionize.engine.accounting import Accounting
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.absent_fields import AbsentFields
@@ -58,7 +58,8 @@ def explain_user(
         dialect = config.dialect() if config is not None and not records.are_given else records.as_dialect()
         of_pipeline = config is not None and input_format == DEFAULT_FORMAT
         form = config.input.as_format() if config is not None and of_pipeline else input_format.as_format()
-        return explain_from_files(inputs, user, dialect, *rules.over(*own, warn=warn), input_format=form), False
+        policy, its = rules.over(*own, warn=warn)
+        return explain_from_files(inputs, user, dialect, policy, its, input_format=form, home=home), False
     warehouse = find_warehouse(pipeline, home, database)
     table = USER_SESSIONS if config is None else config.output.table
     theirs = rules_of_tables(
@@ -93,12 +94,17 @@ def explain_from_files(
     rules: Rules | None = None,
     *,
     input_format: InputFormat = AUTO,
+    home: Path | None = None,
 ) -> Explanation:
-    """Explain a user by the events in files. Errors: InputError, also when the user has none."""
+    """Explain a user by the events in files and tables. home: of Iceberg tables among them.
+
+    Errors: InputError, also when the user has none.
+    """
     mine: list[pa.Table] = []
     latest: list[int] = []
     accounting = Accounting()
-    for batch in FileSource(paths, dialect=dialect, input_format=input_format).batches():
+    how = Reading(warehouse=warehouse_at(home), dialect=dialect, input_format=input_format)
+    for batch in open_input(paths, how).batches():
         accounting.count_batch(batch, None)
         if batch.events.num_rows:
             latest.append(pc.max(batch.events[col.EVENT_TIME]).as_py())

@@ -37,6 +37,9 @@ def grown_files(
     for file in files:
         if file.pipe or prints[file.path] in whole:
             continue
+        if file.version is not None:
+            found += [(file, each) for each in _earlier_versions(file.version, there)]
+            continue
         candidates = [
             each
             for each in named.get(os.path.basename(file.path), ())
@@ -46,6 +49,14 @@ def grown_files(
         newest = next((each for each in before if each.is_in), None)
         found += [(file, each) for each in before if each is newest or not each.is_in]
     return found
+
+
+def _earlier_versions(version: str, there: "Sequence[KnownFile]") -> "list[KnownFile]":
+    """Loads of other versions of the same table, the newest that is in and all that are not: most rows are in both."""
+    table = version.partition("@")[0]
+    others = [each for each in there if each.fingerprint != version and each.fingerprint.partition("@")[0] == table]
+    newest = next((each for each in others if each.is_in), None)
+    return [each for each in others if each is newest or not each.is_in]
 
 
 def _before(file: InputFile, candidates: "list[KnownFile]") -> "list[KnownFile]":
@@ -88,13 +99,17 @@ def refuse_grown(grown: "Sequence[tuple[InputFile, KnownFile]]", *, replacing: s
         size = before.size_bytes or 0
         name = "" if before.path == file.path else f" as {before.path}"
         loaded = f"loaded {before.loaded_at:%Y-%m-%d %H:%M:%S} UTC{name}"
+        if file.version is not None:
+            return f"another version of {file.path} is in the tables ({loaded}), and has rows of this one"
         more = f"the {file.size_bytes - size:,} bytes after them are not"
         return f"the first {size:,} bytes of {file.path} are in the tables ({loaded}), {more}"
 
     named = "; ".join(said(file, before) for file, before in files[:_NAMED_MAX])
     more = f"; and {len(files) - _NAMED_MAX:,} more files" if len(files) > _NAMED_MAX else ""
     raise StateError(
-        "files have grown since they were loaded",
+        "files have grown since they were loaded"
+        if any(file.version is None for file, _ in files)
+        else "tables have changed since they were loaded",
         detail=named + more,
         hint="load the new part from its own file instead of the whole file; --again loads all of the files once "
         f"more, {replacing} replaces what the tables hold",

@@ -7,42 +7,28 @@ between leaves nothing that blocks the next try or doubles rows. docs/adr/0013.
 import datetime as dt
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from sessionize.app.config.values import KnownFiles
+from sessionize.app.inputs import LoadSource
 from sessionize.app.locks import Turn
 from sessionize.app.tables.generated_loads import GeneratedInput
 from sessionize.app.tables.grown_files import grown_files, refuse_grown
 from sessionize.connectors.files.fingerprint import fingerprint, same_content
-from sessionize.connectors.files.source import FileSource
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.engine.accounting import Accounting, Progress
 from sessionize.errors import StateError
-from sessionize.ports import Sink, Source
+from sessionize.ports import Sink
 
 if TYPE_CHECKING:
     from sessionize.connectors.iceberg import Catalog, KnownFile, LoadMark
 
 _NAMED_MAX = 5
-
-
-class LoadSource(Source, Protocol):
-    """What can be loaded: files, or a run of the generator as if it were one (app/tables/generated_loads.py)."""
-
-    @property
-    def files(self) -> Sequence[InputFile]:
-        """What is read, without what is left out."""
-
-    def has_records(self, file: InputFile) -> bool:
-        """Whether there is anything to load in a file."""
-
-    def exclude(self, paths: Set[str]) -> None:
-        """Do not read these of the files; before anything is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +186,8 @@ class _OfLoad:
                 self.load.end()
 
 
-def warn_of_twins(source: object, on_note: Callable[[str], None]) -> None:
-    """Say that files of one content are read more than once; nothing where the source reads no files."""
-    if not isinstance(source, FileSource):
-        return
+def warn_of_twins(source: LoadSource, on_note: Callable[[str], None]) -> None:
+    """Say that files of one content are read more than once."""
     same = [(file, first) for file, first in same_content(source.files) if source.has_records(file)]
     if same:
         names = twin_warnings(same)
@@ -356,7 +340,7 @@ def _print_of(source: LoadSource, file: InputFile) -> str | None:
 
 def _described(file: InputFile, mark: str | None) -> dict[str, object]:
     modified = None
-    if not file.pipe:
+    if not file.pipe and file.version is None:
         modified = dt.datetime.fromtimestamp(os.stat(file.path).st_mtime, dt.UTC)
     size = None if file.pipe else file.size_bytes
     return {"path": file.path, "size_bytes": size, "modified_at": modified, "fingerprint": mark}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sessionize.app.config.pipeline import PipelineConfig
+    from sessionize.app.config.server_sections import CatalogSection
     from sessionize.connectors.iceberg import Catalog, CatalogSettings
     from sessionize.connectors.iceberg.reconcile_source import IcebergTable
 
@@ -36,7 +37,15 @@ class Warehouse:
     @classmethod
     def of(cls, config: "PipelineConfig", *, home: Path | None = None) -> Self:
         """That of a pipeline. home: in place of the pipeline's. Errors: ConfigError, MissingExtraError."""
-        return cls(home or config.home, config.output.database, _settings_of(config))
+        return cls(home or config.home, config.output.database, _settings_of(config.output.catalog))
+
+    @classmethod
+    def of_input(cls, config: "PipelineConfig") -> Self:
+        """Where a pipeline's input tables are: in the catalog of [input.catalog], or in that of the output.
+
+        Errors: ConfigError, MissingExtraError.
+        """
+        return cls(config.home, config.output.database, _settings_of(config.input.catalog or config.output.catalog))
 
     @property
     def is_local(self) -> bool:
@@ -113,7 +122,7 @@ def find_warehouse(pipeline: str | None, home: Path | None, database: str | None
     found = home or config.home
     if config.output.catalog.kind == "sqlite":
         check_home(found)
-    return Warehouse(found, database or config.output.database, _settings_of(config))
+    return Warehouse(found, database or config.output.database, _settings_of(config.output.catalog))
 
 
 def _only_database(home: Path) -> str:
@@ -133,11 +142,10 @@ def _only_database(home: Path) -> str:
     return found[0]
 
 
-def _settings_of(config: "PipelineConfig") -> "CatalogSettings":
-    """What [output.catalog] says. Errors: ConfigError."""
+def _settings_of(chosen: "CatalogSection") -> "CatalogSettings":
+    """What [output.catalog] or [input.catalog] says. Errors: ConfigError."""
     with requires_extra("iceberg", "tables"):
         from sessionize.connectors.iceberg import CatalogSettings
-    chosen = config.output.catalog
     return CatalogSettings(
         kind=chosen.kind, uri=chosen.uri, warehouse=chosen.warehouse, options=_with_secrets_named(chosen.settings)
     )

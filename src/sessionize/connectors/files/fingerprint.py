@@ -18,11 +18,13 @@ _SAMPLE_BYTES = 64 << 10
 
 
 def fingerprint(file: InputFile, *, size_bytes: int | None = None) -> str | None:
-    """32 hexadecimal digits; None for a pipe, which can be read only once.
+    """32 hexadecimal digits; a table's version; None for a pipe, which can be read only once.
 
     size_bytes: hash only the first bytes, as if the file ended there. If that equals the fingerprint it had at that
     size, the file has only grown. Errors: InputError, UnavailableError.
     """
+    if file.version is not None:
+        return file.version
     return None if file.pipe else fingerprint_of(file.path, size_bytes=size_bytes)
 
 
@@ -52,7 +54,7 @@ def same_content(files: Iterable[InputFile]) -> list[tuple[InputFile, InputFile]
     """
     sized: dict[int, list[InputFile]] = {}
     for file in files:
-        if file.size_bytes and not file.pipe:
+        if file.size_bytes and not file.pipe and file.version is None:
             sized.setdefault(file.size_bytes, []).append(file)
     found = []
     for same in sized.values():

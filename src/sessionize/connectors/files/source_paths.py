@@ -32,7 +32,8 @@ class InputFile:
 
     format: by content; of a pipe and of what is compressed, by name, or auto. delimiter: of CSV, where it is known.
     is_utf8: as far as its beginning tells. pipe: a stream that can be read once: stdin, a named pipe or a device. Its
-    writer may pause for any time. guessed: its name says nothing. keys: of Hive partitions.
+    writer may pause for any time. guessed: its name says nothing. keys: of Hive partitions. version: of a table, which
+    is no file (app/inputs.py): equal for equal rows.
     """
 
     path: str
@@ -43,6 +44,7 @@ class InputFile:
     is_utf8: bool = True
     guessed: bool = False
     keys: tuple[tuple[str, str | None], ...] = ()
+    version: str | None = None
 
     @property
     def is_plain_text(self) -> bool:
