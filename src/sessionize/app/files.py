@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from sessionize.app.batch import BatchRun, with_rejects
 from sessionize.app.config.values import KnownFiles
 from sessionize.app.inputs import EventInput, Reading, open_input, warehouse_at
-from sessionize.app.output_paths import check_output_places
+from sessionize.app.output_paths import check_address_is_no_input, check_output_places
 from sessionize.app.table_inputs import ICEBERG_PREFIX, check_input, database_and_table, local_inputs
 from sessionize.app.tables.home_folders import home_of_table
 from sessionize.connectors.files.quick_start import without_pandas
 from sessionize.connectors.files.sink import FileSink, StdoutSink
-from sessionize.connectors.local_paths import check_local
+from sessionize.connectors.local_paths import check_local, is_address
+from sessionize.connectors.remote_addresses import check_address, is_remote
 from sessionize.engine.accounting import Accounting, Progress, ignore
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
@@ -30,6 +31,8 @@ from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sessionize.app.tables.loading import Load
     from sessionize.engine.batch.options import BatchOptions
 
@@ -67,7 +70,9 @@ class FilePlan:
     def __post_init__(self) -> None:
         """Errors: ConfigError for a user column called like one of ours, and for an address in place of a path."""
         for name, path in (("-o", self.output), ("--rejects", self.rejects), ("--home", self.home)):
-            if path is not None:
+            if name == "-o" and is_address(self.output):
+                check_address(self.output, name=name, writes=True)
+            elif path is not None:
                 check_local(path, name=name)
         for path in self.inputs:
             check_input(path, name="the input")
@@ -114,7 +119,9 @@ class FilePlan:
             plain_users=True,
         )
         source = open_input(self.inputs, how)
-        written = [] if self.output == STDOUT or self.output.startswith(ICEBERG_PREFIX) else [Path(self.output)]
+        is_file = not (self.output == STDOUT or self.output.startswith(ICEBERG_PREFIX) or is_remote(self.output))
+        written = [Path(self.output)] if is_file else []
+        check_address_is_no_input(self.output, self.inputs, source.files)
         written += [] if self.rejects is None else [self.rejects]
         check_output_places(local_inputs(self.inputs), source.files, written)
         bounces = bool(self.policy.bounce)
@@ -127,7 +134,7 @@ class FilePlan:
 
                 warn_of_twins(source, on_note)
             schema = wanted.schema(source.user_name) if self.what == "sessions" else None
-            sink, load = StdoutSink() if self.output == STDOUT else FileSink(Path(self.output), schema), None
+            sink, load = self._file_sink(schema), None
         outputs = with_rejects(sink, self.rejects)
 
         def work(progress: Progress, stop: Callable[[], bool]) -> Accounting:
@@ -144,6 +151,15 @@ class FilePlan:
         """Open it, run it, and close it. Errors: those of open, and of the engine."""
         with self.open(on_note) as opened:
             return opened.run(progress)
+
+    def _file_sink(self, schema: "pa.Schema | None") -> Sink:
+        if self.output == STDOUT:
+            return StdoutSink()
+        if not is_remote(self.output):
+            return FileSink(Path(self.output), schema)
+        from sessionize.connectors.files.remote_sink import RemoteFileSink
+
+        return RemoteFileSink(self.output, schema)
 
     def _definition(self, source: EventInput, columns: col.SessionColumns) -> SessionDefinition:
         return SessionDefinition(policy=self.policy, rules=self.rules, columns=columns, user_name=source.user_name)

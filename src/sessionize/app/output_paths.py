@@ -35,6 +35,18 @@ def check_output_places(inputs: Iterable[str], files: Iterable[InputFile], outpu
             )
 
 
+def check_address_is_no_input(output: str, inputs: Iterable[str], files: Iterable[InputFile]) -> None:
+    """As check_output_places, for an output that is an address. Errors: ConfigError."""
+    names = [*inputs, *(file.path for file in files)]
+    same = [name for name in names if "://" in name and f"{output}/".startswith(f"{name.rstrip('/')}/")]
+    if "://" in output and same:
+        raise ConfigError(
+            "the output would overwrite an input",
+            detail=f"input {same[0]}, output {output}",
+            hint="write it to another place",
+        )
+
+
 def _has(place: Path, output: Path) -> bool:
     """Whether an input (a file, a folder or a pattern) has this path."""
     return place == output or place in output.parents or _fits(place.parts, output.parts)

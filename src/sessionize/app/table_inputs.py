@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sessionize.connectors.local_paths import check_local
+from sessionize.connectors.local_paths import check_local, is_address
+from sessionize.connectors.remote_addresses import check_address, is_remote
 from sessionize.errors import ConfigError
 
 ICEBERG_PREFIX = "iceberg:"
@@ -55,20 +56,25 @@ def database_and_table(text: str, what: str) -> tuple[str, str]:
 def check_input(text: str, *, name: str) -> None:
     """Errors: ConfigError for an input that can never be read."""
     table = table_name(text)
+    place = text if table is None else table.place
+    if table is None or table.kind == "delta":
+        if is_address(place):
+            check_address(place, name=name)
+        else:
+            check_local(place, name=name)
     if table is None:
-        check_local(text, name=name)
-    elif table.kind == "iceberg":
+        return
+    if table.kind == "iceberg":
         _ = table.database_and_table
     elif not table.place:
         raise ConfigError("a Delta table needs a folder", detail=text, hint="for example delta:lake/events")
-    else:
-        check_local(table.place, name=name)
 
 
 def local_inputs(inputs: Sequence[str]) -> list[str]:
     """The inputs that are paths; of a Delta table its folder."""
     tables = {text: table_name(text) for text in inputs}
-    return [text if table is None else table.place for text, table in tables.items() if not _is_iceberg(table)]
+    places = [text if table is None else table.place for text, table in tables.items() if not _is_iceberg(table)]
+    return [place for place in places if not is_remote(place)]
 
 
 def _is_iceberg(table: TableName | None) -> bool:

@@ -8,8 +8,8 @@ from sessionize.errors import ConfigError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # s3://bucket, and s3:/bucket, which pathlib makes of it
 HINT = (
-    "read and write files here, and copy them with your storage's own tool; only Iceberg tables may lie in object"
-    " storage (output.catalog.warehouse)"
+    "write a path of this machine; addresses are inputs, the output of batch and label, and where Iceberg tables lie"
+    " (output.catalog.warehouse)"
 )
 FILE_HINT = "write the path alone, without file://"
 

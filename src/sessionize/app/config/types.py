@@ -119,9 +119,7 @@ def _input_path(value: str) -> str:
     try:
         check_input(value, name="the input")
     except ConfigError as error:
-        if is_address(value):
-            return _local_path(value)
-        refuse(error.message, error.hint or "")
+        refuse(error.message.removeprefix("the input "), error.hint or "", secret=is_address(value))
     return value
 
 

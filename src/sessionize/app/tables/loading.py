@@ -21,6 +21,7 @@ from sessionize.app.tables.generated_loads import GeneratedInput
 from sessionize.app.tables.grown_files import grown_files, refuse_grown
 from sessionize.connectors.files.fingerprint import fingerprint, same_content
 from sessionize.connectors.files.source_paths import InputFile
+from sessionize.connectors.local_paths import is_address
 from sessionize.engine.accounting import Accounting, Progress
 from sessionize.errors import StateError
 from sessionize.ports import Sink
@@ -340,7 +341,7 @@ def _print_of(source: LoadSource, file: InputFile) -> str | None:
 
 def _described(file: InputFile, mark: str | None) -> dict[str, object]:
     modified = None
-    if not file.pipe and file.version is None:
+    if not file.pipe and file.version is None and not is_address(file.path):
         modified = dt.datetime.fromtimestamp(os.stat(file.path).st_mtime, dt.UTC)
     size = None if file.pipe else file.size_bytes
     return {"path": file.path, "size_bytes": size, "modified_at": modified, "fingerprint": mark}

@@ -8,8 +8,10 @@ import hashlib
 import os
 from collections.abc import Iterable
 
+from sessionize.connectors.files.places import open_bytes
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.connectors.files.unreadable import file_failure
+from sessionize.connectors.local_paths import is_address
 
 _WHOLE_BYTES_MAX = 8 << 20
 _EDGE_BYTES = 1 << 20
@@ -25,7 +27,22 @@ def fingerprint(file: InputFile, *, size_bytes: int | None = None) -> str | None
     """
     if file.version is not None:
         return file.version
+    if is_address(file.path):
+        return _of_address(file, size_bytes)
     return None if file.pipe else fingerprint_of(file.path, size_bytes=size_bytes)
+
+
+def _of_address(file: InputFile, size_bytes: int | None) -> str | None:
+    """As of the same bytes in a local file; None where a web server does not answer ranges."""
+    size = file.size_bytes if size_bytes is None else size_bytes
+    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+    with open_bytes(file.path, random=True) as opened:
+        if not opened.seekable():
+            return None
+        for start, length in _parts(size):
+            opened.seek(start)
+            digest.update(opened.read(length))
+    return digest.hexdigest()
 
 
 def fingerprint_of(path: str, *, size_bytes: int | None = None) -> str:

@@ -23,6 +23,7 @@ from sessionize.connectors.files.source_ranges import divide
 from sessionize.connectors.files.source_worker import DecoderSpec
 from sessionize.connectors.files.source_workers import in_order
 from sessionize.connectors.files.unreadable import nothing
+from sessionize.connectors.local_paths import is_address
 from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.input_format import AUTO, BINARY, InputFormat
@@ -204,7 +205,14 @@ class FileSource:
 
     def _lines_in(self, file: InputFile) -> InputFormat | None:
         """The format of a file that can be read in ranges, as each of its lines is a record; None for any other."""
-        if file.pipe or file.compression is not None or not file.is_utf8 or file.keys or file.guessed:
+        if (
+            is_address(file.path)
+            or file.pipe
+            or file.compression is not None
+            or not file.is_utf8
+            or file.keys
+            or file.guessed
+        ):
             return None
         if file.format == "ndjson":
             return AUTO

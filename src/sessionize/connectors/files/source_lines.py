@@ -7,6 +7,7 @@ from typing import cast
 
 from sessionize.connectors.files.notices import LOG, skipped_files
 from sessionize.connectors.files.opening import Text, named, texts
+from sessionize.connectors.files.places import open_bytes, transport_failure
 from sessionize.connectors.files.source_paths import STDIN, InputFile
 from sessionize.connectors.files.source_text import Prefixed, ReadAhead, TextDecoder, feed, split_header
 from sessionize.connectors.files.source_worker import DecoderSpec
@@ -37,10 +38,10 @@ class TextReader:
                 buffered = sys.stdin.buffer
                 yield from self._texts(file, cast(Readable, getattr(buffered, "raw", buffered)))
                 return
-            with open(file.path, "rb", buffering=0) as raw:
+            with open_bytes(file.path) as raw:
                 yield from self._texts(file, raw)
         except OSError as error:
-            raise file_failure(file.path, error) from error
+            raise transport_failure(file.path, error) or file_failure(file.path, error) from error
 
     def _texts(self, file: InputFile, raw: Readable) -> Iterator[tuple[Decoded, int]]:
         read_before = 0

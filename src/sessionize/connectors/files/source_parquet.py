@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 
 from sessionize.connectors.files.notices import LOG
 from sessionize.connectors.files.parquet_footer import first_chunk_sizes
+from sessionize.connectors.files.places import open_bytes, transport_failure
 from sessionize.connectors.files.unreadable import file_failure
+from sessionize.connectors.local_paths import is_address
 from sessionize.errors import InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.rejects import CORRUPT_PARQUET, Fault, Rejects
@@ -110,6 +113,8 @@ class _Groups:
         self._read = [name for name in layout.read if name not in keys]
         self._tabular = tabular
         user_paths = {".".join(map(str, path)) for path in layout.paths[USER]} if plain_users else set()
+        if is_address(path):  # one more request is worth more than it saves
+            user_paths = set()
         places = frozenset(n for n in range(len(file.schema)) if file.schema.column(n).path in user_paths)
         # column metadata is not read through pyarrow, which crashes the process if it is damaged
         try:
@@ -217,7 +222,11 @@ class _Groups:
             dictionaries += [name for name in own if pa.types.is_string(self._schema.field(name).type)]
         try:
             return pq.ParquetFile(
-                self._path, metadata=self._metadata, read_dictionary=dictionaries, page_checksum_verification=True
+                _source(self._path),
+                metadata=self._metadata,
+                pre_buffer=is_address(self._path),
+                read_dictionary=dictionaries,
+                page_checksum_verification=True,
             )
         except OSError as error:
             _check_damage(self._path, error)
@@ -274,15 +283,21 @@ def _text_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.concatenate(found)
 
 
+def _source(path: str) -> Any:
+    return open_bytes(path, random=True) if is_address(path) else path
+
+
 def _check_damage(path: str, error: Exception) -> None:
     """Errors: those of file_failure if the system failed, so that a retry may succeed."""
+    if (failure := transport_failure(path, error)) is not None:
+        raise failure from error
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_OFFSETS:
         raise file_failure(path, error) from error
 
 
 def _opened(path: str) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(_source(path))
         file.schema_arrow  # noqa: B018  checks the names, which may be damaged
         return file
     except _UNREADABLE as error:

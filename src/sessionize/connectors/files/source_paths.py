@@ -14,11 +14,13 @@ from pathlib import Path
 
 from sessionize.connectors.files.opening import KNOWN_ENDINGS, Named, named, probe, unknown_content
 from sessionize.connectors.files.partition_keys import partition_keys
-from sessionize.connectors.local_paths import check_local
+from sessionize.connectors.files.places import open_bytes
+from sessionize.connectors.local_paths import is_address
 from sessionize.errors import InputError
 from sessionize.formats.content.compressed import Compression
 from sessionize.formats.content.sniffing import HEAD_BYTES, Sniffed
 from sessionize.formats.input_format import AUTO, BINARY, InputFormat
+from sessionize.formats.lines import Readable
 
 STDIN = "-"
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # passed on by a shell, for any kind of file
@@ -64,7 +66,12 @@ def input_files(
     skipped: list[str] = []
     seen: set[str] = set()
     for path in [os.fspath(p) for p in paths]:
-        check_local(path, name="the input")
+        if is_address(path):
+            there, unknown = _remote(path)
+            skipped += unknown
+            files += [_described_remote(each, size, input_format) for each, size in there if each not in seen]
+            seen.update(each for each, _ in there)
+            continue
         found, others = _below(path, input_format) if os.path.isdir(path) else (list(_named(path)), [])
         skipped += others
         if not found:
@@ -77,6 +84,18 @@ def input_files(
     if not files:
         raise InputError("there is nothing to read", hint=f"name files, directories or globs; {KNOWN_ENDINGS}")
     return files, skipped
+
+
+def _remote(text: str) -> tuple[list[tuple[str, int | None]], list[str]]:
+    from sessionize.connectors.files.remote_paths import remote_files  # loads Arrow's file systems
+
+    found, others = remote_files(text)
+    return [(each.address.text, each.size_bytes) for each in found], others
+
+
+def _described_remote(path: str, size_bytes: int | None, input_format: InputFormat) -> InputFile:
+    with open_bytes(path) as file:
+        return _probed(path, file, size_bytes or 0, input_format)
 
 
 def _named(path: str) -> Iterator[str]:
@@ -137,15 +156,18 @@ def _described(path: str, input_format: InputFormat) -> InputFile:
             detail=f"{path} is neither",
             hint="name a file, a folder, or a named pipe",
         )
-    name = named(path)
-    is_plain = name is not None and name.compression is None
     try:
         with open(path, "rb", buffering=0) as file:
-            size_bytes = os.stat(path).st_size
-            found = probe(file, input_format, name, size=_QUICK_LOOK_BYTES if is_plain else HEAD_BYTES)
+            return _probed(path, file, os.stat(path).st_size, input_format)
     except OSError as error:
         _unreadable(error)
         raise
+
+
+def _probed(path: str, file: Readable, size_bytes: int, input_format: InputFormat) -> InputFile:
+    name = named(path)
+    is_plain = name is not None and name.compression is None
+    found = probe(file, input_format, name, size=_QUICK_LOOK_BYTES if is_plain else HEAD_BYTES)
     sniffed, compression = found.sniffed, found.compression
     if (
         compression is not None
