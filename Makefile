@@ -24,7 +24,7 @@ kafka: setup ## a local Kafka broker to try streams with, until Ctrl-C (Maven; A
 
 .PHONY: test
 test: setup ## run the tests (ARGS="-k gap -x" goes to pytest)
-	@scripts/setup dbt || echo "test: without dbt the tests of its model are skipped" >&2
+	@scripts/setup sql || echo "test: without dbt and ClickHouse their tests are skipped" >&2
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -q $(ARGS)
 
 .PHONY: check
@@ -71,9 +71,9 @@ lock: ## bring the lock files up to date with pyproject.toml (ARGS=--upgrade: to
 	@$(LOCK) --constraint requirements.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
 	@$(LOCK) --constraint requirements.lock --output-file benchmarks/stream_peers/requirements.lock \
 		benchmarks/stream_peers/requirements.in
-	@$(LOCK) --output-file tests/dbt/requirements.lock tests/dbt/requirements.in
+	@$(LOCK) --output-file tests/sql/requirements.lock tests/sql/requirements.in
 	@! grep -HnE '://' requirements.lock benchmarks/requirements.lock benchmarks/stream_peers/requirements.lock \
-		tests/dbt/requirements.lock || \
+		tests/sql/requirements.lock || \
 		{ echo "a lock file names an address, which would tie it to one machine"; exit 1; }
 
 # One version of each package for every supported Python and platform, wheels only, no index address.

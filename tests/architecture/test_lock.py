@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT_LOCK = ROOT / "requirements.lock"
 BENCHMARKS_LOCK = ROOT / "benchmarks" / "requirements.lock"
-DBT_LOCK = ROOT / "tests" / "dbt" / "requirements.lock"
+SQL_LOCK = ROOT / "tests" / "sql" / "requirements.lock"
 
 
 def locked(path: Path) -> dict[str, list[str]]:
@@ -39,9 +39,9 @@ def wanted_beside(lock: Path) -> list[str]:
     [
         (PROJECT_LOCK, wanted_by_project()),
         (BENCHMARKS_LOCK, wanted_beside(BENCHMARKS_LOCK)),
-        (DBT_LOCK, wanted_beside(DBT_LOCK)),
+        (SQL_LOCK, wanted_beside(SQL_LOCK)),
     ],
-    ids=["project", "benchmarks", "dbt"],
+    ids=["project", "benchmarks", "sql"],
 )
 def test_lock_satisfies_what_is_asked_for(path: Path, wanted: list[str]) -> None:
     versions = locked(path)
@@ -54,7 +54,7 @@ def test_lock_satisfies_what_is_asked_for(path: Path, wanted: list[str]) -> None
     assert unmet == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("path", [PROJECT_LOCK, BENCHMARKS_LOCK, DBT_LOCK], ids=["project", "benchmarks", "dbt"])
+@pytest.mark.parametrize("path", [PROJECT_LOCK, BENCHMARKS_LOCK, SQL_LOCK], ids=["project", "benchmarks", "sql"])
 def test_lock_is_hashed_and_names_no_address(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "://" not in text

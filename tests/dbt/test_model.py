@@ -18,7 +18,7 @@ from sessionize.session.rules import Rules
 from sessionize.testing.comparison import events_table, expected_sessions
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-dbt" / "bin" / "python"
+PYTHON = ROOT / ".venv-sql" / "bin" / "python"
 TABLE = TableOptions(
     table="raw.events", user="user", time="event_time_ms", time_format="ms", loaded_at="loaded_at",
     event_id="event_id", event_type="event_type", page="page", value="value",

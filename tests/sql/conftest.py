@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sessionize.testing.services.postgres import PostgresServer
-from tests.sql.engines import ClickHouse, DuckDB, Engine, Postgres
+from tests.sql.engines import PYTHON, ClickHouse, DuckDB, Engine, Postgres
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +25,11 @@ def postgres_engine() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def clickhouse_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    if not PYTHON.exists():
+        pytest.skip("there is no ClickHouse; `scripts/setup sql` installs it")
     found = ClickHouse(tmp_path_factory.mktemp("clickhouse"))
     yield found
-    found.session.close()
+    found.close()
 
 
 @pytest.fixture(params=["duckdb", "postgres", "clickhouse"])

@@ -1,5 +1,7 @@
 """Databases that run a query over events for real, and give its rows as plain values."""
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +12,8 @@ import pyarrow.parquet as pq
 from sessionize.testing.services.postgres import PostgresServer
 
 Row = dict[str, Any]
+# The Python of dbt and ClickHouse: `scripts/setup sql` makes it.
+PYTHON = Path(__file__).parents[2] / ".venv-sql" / "bin" / "python"
 
 
 class Engine(Protocol):
@@ -70,22 +74,41 @@ class ClickHouse:
     name = "clickhouse"
 
     def __init__(self, folder: Path) -> None:
-        from chdb.session import Session
-
-        self.session, self.folder = Session(), folder
+        self.folder = folder
+        command = [PYTHON, str(Path(__file__).with_name("clickhouse_process.py"))]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def load(self, table: str, events: pa.Table) -> None:
         path = self.folder / "events.parquet"
         pq.write_table(events, path)
-        self.session.query(f"DROP TABLE IF EXISTS {quoted(table)}")
-        self.session.query(f"CREATE TABLE {quoted(table)} ENGINE = Memory AS SELECT * FROM file('{path}', Parquet)")
+        self._answer(f"DROP TABLE IF EXISTS {quoted(table)}")
+        self._answer(f"CREATE TABLE {quoted(table)} ENGINE = Memory AS SELECT * FROM file('{path}', Parquet)")
 
     def run(self, statement: str) -> None:
-        self.session.query(statement)
+        self._answer(statement)
 
     def rows(self, query: str) -> list[Row]:
-        found = self.session.query(query, "Arrow")
-        return as_dicts(pa.ipc.open_file(pa.py_buffer(found.bytes())).read_all()) if len(found.bytes()) else []
+        found = self._answer(query, "Arrow")
+        return as_dicts(pa.ipc.open_file(pa.py_buffer(found)).read_all()) if found else []
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _answer(self, query: str, form: str = "CSV") -> bytes:
+        """Errors: RuntimeError with what ClickHouse says."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"query": query, "format": form}).encode() + b"\n")
+        self._process.stdin.flush()
+        word, _, size = self._process.stdout.readline().decode().partition(" ")
+        answer = self._process.stdout.read(int(size)) if size else b"ClickHouse has ended"
+        if word != "ok":
+            raise RuntimeError(answer.decode(errors="replace"))
+        return answer
 
 
 def quoted(name: str) -> str:
