@@ -61,6 +61,7 @@ USAGE = {
     "tune": ["FILES..."],
     "check": ["[PIPELINE|FILES]..."],
     "diff": ["A", "B", "FILES..."],
+    "sql": ["[PIPELINE]"],
     "reconcile": ["[PIPELINE]"],
     "rejected retry": ["[PIPELINE]"],
     "maintain": ["[TABLE]..."],
