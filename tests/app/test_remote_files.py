@@ -16,7 +16,7 @@ from pyarrow import fs
 from sessionize.app.options import FileOptions, RecordOptions
 from sessionize.connectors import http_files as http_file
 from sessionize.connectors import object_stores as stores
-from sessionize.errors import ConfigError, InputError, OutputError, UnavailableError
+from sessionize.errors import ConfigError, InputError, OutputError, StateError, UnavailableError
 from sessionize.testing.services.object_store import ObjectStoreServer
 from tests.app.loads import NOW_MS
 from tests.connectors.remote.web_server import WebServer
@@ -92,6 +92,19 @@ def test_a_web_server_gives_the_sessions_of_its_files(web: WebServer, tmp_path: 
     assert rows_of(tmp_path / "there.parquet") == rows_of(tmp_path / "here.parquet")
 
 
+def test_a_store_that_fails_in_the_middle_of_a_table_is_no_damaged_file(bucket: fs.FileSystem, tmp_path: Path) -> None:
+    from sessionize.connectors.files.places import transport_failure
+
+    with bucket.open_output_stream("lake/gone.parquet") as file:
+        file.write(files(tmp_path / "in")["a.parquet"])
+    opened = bucket.open_input_file("lake/gone.parquet")
+    bucket.delete_file("lake/gone.parquet")
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - what Arrow says of it is the point
+        opened.read(100)
+    assert isinstance(transport_failure("s3://lake/gone.parquet", caught.value), InputError | UnavailableError)
+    assert transport_failure(str(tmp_path / "gone.parquet"), caught.value) is None
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "b.csv", "c.csv.gz", "d.ndjson"])
 def test_a_server_that_fails_in_the_middle_leaves_nothing(web: WebServer, tmp_path: Path, name: str) -> None:
     web.files = files(tmp_path / "in")
@@ -99,6 +112,21 @@ def test_a_server_that_fails_in_the_middle_leaves_nothing(web: WebServer, tmp_pa
     with pytest.raises((InputError, UnavailableError)):
         ran(tmp_path / "out.parquet", web.url(name))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_a_file_in_a_store_is_loaded_once_whatever_its_place(bucket: fs.FileSystem, tmp_path: Path) -> None:
+    content = files(tmp_path / "in")["a.parquet"]
+    with bucket.open_output_stream("lake/once/a.parquet") as file:
+        file.write(content)
+
+    def load(name: str) -> None:
+        options = FileOptions(inputs=[name], output="iceberg:db.s", records=RECORDS, home=tmp_path / "home")
+        options.plan("sessions", now_ms=NOW_MS, warn=pytest.fail).run()
+
+    load("s3://lake/once/a.parquet")
+    for name in ("s3://lake/once/a.parquet", str(tmp_path / "in" / "a.parquet")):
+        with pytest.raises(StateError, match="files are in the tables already"):
+            load(name)
 
 
 def test_a_run_that_fails_leaves_nothing_in_the_store(bucket: fs.FileSystem, tmp_path: Path) -> None:

@@ -82,6 +82,13 @@ def test_a_folder_with_a_delta_log_is_a_table_and_not_its_files(tmp_path: Path) 
     assert sessions(tmp_path, str(tmp_path / "lake")) == expected(tmp_path, left)
 
 
+def test_a_delta_table_below_a_folder_is_not_read_as_files(tmp_path: Path) -> None:
+    delta(tmp_path, events(3))
+    with pytest.raises(InputError, match="a folder has a Delta table in it") as caught:
+        sessions(tmp_path, str(tmp_path))
+    assert caught.value.hint == f"name it: delta:{tmp_path / 'lake'}"
+
+
 def test_rows_that_a_deletion_vector_takes_out_are_not_read(tmp_path: Path) -> None:
     name = delta(tmp_path, events(300))
     _delete_by_vector(tmp_path / "lake", [0, 1, 299])

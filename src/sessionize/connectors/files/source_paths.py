@@ -23,6 +23,7 @@ from sessionize.formats.input_format import AUTO, BINARY, InputFormat
 from sessionize.formats.lines import Readable
 
 STDIN = "-"
+_DELTA_LOG = "_delta_log"
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # passed on by a shell, for any kind of file
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 _QUICK_LOOK_BYTES = 1 << 12  # enough where the name tells the format
@@ -113,6 +114,10 @@ def _below(directory: str, input_format: InputFormat) -> tuple[list[str], list[s
     found: list[str] = []
     others: list[str] = []
     for folder, folders, names in os.walk(directory, onerror=_unreadable):
+        if _DELTA_LOG in folders:  # its files have deleted rows, too
+            raise InputError(
+                "a folder has a Delta table in it", detail=f"folder {folder}", hint=f"name it: delta:{folder}"
+            )
         folders[:] = sorted(name for name in folders if not _hidden(name))
         links = [path for name in folders if os.path.islink(path := os.path.join(folder, name))]  # not entered
         root = os.path.realpath(directory)
