@@ -23,6 +23,8 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/config/pipeline.py": ("run",),
     "app/config/errors.py": ("run", "reconcile", "rejected retry"),  # of a value that came by --set
     "app/tables/explain.py": ("explain",),
+    "analytics/inspection/guess.py": ("batch",),  # options of the command that it prints
+    "analytics/inspection/oddities.py": ("batch",),
     "app/files.py": ("batch", "label"),
     "app/questions/tune.py": ("tune",),
     "app/questions/user_parts.py": ("tune", "diff", "check"),

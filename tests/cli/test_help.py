@@ -58,6 +58,7 @@ USAGE = {
     "label": ["FILES..."],
     "query": ["SQL"],
     "explain": ["USER"],
+    "inspect": ["FILES..."],
     "tune": ["FILES..."],
     "check": ["[PIPELINE|FILES]..."],
     "diff": ["A", "B", "FILES..."],

@@ -13,6 +13,7 @@ from sessionize.cli import (
     diff,
     explain,
     init,
+    inspect,
     label,
     maintain,
     produce,
@@ -61,6 +62,7 @@ app.command("sql", cls=Command)(for_typer(sql.sql))
 app.command("explain", cls=Command)(for_typer(explain.explain))
 app.command("diff", cls=Command)(for_typer(diff.diff))
 app.command("check", cls=Command)(for_typer(check.check))
+app.command("inspect", cls=Command)(for_typer(inspect.inspect))
 app.command("tune", cls=Command)(for_typer(tune.tune))
 app.command("pruning", cls=Command)(for_typer(pruning.pruning))
 app.command("reconcile", cls=Command)(for_typer(reconcile.reconcile))
