@@ -28,8 +28,9 @@ from sessionize.analytics.inspection.times import guess_time
 from sessionize.app.config.pipeline import load_pipeline
 from sessionize.app.questions.inspect import inspected
 from sessionize.cli.app import app
-from sessionize.errors import InputError, SessionizeError
+from sessionize.errors import ConfigError, InputError, SessionizeError
 from sessionize.formats.content.samples import Sample
+from tests.connectors.remote.web_server import WebServer
 from tests.field_cases.runs import Ran, brought, ran
 
 AT = 1_772_445_600_000  # 2026-03-02 10:00 UTC
@@ -230,6 +231,22 @@ def test_stdin_and_named_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = inspected(["-"])
     assert found.words == ["sessionize", "batch", "-", "--user", "uid", "--time", "ts", "--time-format", "s", "-o",
                            "sessions.parquet"]  # fmt: skip
+
+
+def test_files_on_a_web_server() -> None:
+    table = pa.table({"visitor_id": ["a", "a"], "event_time": pa.array([AT, AT + 1], pa.timestamp("ms", "UTC"))})
+    pq.write_table(table, "e.parquet")
+    text = gzip.compress(b"uid,ts\na,1772445600\n")
+    with WebServer({"e.parquet": Path("e.parquet").read_bytes(), "e.csv.gz": text}) as server:
+        assert inspected([server.url("e.parquet")]).options == {"user": "visitor_id", "time": "event_time"}
+        found = inspected([server.url("e.csv.gz")])
+        assert (found.words[2], found.options["time_format"]) == (server.url("e.csv.gz"), "s")
+
+
+@pytest.mark.parametrize("name", ["iceberg:a.b", "delta:x"])
+def test_a_table_is_no_file(name: str) -> None:
+    with pytest.raises(ConfigError, match="inspect looks at files"):
+        inspected([name])
 
 
 def test_orc_and_parquet() -> None:

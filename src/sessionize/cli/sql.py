@@ -32,7 +32,9 @@ def sql(
     dialect: Annotated[str, option("--dialect", help="SQL of duckdb, postgres or clickhouse; see also --untested.")],
     pipeline: Annotated[
         str | None,
-        argument(metavar="PIPELINE", help="Preset or file whose rules and mapping to use; default: those of the options."),
+        argument(
+            metavar="PIPELINE", help="Preset or file whose rules and mapping to use; default: those of the options."
+        ),
     ] = None,
     table: Annotated[TableOptions, _TABLE] = DEFAULT_TABLE,
     rules: Annotated[RuleOptions, opt.RULES] = DEFAULT_RULES,

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sessionize.errors import InputError, SessionizeError
+from sessionize.errors import ConfigError, InputError, SessionizeError
 
 if TYPE_CHECKING:
     from sessionize.analytics.inspection.guess import Inspection
@@ -24,9 +24,15 @@ def inspected(inputs: Sequence[str]) -> "Inspection":
     Errors: InputError for what cannot be read, or has no usable record, user or time.
     """
     from sessionize.analytics.inspection.guess import inspection
+    from sessionize.app.table_inputs import table_name
     from sessionize.connectors.files.sampling import samples
     from sessionize.connectors.files.source_paths import input_files
 
+    for text in inputs:
+        if table_name(text) is not None:
+            raise ConfigError(
+                "inspect looks at files", detail=f"{text} is a table", hint="a table names its columns and their types"
+            )
     files, skipped = input_files(list(inputs))
     by_kind: dict[tuple[str, tuple[str, ...]], list[Sample]] = {}
     faults: list[SessionizeError] = []

@@ -10,9 +10,11 @@ from typing import Any, cast
 import pyarrow as pa
 
 from sessionize.connectors.files.opening import Text, named, texts
+from sessionize.connectors.files.places import open_bytes, transport_failure
 from sessionize.connectors.files.source_paths import STDIN, InputFile
 from sessionize.connectors.files.unreadable import file_failure
-from sessionize.errors import InputError
+from sessionize.connectors.local_paths import is_address
+from sessionize.errors import InputError, SessionizeError
 from sessionize.formats.content.samples import ROWS_MAX, Sample, encoding_of, parsed
 from sessionize.formats.content.sniffing import Sniffed
 from sessionize.formats.content.transcoding import Utf8Stream
@@ -86,7 +88,7 @@ def _beginning(file: InputFile) -> tuple[bytes, bool]:
     if file.path == STDIN:
         buffered = sys.stdin.buffer
         return _head(cast(Readable, getattr(buffered, "raw", buffered)), RAW_BYTES_MAX)
-    with open(file.path, "rb", buffering=0) as raw:
+    with open_bytes(file.path) as raw:
         return _head(raw, RAW_BYTES_MAX)
 
 
@@ -132,7 +134,7 @@ def _parquet(path: str) -> _Found:
     import pyarrow.parquet as pq  # slow to import
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(open_bytes(path, random=True) if is_address(path) else path) as file:
             count = file.metadata.num_rows
             batch = next(file.iter_batches(ROWS_MAX, use_threads=False), None)
             names = tuple(file.schema_arrow.names)
@@ -145,7 +147,7 @@ def _orc(path: str) -> _Found:
     from pyarrow import orc
 
     try:
-        file = orc.ORCFile(path)
+        file = orc.ORCFile(open_bytes(path, random=True) if is_address(path) else path)
         batch = file.read_stripe(0).slice(0, ROWS_MAX) if file.nstripes else None
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise _damaged("an ORC file", path, error) from error
@@ -156,7 +158,7 @@ def _orc(path: str) -> _Found:
 def _avro(path: str) -> _Found:
     from sessionize.formats.avro import json_records
 
-    with open(path, "rb") as opened:
+    with open_bytes(path, random=True) if is_address(path) else open(path, "rb") as opened:
         try:
             texts = list(islice(json_records(opened), ROWS_MAX + 1))
         except OSError:
@@ -167,8 +169,9 @@ def _avro(path: str) -> _Found:
     return rows, tuple(rows[0]) if rows else (), len(texts) <= ROWS_MAX
 
 
-def _damaged(what: str, path: str, error: Exception) -> InputError:
-    return InputError(f"{what} cannot be read", detail=f"{path}: {error}", hint="is it complete?")
+def _damaged(what: str, path: str, error: Exception) -> SessionizeError:
+    failure = transport_failure(path, error)
+    return failure or InputError(f"{what} cannot be read", detail=f"{path}: {error}", hint="is it complete?")
 
 
 def _plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
