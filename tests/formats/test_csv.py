@@ -116,6 +116,15 @@ def test_a_row_over_several_lines_that_is_bad_is_rejected_whole() -> None:
     assert (record["raw"], record["line_number"], record["reason"]) == (b'"a\nb","never",p,x', 3, "invalid_time")
 
 
+@pytest.mark.parametrize("piece_bytes", [1, 30, 1 << 20])
+def test_a_lone_carriage_return_costs_one_record_however_many_lines_it_has(piece_bytes: int) -> None:
+    data = b'g,1,p,x\na,1,"p\n\nq",x\ry\ng,2,p,x\na\rb,1,"p\nq",x\ng,3,p,x\n'
+    decoded = decode(data, piece_bytes=piece_bytes)
+    assert decoded.events["event_time_ms"].to_pylist() == [1, 2, 3]
+    assert decoded.rejected["reason"].to_pylist() == ["invalid_csv"] * 2
+    assert decoded.rejected["line_number"].to_pylist() == [3, 7]
+
+
 def test_fields_may_be_longer_than_pythons_own_limit() -> None:
     before = csv.field_size_limit()
     page = "x" * 500_000
@@ -140,6 +149,14 @@ def test_what_python_writes_comes_back(many: list[tuple[str, str]], piece_bytes:
     assert decoded.events["event_time_ms"].to_pylist() == list(range(len(many)))
     assert decoded.events["page"].to_pylist() == [page or None for page, _ in many]
     assert decoded.events["x"].to_pylist() == [other or None for _, other in many]
+
+
+@given(rows, st.integers(1, 50))
+def test_what_python_writes_with_a_lone_carriage_return_is_counted(many: list[tuple[str, str]], piece_bytes: int):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(["u", n, page, other] for n, (page, other) in enumerate(many))
+    decoded = decode(text.getvalue().encode(), piece_bytes=piece_bytes)
+    assert decoded.events.num_rows + decoded.rejected.num_rows == len(many)
 
 
 lines = st.lists(st.text(st.sampled_from('a,,,"\r '), max_size=9) | st.just("a,1,p,x"), max_size=8)

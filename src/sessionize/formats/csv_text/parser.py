@@ -7,6 +7,7 @@ is stray and only its line is rejected.
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sessionize.formats.times import Ints
 
 _QUOTE, _RETURN = b'"\r'
 _BOM = b"\xef\xbb\xbf"
+_LONE_RETURN = re.compile(r"\r(?!\n)")
 
 ROW_LINES_MAX = 200
 
@@ -152,16 +154,23 @@ class CsvRows:
                     at += 1
                     continue
                 row, used = self._next_row(texts, at)
+                is_spoilt = used == 0
+                if is_spoilt:  # by a lone carriage return, perhaps: how far would the row reach without it?
+                    row, used = self._next_row(texts, at, lone_return=" ")
                 if at + used > end and not final and len(lines.data) - lines.starts[at] <= self._line_bytes_max:
                     end = at  # it may continue in the next piece
                     break
                 fault = self._fault(row, at, used, lines, faults)
                 if fault is not None:
+                    used = 1
+                if is_spoilt:  # all lines of the row are one record
+                    fault = _not_csv(lines[at])
+                if fault is not None:
                     faults[at] = fault
                 elif row:
                     rows.append(row)
                     spans.append((at, at + used - 1))
-                at += 1 if fault is not None else used
+                at += used
         places = np.array(spans, np.int64).reshape(-1, 2)
         faults = {line: fault for line, fault in faults.items() if line < end}
         return CsvPiece(self._table(rows), places[:, 0], places[:, 1], faults, end)
@@ -169,7 +178,7 @@ class CsvRows:
     def _fault(self, row: list[str], at: int, used: int, lines: LineIndex, faults: Faults) -> Fault | None:
         """The fault of the row that starts at line `at`, if it has one."""
         if used == 0:
-            return Fault(INVALID_CSV, f"not CSV: {preview(bytes(lines[at]))}")
+            return _not_csv(lines[at])
         width = len(self.names)
         if used == 1:
             return None if not row or len(row) == width else self._wrong_count(len(row), lines[at])
@@ -196,14 +205,16 @@ class CsvRows:
             texts.append(text + "\n")
         return texts, faults
 
-    def _next_row(self, texts: list[str], at: int) -> tuple[list[str], int]:
+    def _next_row(self, texts: list[str], at: int, *, lone_return: str | None = None) -> tuple[list[str], int]:
         """The row that begins at line `at` and its number of lines: one too many if it never ends, 0 for no row.
 
-        A row has at most ROW_LINES_MAX lines, so that a stray quote is not read to the end of the file.
+        lone_return: what to read for a carriage return that ends no line, with which there is no row. A row has at most
+        ROW_LINES_MAX lines, so that a stray quote is not read to the end of the file.
         """
         stop = min(len(texts), at + ROW_LINES_MAX)
         for strict in (False, True):
-            rest = chain((texts[line] for line in range(at, stop)), ("",))
+            own = (texts[line] for line in range(at, stop))
+            rest = chain(own if lone_return is None else (_LONE_RETURN.sub(lone_return, text) for text in own), ("",))
             reader = csv.reader(rest, delimiter=self._delimiter, strict=strict)
             try:
                 row = next(reader)
@@ -228,6 +239,10 @@ class CsvRows:
         return Fault(
             WRONG_COLUMN_COUNT, f"{count} columns, the header has {len(self.names)}: {preview(bytes(line[:1000]))}"
         )
+
+
+def _not_csv(line: memoryview) -> Fault:
+    return Fault(INVALID_CSV, f"not CSV: {preview(bytes(line))}")
 
 
 def header_names(line: bytes, *, delimiter: str, source: str) -> list[str]:
