@@ -30,6 +30,7 @@ from sessionize.app.questions.inspect import inspected
 from sessionize.cli.app import app
 from sessionize.errors import ConfigError, InputError, SessionizeError
 from sessionize.formats.content.samples import Sample
+from sessionize.formats.dialects import DIALECTS
 from tests.connectors.remote.web_server import WebServer
 from tests.field_cases.runs import Ran, brought, ran
 
@@ -256,6 +257,16 @@ def test_orc_and_parquet() -> None:
     for name in ("e.orc", "e.parquet"):
         found = inspected([name])
         assert (found.warnings, sessions(run_printed(found))) == ((), [("a", 2, AT)])
+
+
+def test_snowplow_has_no_header() -> None:
+    row = dict.fromkeys(DIALECTS["snowplow"].header, "")
+    row |= {"event_id": "e", "domain_userid": "d1", "page_url": "https://a.example/", "event": "page_view"}
+    row |= {"collector_tstamp": "2026-03-02 10:00:00.000", "derived_tstamp": "2026-03-02 10:00:00.000"}
+    Path("part-0.tsv").write_text("\t".join(row.values()) + "\n", encoding="utf-8")
+    found = inspected(["part-0.tsv"])
+    assert found.words[3:-2] == ["--dialect", "snowplow"]
+    assert sessions(run_printed(found)) == [("d1", 1, AT)]
 
 
 def test_a_date_and_a_time_of_day() -> None:

@@ -11,6 +11,7 @@ from sessionize.formats.paths.language import KEY_NAMES, fault_of, last_name
 
 FIELDS_MAX = 400
 _DEPTH_MAX = 6
+_LOOKED_AT = 1_000
 # What exports write for a missing value, and nobody is called.
 NULL_WORDS = frozenset(("NULL", "null", "Null", "\\N", "nan", "NaN", "<NA>", "N/A", "None", "undefined", "(null)"))
 
@@ -66,7 +67,7 @@ class FieldValues:
     @property
     def kind(self) -> str:
         """text, number, boolean, time, list, empty, or mixed."""
-        kinds = {kind_of(value) for value in self.filled}
+        kinds = {kind_of(value) for value in self.filled[:_LOOKED_AT]}
         return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty"
 
 

@@ -9,7 +9,7 @@ from sessionize.analytics.inspection.amounts import guess_amounts
 from sessionize.analytics.inspection.command import OUTPUT, command_of, shell_text, toml_text
 from sessionize.analytics.inspection.fields import FieldValues, fields_of
 from sessionize.analytics.inspection.oddities import oddities
-from sessionize.analytics.inspection.producers import KnownProducer, producer_of
+from sessionize.analytics.inspection.producers import KnownProducer, producer_of, with_known_header
 from sessionize.analytics.inspection.roles import (
     PAGES,
     VALUES,
@@ -99,6 +99,7 @@ def inspection(
 
     Errors: InputError if they have no usable record, user or time.
     """
+    samples = [with_known_header(each) for each in samples]
     first = samples[0]
     rows = [row for each in samples for row in each.rows]
     if not rows:

@@ -1,9 +1,10 @@
 """Recognises the records of known producers: a dialect wins where its fields are there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sessionize.analytics.inspection.fields import FieldValues
+from sessionize.formats.content.samples import Sample
 from sessionize.formats.dialects import DIALECTS, PROFILE_DIALECTS, Dialect
 
 # What the records of a producer have, and others have not all together: one of each.
@@ -24,6 +25,16 @@ class KnownProducer:
 
     dialect: Dialect
     why: str
+
+
+def with_known_header(sample: Sample) -> Sample:
+    """A table without a header, as of the producer whose files have as many columns and never a header."""
+    for dialect in DIALECTS.values():
+        if sample.header is False and dialect.header and len(dialect.header) == len(sample.names):
+            names = dict(zip(sample.names, dialect.header, strict=True))
+            rows = [{names.get(name, name): value for name, value in row.items()} for row in sample.rows]
+            return replace(sample, rows=rows, names=dialect.header, header=None)
+    return sample
 
 
 def producer_of(fields: Sequence[FieldValues], input_format: str) -> KnownProducer | None:

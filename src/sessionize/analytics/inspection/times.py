@@ -11,12 +11,15 @@ import pyarrow as pa
 
 from sessionize.analytics.inspection.fields import number_of
 from sessionize.formats.rejects import Fault
+from sessionize.formats.time.forms import compiled
 from sessionize.formats.time.single import is_local, time_of
 from sessionize.formats.times import times_of_array
 
 LIKELY_MS = (631_152_000_000, 4_102_444_800_000)  # 1990 to 2100
 _LOOKED_AT = 1_000
 _SHARE_MIN = 0.6
+_TRIED = 7
+_LONGEST, _DIGITS_MIN = 64, 3
 UNITS = {"auto": "milliseconds", "s": "seconds", "us": "microseconds", "ns": "nanoseconds"}
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%y", "%d/%m/%y",
          "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y")  # fmt: skip
@@ -107,10 +110,13 @@ def _is_likely(ms: int | Fault) -> bool:
 
 def _of_patterns(values: Sequence[Any]) -> TimeGuess | None:
     """The pattern that most of the values fit; of several, the one whose times lie closest together."""
+    tried = [text for text in map(str, values[:: len(values) // _TRIED + 1]) if _may_be_time(text)]
+    if not tried:
+        return None
     texts = pa.array([str(value) for value in values], pa.string())
     fits: dict[str, tuple[int, int, int, tuple[int, ...]]] = {}
     for pattern in PATTERNS:
-        if not _may_fit(pattern, texts[0].as_py()) and not _may_fit(pattern, texts[-1].as_py()):
+        if not any(_fits(pattern, text) for text in tried):
             continue
         parsed = times_of_array(texts, pattern, field="")
         good = [ms for row, ms in enumerate(parsed.ms.tolist()) if row not in parsed.faults and _is_likely(ms)]
@@ -124,10 +130,15 @@ def _of_patterns(values: Sequence[Any]) -> TimeGuess | None:
     return TimeGuess(best, count / len(values), local=local, alternatives=tuple(same), span_ms=span)
 
 
-def _may_fit(pattern: str, text: str) -> bool:
-    """A look at the signs, which is quicker than to try."""
-    signs = {sign for sign in "/.,:" if sign in pattern.replace("%f", "")}
-    return all(sign in text for sign in signs)
+def _may_be_time(text: str) -> bool:
+    return len(text) <= _LONGEST and sum(char.isdigit() for char in text) >= _DIGITS_MIN
+
+
+def _fits(pattern: str, text: str) -> bool:
+    """Whether one text has the form; the signs first, as that is quicker."""
+    if any(sign in pattern and sign not in text for sign in "/.,:"):
+        return False
+    return re.match(compiled(pattern)[0], text.strip()) is not None
 
 
 def is_day(values: Sequence[Any]) -> bool:
