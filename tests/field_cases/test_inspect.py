@@ -269,6 +269,21 @@ def test_snowplow_has_no_header() -> None:
     assert sessions(run_printed(found)) == [("d1", 1, AT)]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# from\n# today\nuser_id;ts\nu1;1772445600000\n", ["--comment", "#", "--user", "user_id", "--time", "ts"]),
+        ("#user_id,ts\nu1,1772445600000\n", ["--user", "#user_id", "--time", "ts"]),
+        ("user_id,ts,x,x\nu1,1772445600000,a,b\n", ["--user", "user_id", "--time", "ts"]),
+    ],
+)
+def test_headers_and_comments(text: str, words: list[str]) -> None:
+    Path("e.csv").write_text(text, encoding="utf-8")
+    found = inspected(["e.csv"])
+    assert found.words[3:-2] == words
+    assert sessions(run_printed(found)) == [("u1", 1, AT)]
+
+
 def test_a_date_and_a_time_of_day() -> None:
     Path("e.csv").write_text("who,date,time\na,02.03.2026,10:00:00\na,02.03.2026,10:05:00\n", encoding="utf-8")
     assert sessions(run_printed(inspected(["e.csv"]))) == [("a", 2, AT)]

@@ -16,9 +16,9 @@ from sessionize.connectors.files.unreadable import file_failure
 from sessionize.connectors.local_paths import is_address
 from sessionize.errors import InputError, SessionizeError
 from sessionize.formats.content.samples import ROWS_MAX, Sample, encoding_of, parsed
-from sessionize.formats.content.sniffing import Sniffed
+from sessionize.formats.content.sniffing import HEAD_BYTES, Sniffed, sniff
 from sessionize.formats.content.transcoding import Utf8Stream
-from sessionize.formats.input_format import AUTO, BINARY, FormatName
+from sessionize.formats.input_format import AUTO, BINARY, FormatName, InputFormat
 from sessionize.formats.lines import Readable
 
 RAW_BYTES_MAX = 4 << 20
@@ -65,6 +65,8 @@ def _sampled(text: Text, content: bytes, *, ended: bool, compression: str | None
                 sniffed = again.sniffed
     else:
         encoding = None  # its byte-order mark tells
+    if sniffed.format == "csv" and content.startswith(b"#"):  # the delimiter is that of the lines below comments
+        sniffed = sniff(content[:HEAD_BYTES], InputFormat(comment="#"), named="csv", whole=ended) or sniffed
     cut = text.damage is not None and text.damage.fault is not None
     found = parsed(content, sniffed, whole=ended and not cut, source=text.source)
     return Sample(

@@ -137,9 +137,10 @@ def _add(made: Parsed, value: object) -> None:
 def _csv(text: bytes, delimiter: str, source: str) -> Parsed:
     lines = text.decode("utf-8", "replace").split("\n")
     made = Parsed(header=True)
-    if sum(1 for line in lines[:20] if line.startswith("#")) and not all(
-        line.startswith("#") for line in lines if line
-    ):
+    marked = [line.startswith("#") for line in lines if line.strip()]
+    widths = [line.count(delimiter) for line in lines if line.strip()]
+    is_name = sum(marked) == 1 and marked[0] and widths[0] == widths[-1] > 0  # which begins with #
+    if any(marked[:20]) and not all(marked) and not is_name:
         made.comment = "#"
         lines = [line for line in lines if not line.startswith("#")]
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter)
@@ -178,12 +179,12 @@ def _joined(cells: Sequence[str], delimiter: str) -> bytes:
 
 
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: all of them, each otherwise, and none like a value."""
+    """Whether the first row names the columns: all of them, mostly each otherwise, and none like a value."""
     cells = [cell.strip() for cell in first]
     if any(_is_value(cell) for cell in cells):
         return False
     named = [cell for cell in cells if cell]
-    if len(set(named)) < len(named) or not named:
+    if (2 * len(set(named)) <= len(named) and len(named) > 1) or not named:
         return False
     return not any(cells == [cell.strip() for cell in other] for other in others[:100])
 
