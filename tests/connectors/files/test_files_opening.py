@@ -176,7 +176,11 @@ def test_a_named_file_of_unknown_content_is_an_error(tmp_path: Path) -> None:
     assert "name the format" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("data", [CSV, gzip.compress(CSV), zstd(CSV), zipped(CSV), lzma.compress(CSV)])
+@pytest.mark.parametrize(
+    "data",
+    [CSV, gzip.compress(CSV), zstd(CSV), zipped(CSV), lzma.compress(CSV)],
+    ids=["plain", "gzip", "zstd", "zip", "xz"],
+)
 def test_pipes_are_read_as_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
