@@ -31,6 +31,10 @@ COMMANDS = [
     ("reconcile", "--home", "{}"),
     ("produce", "--events", "5", "-o", "{}"),
     ("demo", "--home", "{}"),
+    ("sql", "--dialect", "duckdb", "--table", "t", "--user", "u", "--time", "ts", "-o", "{}"),
+    ("sql", "--dialect", "duckdb", "--table", "t", "--user", "u", "--time", "ts", "--loaded-at", "l", "--dbt", "{}"),
+    ("check", "in.ndjson", "--junit", "{}"),
+    ("tune", "in.ndjson", "-o", "{}"),
 ]  # fmt: skip
 MAY_BE_ADDRESSES = [
     ("batch", "in.ndjson", "-o", "{}"),

@@ -14,7 +14,7 @@ Tick = tuple[float, str]
 
 @dataclass(slots=True, kw_only=True)
 class Chart:
-    """A chart being drawn. x, y: what the axes span. x_ticks, y_ticks: (place, text). title: for those who hear it.
+    """A chart being drawn. x, y: what the axes span. x_ticks, y_ticks: (place, text). title: for screen readers.
 
     Places outside of the axes are drawn at their ends.
     """

@@ -9,6 +9,7 @@ from sessionize.analytics.event_quality import DAYS_MIN, EventQuality, odd_days
 from sessionize.analytics.page import text
 from sessionize.analytics.session_quality import SessionQuality
 from sessionize.analytics.tune import about, percent
+from sessionize.session.limits import LIKELY_TIME_MS
 
 Status = Literal["passed", "failed", "skipped"]
 _OF_COMPLETENESS = frozenset({"missing_user", "missing_time", "empty_user"})
@@ -25,7 +26,7 @@ class Limits:
     max_missing: float = 0.0
     max_duplicates: float = 0.01
     max_late: float = 0.05
-    earliest_ms: int = 631_152_000_000
+    earliest_ms: int = LIKELY_TIME_MS[0]
     max_age_ms: int | None = None
     min_volume: float = 0.5
     max_volume: float = 2.0

@@ -25,12 +25,12 @@ def _array(column: Any) -> pa.Array:
 
 
 def _differ(one: pa.Array, other: pa.Array) -> Bools:
-    missing = _plain(pc.is_null(one)), _plain(pc.is_null(other))
+    missing = plain_mask(pc.is_null(one)), plain_mask(pc.is_null(other))
     found: Bools = missing[0] != missing[1]
     both = np.flatnonzero(~(missing[0] | missing[1]))
     mine, theirs = one.take(pa.array(both)), other.take(pa.array(both))
     if not pa.types.is_list(one.type) and not pa.types.is_map(one.type):
-        found[both] = _plain(pc.not_equal(mine, theirs))
+        found[both] = plain_mask(pc.not_equal(mine, theirs))
         return found
     length = np.diff(mine.offsets.to_numpy())
     same = length == np.diff(theirs.offsets.to_numpy())
@@ -46,6 +46,7 @@ def _differ(one: pa.Array, other: pa.Array) -> Bools:
     return found
 
 
-def _plain(mask: Any) -> Bools:
+def plain_mask(mask: Any) -> Bools:
+    """An Arrow column of booleans without nulls, as numpy's."""
     made: Bools = np.asarray(mask).astype(bool)
     return made

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.analytics.row_differences import column_differs
+from sessionize.analytics.row_differences import column_differs, plain_mask
 from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.session import columns as col
 from sessionize.session.policy import Policy
@@ -124,7 +124,7 @@ def _complete(stored: pa.Table, found: SessionQuality) -> pa.Table:
     for name in NEEDED:
         if name not in stored.column_names:
             stored = stored.append_column(name, pa.nulls(stored.num_rows, col.SESSION_TYPES[name]))
-        lacking |= _plain(pc.is_null(stored[name]))
+        lacking |= plain_mask(pc.is_null(stored[name]))
     if not lacking.any():
         return stored
     found.fault("incomplete", lacking, stored)
@@ -185,7 +185,7 @@ def _judge_rules(stored: pa.Table, by: Expectation, found: SessionQuality) -> No
     near = same & (silence <= policy.shortest_silence_ms)
     if col.START_REASON in stored.column_names:
         reason = pc.fill_null(stored[col.START_REASON].cast(pa.string()), "").combine_chunks()
-        silent = _plain(pc.is_in(reason, pa.array(["inactivity", "first", ""])))[order][1:]
+        silent = plain_mask(pc.is_in(reason, pa.array(["inactivity", "first", ""])))[order][1:]
         near &= silent | (silence < 0)
     elif policy.max_duration_ms is not None or policy.max_events is not None or by.rules.cut or policy.day_start:
         near &= silence < 0  # what cut is not stored, so only what lies over another is known to be wrong
@@ -227,7 +227,7 @@ def _compare(stored: pa.Table, expected: pa.Table, by: Expectation, found: Sessi
     place = pc.index_in(
         stored[col.SESSION_ID].cast(pa.string()).combine_chunks(), expected[col.SESSION_ID].combine_chunks()
     )
-    known = _plain(place.is_valid())
+    known = plain_mask(place.is_valid())
     found.fault("unexpected", ~known, stored)
     matched = stored.filter(pa.array(known))
     at = place.drop_null()
@@ -243,7 +243,9 @@ def _compare(stored: pa.Table, expected: pa.Table, by: Expectation, found: Sessi
             continue
         if name == col.END_REASON and by.drained:
             ended = (matched[name].cast(pa.string()), twin[name])
-            mine &= ~np.logical_or(*(_plain(pc.fill_null(pc.equal(each, _UNTIL_INPUT_ENDED), False)) for each in ended))
+            mine &= ~np.logical_or(
+                *(plain_mask(pc.fill_null(pc.equal(each, _UNTIL_INPUT_ENDED), False)) for each in ended)
+            )
         found.differing[name] += int(np.count_nonzero(mine))
         differs |= mine
     found.fault("differing", differs, matched)
@@ -264,9 +266,4 @@ def _compare(stored: pa.Table, expected: pa.Table, by: Expectation, found: Sessi
 
 def _numbers(table: pa.Table, name: str) -> Ints:
     made: Ints = table[name].cast(pa.int64()).to_numpy()
-    return made
-
-
-def _plain(mask: Any) -> Bools:
-    made: Bools = np.asarray(mask).astype(bool)
     return made

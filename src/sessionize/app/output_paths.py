@@ -1,4 +1,7 @@
-"""Where a run may write files: never over what it reads, nor where the next run would read it as input."""
+"""Where a run may write files: never over what it reads, nor where the next run would read it as input.
+
+Also how a text file is written: whole, or not at all.
+"""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -7,9 +10,10 @@ from pathlib import Path
 
 from sessionize.connectors.files.source_paths import InputFile
 from sessionize.connectors.local_paths import check_local
+from sessionize.durable import atomic_write, disk_errors
 from sessionize.errors import ConfigError
 
-__all__ = ["check_local", "check_output_places"]
+__all__ = ["check_local", "check_output_places", "write_text"]
 
 
 def check_output_places(inputs: Iterable[str], files: Iterable[InputFile], outputs: Sequence[Path]) -> None:
@@ -33,6 +37,13 @@ def check_output_places(inputs: Iterable[str], files: Iterable[InputFile], outpu
                 detail=f"input {name}, output {output}",
                 hint="write it to another place",
             )
+
+
+def write_text(path: Path, text: str, *, failed: str) -> None:
+    """Write a text file, whole or not at all. failed: what the error says. Errors: OutputError, UnavailableError."""
+    hint = "choose a folder that exists and can be written to"
+    with disk_errors(failed, path, hint=hint), atomic_write(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="replace")
 
 
 def check_address_is_no_input(output: str, inputs: Iterable[str], files: Iterable[InputFile]) -> None:

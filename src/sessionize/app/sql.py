@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sessionize.app.options import DEFAULT_RULES, RuleOptions
 from sessionize.app.warn import Warn
-from sessionize.errors import ConfigError, OutputError
+from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessionize.app.config.pipeline import PipelineConfig
@@ -153,15 +153,6 @@ class SqlOptions:
         if config is not None and config.session_columns:
             columns = columns.with_own(*_own(config, events), name)
         return SessionDefinition(policy=policy, rules=rules, columns=columns, user_name=name)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Errors: OutputError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError("a file cannot be written", detail=f"{path}: {error.strerror}") from error
 
 
 def _column(canonical: str, given: str | None, mapped: "Dialect | None") -> str | None:

@@ -91,7 +91,7 @@ One row per session, {_MARK}: {definition.policy.describe()}.
 The model is incremental. A run reads the rows of `{source_call(events.name)}` whose `{loaded}` is not before the newest
 one that an earlier run has read, less {lookback_s} seconds for rows committed late. For the users of these rows, and
 for those whose last session is open (`end_of_input`), it reads the events from the start of a session that a silence
-began, before the first new row, and writes their sessions anew. So an event may be late by any time, join two sessions
+began, before the first new row, and rewrites their sessions. So an event may be late by any time, join two sessions
 or cut one, and the model equals a full refresh.
 
 - `{loaded}` must be set on every row, to the time at which it came; it may be committed up to the lookback later.

@@ -54,12 +54,15 @@ def check(
 
 def run_check(options: object, *, junit: Path | None, report: Path | None, as_json: bool) -> None:
     """Check, show, write, and exit with 1 where a check failed."""
+    from sessionize.app.output_paths import check_local, write_text
     from sessionize.app.questions.check_sources import CheckOptions, checked
-    from sessionize.app.questions.report_file import ReportFile, write_text
+    from sessionize.app.questions.report_file import ReportFile
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
 
     assert isinstance(options, CheckOptions)
+    if junit is not None:
+        check_local(junit, name="--junit")
     target = None if report is None else ReportFile.at(report, () if options.names_pipeline else options.words)
     with shown(None, enabled=not as_json) as progress:
         found = checked(options, now_ms=time.time_ns() // 1_000_000, warn=out.print_warning, progress=progress)
@@ -68,7 +71,7 @@ def run_check(options: object, *, junit: Path | None, report: Path | None, as_js
     else:
         print_report(found)
     if junit is not None:
-        write_text(junit, found.junit(), "the JUnit file cannot be written")
+        write_text(junit, found.junit(), failed="the JUnit file cannot be written")
     if target is not None:
         from sessionize.analytics.check_page import check_page
 

@@ -68,7 +68,7 @@ def sql(
     settings: opt.Set = None,
 ) -> None:
     """Print the rules as one SQL query over your table of events; its rows equal those of `batch`."""
-    from sessionize.app.sql import write_text
+    from sessionize.app.output_paths import check_local, write_text
     from sessionize.cli import output as out
 
     asked = SqlOptions(
@@ -82,6 +82,9 @@ def sql(
         settings=settings,
         lookback=lookback,
     )
+    for name, place in (("--dbt", dbt), ("-o", output)):
+        if place is not None:
+            check_local(place, name=name)
     if dbt is not None:
         for path in asked.dbt_project(dbt, warn=out.print_warning):
             sys.stdout.write(f"{path}\n")
@@ -90,4 +93,4 @@ def sql(
     if output is None:
         sys.stdout.write(query)
     else:
-        write_text(query, output)
+        write_text(output, query, failed="the query cannot be written")

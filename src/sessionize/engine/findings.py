@@ -1,6 +1,6 @@
-"""What is odd about an input that was read without an error: so that no wrong answer comes without a word.
+"""What is odd about an input that was read without an error: so that a wrong result never comes without a warning.
 
-Findings are counted while the input is read, at almost no cost, and told once at the end. They are no part of the
+Findings are counted while the input is read, at almost no cost, and reported once at the end. They are no part of the
 accounting: every record has its place there.
 """
 
@@ -16,8 +16,8 @@ from sessionize.formats.dialects import Dialect
 from sessionize.formats.rejects import preview
 from sessionize.ports import EventBatch, StreamBatch
 from sessionize.session import columns as col
+from sessionize.session.limits import LIKELY_TIME_MS
 
-MIN_TIME_MS = 631_152_000_000  # 1990-01-01: no click is older
 # What exports write for a missing value: Hive \N, MySQL NULL, pandas nan and <NA>, Python None.
 NULL_WORDS = ("NULL", "null", "Null", "\\N", "nan", "NaN", "<NA>", "N/A", "None", "none", "undefined", "(null)")
 _LONGEST_WORD = max(map(len, NULL_WORDS))
@@ -30,7 +30,7 @@ _OPTIONAL = (col.EVENT_ID, col.EVENT_TYPE, col.PAGE, col.PRODUCT, col.CATEGORY, 
 
 @dataclass(slots=True)
 class Findings:
-    """events: how many were looked at. early: events before MIN_TIME_MS; earliest_ms: the first of them.
+    """events: how many were looked at. early: events before 1990; earliest_ms: the first of them.
 
     local_times: as in EventBatch. null_users: by word the events whose user is a word for a missing value. mapped: the
     optional columns; filled: those with a value. value_types: event types of events with a value. examples: by reason
@@ -61,8 +61,8 @@ class Findings:
         self.events += events.num_rows
         times = events[col.EVENT_TIME].to_numpy()
         first = int(times.min())
-        if first < MIN_TIME_MS:
-            self.early += int(np.count_nonzero(times < MIN_TIME_MS))
+        if first < LIKELY_TIME_MS[0]:
+            self.early += int(np.count_nonzero(times < LIKELY_TIME_MS[0]))
             self.earliest_ms = first if self.earliest_ms is None else min(first, self.earliest_ms)
         self._count_null_words(events[col.USER])
         self.mapped.update(name for name in _OPTIONAL if name in events.column_names)
@@ -117,34 +117,34 @@ class Findings:
         return [name for name in _OPTIONAL if name in self.mapped - self.filled and name in named]
 
     def texts(self, conversion_events: Iterable[str]) -> list[str]:
-        """What to tell, a line each. conversion_events: the types that count as conversions."""
-        told = []
+        """The warnings, a line each. conversion_events: the types that count as conversions."""
+        lines = []
         if self.early:
-            told.append(
+            lines.append(
                 f"{self.early:,} of {self.events:,} events lie before 1990: seconds among milliseconds, or clocks that "
                 "were not set"
             )
         if self.local_times:
-            told.append(
+            lines.append(
                 f"{self.local_times:,} event times name no time zone and are read as UTC; input.time_zone, or "
                 "--time-zone (batch, label, explain), says otherwise"
             )
         if self.null_users:
             words = ", ".join(f"{preview(word)} {count:,}" for word, count in sorted(self.null_users.items()))
-            told.append(
+            lines.append(
                 f"users are called like a missing value: {words}; name them and they are "
                 "rejected: input.null_values, or --null-values (batch, label)"
             )
         if self.retried:
-            told.append(
+            lines.append(
                 f"{self.retried:,} of the first {self.compared:,} events have the id of another event of their user, "
                 "at another time, and count once more: only events with equal user, time and id are duplicates"
             )
         conversions = {each.casefold() for each in conversion_events}
         if self.value_types and not any(each.casefold() in conversions for each in self.value_types):
             shown = ", ".join(map(preview, sorted(self.value_types)[:_SHOWN_TYPES]))
-            told.append(
+            lines.append(
                 f"events have values, but none of their types counts as a conversion ({shown}), so revenue is 0; "
                 "set rules.conversion_events, or --conversion-events (batch, label)"
             )
-        return told
+        return lines

@@ -18,9 +18,8 @@ from sessionize.formats.paths.language import (
     last_name,
     parse_field_path,
 )
-from sessionize.formats.time.forms import form_fault
+from sessionize.formats.time.forms import TimeFormat, form_fault
 
-TimeFormat = str  # of formats/time/forms.py
 FieldType = Literal["text", "number", "integer", "boolean"]
 Paths = tuple[str, ...]
 

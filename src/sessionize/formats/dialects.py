@@ -14,8 +14,8 @@ from sessionize.formats.dialect import (
     Field,
     FieldType,
     Paths,
-    TimeFormat,
 )
+from sessionize.formats.time.forms import TimeFormat
 
 __all__ = [
     "DIALECTS",

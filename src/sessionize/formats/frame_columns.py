@@ -8,7 +8,7 @@ import warnings
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.arrow import one_chunk
+from sessionize.arrow import is_text, one_chunk
 from sessionize.errors import ConfigError, InputError
 from sessionize.formats.further_fields import field_of_array
 from sessionize.formats.rejects import Fault, Faults
@@ -104,7 +104,7 @@ def frame_amounts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def _may_be_time(kind: pa.DataType) -> bool:
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    text = is_text(kind)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     coded = pa.types.is_dictionary(kind) and _may_be_time(kind.value_type)
     return bool(text or number or coded or pa.types.is_timestamp(kind) or pa.types.is_date(kind))

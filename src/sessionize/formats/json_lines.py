@@ -17,14 +17,13 @@ from sessionize.formats.further_fields import FIELD_TYPES, field_of_values
 from sessionize.formats.json_decoder import REQUIRED, RecordShape, Rows
 from sessionize.formats.json_errors import explain, too_large
 from sessionize.formats.json_limits import excess, may_exceed
-from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
+from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex, without_bom
 from sessionize.formats.rejects import RAW_BYTES_MAX, TOO_LARGE, Fault, Faults, Rejects, without
 from sessionize.formats.scalars import text_column, value_column
 from sessionize.formats.times import Ints, ParsedTimes, scaled_ints, times_of_values
 from sessionize.formats.validation import DECODED_TYPES, Decoded, validate, without_empty
 from sessionize.session.columns import EVENT_ID, EVENT_TIME, USER, VALUE
 
-_BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
 _RETURN, _OPEN, _CLOSE = b"\r{}"
 _MISSES_MAX = 2  # after that many failures in a row the quick decoder is tried only
@@ -109,8 +108,8 @@ class JsonLines:
         data: not kept. source, first_line: for rejected lines. at_start: a byte-order mark may come first. ends: the
         ends of the lines if known, as in LineIndex.
         """
-        if at_start and bytes(data[:3]) == _BOM:
-            data = data[3:]
+        if at_start:
+            data = without_bom(data)
         lines = LineIndex(memoryview(data), ends)
         places: Ints | None = None
         faults: Faults = {}

@@ -6,6 +6,7 @@ processes can share a file.
 """
 
 import io
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,11 @@ class Readable(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill buffer with the available bytes, at least one; 0 or None at the end."""
+
+
+def without_bom(data: memoryview | bytes) -> memoryview | bytes:
+    """The beginning of a text without its byte-order mark."""
+    return data[len(BOM_UTF8) :] if bytes(data[: len(BOM_UTF8)]) == BOM_UTF8 else data
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ import pyarrow.compute as pc
 
 from sessionize.formats.rejects import Fault, Faults
 from sessionize.formats.storable import python_values
-from sessionize.formats.time.forms import is_pattern
+from sessionize.formats.time.forms import TimeFormat, is_pattern
 from sessionize.formats.time.local import in_utc
 from sessionize.formats.time.patterns import times_of_pattern
 from sessionize.formats.time.single import SCALE, invalid, is_local, missing, out_of_range, time_of
 from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
 from sessionize.session.time import MS_PER_DAY
 
-TimeFormat = str  # a unit, iso8601, auto, or a strptime pattern
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sessionize.arrow import is_text
 from sessionize.formats.rejects import INVALID_UTF8, Fault, Faults
 from sessionize.session.limits import is_utf8
 
@@ -90,7 +91,7 @@ def _repaired(array: pa.Array) -> tuple[pa.Array, dict[int, bytes]]:
 
 def _as_bytes(kind: pa.DataType) -> pa.DataType:
     """The type with bytes instead of text."""
-    if _is_text(kind):
+    if is_text(kind):
         return pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_as_bytes(field.type)) for field in kind])
@@ -107,7 +108,7 @@ def _text_in(value: Any, kind: pa.DataType, errors: str) -> Any:
     """The value with text instead of bytes. errors: as in bytes.decode."""
     if value is None:
         return None
-    if _is_text(kind):
+    if is_text(kind):
         return value.decode("utf-8", errors)
     if pa.types.is_struct(kind):
         return {field.name: _text_in(value[field.name], field.type, errors) for field in kind}
@@ -116,7 +117,3 @@ def _text_in(value: Any, kind: pa.DataType, errors: str) -> Any:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return [_text_in(each, kind.value_type, errors) for each in value]
     return value
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -25,9 +25,9 @@ from sessionize.session.ids import running_ids, sequential_ids, start_ids, user_
 from sessionize.session.own_columns import RESULT_TYPES
 from sessionize.session.policy import Policy
 from sessionize.session.reasons import decode_reasons
+from sessionize.session.time import MS_PER_DAY
 
 Array = npt.NDArray[Any]
-MS_PER_DAY = 86_400_000
 ROWS_MAX = 1_000_000  # of which users and ids, each of a kilobyte at most, have room in an Arrow array
 
 

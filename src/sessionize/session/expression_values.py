@@ -188,7 +188,7 @@ def _cast(node: "Expr", columns: Mapping[str, pa.Array]) -> Values:
 
 
 def _by_distinct(text: Values, make: Callable[[pa.Array], pa.Array]) -> Values:
-    """What a dear function makes of text, which is asked once for each distinct one."""
+    """The result of an expensive function, which is called once for each distinct text."""
     if isinstance(text, pa.Scalar):
         return make(pa.array([text.as_py()], pa.string()))[0]
     chunks = text.chunks if isinstance(text, pa.ChunkedArray) else [text]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 
+from sessionize.arrow import is_text
 from sessionize.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class _RefusedError(Exception):
 
 def word_of(kind: pa.DataType) -> str:
     """What expressions call a column's type; one that has no place there is called as Arrow does."""
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_text(kind):
         return "text"
     if pa.types.is_integer(kind):
         return "integer"

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 TIME_MS_MIN = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
 TIME_MS_MAX = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+# From 1990 up to 2100: the times of events by a clock that is set. Others are valid, and worth a warning.
+LIKELY_TIME_MS = (631_152_000_000, 4_102_444_800_000)
 USER_BYTES_MAX = 1_024  # in UTF-8
 VALUE_MAX = 1e9  # of either sign; the number of such values in a session is unlimited
 

@@ -37,7 +37,6 @@ class Dialect:
     name: ClassVar[str] = ""
     target: ClassVar[str] = ""
     counts_rows: ClassVar[bool] = False  # whether counts_by needs the count of each type beside its first row
-    has_rolling: ClassVar[bool] = True  # recursion, and frames of so many milliseconds
 
     def write(self, query: Tree) -> str:
         """The query as text, every name quoted.

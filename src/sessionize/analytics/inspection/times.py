@@ -14,8 +14,8 @@ from sessionize.formats.rejects import Fault
 from sessionize.formats.time.forms import compiled
 from sessionize.formats.time.single import is_local, time_of
 from sessionize.formats.times import times_of_array
+from sessionize.session.limits import LIKELY_TIME_MS
 
-LIKELY_MS = (631_152_000_000, 4_102_444_800_000)  # 1990 to 2100
 _LOOKED_AT = 1_000
 _SHARE_MIN = 0.6
 _TRIED = 7
@@ -91,7 +91,7 @@ def guess_time(values: Sequence[Any]) -> TimeGuess | None:
     found = [_of_patterns(values)]
     if good:
         local = sum(1 for value in iso if is_local(value, "auto"))
-        early = sum(1 for ms in good if ms < LIKELY_MS[0])
+        early = sum(1 for ms in good if ms < LIKELY_TIME_MS[0])
         share = (len(good) + by_unit["auto"]) / len(values)
         others = tuple((unit, count) for unit, count in by_unit.items() if unit != "auto")
         found.append(TimeGuess("auto", share, local, early, others, span_ms=max(good) - min(good)))
@@ -105,7 +105,7 @@ def guess_time(values: Sequence[Any]) -> TimeGuess | None:
 
 
 def _is_likely(ms: int | Fault) -> bool:
-    return isinstance(ms, int) and LIKELY_MS[0] <= ms < LIKELY_MS[1]
+    return isinstance(ms, int) and LIKELY_TIME_MS[0] <= ms < LIKELY_TIME_MS[1]
 
 
 def _of_patterns(values: Sequence[Any]) -> TimeGuess | None:

@@ -1,9 +1,8 @@
 """What `check` looks at: files of events with or without sessions, or the tables of a home; and by which limits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,9 +25,6 @@ from sessionize.session import columns as col
 from sessionize.session.names import DATA_QUALITY_CHECKER
 from sessionize.session.policy import Policy
 from sessionize.session.rules import Rules
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +68,6 @@ class CheckOptions:
         own = (Policy(), Rules()) if self.pipeline is None else (config.policy(), config.event_rules())
         policy, rules = self.rules.over(*own, warn=warn)
         if not config.rules.conversion_events:
-            from dataclasses import replace
-
             rules = replace(rules, conversion_events=frozenset(dialect.conversion_events))
         source = self.files.open(None, now_ms=now_ms, extras=rules.boundary is not None, dialect=dialect)
         accounting = Accounting()

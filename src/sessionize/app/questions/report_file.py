@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sessionize.app.output_paths import check_local, check_output_places
+from sessionize.app.output_paths import check_local, check_output_places, write_text
 from sessionize.connectors.files.source_paths import InputFile
-from sessionize.durable import atomic_write, disk_errors
 from sessionize.errors import ConfigError
 
 _PAGES, _JSON = (".html", ".htm"), (".json",)
@@ -35,11 +34,4 @@ class ReportFile:
             text = page()
         else:
             text = json.dumps(value(), ensure_ascii=False, indent=2) + "\n"
-        write_text(self.path, text, "the report cannot be written")
-
-
-def write_text(path: Path, text: str, failed: str) -> None:
-    """Write a text file, whole or not at all. failed: what to say. Errors: OutputError, UnavailableError."""
-    hint = "choose a folder that exists and can be written to"
-    with disk_errors(failed, path, hint=hint), atomic_write(path) as there:
-        there.write_text(text, encoding="utf-8", errors="replace")
+        write_text(self.path, text, failed="the report cannot be written")

@@ -14,13 +14,13 @@ from sessionize.formats.content.compressed import (
     ENDINGS,
     MAGIC_BYTES,
     Compression,
-    Damaged,
+    DecompressedStream,
     compression_of,
     decompressed,
     may_become,
 )
 from sessionize.formats.content.sniffing import HEAD_BYTES, Sniffed, sniff
-from sessionize.formats.content.transcoding import Looked, Utf8Stream
+from sessionize.formats.content.transcoding import PeekableStream, Utf8Stream
 from sessionize.formats.content.zip_entries import ZipEntries
 from sessionize.formats.input_format import BINARY, InputFormat
 from sessionize.formats.lines import Readable
@@ -65,7 +65,7 @@ class Text:
     source: str
     stream: Readable
     sniffed: Sniffed
-    damage: Damaged | None
+    damage: DecompressedStream | None
 
 
 def named(path: str) -> Named | None:
@@ -84,7 +84,7 @@ def probe(raw: Readable, asked: InputFormat, name: Named | None, *, size: int = 
     compression, stream, _ = _layers(raw, name)
     if compression == "zip":
         return Probed(compression, None)
-    head, whole = stream.look(size)
+    head, whole = stream.peek(size)
     return Probed(compression, sniff(head, asked, named=name.format if name else None, whole=whole))
 
 
@@ -97,7 +97,7 @@ def texts(raw: Readable, asked: InputFormat, name: Named | None, *, source: str,
     if compression == "zip":
         yield from _entries(ZipEntries(stream), asked, source)
         return
-    head, whole = stream.look(HEAD_BYTES, line=pipe)
+    head, whole = stream.peek(HEAD_BYTES, line=pipe)
     sniffed = sniff(head, asked, named=name.format if name else None, whole=whole)
     if damage is None and name is not None and name.compression is not None and not (sniffed and sniffed.certain):
         raise _not_compressed(name.compression, source)
@@ -130,13 +130,13 @@ def unknown_content(source: str, sniffed: Sniffed | None, *, is_compressed: bool
     return InputError("a file changed after it was found", detail=f"file {source}: it is {kind} now", hint="run again")
 
 
-def _layers(raw: Readable, name: Named | None) -> tuple[Compression | None, Looked, Damaged | None]:
+def _layers(raw: Readable, name: Named | None) -> tuple[Compression | None, PeekableStream, DecompressedStream | None]:
     """The compression, and the text under all layers of it; of zip, the archive."""
     outer: Compression | None = None
-    damage: Damaged | None = None
-    stream = Looked(raw)
+    damage: DecompressedStream | None = None
+    stream = PeekableStream(raw)
     for _ in range(_LAYERS_MAX):
-        begins, whole = stream.look(MAGIC_BYTES)
+        begins, whole = stream.peek(MAGIC_BYTES)
         compression = compression_of(begins)
         if compression is None and outer is None and whole and name is not None and name.compression is not None:
             compression = name.compression if may_become(begins, name.compression) else None
@@ -146,7 +146,7 @@ def _layers(raw: Readable, name: Named | None) -> tuple[Compression | None, Look
             return ("zip", stream, None) if outer is None else (outer, stream, damage)
         outer = outer or compression
         damage = decompressed(compression, stream, b"")
-        stream = Looked(damage)
+        stream = PeekableStream(damage)
     return outer, stream, damage
 
 
@@ -163,7 +163,7 @@ def _entries(entries: ZipEntries, asked: InputFormat, source: str) -> Iterator[T
             continue
         name = named(entry.name)
         compression, stream, damage = _layers(entry, name)
-        head, whole = (b"", True) if compression == "zip" else stream.look(HEAD_BYTES)
+        head, whole = (b"", True) if compression == "zip" else stream.peek(HEAD_BYTES)
         sniffed = sniff(head, asked, named=name.format if name else None, whole=whole)
         if sniffed is None and entry.is_damaged():
             sniffed = Sniffed("ndjson", certain=False)
@@ -217,8 +217,8 @@ class _Ended:
 class _Both:
     """A compressed entry of an archive."""
 
-    inner: Damaged
-    entry: Damaged
+    inner: DecompressedStream
+    entry: DecompressedStream
 
     @property
     def fault(self) -> Fault | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sessionize.connectors.files.notices import LOG
 from sessionize.errors import InputError
-from sessionize.formats.content.compressed import Damaged
+from sessionize.formats.content.compressed import DecompressedStream
 from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, pieces
 from sessionize.formats.rejects import Fault
 from sessionize.formats.validation import Decoded
@@ -47,7 +47,7 @@ def feed(
     source: str,
     first_line: int = 1,
     at_start: bool = True,
-    damage: Damaged | None = None,
+    damage: DecompressedStream | None = None,
     lines_max: int | None = None,
 ) -> Generator[tuple[int, int], None, int]:
     """Add a whole stream to decoder; yields the bytes and lines of each piece, and returns the number of lines.

@@ -36,8 +36,8 @@ class Raw(Protocol):
         """At most so many bytes; b"" at the end."""
 
 
-class Damaged(Protocol):
-    """A stream of text that knows its damage."""
+class DecompressedStream(Protocol):
+    """A decompressed stream, which ends where damage begins, and then has the fault."""
 
     @property
     def fault(self) -> Fault | None:
@@ -64,7 +64,7 @@ def may_become(begins: bytes, compression: Compression) -> bool:
     return any(name == compression and magic.startswith(begins) for magic, name in _MAGIC)
 
 
-def decompressed(compression: Compression, raw: Raw, begins: bytes) -> Damaged:
+def decompressed(compression: Compression, raw: Raw, begins: bytes) -> DecompressedStream:
     """The text of a compressed stream. begins: what was read of it already. Not for zip."""
     if compression == "gzip":
         return GzipStream(raw, begins=begins)
@@ -74,7 +74,7 @@ def decompressed(compression: Compression, raw: Raw, begins: bytes) -> Damaged:
 
 
 class MemberStream:
-    """bzip2 or xz: one or more streams, one after the other, perhaps with zeros between. See Damaged."""
+    """bzip2 or xz: one or more streams, one after the other, perhaps with zeros between. See DecompressedStream."""
 
     __slots__ = ("_begun", "_ended", "_inflate", "_input", "_name", "_raw", "fault", "read_bytes")
 
@@ -92,7 +92,7 @@ class MemberStream:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_MAX)
 
     def readinto(self, buffer: memoryview) -> int:
-        """See Damaged."""
+        """See DecompressedStream."""
         while not self._ended:
             needs = not self._begun or self._inflate.needs_input
             if needs and not self._input and not self._refill():
@@ -125,7 +125,7 @@ class MemberStream:
 
 
 class ZstdStream:
-    """Zstandard: one or more frames. See Damaged."""
+    """Zstandard: one or more frames. See DecompressedStream."""
 
     __slots__ = ("_counted", "_ended", "_stream", "fault")
 
@@ -139,11 +139,11 @@ class ZstdStream:
 
     @property
     def read_bytes(self) -> int:
-        """See Damaged."""
+        """See DecompressedStream."""
         return self._counted.read_bytes
 
     def readinto(self, buffer: memoryview) -> int:
-        """See Damaged."""
+        """See DecompressedStream."""
         if self._ended:
             return 0
         try:

@@ -5,6 +5,7 @@ Nothing is mapped or rejected here: a record is a dict of what is in it. A last 
 
 import csv
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +61,7 @@ class Parsed:
 
 def parsed(text: bytes, sniffed: Sniffed, *, whole: bool, source: str) -> Parsed:
     """The records at the beginning of a text in UTF-8. whole: it is not cut off."""
-    text = text.removeprefix(b"\xef\xbb\xbf")
+    text = text.removeprefix(BOM_UTF8)
     if sniffed.format == "json":
         return _json_values(text)
     if not whole:

@@ -1,4 +1,7 @@
-"""Text of any encoding as UTF-8; what cannot be decoded stays no UTF-8, so that only its line is rejected."""
+"""Streams that recode text to UTF-8, and that can be peeked at.
+
+What cannot be decoded becomes a byte that is not UTF-8 either, so that only its line is rejected.
+"""
 
 import codecs
 
@@ -43,14 +46,14 @@ class Utf8Stream:
         return count
 
 
-class Looked:
-    """A stream whose first bytes can be looked at before they are read."""
+class PeekableStream:
+    """A stream whose first bytes can be peeked at before they are read."""
 
     def __init__(self, stream: Readable, begins: bytes = b"") -> None:
         self._stream, self._head = stream, begins
         self._ended = False
 
-    def look(self, size: int, *, line: bool = False) -> tuple[bytes, bool]:
+    def peek(self, size: int, *, line: bool = False) -> tuple[bytes, bool]:
         """The first bytes, at most size, and whether that is all. line: two lines are enough: a writer may wait."""
         if self._ended or len(self._head) >= size:
             return self._head[:size], self._ended and len(self._head) <= size

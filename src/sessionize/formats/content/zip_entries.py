@@ -61,7 +61,7 @@ class ZipEntries:
                 return
             yield entry
             entry.skip()
-            if entry.is_lost:  # its fault tells; nobody knows where the next one begins
+            if entry.is_lost:  # it has the fault; where the next entry begins is unknown
                 return
 
     def more(self) -> bytes:
@@ -88,7 +88,7 @@ class ZipEntries:
 
 
 class ZipEntry:
-    """One entry, as a stream of text; see compressed.Damaged. name: as in the archive."""
+    """One entry, as a stream of text; see compressed.DecompressedStream. name: as in the archive."""
 
     def __init__(
         self, archive: ZipEntries, name: str, flags: int, method: int, crc: int, packed: int, *, is_large: bool
@@ -124,7 +124,7 @@ class ZipEntry:
         return self._archive.read_bytes
 
     def readinto(self, buffer: memoryview) -> int:
-        """See compressed.Damaged."""
+        """See compressed.DecompressedStream."""
         while not self._ended:
             data = self._stored(len(buffer)) if self._inflate is None else self._inflated(self._inflate, len(buffer))
             self._sum = zlib.crc32(data, self._sum)
@@ -193,7 +193,7 @@ class ZipEntry:
         return data
 
     def _fail(self, fault: Fault) -> None:
-        """End with a fault; without a known size nobody knows where the next entry begins."""
+        """End with a fault; without a known size the beginning of the next entry is unknown."""
         self.fault, self._ended = fault, True
         self.is_lost = self._left is None or fault.reason == TRUNCATED_COMPRESSION
 

@@ -9,13 +9,11 @@ from sessionize.formats.csv_text.amounts import as_written
 from sessionize.formats.csv_text.parser import CsvRows, header_names
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.input_format import AUTO, InputFormat
-from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
+from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex, without_bom
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.tabular_lines import TabularLines
 from sessionize.session.columns import VALUE
-
-_BOM = b"\xef\xbb\xbf"
 
 
 class CsvLines(TabularLines):
@@ -72,9 +70,7 @@ class CsvLines(TabularLines):
         The arguments are those of JsonLines.add. A byte-order mark is part of the header, if there is one.
         """
         self._source = source
-        data = memoryview(data)
-        if at_start and self._is_headerless and bytes(data[: len(_BOM)]) == _BOM:
-            data = data[len(_BOM) :]
+        data = memoryview(without_bom(data) if at_start and self._is_headerless else data)
         lines = LineIndex(data)
         if self._comment is None:
             self._add(data, first_line)

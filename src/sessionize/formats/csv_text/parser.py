@@ -8,6 +8,7 @@ is stray and only its line is rejected.
 import csv
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from sessionize.formats.rejects import INVALID_CSV, WRONG_COLUMN_COUNT, Fault, F
 from sessionize.formats.times import Ints
 
 _QUOTE, _RETURN = b'"\r'
-_BOM = b"\xef\xbb\xbf"
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 
 ROW_LINES_MAX = 200
@@ -82,7 +82,7 @@ class CsvRows:
 
     def _without_quotes(self, lines: LineIndex) -> CsvPiece | None:
         """One row for each non-empty line; None if pyarrow would split the rows differently."""
-        if bytes(lines.data[: len(_BOM)]) == _BOM:
+        if bytes(lines.data[: len(BOM_UTF8)]) == BOM_UTF8:
             return None  # pyarrow drops a byte-order mark at the start of any piece; only the header's is not data
         returns = np.zeros(len(lines), np.int64)
         filled = lines.ends > lines.starts

@@ -5,6 +5,7 @@ of lines does the rest, at its speed. Where records begin is found for a whole p
 quotes do not match, token by token (tokens.py).
 """
 
+from codecs import BOM_UTF8
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,6 @@ from sessionize.formats.times import Ints
 from sessionize.formats.validation import Decoded
 from sessionize.session.columns import REJECTED_SCHEMA
 
-_BOM = b"\xef\xbb\xbf"
 _BETWEEN = b" \t\r\n,]"
 _QUOTE, _BACKSLASH, _FEED, _COMMA, _OPEN_ARRAY, _CLOSE_ARRAY, _OPEN, _CLOSE = b'"\\\n,[]{}'
 _STEP = np.zeros(256, np.int8)
@@ -47,7 +47,7 @@ class JsonValues:
         self._source = source
         new = bytes(data)
         if at_start:
-            new = new.removeprefix(_BOM)
+            new = new.removeprefix(BOM_UTF8)
         count = new.count(b"\n") + (bool(new) and not new.endswith(b"\n"))
         if not self._rest:
             self._rest_line = first_line

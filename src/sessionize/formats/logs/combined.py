@@ -157,7 +157,12 @@ def no_match(name: str, line: bytes) -> Fault:
 
 def without_dashes(values: pa.Array) -> pa.Array:
     """Text without what stands for a missing value in a log: nothing, and "-"."""
-    return pc.if_else(pc.is_in(values, pa.array(["-", ""])), pa.scalar(None, pa.string()), values)
+    return without_words(values, pa.array(["-", ""]))
+
+
+def without_words(values: pa.Array | pa.ChunkedArray, words: pa.Array) -> pa.Array | pa.ChunkedArray:
+    """Text with null in place of these words."""
+    return pc.if_else(pc.is_in(values, words), pa.scalar(None, pa.string()), values) if len(words) else values
 
 
 def _texts(text: Bytes, begin: Ints, end: Ints) -> pa.Array:

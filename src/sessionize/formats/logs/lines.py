@@ -15,15 +15,14 @@ from sessionize.errors import ConfigError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.input_format import InputFormat
 from sessionize.formats.json_errors import invalid_utf8, too_large
-from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
-from sessionize.formats.logs.combined import TIME, TIME_TYPE, CombinedSplitter, no_match, without_dashes
+from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex, without_bom
+from sessionize.formats.logs.combined import TIME, TIME_TYPE, CombinedSplitter, no_match, without_dashes, without_words
 from sessionize.formats.logs.times import Ints
 from sessionize.formats.rejects import Faults
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.tabular_lines import TabularLines
 
-_BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
 
 
@@ -71,17 +70,15 @@ class LogLines(TabularLines):
     def add(self, data: memoryview | bytes, *, source: str, first_line: int = 1, at_start: bool = False) -> int:
         """Decode whole lines; returns their number."""
         self._source = source
-        if at_start and bytes(data[: len(_BOM)]) == _BOM:
-            data = data[len(_BOM) :]
+        if at_start:
+            data = without_bom(data)
         lines = LineIndex(memoryview(data))
         places, faults = self._usable(lines)
         table, rows, more = self._splitter.split(lines, self._wanted, places)
         if len(self._null_values):
             for at, field in enumerate(table.schema):
                 if pa.types.is_string(field.type):
-                    column = table.column(at)
-                    missing = pc.is_in(column, self._null_values)
-                    table = table.set_column(at, field, pc.if_else(missing, pa.scalar(None, pa.string()), column))
+                    table = table.set_column(at, field, without_words(table.column(at), self._null_values))
         self._decode_rows(table, lines, rows, rows, faults | more, first_line)
         return len(lines)
 

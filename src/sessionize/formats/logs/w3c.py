@@ -18,8 +18,8 @@ from sessionize.formats.csv_text.parser import CsvRows
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.further_fields import FIELD_TYPES
 from sessionize.formats.input_format import InputFormat
-from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
-from sessionize.formats.logs.combined import without_dashes
+from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex, without_bom
+from sessionize.formats.logs.combined import without_dashes, without_words
 from sessionize.formats.rejects import NO_MATCH, Fault
 from sessionize.formats.tabular import Tabular
 from sessionize.formats.tabular_layout import Layout
@@ -27,7 +27,6 @@ from sessionize.formats.tabular_lines import TabularLines
 from sessionize.formats.validation import DECODED_TYPES, Decoded
 from sessionize.session.columns import EVENT_TIME, REJECTED_SCHEMA
 
-_BOM = b"\xef\xbb\xbf"
 _HASH = ord("#")
 _DATE, _TIME, _PAGE, _AGENT = "date", "time", "page", "user_agent"
 _STEM, _QUERY = "cs-uri-stem", "cs-uri-query"
@@ -83,9 +82,7 @@ class W3cLines(TabularLines):
     def add(self, data: memoryview | bytes, *, source: str, first_line: int = 1, at_start: bool = False) -> int:
         """Decode whole lines; returns their number."""
         self._source = source
-        data = memoryview(data)
-        if at_start and bytes(data[: len(_BOM)]) == _BOM:
-            data = data[len(_BOM) :]
+        data = memoryview(without_bom(data) if at_start else data)
         lines = LineIndex(data)
         if not len(lines):
             return 0
@@ -158,10 +155,7 @@ class W3cLines(TabularLines):
             if name not in raw.column_names:
                 return None
             if name not in cache:
-                values = without_dashes(one_chunk(raw[name]))
-                if len(self._null_values):
-                    values = pc.if_else(pc.is_in(values, self._null_values), pa.scalar(None, pa.string()), values)
-                cache[name] = values
+                cache[name] = without_words(without_dashes(one_chunk(raw[name])), self._null_values)
             return cache[name]
 
         def column(name: str) -> Any:

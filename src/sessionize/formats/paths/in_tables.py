@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sessionize.arrow import one_chunk
+from sessionize.arrow import decoded_type, is_text, one_chunk
 from sessionize.formats.paths.in_json import value_at
 from sessionize.formats.paths.language import KEY_NAMES, TYPED_VALUES, Key, Step, Steps
 
@@ -22,8 +22,8 @@ def type_at(schema: pa.Schema, steps: Steps) -> pa.DataType | None:
     for step in steps[1:]:
         if kind is None:
             return None
-        kind = _plain(kind)
-        if _is_text(kind):
+        kind = decoded_type(kind)
+        if is_text(kind):
             return pa.string()
         kind = _type_after(kind, step)
     return kind
@@ -48,7 +48,7 @@ def column_at(table: pa.Table, steps: Steps) -> pa.Array:
     for at, step in enumerate(steps[1:], start=1):
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
-        if _is_text(array.type):
+        if is_text(array.type):
             return _in_json(array, steps[at:])
         if pa.types.is_struct(array.type):
             array = pc.struct_field(array, _name(step))  # unlike Array.field, null where the struct is null
@@ -57,14 +57,6 @@ def column_at(table: pa.Table, steps: Steps) -> pa.Array:
         else:
             array = _of_key(array, _name(step))
     return array
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -138,7 +130,7 @@ def _element(array: pa.Array, index: int) -> pa.Array:
 def _of_key(array: pa.Array, key: str) -> pa.Array:
     if pa.types.is_map(array.type):
         entry = pa.struct([pa.field("key", array.type.key_type), pa.field("value", array.type.item_type)])
-        array = array.cast(pa.list_(entry)) if hasattr(pa, "list_") else array
+        array = array.cast(pa.list_(entry))
     pairs = array.flatten()
     names = pc.struct_field(pairs, _key_name(pairs.type) or KEY_NAMES[0])
     found = np.flatnonzero(pc.fill_null(pc.equal(names.cast(pa.string()), key), False).to_numpy(zero_copy_only=False))

@@ -5,7 +5,7 @@
     event_params[page_location]  the value of a key: in a list of {"key": ..., "value": ...}, or in an object
 
 An object on the way may also be JSON in a string. The value of a key may be typed, as in Google Analytics: then it is
-the first of string_value, int_value, float_value, double_value that is not null. This module imports nothing heavy.
+the first of TYPED_VALUES that is not null. This module imports nothing heavy.
 """
 
 import re

@@ -11,6 +11,7 @@ meanings. %s is seconds since 1970, %f a fraction of any length. Blanks around t
 import re
 from functools import lru_cache
 
+TimeFormat = str  # a name of UNITS, or a pattern
 UNITS = ("auto", "ms", "s", "us", "ns", "iso8601")
 _SHORT = {"%T": "%H:%M:%S", "%R": "%H:%M", "%F": "%Y-%m-%d", "%D": "%m/%d/%y", "%e": "%d"}
 _GROUPS = {

@@ -5,7 +5,7 @@ from datetime import date
 
 from sessionize.formats.rejects import INVALID_TIME, MISSING_TIME, TIME_OUT_OF_RANGE, Fault, preview
 from sessionize.formats.time.forms import is_pattern
-from sessionize.session.limits import TIME_MS_MAX, TIME_MS_MIN
+from sessionize.session.limits import LIKELY_TIME_MS, TIME_MS_MAX, TIME_MS_MIN
 from sessionize.session.time import EPOCH_DATE, MS_PER_DAY
 
 # Factor from the unit to milliseconds: (times, divided by).
@@ -34,7 +34,6 @@ _ISO = re.compile(
 )
 _LONGEST_TIME = 64  # characters; nothing longer can be a time of the years 1 to 9999
 _EPOCH_DAY = EPOCH_DATE.toordinal()
-_LIKELY_MS = (631_152_000_000, 4_102_444_800_000)  # 1990 to 2100
 
 
 def time_of(value: object, time_format: str, *, field: str) -> int | Fault:
@@ -121,7 +120,7 @@ def _finer_unit(value: object) -> str:
     if _DIGITS.fullmatch(text) and len(text) <= _LONGEST_TIME:
         for unit in ("us", "ns"):
             ms = int(text) // SCALE[unit][1]
-            if _LIKELY_MS[0] <= ms < _LIKELY_MS[1]:
+            if LIKELY_TIME_MS[0] <= ms < LIKELY_TIME_MS[1]:
                 return f"; in {_UNIT_NAME[unit]} it is in {date.fromordinal(_EPOCH_DAY + ms // MS_PER_DAY).year}"
     return ""
 
