@@ -101,7 +101,9 @@ def test_the_hour_that_never_happens_is_no_silence(tmp_path: Path) -> None:
 def test_words_for_missing_values_as_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """field-cases: null-words-as-users.csv."""
     data = b"u,t\nNULL,1772445600000\nNULL,1772445600000\n\\N,1772445600000\nu1,1772445600000\n"
-    assert "'NULL' 2, '\\\\N' 1" in Run(tmp_path, "e.csv", data, **MINE).warnings(capsys)
+    told = Run(tmp_path, "e.csv", data, **MINE).warnings(capsys)
+    assert "'NULL' 2, '\\\\N' 1" in told
+    assert "--null-values" in told
 
 
 def test_values_without_a_conversion_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +115,12 @@ def test_values_without_a_conversion_type(tmp_path: Path, capsys: pytest.Capture
     told = Run(tmp_path, "b.ndjson", data, rules, event_type="e", value="v", **MINE)
     assert told.warnings(capsys) == ""
     assert told.sessions[0]["revenue"] == 12.5
+
+
+def test_an_amount_without_an_event_type_is_no_revenue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """field-cases: excel_semicolon.csv has amounts and no types."""
+    data = lines({"u": "a", "t": 1_772_445_600_000, "v": "12.5"})
+    assert "--event-type" in Run(tmp_path, "a.ndjson", data, value="v", **MINE).warnings(capsys)
 
 
 def test_a_retry_with_the_same_id_and_another_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

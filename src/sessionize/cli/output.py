@@ -244,6 +244,11 @@ def warn_of_input(
     found = accounting.findings
     for text in found.texts(conversion_events):
         print_warning(text)
+    if dialect.paths("value") and not dialect.paths("event_type"):
+        print_warning(
+            "an amount is mapped, but no event type, so no session has revenue: revenue adds up the amounts of "
+            "conversions; map it with --event-type (batch, label), or input.mapping.event_type"
+        )
     empty = found.empty_columns(dialect)
     if empty:
         from sessionize.app.input_names import names_of_fields
