@@ -89,6 +89,13 @@ def pieces(
         yield Lines(memoryview(buffer)[:have], ended=False)
 
 
+def blocks(stream: Readable) -> Iterator[Lines]:
+    """Everything in the stream, in order, cut anywhere: for records that have nothing to do with lines."""
+    buffer = memoryview(bytearray(PIECE_BYTES))
+    while read := stream.readinto(buffer):
+        yield Lines(buffer[:read], ended=True)
+
+
 def _read_past(stream: Readable, buffer: bytearray) -> tuple[LongLine, bytes]:
     """The long line that fills buffer, and the bytes read after its end."""
     head = bytes(buffer[:RAW_BYTES_MAX])

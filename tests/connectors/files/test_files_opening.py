@@ -107,6 +107,17 @@ def test_every_entry_of_a_zip_is_a_source(tmp_path: Path, caplog: pytest.LogCapt
     ]
 
 
+def test_an_entry_of_a_zip_that_ends_early_costs_no_other(tmp_path: Path) -> None:
+    rows = b"u,t,p\n" + b"".join(b"a,%d,/%d\n" % (n, n * n) for n in range(100))
+    data = zipped(rows, "a.csv", "b.csv")
+    size = int.from_bytes(data[18:22], "little")  # of the first entry's data, which lie behind 30 bytes and the name
+    cut = data[:18] + (size - 20).to_bytes(4, "little") + data[22 : 35 + size - 20] + data[35 + size :]
+    (tmp_path / "a.zip").write_bytes(cut)
+    events, rejected, _ = read(tmp_path / "a.zip")
+    assert len(events) > 100
+    assert rejected["reason"].to_pylist() == ["truncated_compression"]
+
+
 def test_what_a_zip_cannot_give_is_rejected(tmp_path: Path) -> None:
     data = bytearray(zipped(CSV, "a.csv", "b.csv"))
     data[6] |= 1  # the first entry is encrypted

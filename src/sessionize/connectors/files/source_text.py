@@ -13,7 +13,8 @@ import numpy as np
 from sessionize.connectors.files.notices import LOG
 from sessionize.errors import InputError
 from sessionize.formats.content.compressed import DecompressedStream
-from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, pieces
+from sessionize.formats.json_stream.values import JsonValues
+from sessionize.formats.lines import LINE_BYTES_MAX, PIECE_BYTES, LongLine, Readable, blocks, pieces
 from sessionize.formats.rejects import Fault
 from sessionize.formats.validation import Decoded
 
@@ -57,7 +58,7 @@ def feed(
     """
     line = first_line
     torn = b""
-    for piece in pieces(stream):
+    for piece in blocks(stream) if isinstance(decoder, JsonValues) else pieces(stream):
         if isinstance(piece, LongLine):
             decoder.flush()
             decoder.reject_long_line(piece.head, piece.size_bytes, source=source, line_number=line)
@@ -67,10 +68,12 @@ def feed(
             torn = bytes(piece.data)
         else:
             for part in _parts(piece.data, lines_max):
-                first = at_start and line == first_line
-                count = decoder.add(part, source=source, first_line=line, at_start=first)
+                count = decoder.add(part, source=source, first_line=line, at_start=at_start)
+                at_start = False
                 line += count
                 yield len(part), count
+    if isinstance(decoder, JsonValues) and damage is not None and damage.fault is not None:
+        torn = decoder.torn()
     decoder.flush()
     if damage is not None and damage.fault is not None:
         kept = f"{line - 1:,} whole lines before are read" if line > 1 else "it has no whole line"

@@ -195,7 +195,7 @@ class ZipEntry:
     def _fail(self, fault: Fault) -> None:
         """End with a fault; without a known size the beginning of the next entry is unknown."""
         self.fault, self._ended = fault, True
-        self.is_lost = self._left is None or fault.reason == TRUNCATED_COMPRESSION
+        self.is_lost = self._left is None or (fault.reason == TRUNCATED_COMPRESSION and self._left > 0)
 
     def _verify(self) -> None:
         if self._size_behind:

@@ -37,21 +37,28 @@ class JsonValues:
         self._value_bytes_max = value_bytes_max
         self._rest = b""  # an unfinished record
         self._rest_line = 1  # where it begins
+        self._patience = 0  # bytes of it that are awaited
         self._in_array = self._skips = False  # skips: what follows belongs to a rejected record
+        self._large: _Open | None = None  # what is open of a record that is too large, of which more follows
         self._numbers: list[Ints] = []  # the line of each record that was passed on since the last take
         self._count = 0
         self._source = ""
 
     def add(self, data: memoryview | bytes, *, source: str, first_line: int = 1, at_start: bool = False) -> int:
-        """Decode whole lines; returns their number. An unfinished record waits for the next piece."""
+        """Decode text that may end anywhere; returns its number of line feeds. An unfinished record waits for more."""
         self._source = source
         new = bytes(data)
         if at_start:
             new = new.removeprefix(BOM_UTF8)
-        count = new.count(b"\n") + (bool(new) and not new.endswith(b"\n"))
+        count = new.count(b"
+")
         if not self._rest:
             self._rest_line = first_line
-        text = self._behind_damage(self._rest + new)
+        text = self._behind_damage(self._behind_large(self._rest + new))
+        # a long record is not looked at again for each piece
+        if len(text) < min(self._patience, self._value_bytes_max):
+            self._rest = text
+            return count
         found = None if len(self._rest) > PIECE_BYTES else _split(text, in_array=self._in_array)
         if found is None:
             self._scan(text, final=False)
@@ -60,11 +67,32 @@ class JsonValues:
             self._in_array = found.in_array
             self._rest_line += text.count(b"\n", 0, found.rest)
             self._rest = text[found.rest :]
+        self._patience = 2 * len(self._rest) if len(self._rest) > PIECE_BYTES else 0
         if len(self._rest) > self._value_bytes_max:
             fault = too_large(len(self._rest), self._value_bytes_max)
             self.reject(self._rest[:RAW_BYTES_MAX], source=source, line_number=self._rest_line, fault=fault)
-            self._rest = b""
+            self._large, self._patience = _Open(), 0
+            self._rest = self._behind_large(self._rest)
         return count
+
+    def torn(self) -> bytes:
+        """Take the unfinished record, which the end of a damaged stream cut."""
+        if self._rest:
+            self._scan(self._rest, final=False)
+        torn, self._rest = self._rest.strip(_BETWEEN), b""
+        return torn
+
+    def _behind_large(self, text: bytes) -> bytes:
+        """The text behind the rest of a record that is too large: what is nested in it is no record."""
+        if self._large is None:
+            return text
+        end = self._large.end_in(text)
+        if end is None:
+            end = len(text)
+        else:
+            self._skips, self._large = self._large.is_damaged, None
+        self._rest_line += text.count(b"\n", 0, end)
+        return text[end:]
 
     def _behind_damage(self, text: bytes) -> bytes:
         """The text without what belongs to a rejected record."""
@@ -80,8 +108,8 @@ class JsonValues:
         """The stream ends, or an overlong line follows: what is unfinished is no record."""
         if self._rest.strip(_BETWEEN):
             self._scan(self._rest, final=True)
-        self._rest = b""
-        self._skips = False
+        self._rest, self._patience = b"", 0
+        self._skips, self._large = False, None
 
     def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
         """Reject a record that its reader found invalid."""
@@ -143,6 +171,44 @@ class JsonValues:
         self._in_array, self._skips = found.in_array, found.skips
         self._rest_line += text.count(b"\n", 0, found.rest)
         self._rest = text[found.rest :]
+
+
+@dataclass(slots=True)
+class _Open:
+    """How much of a value is open: containers, a string, and whether a backslash in it came last."""
+
+    depth: int = 0
+    in_string: bool = False
+    escaped: bool = False
+    is_damaged: bool = False
+
+    def end_in(self, data: bytes) -> int | None:
+        """Where the value ends in the bytes that follow; None if it goes on. A string that a line cuts ends it too."""
+        before = (b'"\\' if self.escaped else b'"') if self.in_string else b""
+        data = before + data
+        text = np.frombuffer(data, np.uint8)
+        if not len(text):
+            return None
+        mask = np.zeros(len(text), np.int8)
+        mask[_unescaped(text, np.flatnonzero(text == _QUOTE))] = 1
+        inside = np.bitwise_xor.accumulate(mask)
+        steps = np.where(inside, 0, _STEP[text])
+        depth = self.depth + np.cumsum(steps, dtype=np.int64)
+        # the last byte of the value: a bracket, or the quote of a value that is a string
+        ends = np.flatnonzero((depth == 0) & ((steps < 0) | (mask.astype(bool) & (inside == 0))))
+        cuts = np.flatnonzero(inside & (text == _FEED))
+        end = int(ends[0]) + 1 if len(ends) else None
+        if len(cuts) and (end is None or cuts[0] < end):
+            self.is_damaged = True
+            return int(cuts[0]) - len(before)
+        if end is None:
+            self.depth, self.in_string = int(depth[-1]), bool(inside[-1])
+            self.escaped = self.in_string and (len(data) - len(data.rstrip(b"\\"))) % 2 == 1
+            if not self.depth and not self.in_string:  # a number, or none of JSON's values
+                self.is_damaged = True
+                return len(data) - len(before)
+            return None
+        return end - len(before)
 
 
 @dataclass(frozen=True, slots=True)
