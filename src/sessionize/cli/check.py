@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
 from sessionize.app.options import DEFAULT_RECORDS, DEFAULT_RULES, RecordOptions, RuleOptions
 from sessionize.cli import options as opt
 
@@ -29,6 +30,7 @@ def check(
         typer.Option("--pipeline", help="Preset or file whose limits, record format and rules hold for the files."),
     ] = None,
     records: Annotated[RecordOptions, opt.RECORDS] = DEFAULT_RECORDS,
+    input_format: Annotated[FormatOptions, opt.FORMAT] = DEFAULT_FORMAT,
     max_future: opt.MaxFuture = "24h",
     rules: Annotated[RuleOptions, opt.RULES] = DEFAULT_RULES,
     home: opt.HomeOrNone = None,
@@ -45,7 +47,9 @@ def check(
     from sessionize.app.questions.user_parts import EventFiles
 
     given = tuple(words or ())
-    files = EventFiles(inputs=list(given), records=records, max_future=max_future, memory=memory, home=home)
+    files = EventFiles(
+        inputs=list(given), records=records, input_format=input_format, max_future=max_future, memory=memory, home=home
+    )
     options = CheckOptions(
         words=given, files=files, rules=rules, sessions=sessions, pipeline=pipeline, home=home, database=database
     )

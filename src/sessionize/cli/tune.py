@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
 from sessionize.app.options import DEFAULT_RECORDS, RecordOptions
 from sessionize.cli import options as opt
 
@@ -25,6 +26,7 @@ def tune(
         list[str] | None, typer.Option("--excluded-events", help="Event type to ignore; repeatable.")
     ] = None,
     records: Annotated[RecordOptions, opt.RECORDS] = DEFAULT_RECORDS,
+    input_format: Annotated[FormatOptions, opt.FORMAT] = DEFAULT_FORMAT,
     max_future: opt.MaxFuture = "24h",
     report: opt.Report = None,
     memory: opt.Memory = "2GB",
@@ -43,7 +45,9 @@ def tune(
     from sessionize.cli import output as out
     from sessionize.cli.progress import shown
 
-    files = EventFiles(inputs=inputs, records=records, max_future=max_future, memory=memory, home=home)
+    files = EventFiles(
+        inputs=inputs, records=records, input_format=input_format, max_future=max_future, memory=memory, home=home
+    )
     run = open_tune(files, gaps=gaps, excluded_events=excluded_events, now_ms=time.time_ns() // 1_000_000)
     target = None if report is None else ReportFile.at(report, inputs, run.source.files)
     with shown(run.size_bytes, enabled=not as_json) as progress:

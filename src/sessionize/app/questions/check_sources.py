@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from sessionize.analytics.checks import CheckReport
 from sessionize.app.config.pipeline import PipelineConfig, load_pipeline, preset_names
+from sessionize.app.format_options import DEFAULT_FORMAT
 from sessionize.app.inputs import EventInput
 from sessionize.app.options import RuleOptions
 from sessionize.app.questions.check import EVENT, LATE, Checked
@@ -69,7 +70,14 @@ class CheckOptions:
         policy, rules = self.rules.over(*own, warn=warn)
         if not config.rules.conversion_events:
             rules = replace(rules, conversion_events=frozenset(dialect.conversion_events))
-        source = self.files.open(None, now_ms=now_ms, extras=rules.boundary is not None, dialect=dialect)
+        of_pipeline = self.pipeline is not None and self.files.input_format == DEFAULT_FORMAT
+        source = self.files.open(
+            None,
+            now_ms=now_ms,
+            extras=rules.boundary is not None,
+            dialect=dialect,
+            input_format=config.input.as_format() if of_pipeline else None,
+        )
         accounting = Accounting()
         return Checked(
             source=", ".join(self.words) + ("" if self.sessions is None else f" with {self.sessions}"),

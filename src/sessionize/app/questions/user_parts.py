@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.app.config.values import parse_size_bytes
+from sessionize.app.format_options import DEFAULT_FORMAT, FormatOptions
 from sessionize.app.inputs import EventInput, Reading, open_input, warehouse_at
 from sessionize.app.options import DEFAULT_RECORDS, RecordOptions
 from sessionize.connectors.files.quick_start import without_pandas
@@ -24,6 +25,7 @@ from sessionize.engine.batch.sessions import grouped_by_user
 from sessionize.engine.batch.shards import Shards, in_order
 from sessionize.engine.nothing_usable import nothing_usable
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.input_format import InputFormat
 from sessionize.session import columns as col
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.rules import Rules
@@ -37,6 +39,7 @@ class EventFiles:
 
     inputs: list[str]
     records: RecordOptions = DEFAULT_RECORDS
+    input_format: FormatOptions = DEFAULT_FORMAT
     max_future: str = "24h"
     memory: str = "2GB"
     home: Path | None = None
@@ -46,16 +49,23 @@ class EventFiles:
         return self.records.as_dialect()
 
     def open(
-        self, columns: frozenset[str] | None, *, now_ms: int, extras: bool = False, dialect: Dialect | None = None
+        self,
+        columns: frozenset[str] | None,
+        *,
+        now_ms: int,
+        extras: bool = False,
+        dialect: Dialect | None = None,
+        input_format: InputFormat | None = None,
     ) -> EventInput:
         """Look at the files; nothing is read yet. columns: the event columns needed, None for all; extras: unmapped
-        fields too; dialect: in place of the records' own. Errors: ConfigError, InputError.
+        fields too; dialect, input_format: in place of the options. Errors: ConfigError, InputError.
         """
         dialect, any_time = dialect or self.dialect(), self.max_future.strip().lower() == "none"
         without_pandas()
         how = Reading(
             warehouse=warehouse_at(self.home),
             dialect=dialect,
+            input_format=input_format or self.input_format.as_format(),
             columns=None if columns is None else columns & dialect.columns,
             extras=extras,
             max_future_ms=None if any_time else parse_duration_ms(self.max_future, name="--max-future"),
