@@ -50,8 +50,7 @@ class JsonValues:
         new = bytes(data)
         if at_start:
             new = new.removeprefix(BOM_UTF8)
-        count = new.count(b"
-")
+        count = new.count(b"\n")
         if not self._rest:
             self._rest_line = first_line
         text = self._behind_damage(self._behind_large(self._rest + new))
