@@ -137,6 +137,7 @@ def _encoding(name: str) -> str:
         codec = codecs.lookup(name)
         if not getattr(codec, "_is_text_encoding", True):
             raise LookupError(name)
+        codecs.getincrementaldecoder(name)("replace").decode(b"\xffa")  # some cannot go on behind what is invalid
     except (LookupError, ValueError):
         raise ConfigError(
             "unknown encoding", detail=f"encoding {name!r}", hint="for example utf-8, latin-1, cp1252 or utf-16"

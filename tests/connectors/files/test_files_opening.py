@@ -19,7 +19,7 @@ import pytest
 from pyarrow import orc
 
 from sessionize.connectors.files.source import FileSource
-from sessionize.errors import InputError
+from sessionize.errors import ConfigError, InputError
 from sessionize.formats.dialects import Dialect
 from sessionize.formats.input_format import InputFormat
 from tests.connectors.files.reading import OWN, lines, read, times
@@ -222,6 +222,16 @@ class TestCsvAsItIs:
         with pytest.raises(InputError, match="the header cannot be read") as caught:
             read(path)
         assert "--encoding latin-1" in str(caught.value.hint)
+
+    def test_half_a_surrogate_pair_costs_its_line(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_bytes(b"u,t,p\n+2AA-,1,\nb,2,\n")
+        events, rejected, _ = read(tmp_path, input_format=InputFormat(encoding="utf-7"))
+        assert (times(events), rejected["reason"].to_pylist()) == ([2], ["invalid_utf8"])
+
+    @pytest.mark.parametrize("name", ["undefined", "punycode", "idna", "hex", "none"])
+    def test_an_encoding_that_decodes_no_text_is_refused(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="unknown encoding"):
+            InputFormat(encoding=name)
 
     def test_a_byte_that_the_encoding_does_not_know_costs_its_line(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_bytes(b"u,t,p\na,1,\x81\nb,2,\x80\n")

@@ -39,7 +39,7 @@ class Utf8Stream:
             text = self._decoder.decode(bytes(self._chunk[:read]), final=self._ended)
             if text and not self._started:
                 text, self._started = text.removeprefix("\ufeff"), True
-            self._text = memoryview(text.encode("utf-8", "surrogateescape"))
+            self._text = memoryview(_encoded(text))
         count = min(len(buffer), len(self._text))
         buffer[:count] = self._text[:count]
         self._text = self._text[count:]
@@ -81,3 +81,10 @@ class PeekableStream:
         """At most so many bytes; b"" at the end."""
         room = memoryview(bytearray(size))
         return bytes(room[: self.readinto(room)])
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, as UTF-7 may spell it: no UTF-8 either
+        return text.encode("utf-8", "surrogatepass")
