@@ -53,6 +53,10 @@ bench-stream: setup ## the same for a Kafka topic: Flink, Kafka Streams, bytewax
 bench-tables: setup ## what the tables cost: layouts, a backfill, a day of small epochs, reconciling (takes ARGS)
 	@$(BIN)/python benchmarks/tables.py $(ARGS)
 
+.PHONY: bench-decoding
+bench-decoding: setup ## how quickly a log of a web server is read, beside DuckDB with a regular expression (takes ARGS)
+	@$(BIN)/python benchmarks/decoding.py $(ARGS)
+
 .PHONY: bench-against
 bench-against: setup ## compare this version with another one, in pairs (REV=commit, branch or tag; takes ARGS)
 	@$(BIN)/python benchmarks/against.py $(REV) $(ARGS)

@@ -16,6 +16,7 @@ from sessionize.formats.lines import LineIndex
 from sessionize.formats.logs import combined
 from sessionize.formats.logs.lines import LogLines
 from sessionize.formats.logs.times import times_of_logs
+from sessionize.formats.logs.usual import usual_lines
 from sessionize.formats.logs.w3c import W3cLines
 
 BY_IP = Dialect.mapping(user="ip", time="time", page="page")
@@ -79,6 +80,23 @@ def test_pages_without_their_query() -> None:
     assert [event["page"] for event in events[2:]] == ["/a", None, "/", '/a"b']
 
 
+@pytest.mark.parametrize(
+    ("line", "usual"),
+    [
+        (b'a - - [03/Oct/2016:03:20:11 -0400] "GET /a?b HTTP/1.1" 200 1 "-" "u b"', True),
+        (b'a - - [03/Oct/2016:03:20:11 -0400] "OPTIONS * HTTP/2" 200 -', True),
+        (b'a - - [03/Oct/2016:03:20:11 -0400] "GET /a b HTTP/1.1" 200 1', False),
+        (b'a - b [03/Oct/2016:03:20:11 -0400] "GET /a HTTP/1.1" 200 1', False),
+        (b'a - - [33/Oct/2016:03:20:11 -0400] "GET /a HTTP/1.1" 200 1', False),
+        (b'a - - [03/Oct/2016:03:20:11 -0400] "GET /a HTTP/1.1" 200 1 "-" "\\\\"', False),
+    ],
+)
+def test_usual_lines(line: bytes, usual: bool) -> None:
+    index = LineIndex(memoryview(line))
+    _, rows, _ = usual_lines(index, index.starts, index.ends, page_query=True)
+    assert rows.tolist() == [0] * usual
+
+
 def test_users_by_address_and_browser() -> None:
     dialect = Dialect.mapping(user=combined_user(), time="time")
     events, _ = decoded(LogLines(dialect, COMBINED, source="log"), LOG.encode())
@@ -130,15 +148,26 @@ def test_lines_that_are_none(line: bytes, reason: str) -> None:
 WORDS = st.text(st.sampled_from('a-/?[]"\\ :é'), max_size=6)
 
 
+REQUESTS = [
+    "GET /a?b HTTP/1.1",
+    "GET /é HTTP/2",
+    "GET /a b HTTP/1.1",
+    "GET  HTTP/1.1",
+    "- / HTTP/1.1",
+    " / HTTP/1.1",
+    "-",
+]
+
+
 @settings(max_examples=300)
 @given(
     st.lists(
         st.builds(
             lambda *parts: '{} {} {} [{}] "{}" {} {}{}'.format(*parts),
-            *(WORDS, st.just("-"), WORDS),
+            *(WORDS, st.just("-"), st.just("-") | WORDS),
             st.sampled_from(["03/Oct/2016:03:20:11 -0400", "03/Oct/2016:03:20:61 -0400", "x"]),
-            st.one_of(WORDS, st.sampled_from(["GET /a?b HTTP/1.1", "-"])),
-            *(st.sampled_from(["200", "-", "20"]), st.sampled_from(["-", "1", '"', ""])),
+            st.one_of(WORDS, st.sampled_from(REQUESTS)),
+            *(st.sampled_from(["200", "200", "-", "20"]), st.sampled_from(["-", "1", '"', "", "1 2"])),
             st.sampled_from(["", ' "-" "ua b"', ' "a\\"" "b" c', ' "a"', "\r"]),
         ),
         max_size=6,
@@ -243,7 +272,7 @@ def test_any_bytes_are_events_or_rejected(lines: list[bytes], kind: str) -> None
     form = InputFormat(format=kind, pattern=pattern)
     make = W3cLines if kind == "w3c" else LogLines
     head = [b"#Fields: date time c-ip cs-uri-stem", b"2020-01-02 10:00:00 ::1 /"] if kind == "w3c" else []
-    usable = [line.replace(b"\n", b"").replace(b"#", b"") for line in lines]
+    usable = [line.translate(None, b"\n#").replace(b"\xef\xbb\xbf", b"") for line in lines]  # a mark alone is no line
     events, rejected = decoded(make(BY_IP, form, source="log"), b"\n".join([*head, *usable, b""]))
     blank = sum(1 for line in usable if not line.strip(b" \t\r"))
     assert len(events) + len(rejected) >= len(usable) - blank + len(head) // 2 - sum(b'"' in line for line in usable)

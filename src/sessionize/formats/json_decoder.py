@@ -165,7 +165,9 @@ def _first_of(rows: Rows, getters: tuple[Getter, ...]) -> list[Any]:
     for getter in others:
         if None not in values:
             break
-        values = [b if a is None else a for a, b in zip(values, getter(rows), strict=True)]
+        more = getter(rows)
+        if more.count(None) < len(more):
+            values = [b if a is None else a for a, b in zip(values, more, strict=True)]
     return values
 
 

@@ -52,11 +52,13 @@ class Tabular:
         line_number: Callable[[int], int],
         raw: Callable[[int], bytes] | None = None,
         plain_users: bool = False,
+        plain: bool = False,
     ) -> Decoded:
         """The events and the rejects of a table with the layout's columns.
 
         source, line_number (of a row, from 0) and raw (its own bytes; None renders it as JSON) are for the rejects.
-        plain_users: plain text users stay plain, for callers that number them.
+        plain_users: plain text users stay plain, for callers that number them. plain: all text does, for callers that
+        encode it (encoded) when they have more of it.
         """
         arrays: dict[str, pa.Array] = {}
         # a caller that has each row's bytes has validated them
@@ -91,10 +93,12 @@ class Tabular:
         columns = {column: arrays[column] for column in self._layout.columns} | self._extras(table)
         if keep is not None:
             columns = {column: array.filter(keep) for column, array in columns.items()}
-        # Encoded only now, so that dictionaries hold no values of rejected rows.
-        if not (plain_users and pa.types.is_string(arrays[USER].type)):
-            columns[USER] = _in_decoded_form(USER, columns[USER])
-        events = pa.table({n: a if n == USER else _in_decoded_form(n, a) for n, a in columns.items()})
+        if plain:
+            events = pa.table(
+                {n: a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for n, a in columns.items()}
+            )
+        else:  # encoded only now, so that dictionaries hold no values of rejected rows
+            events = encoded(pa.table(columns), plain_users=plain_users)
         rejects = Rejects()
         if faults:
             for row in sorted(faults):
@@ -142,12 +146,15 @@ class Tabular:
         return columns
 
 
-def _in_decoded_form(column: str, array: pa.Array) -> pa.Array:
-    """Text as a dictionary where DECODED_TYPES requires it."""
-    wanted = DECODED_TYPES.get(column)
-    if wanted is not None and pa.types.is_dictionary(wanted) and not pa.types.is_dictionary(array.type):
-        return array.dictionary_encode()
-    return array
+def encoded(events: pa.Table, *, plain_users: bool = False) -> pa.Table:
+    """The events with text as dictionaries where DECODED_TYPES requires it. plain_users: as in Tabular.decode."""
+    for at, name in enumerate(events.column_names):
+        wanted, column = DECODED_TYPES.get(name), events.column(at)
+        if wanted is None or not pa.types.is_dictionary(wanted) or pa.types.is_dictionary(column.type):
+            continue
+        if not (plain_users and name == USER):
+            events = events.set_column(at, name, column.dictionary_encode())
+    return events
 
 
 def _present(table: pa.Table, paths: tuple[Steps, ...]) -> pa.Array | None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from sessionize.formats.json_errors import too_large
 from sessionize.formats.lines import LINE_BYTES_MAX, LineIndex
 from sessionize.formats.rejects import RAW_BYTES_MAX, TOO_LARGE, Fault, Faults, Rejects
-from sessionize.formats.tabular import Tabular
+from sessionize.formats.tabular import Tabular, encoded
 from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.times import Ints
 from sessionize.formats.validation import Decoded
@@ -46,20 +46,21 @@ class TabularLines:
 
     def take(self) -> Decoded:
         """Everything decoded since the last take."""
-        events = pa.concat_tables([self._nothing.events, *self._events], promote_options="default").combine_chunks()
+        # encoded only now: dictionaries of each piece would have to be made one
+        events = encoded(pa.concat_tables([self._nothing.events, *self._events], promote_options="default"))
         rejected = pa.concat_tables([self._nothing.rejected, *self._rejects])
         self._events, self._rejects = [], []
         self.row_count = 0
         nulled, self._nulled = self._nulled, Counter()
         local_times, self._local_times = self._local_times, 0
-        return Decoded(events, rejected, nulled=nulled, local_times=local_times)
+        return Decoded(events.combine_chunks(), rejected, nulled=nulled, local_times=local_times)
 
     def _use(self, tabular: Tabular, layout: Layout) -> None:
         """Decode the tables that follow in this way."""
         own = [name for name in layout.read if name not in self._constants]
         empty = self._with_constants(pa.table([pa.array([], pa.string())] * len(own), names=own))
         self._tabular = tabular
-        self._nothing = tabular.decode(empty, source=self._source, line_number=int)
+        self._nothing = tabular.decode(empty, source=self._source, line_number=int, plain=True)
 
     def _with_constants(self, table: pa.Table) -> pa.Table:
         for name, text in self._constants.items():
@@ -76,7 +77,7 @@ class TabularLines:
 
         line_number: Callable[[int], int] = lambda row: first_line + int(first[row])  # noqa: E731
         decoded = self._tabular.decode(
-            self._with_constants(table), source=self._source, line_number=line_number, raw=raw
+            self._with_constants(table), source=self._source, line_number=line_number, raw=raw, plain=True
         )
         rejected = decoded.rejected
         if faults:

@@ -1,10 +1,11 @@
 """Splits lines of the combined and common log formats into columns, a whole piece at a time.
 
-Where the delimiters of all lines stand is found at once, so an ordinary line costs no regular expression. What is not
-ordinary (a backslash, a user with blanks) is matched by one; both give the same columns.
+Most lines are usual (usual.py). Where the delimiters of the others stand is found at once, so that a regular line
+costs no regular expression. What is not regular either (a backslash, a user with blanks) is matched by one. All three
+give the same columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sessionize.formats.lines import LineIndex
+from sessionize.formats.logs.spans import Spans, page_ends, texts
 from sessionize.formats.logs.times import LENGTH, Bools, Bytes, Ints, times_of_logs
+from sessionize.formats.logs.usual import usual_lines
 from sessionize.formats.rejects import INVALID_TIME, NO_MATCH, Fault, Faults, preview
 
 COLUMNS = (
@@ -20,7 +23,7 @@ COLUMNS = (
 )
 TIME = "time"
 TIME_TYPE = pa.timestamp("ms", "UTC")
-_SPACE, _QUOTE, _BACKSLASH, _OPEN, _CLOSE, _DASH, _QUESTION = b' "\\[]-?'
+_SPACE, _QUOTE, _BACKSLASH, _OPEN, _CLOSE = b' "\\[]'
 _QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
 _WORD = r'[^ "\\]*(?:\\.[^ "\\]*)*'
 PATTERN = (
@@ -29,7 +32,6 @@ PATTERN = (
     r'(?P<status>[0-9]{3}|-) (?P<bytes>[^ "]+)'
     rf'(?: "(?P<referrer>{_QUOTED})" "(?P<user_agent>{_QUOTED})"(?: .*)?)?$'
 )
-Spans = Mapping[str, tuple[Ints, Ints]]  # by column: where each value begins and ends; an end before it is no value
 
 
 class CombinedSplitter:
@@ -42,24 +44,30 @@ class CombinedSplitter:
 
     def split(self, lines: LineIndex, wanted: Sequence[str], places: Ints) -> tuple[pa.Table, Ints, Faults]:
         """The rows of the lines at these places, the places of those that are rows, and the faults of the others."""
-        text, starts = lines.text, lines.starts[places]
-        ends = lines.ends[places]
-        ends = ends - ((ends > starts) & (text[np.maximum(ends - 1, 0)] == ord("\r")))
-        spans, regular, times = self._regular(text, starts, ends)
-        columns: dict[str, pa.Array] = {}
-        for name in wanted:
-            if name == TIME:
-                columns[name] = pa.array(times[regular]).cast(TIME_TYPE)
-            else:
-                begin, end = spans[name]
-                columns[name] = _texts(text, begin[regular], end[regular])
-        table, rows = pa.table(columns), places[regular]
-        if regular.all():
-            return table, rows, {}
-        rest = places[~regular]
-        others, good, faults = self._matched(lines, wanted, rest)
-        order = np.argsort(np.concatenate([rows, good]), kind="stable")
-        return pa.concat_tables([table, others]).take(order), np.concatenate([rows, good])[order], faults
+        starts, ends = _ends(lines, places)
+        spans, rows, times = usual_lines(lines, starts, ends, page_query=self._page_query)
+        table = _columns(lines.text, spans, starts[rows], times, wanted)
+        if len(rows) == len(places):
+            return table, places, {}
+        rest = np.delete(places, rows)
+        others, good, faults = self._unusual(LineIndex(memoryview(b"\n".join(lines[n] for n in rest.tolist()))), wanted)
+        found = np.concatenate([places[rows], rest[good]])
+        order = np.argsort(found, kind="stable")
+        table = pa.concat_tables([table, others]).combine_chunks().take(order)
+        return table, found[order], {int(rest[n]): fault for n, fault in faults.items()}
+
+    def _unusual(self, lines: LineIndex, wanted: Sequence[str]) -> tuple[pa.Table, Ints, Faults]:
+        """The same of all lines."""
+        places = np.arange(len(lines))
+        starts, ends = _ends(lines, places)
+        spans, ok, times = self._regular(lines.text, starts, ends)
+        table = _columns(lines.text, {n: (b[ok], e[ok]) for n, (b, e) in spans.items()}, starts[ok], times[ok], wanted)
+        if ok.all():
+            return table, places, {}
+        others, good, faults = self._matched(lines, wanted, places[~ok])
+        found = np.concatenate([places[ok], good])
+        order = np.argsort(found, kind="stable")
+        return pa.concat_tables([table, others]).take(order), found[order], faults
 
     def _regular(self, text: Bytes, starts: Ints, ends: Ints) -> tuple[Spans, Bools, Ints]:
         """Where the values of regular lines are, which lines those are, and their times."""
@@ -99,10 +107,7 @@ class CombinedSplitter:
         ok[rows[~valid]] = False
         r = np.searchsorted(spaces[:-3], opening)
         after_method, after_page = np.minimum(spaces[r], closing), np.minimum(spaces[r + 1], closing)
-        page_end = after_page
-        if not self._page_query:
-            marks = np.append(np.flatnonzero(text == _QUESTION), size)
-            page_end = np.minimum(after_page, marks[np.searchsorted(marks[:-1], after_method)])
+        page_end = after_page if self._page_query else page_ends(text, after_method, after_page)
         none = np.zeros_like(starts)
         spans = {
             "ip": (starts, first),
@@ -122,32 +127,28 @@ class CombinedSplitter:
         """The same by the pattern."""
         raw = [bytes(lines[place]).removesuffix(b"\r") for place in places.tolist()]
         found = pc.extract_regex(pa.array(raw, pa.binary()).cast(pa.string()), PATTERN)
+        texts_of_times = found.field("time").to_pylist()
+        packed = b"".join(text.encode().ljust(LENGTH)[:LENGTH] for text in texts_of_times)
+        times, valid = times_of_logs(np.frombuffer(packed, np.uint8).reshape(-1, LENGTH))
+        valid &= np.array([len(text) == LENGTH for text in texts_of_times], bool)
+        is_line = found.is_valid().to_numpy(zero_copy_only=False)
         faults: Faults = {}
-        good, times = [], []
-        for row, value in enumerate(found.field("time").to_pylist() if len(found) else ()):
-            place = int(places[row])
-            if not found[row].is_valid:
-                faults[place] = no_match("combined", raw[row])
-                continue
-            packed = np.frombuffer(value.encode().ljust(LENGTH)[:LENGTH], np.uint8).reshape(1, LENGTH)
-            ms, valid = times_of_logs(packed)
-            if not valid[0] or len(value) != LENGTH:
-                faults[place] = Fault(INVALID_TIME, f"time = {preview(value)}: not like 03/Oct/2016:03:20:11 -0400")
-                continue
-            good.append(row)
-            times.append(int(ms[0]))
-        kept = found.take(pa.array(good, pa.int64()))
+        for row in np.flatnonzero(~(valid & is_line)).tolist():
+            why = f"time = {preview(texts_of_times[row])}: not like 03/Oct/2016:03:20:11 -0400"
+            faults[int(places[row])] = Fault(INVALID_TIME, why) if is_line[row] else no_match("combined", raw[row])
+        good = np.flatnonzero(valid & is_line)
+        kept = found.take(pa.array(good))
         columns: dict[str, Any] = {}
         for name in wanted:
             if name == TIME:
-                columns[name] = pa.array(times, pa.int64()).cast(TIME_TYPE)
+                columns[name] = pa.array(times[good]).cast(TIME_TYPE)
                 continue
             values = kept.field(name)
             if name == "page" and not self._page_query:
                 values = pc.replace_substring_regex(values, r"\?.*", "")
             values = pc.replace_substring_regex(values, r'\\(["\\])', r"\1")
             columns[name] = without_dashes(values)
-        return pa.table(columns), places[np.array(good, np.int64)], faults
+        return pa.table(columns), places[good], faults
 
 
 def no_match(name: str, line: bytes) -> Fault:
@@ -165,21 +166,13 @@ def without_words(values: pa.Array | pa.ChunkedArray, words: pa.Array) -> pa.Arr
     return pc.if_else(pc.is_in(values, words), pa.scalar(None, pa.string()), values) if len(words) else values
 
 
-def _texts(text: Bytes, begin: Ints, end: Ints) -> pa.Array:
-    """The values between these places; null where there is none, or a "-" alone."""
-    lengths = np.maximum(end - begin, 0)
-    lengths[(lengths == 1) & (text[np.minimum(begin, len(text) - 1)] == _DASH)] = 0
-    offsets = np.zeros(len(begin) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    valid = lengths > 0
-    if 4 * int(offsets[-1]) < len(text):
-        values = text[np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])]
-    else:  # the values are much of the piece: it is quicker to leave out the rest
-        steps = np.zeros(len(text) + 1, np.int8)
-        steps[begin[valid]] = 1
-        steps[(begin + lengths)[valid]] = -1
-        values = text[np.cumsum(steps[:-1], dtype=np.int8).view(bool)]
-    bits = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.Array.from_buffers(
-        pa.string(), len(begin), [bits, pa.py_buffer(offsets), pa.py_buffer(values)], len(valid) - int(valid.sum())
+def _ends(lines: LineIndex, places: Ints) -> tuple[Ints, Ints]:
+    """Where lines begin and end, without a carriage return."""
+    starts, ends = lines.starts[places], lines.ends[places]
+    return starts, ends - ((ends > starts) & (lines.text[np.maximum(ends - 1, 0)] == ord("\r")))
+
+
+def _columns(text: Bytes, spans: Spans, starts: Ints, times: Ints, wanted: Sequence[str]) -> pa.Table:
+    return pa.table(
+        {n: pa.array(times).cast(TIME_TYPE) if n == TIME else texts(text, spans[n], starts) for n in wanted}
     )

@@ -20,12 +20,12 @@ def times_of_logs(texts: Bytes) -> tuple[Ints, Bools]:
     """uint8[n, LENGTH] -> int64[n] (ms, UTC) and bool[n]: which of them are times; the others are 0."""
     n = len(texts)
     columns = texts.T
-    numbers = columns.astype(np.int64) - ord("0")
+    numbers = columns - np.uint8(ord("0"))  # what is less than 0 wraps to more than 9
     valid = np.ones(n, bool)
     for place, mark in _MARKS:
         valid &= columns[place] == ord(mark)
     for place in _DIGITS:
-        valid &= (numbers[place] >= 0) & (numbers[place] <= 9)
+        valid &= numbers[place] <= 9
     east, west = columns[21] == ord("+"), columns[21] == ord("-")
     valid &= east | west
     code = (columns[3].astype(np.int64) << 16) | (columns[4].astype(np.int64) << 8) | columns[5]
@@ -34,7 +34,7 @@ def times_of_logs(texts: Bytes) -> tuple[Ints, Bools]:
     valid &= _CODES[month] == code
 
     def two(at: int) -> Ints:
-        pair: Ints = numbers[at] * 10 + numbers[at + 1]
+        pair: Ints = (numbers[at] * np.uint8(10) + numbers[at + 1]).astype(np.int64)
         return pair
 
     day, year = two(0), two(7) * 100 + two(9)
