@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -154,7 +155,7 @@ def main() -> int:
         write_log(file, lines)
         contenders: dict[str, Callable[[], pa.Table]] = {
             OURS: lambda: decoded(file, BY_ADDRESS, processes=given.threads),
-            **{name: lambda p=p: by_duckdb(file, p, given.threads) for name, p in PATTERNS.items()},
+            **{name: partial(by_duckdb, file, pattern, given.threads) for name, pattern in PATTERNS.items()},
         }
         return compare(contenders, lines, file.stat().st_size / 1e6, repeat, given.json)
 
