@@ -40,6 +40,24 @@ def test_a_dialect_that_is_not_theirs(sessionize: Any, records: Path) -> None:
     assert "(now the dialect is 'clickstream')" in done.err
 
 
+def test_a_dialect_that_fits_is_named(sessionize: Any, tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text(
+        '192.0.2.7 - - [02/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 1 "-" "B/9"\n'
+    )
+    done = sessionize("batch", "access.log", "-o", "out.csv", code=1)
+    assert "access.log: no column 'uuid'; the columns are: ip, " in done.err
+    assert "(now the dialect is 'clickstream'; the fields fit --dialect combined)" in done.err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_without_a_header(sessionize: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("A,1610532000,/x\nA,1610532300,/y\n")
+    done = sessionize("batch", "a.csv", "-o", "out.csv", "--user", "user", "--time", "ts", code=1)
+    assert (
+        "hint: if the first line is no header, name the columns: --columns user,time,page (input.columns)" in done.err
+    )
+
+
 def test_a_field_that_is_there_and_null_is_not_a_wrong_name(sessionize: Any, tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_text('{"user":null,"when":1}\n{"user":null,"when":2}\n')
     done = sessionize("batch", "a.ndjson", "-o", "out.csv", "--user", "user", "--time", "when", code=1)

@@ -16,9 +16,12 @@ def verdict(diff: PolicyDiff) -> str:
     if diff.is_empty:
         return "Both policies make the same sessions."
     a, b = (its.durations.sessions for its in (diff.figures_a, diff.figures_b))
-    more = f"{abs(b - a):,} {'more' if b > a else 'fewer'}" if a != b else "as many"
-    percent = f" ({100 * (b - a) / a:+.1f} %)" if a and a != b else ""
-    return f"B makes {more} sessions than A{percent}; {diff.users_changed:,} users have other sessions."
+    users = f"{diff.users_changed:,} {'user has' if diff.users_changed == 1 else 'users have'} other sessions"
+    if a == b:
+        return f"B makes as many sessions as A; {users}."
+    more = f"{abs(b - a):,} {'more' if b > a else 'fewer'} {'session' if abs(b - a) == 1 else 'sessions'}"
+    percent = f" ({100 * (b - a) / a:+.1f} %)" if a else ""
+    return f"B makes {more} than A{percent}; {users}."
 
 
 def figure_rows(diff: PolicyDiff) -> list[tuple[str, str, str, str]]:

@@ -125,12 +125,13 @@ class Findings:
                 "were not set"
             )
         if self.local_times:
+            times, are = ("time names", "is") if self.local_times == 1 else ("times name", "are")
             lines.append(
-                f"{self.local_times:,} event times name no time zone and are read as UTC; input.time_zone, or "
+                f"{self.local_times:,} event {times} no time zone and {are} read as UTC; input.time_zone, or "
                 "--time-zone (batch, label, explain), says otherwise"
             )
         if self.null_users:
-            words = ", ".join(f"{preview(word)} {count:,}" for word, count in sorted(self.null_users.items()))
+            words = ", ".join(f"'{word}' {count:,}" for word, count in sorted(self.null_users.items()))
             lines.append(
                 f"users are called like a missing value: {words}; name them and they are "
                 "rejected: input.null_values, or --null-values (batch, label)"

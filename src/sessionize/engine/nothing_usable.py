@@ -28,7 +28,14 @@ def nothing_usable(
     return InputError(
         "none of the records could be used",
         detail=f"{rejected:,} rejected: {reasons}" + ("" if absent is None else f"; {absent.detail}") + shown,
-        hint="is it the right dialect, or are the fields named right? " + then
-        if absent is None
-        else f"{absent.hint}; {then}",
+        hint=f"{_question(by_reason)} {then}" if absent is None else f"{absent.hint}; {then}",
     )
+
+
+def _question(by_reason: Mapping[str, int]) -> str:
+    if by_reason and max(by_reason, key=by_reason.__getitem__) == "invalid_time":
+        return (
+            "are the times written in another way? --time-format '%d.%m.%Y %H:%M' (input.mapping.time_format in a "
+            "pipeline) reads them;"
+        )
+    return "is it the right dialect, or are the fields named right?"

@@ -5,19 +5,21 @@ this module looks at the first rejected ones.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from sessionize.formats.dialects import Dialect
+from sessionize.formats.dialects import DIALECTS, Dialect
 from sessionize.formats.paths.in_json import value_at, value_in_text
 from sessionize.formats.paths.language import candidates
 from sessionize.session.columns import EVENT_TIME, USER
 
 _NAMES_MAX = 50
 _DEPTH_MAX = 3
+_VALUE = re.compile(r"\d{9,}|\d{4}-\d\d-\d\d.*")  # a name that is a time: the first line is no header
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def absent_fields(dialect: Dialect, raws: Iterable[bytes]) -> AbsentFields | Non
         nearest += [] if near is None else [repr(near)]
     if not details:
         return None
-    hint = how_to_map(dialect)
+    hint = how_to_map(dialect, names)
     return AbsentFields(
         detail=f"{', '.join(details)}; the fields are: {listed(names)}",
         hint=f"did you mean {' and '.join(nearest)}? Otherwise {hint}" if nearest else hint,
@@ -74,11 +76,20 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(names[:_NAMES_MAX]) + more) or "none"
 
 
-def how_to_map(dialect: Dialect) -> str:
-    """The hint that says how to map the fields."""
+def how_to_map(dialect: Dialect, names: Sequence[str]) -> str:
+    """The hint that says how to map the fields, and which dialects these names fit."""
     options = "--user FIELD --time FIELD --page FIELD (batch, label, explain)"
-    other = "" if dialect.name == "mapping" else f" (now the dialect is {dialect.name!r})"
-    return f"say where the fields are: {options}, or [input.mapping] in a pipeline{other}"
+    where = f"say where the fields are: {options}, or [input.mapping] in a pipeline"
+    if any(map(_VALUE.fullmatch, names)):
+        where = f"if the first line is no header, name the columns: --columns user,time,page (input.columns); {where}"
+    if dialect.name == "mapping":
+        return where
+    fitting = " or ".join(f"--dialect {each.name}" for each in DIALECTS.values() if _fits(each, set(names)))
+    return f"{where} (now the dialect is {dialect.name!r}{fitting and f'; the fields fit {fitting}'})"
+
+
+def _fits(dialect: Dialect, names: Set[str]) -> bool:
+    return all(not names.isdisjoint(dialect.paths(column)) for column in (USER, EVENT_TIME))
 
 
 def _decoded(raw: bytes) -> Any:

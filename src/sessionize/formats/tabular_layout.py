@@ -122,7 +122,7 @@ def _extras(schema: pa.Schema, mapped: set[str], others: frozenset[str]) -> tupl
 def _missing(schema: pa.Schema, dialect: Dialect, column: str, source: str) -> InputError:
     names = field_names(schema)
     paths = dialect.paths(column)
-    near, mapping = near_name(paths, names), how_to_map(dialect)
+    near, mapping = near_name(paths, names), how_to_map(dialect, names)
     return InputError(
         f"the input has no column for {'the time' if column == EVENT_TIME else f'the {column}'}",
         detail=f"{source}: no column {' or '.join(repr(p) for p in paths)}; the columns are: {listed(names)}",

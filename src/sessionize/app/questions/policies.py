@@ -3,6 +3,7 @@
 default      my.toml      gap=30m,max_duration=none      my.toml,gap=45m,end_events=["logout"]
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from sessionize.analytics.two_cuts import Side
 from sessionize.app.config.errors import config_error
-from sessionize.app.config.pipeline import PipelineConfig, load_pipeline
+from sessionize.app.config.pipeline import PipelineConfig, load_pipeline, preset_names
 from sessionize.app.config.rules_section import RulesSection
 from sessionize.app.config.sources import option_layer
 from sessionize.app.config.suggest import did_you_mean, hint_of
@@ -45,6 +46,16 @@ def _config(base: str, settings: dict[str, object]) -> PipelineConfig:
     if base in DEFINITIONS:
         settings = {"rules.definition": base} | settings
     elif base != DEFAULT:
+        if not base.endswith(".toml") and base not in dict(preset_names()) and not os.path.exists(base):
+            raise ConfigError(
+                "no policy of this name",
+                detail=repr(base),
+                hint=hint_of(
+                    did_you_mean(base, [*DEFINITIONS, DEFAULT]),
+                    f"{DEFAULT}, a definition ({', '.join(DEFINITIONS)}), a preset, a pipeline file (.toml), or keys such "
+                    "as gap=45m",
+                ),
+            )
         return load_pipeline(base, overrides=settings)
     layer = option_layer(settings)  # over the defaults alone, whatever presets and the environment say
     try:

@@ -49,7 +49,7 @@ class TextReader:
             try:
                 first_line, decoder, stream = self._decoder(text, dict(file.keys))
             except InputError as error:
-                if not file.guessed:
+                if not (file.guessed and file.in_folder):
                     raise
                 LOG.warning("%s", skipped_files([file.path], f"{error.message}: {error.detail}"))
                 continue

@@ -9,7 +9,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sessionize.connectors.files.opening import KNOWN_ENDINGS, Named, named, probe, unknown_content
@@ -35,8 +35,8 @@ class InputFile:
 
     format: by content; of a pipe and of what is compressed, by name, or auto. delimiter: of CSV, where it is known.
     is_utf8: as far as its beginning tells. pipe: a stream that can be read once: stdin, a named pipe or a device. Its
-    writer may pause for any time. guessed: its name says nothing. keys: of Hive partitions. version: of a table, which
-    is no file (app/inputs.py): equal for equal rows.
+    writer may pause for any time. guessed: its name says nothing. in_folder: found in a folder, not named by the
+    user. keys: of Hive partitions. version: of a table, which is no file (app/inputs.py): equal for equal rows.
     """
 
     path: str
@@ -46,6 +46,7 @@ class InputFile:
     pipe: bool = False
     is_utf8: bool = True
     guessed: bool = False
+    in_folder: bool = False
     keys: tuple[tuple[str, str | None], ...] = ()
     version: str | None = None
 
@@ -70,10 +71,15 @@ def input_files(
         if is_address(path):
             there, unknown = _remote(path)
             skipped += unknown
-            files += [_described_remote(each, size, input_format) for each, size in there if each not in seen]
+            files += [
+                replace(_described_remote(each, size, input_format), in_folder=each != path)
+                for each, size in there
+                if each not in seen
+            ]
             seen.update(each for each, _ in there)
             continue
-        found, others = _below(path, input_format) if os.path.isdir(path) else (list(_named(path)), [])
+        is_folder = os.path.isdir(path)
+        found, others = _below(path, input_format) if is_folder else (list(_named(path)), [])
         skipped += others
         if not found:
             raise _nothing_in(path, others)
@@ -81,7 +87,7 @@ def input_files(
             real = name if name == STDIN else os.path.realpath(name)
             if real not in seen:
                 seen.add(real)
-                files.append(_described(name, input_format))
+                files.append(replace(_described(name, input_format), in_folder=is_folder))
     if not files:
         raise InputError("there is nothing to read", hint=f"name files, directories or globs; {KNOWN_ENDINGS}")
     return files, skipped
