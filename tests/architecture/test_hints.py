@@ -55,6 +55,7 @@ WHO_COMES_BY: dict[str, tuple[str, ...]] = {
     "app/format_options.py": ("batch", "label", "explain"),
     "app/options.py": ("batch", "label"),
     "cli/batch.py": ("batch", "label"),
+    "formats/absent_fields.py": ("batch", "label", "explain"),
     "formats/csv_text/parser.py": ("batch", "label", "explain"),
     "cli/maintain.py": ("maintain",),
     "cli/options.py": ("batch", "label"),

@@ -35,7 +35,7 @@ def nothing_usable(
 def _question(by_reason: Mapping[str, int]) -> str:
     if by_reason and max(by_reason, key=by_reason.__getitem__) == "invalid_time":
         return (
-            "are the times written in another way? --time-format '%d.%m.%Y %H:%M' (input.mapping.time_format in a "
-            "pipeline) reads them;"
+            "are the times written in another way? --time-format '%d.%m.%Y %H:%M' (batch, label, explain), "
+            "or input.mapping.time_format in a pipeline, reads them;"
         )
     return "is it the right dialect, or are the fields named right?"

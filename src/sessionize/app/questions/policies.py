@@ -46,14 +46,15 @@ def _config(base: str, settings: dict[str, object]) -> PipelineConfig:
     if base in DEFINITIONS:
         settings = {"rules.definition": base} | settings
     elif base != DEFAULT:
-        if not base.endswith(".toml") and base not in dict(preset_names()) and not os.path.exists(base):
+        presets = [name for name, _ in preset_names()]
+        if base not in presets and not base.endswith(".toml") and not os.path.exists(base):
+            names = [*DEFINITIONS, *presets, DEFAULT]
             raise ConfigError(
                 "no policy of this name",
                 detail=repr(base),
                 hint=hint_of(
-                    did_you_mean(base, [*DEFINITIONS, DEFAULT]),
-                    f"{DEFAULT}, a definition ({', '.join(DEFINITIONS)}), a preset, a pipeline file (.toml), or keys such "
-                    "as gap=45m",
+                    did_you_mean(base, names),
+                    f"the names are {', '.join(names)}; or a pipeline file (.toml), or keys such as gap=45m",
                 ),
             )
         return load_pipeline(base, overrides=settings)
