@@ -81,7 +81,8 @@ def how_to_map(dialect: Dialect, names: Sequence[str]) -> str:
     options = "--user FIELD --time FIELD --page FIELD (batch, label, explain)"
     where = f"say where the fields are: {options}, or [input.mapping] in a pipeline"
     if any(map(_VALUE.fullmatch, names)):
-        where = f"if the first line is no header, name the columns: --columns user,time,page (batch, label, explain); {where}"
+        columns = "--columns user,time,page (batch, label, explain)"
+        where = f"if the first line is no header, name the columns: {columns}; {where}"
     if dialect.name == "mapping":
         return where
     fitting = " or ".join(f"--dialect {each.name}" for each in DIALECTS.values() if _fits(each, set(names)))
