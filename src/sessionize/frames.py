@@ -81,7 +81,7 @@ def sessions(
         As in `Policy.of`.
     policy : Policy, optional
         All of these at once, and those that have no option here: `gap_by`, `day_start`, `max_events`, a minimum
-        length, bounces.
+        length, bounces, duplicates at other times.
     rules : Rules, optional
         What the events say about boundaries. Default: no start, end or excluded events; purchases are conversions.
     columns : list of str, or mapping, optional

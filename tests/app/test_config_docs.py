@@ -80,6 +80,8 @@ def test_the_documented_default_and_example_are_true(tmp_path: Path, dotted: str
     }.get(".".join(tables), "output.kind = 'parquet'\n" if dotted == "output.path" else "")
     if dotted == "rules.split_ignore":
         needed = "rules.split_on_change = ['source']\n"
+    if dotted == "rules.duplicates_within":
+        needed = "rules.duplicates = 'id'\n"
     if dotted == "output.buckets":
         needed = "output.layout = 'date_bucket'\n"
     if dotted == "input.kafka.partitions":

@@ -24,10 +24,12 @@ def test_every_rule_has_an_option() -> None:
     policy, rules = over(
         split_on_change=["source", "medium"], split_ignore=["(direct)"], day_start="Europe/Berlin", gap_by="app",
         gap_of=["tv=4h", "a=b=10"], max_events="500", min_events="2", min_duration="5s", bounce=["one_page", "10s"],
+        duplicates="id", duplicates_within="1h",
     )  # fmt: skip
     assert policy == Policy(
         gap_by=GapBy(field="app", gaps=(("tv", 14_400_000), ("a=b", 600_000))), day_start="Europe/Berlin",
         max_events=500, min_events=2, min_duration_ms=5_000, bounce=("one_page", "10s"),
+        duplicates="id", duplicates_within_ms=3_600_000,
     )  # fmt: skip
     assert rules.split_fields == ("medium", "source")
     assert rules.split_ignore == {"(direct)"}
@@ -85,6 +87,9 @@ def test_keys_of_a_file_lie_over_the_definition(tmp_path: Path) -> None:
         ({"split_ignore": ["x"]}, "no effect"),
         ({"day_start": "Mars"}, "unknown time zone"),
         ({"bounce": ["quick"]}, "unknown condition"),
+        ({"duplicates": "time"}, "unknown duplicates"),
+        ({"duplicates_within": "1h"}, "duplicates_within has no effect"),
+        ({"duplicates": "id", "duplicates_within": "0s"}, "duplicates_within_ms must be at least 1"),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict[str, object], says: str) -> None:

@@ -38,7 +38,9 @@ class Run:
 
     def warnings(self, capsys: pytest.CaptureFixture[str]) -> str:
         capsys.readouterr()
-        warn_of_input(self.accounting, self.plan.dialect, self.plan.rules.conversion_events, self.plan.inputs)
+        plan = self.plan
+        repeats_ids = plan.policy.repeats_ids
+        warn_of_input(self.accounting, plan.dialect, plan.rules.conversion_events, plan.inputs, repeats_ids=repeats_ids)
         return capsys.readouterr().err
 
 
@@ -128,8 +130,14 @@ def test_a_retry_with_the_same_id_and_another_time(tmp_path: Path, capsys: pytes
     at = 1_772_445_600_000
     again = [{"u": "a", "t": t, "id": i} for t, i in ((at, "m1"), (at + 137, "m1"), (at + 9, "m2"), (at + 9, "m2"))]
     run = Run(tmp_path, "e.ndjson", lines(*again, {"u": "b", "t": at + 1, "id": "m1"}), event_id="id", **MINE)
-    assert "1 of the first 5 events have the id of another event of their user" in run.warnings(capsys)
+    told = run.warnings(capsys)
+    assert "1 of the first 5 events have the id of another event of their user" in told
+    assert "--duplicates id" in told
     assert run.accounting.duplicate == 1
+    by_id = RuleOptions(duplicates="id")
+    once = Run(tmp_path, "g.ndjson", lines(*again), by_id, event_id="id", **MINE)
+    assert once.warnings(capsys) == ""
+    assert (once.accounting.duplicate, once.sessions[0]["event_count"]) == (2, 2)
     plain = Run(tmp_path, "f.ndjson", lines(*again[2:], {"u": "a", "t": at}), event_id="id", **MINE)
     assert plain.warnings(capsys) == ""
 

@@ -123,6 +123,7 @@ def test_after_every_batch_the_model_is_a_full_refresh(tmp_path: Path):
     [
         ({"table": TableOptions(user="u", time="t")}, "when rows were loaded"),
         ({"rules": RuleOptions(session_ids="running")}, "cannot number"),
+        ({"rules": RuleOptions(duplicates="id")}, "no duplicates at other times"),
         ({"labels": True}, "no labels"),
     ],
 )

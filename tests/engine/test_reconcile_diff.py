@@ -56,9 +56,9 @@ class Stream:
     def drain(self) -> None:
         """The input ends, and may go on another time: what could have joined these sessions is late from now on."""
         self._write(self._sessionizer.flush(self._rule.latest_ms))
-        self._sessionizer = self._new()
         if self._rule.latest_ms is not None:
             self._drained_ms = self._rule.latest_ms + self.definition.policy.longest_silence_ms + 1
+            self._write(self._sessionizer.advance(self._drained_ms))
 
     @property
     def watermark_ms(self) -> int | None:

@@ -3,6 +3,7 @@
 import io
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sessionize import Policy, Rules, Sessionizer, StateError
 from sessionize.kernel import sessionizer_state as holdings
 from sessionize.kernel.changes import Changes, merge_changes
+from sessionize.kernel.operator import TableDelta
 from sessionize.kernel.snapshot import dump_tables
 from sessionize.testing.comparison import events_table, expected_sessions, sorted_rows
 from sessionize.testing.strategies import events, policies, rules
@@ -35,7 +37,14 @@ def through_files(changes: Changes) -> Changes:
     drained = changes.deltas["events"].tables["pending"].merge.cleared
     header |= {"drained": drained}
     whole = changes.deltas["sessions"].whole
-    return Changes.of_sessions(header, copy(changes.users), removed, copy(changes.pending), whole=whole)
+    recent = None if changes.recent_ids is None else copy(changes.recent_ids)
+    made = Changes.of_sessions(header, copy(changes.users), removed, copy(changes.pending), recent, whole=whole)
+    if recent is None:
+        return made
+    of_events = made.deltas["events"]
+    merge = changes.deltas["events"].tables["recent_ids"].merge
+    tables = {**of_events.tables, "recent_ids": TableDelta(rows=recent, merge=merge)}
+    return Changes({**made.deltas, "events": replace(of_events, tables=tables)})
 
 
 def resumed(parts: list[Changes], policy: Policy, rule: Rules | None = None) -> Sessionizer:
@@ -81,7 +90,8 @@ def test_base_and_deltas_go_on_like_the_stream(
         size = data.draw(st.integers(1, 12), label="batch")
         batch, at = arriving[at : at + size], at + size
         table = events_table(batch)
-        core.push(table.drop_columns(["event_id"]) if all(r["id"] is None for r in batch) else table)
+        absent = not policy.repeats_ids and all(r["id"] is None for r in batch)
+        core.push(table.drop_columns(["event_id"]) if absent else table)
         latest = max([e["time"] for e in batch] + ([] if latest is None else [latest]))
         for action in data.draw(st.lists(st.sampled_from(["advance", "take", "merge", "restart"]), max_size=3)):
             match action:

@@ -32,15 +32,16 @@ def product_of(row: dict[str, Any]) -> str | None:
     return None if row["time"] % 5 == 0 else f"p{row['time'] % 3}"
 
 
-def counted(rows: Events, rule: Rules, window_ms: int) -> Counter[Any]:
+def counted(rows: Events, policy: Policy, rule: Rules, window_ms: int) -> Counter[Any]:
     """By a plain group-by, over what is neither excluded nor a duplicate."""
-    seen, counts = set(), Counter[Any]()
-    for row in rows:
+    last, counts = dict[Any, int](), Counter[Any]()
+    within_ms = policy.duplicates_within_ms if policy.repeats_ids else 0
+    for row in sorted(rows, key=lambda row: row["time"]):
         if row.get("type") in rule.excluded_events:
             continue
-        key = (row["user"], row["time"], row["id"])
-        if row["id"] is None or key not in seen:
-            seen.add(key)
+        key = (row["user"], row["id"])
+        before, last[key] = last.get(key), row["time"]
+        if row["id"] is None or before is None or row["time"] - before > within_ms:
             counts[row["time"] // window_ms * window_ms, row["user"], product_of(row)] += 1
     return counts
 
@@ -98,7 +99,7 @@ def test_any_order_cut_and_restart_gives_what_a_group_by_gives(
     sessions = [row for table in course.made["user_sessions"] for row in sorted_rows(table)]
     by = lambda row: (row["user"], row["session_start_time_ms"], row["session_end_time_ms"], row["session_id"])  # noqa: E731
     assert sorted(sessions, key=by) == sorted(expected_sessions(rows, policy, rule), key=by)
-    expected = counted(rows, rule, window_ms=10)
+    expected = counted(rows, policy, rule, window_ms=10)
     found = course.rows("event_counts")
     assert {(r["window_start_ms"], r["user"], r["product"]): r["count"] for r in found} == expected
     assert len(found) == len(expected)

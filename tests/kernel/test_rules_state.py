@@ -19,6 +19,7 @@ def test_the_state_of_other_rules_has_nothing_of_these() -> None:
     core.push(events_table([{"user": "a", "time": 0, "page": "x"}, {"user": "a", "time": 99_999, "page": "y"}]))
     core.advance(50_000)
     changes = core.changes()
+    assert set(changes.tables) == {"users", "pending"}
     assert {"reach", "gap"}.isdisjoint(changes.users.column_names + changes.pending.column_names)
     assert not any(name.startswith("split") for name in changes.users.column_names + changes.pending.column_names)
     header = dict(changes.header)
@@ -35,6 +36,7 @@ def test_the_state_of_other_rules_has_nothing_of_these() -> None:
         (Policy(day_start="UTC"), BY_SOURCE, "rules.day_start: none there, UTC here"),
         (Policy(gap_by=GapBy(field="source")), BY_SOURCE, "rules.gap_by: none there, gap from source"),
         (Policy(max_events=9), BY_SOURCE, "rules.max_events: none there, 9 here"),
+        (Policy(duplicates="id"), BY_SOURCE, "rules.duplicates: user_time_id there, id here"),
         (Policy(min_events=2), BY_SOURCE, "rules.min_events: 1 there, 2 here"),
         (Policy(), Rules(), "rules.split_on_change: source there, none here"),
     ],

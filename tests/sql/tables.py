@@ -18,6 +18,7 @@ from sessionize.sql import EventTable, dialect_named, labels_sql, sessions_sql
 from sessionize.testing.comparison import events_table as canonical_events
 from sessionize.testing.comparison import expected_sessions
 from sessionize.testing.own_column_examples import EVERY_KIND
+from sessionize.testing.strategies import DUPLICATES
 from tests.sql.engines import Engine
 
 Row = dict[str, Any]
@@ -120,6 +121,7 @@ def random_policy(random: random.Random, comparing: int = 0) -> Policy:
         max_duration_mode="anchored" if limit is None else random.choice(["anchored", "rolling"]),
         session_ids=random.choice(["start", "sequential", "running"]),
         **(more if comparing else {}),
+        **(random.choice(DUPLICATES) if comparing else {}),
     )
 
 

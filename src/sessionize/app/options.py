@@ -115,6 +115,8 @@ class RuleOptions:
     min_events: str | None = None
     min_duration: str | None = None
     bounce: list[str] | None = None
+    duplicates: str | None = None
+    duplicates_within: str | None = None
 
     def over(self, policy: "Policy", rules: "Rules", *, warn: Warn) -> "tuple[Policy, Rules]":
         """These rules with what is named in its place. warn: gets a text where something else may be meant.
@@ -155,6 +157,7 @@ class RuleOptions:
     def _compared(self) -> dict[str, Any]:
         """The changes of the policy by the rules that compare events, and by those about what is written."""
         from sessionize.session.durations import parse_duration_ms
+        from sessionize.session.time import MS_PER_DAY
 
         changes: dict[str, Any] = {}
         if self.day_start is not None:
@@ -168,6 +171,12 @@ class RuleOptions:
             changes["min_duration_ms"] = parse_duration_ms(self.min_duration, name="--min-duration")
         if self.bounce is not None:
             changes["bounce"] = () if self.bounce == [NONE] else tuple(self.bounce)
+        if self.duplicates is not None:
+            changes["duplicates"] = self.duplicates
+            if self.duplicates != "id":
+                changes["duplicates_within_ms"] = MS_PER_DAY
+        if self.duplicates_within is not None:
+            changes["duplicates_within_ms"] = parse_duration_ms(self.duplicates_within, name="--duplicates-within")
         if self.gap_by is not None or self.gap_of is not None:
             changes["gap_by"] = _gap_by(self.gap_by, self.gap_of or [])
         return changes

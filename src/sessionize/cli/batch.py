@@ -61,7 +61,8 @@ def _run(plan: "FilePlan", *, as_json: bool, started: float) -> None:
         out.print_accounting(accounting, seconds, plan.where(), rules=plan.policy.describe())
         if accounting.rejected and plan.rejects is None:
             sys.stderr.write("--rejects FILE keeps the rejected records, each with its reason\n")
-    out.warn_of_input(accounting, plan.dialect, plan.rules.conversion_events, plan.inputs)
+    repeats = plan.policy.repeats_ids
+    out.warn_of_input(accounting, plan.dialect, plan.rules.conversion_events, plan.inputs, repeats_ids=repeats)
     if accounting.latest_ms is not None and 0 <= accounting.latest_ms < SECONDS_LOOK_LIKE_MS_MAX:
         sys.stderr.write(
             "warning: all event times are in early 1970. Whole numbers are read as milliseconds; if yours are"

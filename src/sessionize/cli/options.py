@@ -74,7 +74,7 @@ RECORDS = group(
     ),
     event_id=option(
         "--event-id",
-        help="Field with the event id: equal user, time and id count once; without it there are no duplicates.",
+        help="Field with the event id: equal user, time and id count once (see --duplicates). None: all count.",
         rich_help_panel="Records",
     ),
     event_type=option("--event-type", help="Field with the event type.", rich_help_panel="Records"),
@@ -200,6 +200,16 @@ RULES = group(
         "--bounce",
         help="Condition of the column is_bounce: one_event, one_page, no_conversion, or a duration it is shorter than; "
         "repeatable, all must hold.",
+        rich_help_panel="Rules",
+    ),
+    duplicates=option(
+        "--duplicates",
+        help="user_time_id: equal user, time and id count once; id: equal user and id, whatever the time.",
+        rich_help_panel="Rules",
+    ),
+    duplicates_within=option(
+        "--duplicates-within",
+        help="How long after an event another one with its id is a duplicate, by --duplicates id.",
         rich_help_panel="Rules",
     ),
 )

@@ -237,12 +237,17 @@ def print_item(text: str, mark: str = "- ") -> None:
 
 
 def warn_of_input(
-    accounting: "Accounting", dialect: "Dialect", conversion_events: Iterable[str], inputs: Iterable[str]
+    accounting: "Accounting",
+    dialect: "Dialect",
+    conversion_events: Iterable[str],
+    inputs: Iterable[str],
+    *,
+    repeats_ids: bool,
 ) -> None:
     """Say what is odd about the input: fields that no record has, times, users, values; examples of much rejected."""
     warn_of_absent_fields(accounting, dialect)
     found = accounting.findings
-    for text in found.texts(conversion_events):
+    for text in found.texts(conversion_events, repeats_ids=repeats_ids):
         print_warning(text)
     if dialect.paths("value") and not dialect.paths("event_type"):
         print_warning(

@@ -93,7 +93,8 @@ def _run(planned: "RunPlan", where: str, *, as_json: bool, show: bool) -> None:
     accounting, cut_short = _counted(planned, as_json=as_json)
     seconds = time.perf_counter() - started
     rules = config.policy().describe()
-    out.warn_of_input(accounting, config.dialect(), config.dialect().conversion_events, config.input.paths)
+    dialect, repeats = config.dialect(), config.policy().repeats_ids
+    out.warn_of_input(accounting, dialect, dialect.conversion_events, config.input.paths, repeats_ids=repeats)
     if as_json:
         result = {**accounting.as_dict(), "output": where, "rules": rules, "seconds": round(seconds, 3)}
         out.print_json({**result, "cut_short": True} if cut_short else result)

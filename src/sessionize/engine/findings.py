@@ -116,8 +116,10 @@ class Findings:
         named = dialect.columns if dialect.exact else dialect.required
         return [name for name in _OPTIONAL if name in self.mapped - self.filled and name in named]
 
-    def texts(self, conversion_events: Iterable[str]) -> list[str]:
-        """The warnings, a line each. conversion_events: the types that count as conversions."""
+    def texts(self, conversion_events: Iterable[str], *, repeats_ids: bool = False) -> list[str]:
+        """The warnings, a line each. conversion_events: the types that count as conversions. repeats_ids: duplicates
+        are found by the id alone.
+        """
         lines = []
         if self.early:
             lines.append(
@@ -136,10 +138,11 @@ class Findings:
                 f"users are called like a missing value: {words}; name them and they are "
                 "rejected: input.null_values, or --null-values (batch, label)"
             )
-        if self.retried:
+        if self.retried and not repeats_ids:
             lines.append(
                 f"{self.retried:,} of the first {self.compared:,} events have the id of another event of their user, "
-                "at another time, and count once more: only events with equal user, time and id are duplicates"
+                "at another time, and count once more; rules.duplicates, or --duplicates id (batch, label), lets "
+                "them count once"
             )
         conversions = {each.casefold() for each in conversion_events}
         if self.value_types and not any(each.casefold() in conversions for each in self.value_types):

@@ -19,7 +19,7 @@ from sessionize.kernel.interner import dictionary_of
 from sessionize.kernel.operator import Append, StateDelta, TableDelta, Upsert
 
 EVENTS, SESSIONS = "events", "sessions"  # the buffer's state, and the session operator's
-USERS, PENDING = "users", "pending"
+USERS, PENDING, RECENT_IDS = "users", "pending", "recent_ids"
 _OF_EVENTS = ("watermark_ms", "latest_ms", "counts")  # what the buffer's header has
 
 
@@ -27,16 +27,24 @@ _OF_EVENTS = ("watermark_ms", "latest_ms", "counts")  # what the buffer's header
 class Changes:
     """The difference between two states, or a whole state (the difference to nothing), by operator.
 
-    EVENTS is the reorder buffer: pending events that began to wait and still do. SESSIONS are the session operator's:
-    state rows (kernel/snapshot.py) of users that changed, with null where a part that was merged lacked the column, and
-    the names of users that nothing is known of any more. Others are what further operators gave.
+    EVENTS is the reorder buffer: pending events that began to wait and still do, and where duplicates are found by the
+    id alone the ids that came lately (kernel/duplicates/recent_ids.py). SESSIONS are the session operator's: state rows
+    (kernel/snapshot.py) of users that changed, with null where a part that was merged lacked the column, and the names
+    of users that nothing is known of any more. Others are what further operators gave.
     """
 
     deltas: Mapping[str, StateDelta]
 
     @classmethod
     def of_sessions(
-        cls, header: Mapping[str, Any], users: pa.Table, removed: pa.Array, pending: pa.Table, *, whole: bool = False
+        cls,
+        header: Mapping[str, Any],
+        users: pa.Table,
+        removed: pa.Array,
+        pending: pa.Table,
+        recent_ids: pa.Table | None = None,
+        *,
+        whole: bool = False,
     ) -> "Changes":
         """The changes of sessions alone, from one header for all, as format 1 has them.
 
@@ -46,11 +54,13 @@ class Changes:
         mine = {name: value for name, value in header.items() if name in _OF_EVENTS}
         others = {name: value for name, value in header.items() if name not in (*_OF_EVENTS, "drained")}
         until_ms, cleared = header["watermark_ms"], bool(header.get("drained"))
-        append = TableDelta(rows=pending, merge=Append("time", until_ms, cleared))
+        of_events = {PENDING: TableDelta(rows=pending, merge=Append("time", until_ms, cleared))}
+        if recent_ids is not None:
+            of_events[RECENT_IDS] = TableDelta(rows=recent_ids, merge=Append("time"))
         upsert = TableDelta(rows=users, merge=Upsert(("user",)), removed=pa.table({"user": removed}))
         return cls(
             {
-                EVENTS: StateDelta(header=mine, tables={PENDING: append}, whole=whole),
+                EVENTS: StateDelta(header=mine, tables=of_events, whole=whole),
                 SESSIONS: StateDelta(header=others, tables={USERS: upsert}, whole=whole),
             }
         )
@@ -78,9 +88,16 @@ class Changes:
         return self.deltas[EVENTS].tables[PENDING].rows
 
     @property
+    def recent_ids(self) -> pa.Table | None:
+        """Ids that came; None where only events of one time are duplicates."""
+        table = self.deltas[EVENTS].tables.get(RECENT_IDS)
+        return None if table is None else table.rows
+
+    @property
     def tables(self) -> dict[str, pa.Table]:
         """What Sessionizer.restore_tables takes, of a whole state."""
-        return {USERS: self.users, PENDING: self.pending}
+        recent = self.recent_ids
+        return {USERS: self.users, PENDING: self.pending, **({} if recent is None else {RECENT_IDS: recent})}
 
 
 def merge_changes(parts: Sequence[Changes], *, whole: bool = False, only: Container[str] | None = None) -> Changes:

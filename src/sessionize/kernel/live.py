@@ -41,7 +41,8 @@ def sessions_as_they_stand(
     view = _view(held, folder, emitter, slots, tallies=True)
     parts = []
     if view.rows is not None:
-        ended = view.folder.fold(order.settle(view.rows.without(SERIAL)))
+        settled = order.settle(view.rows.without(SERIAL), view.emitter.users)
+        ended = view.folder.fold(settled) if len(settled) else None
         parts.append(None if open_only else ended)
     still = view.folder.state.live_slots()
     if len(still):
@@ -59,7 +60,10 @@ def ids_of_pushed(
         return pa.nulls(n, pa.string())
     view = _view(held, folder, emitter, np.unique(rows["slot"]), tallies=False)
     assert view.rows is not None  # what waits in the log waits in the buffer
-    done = view.folder.cut(order.settle(view.rows))
+    settled = order.settle(view.rows, view.emitter.users)
+    if not len(settled):
+        return pa.nulls(n, pa.string())
+    done = view.folder.cut(settled)
     assert done.rows.order is not None  # the serial numbers are a payload, which is sorted with its order
     carried = len(done.carried["last"])
     serial = np.concatenate((np.full(carried, -1, np.int64), view.rows[SERIAL])) - log.first_serial

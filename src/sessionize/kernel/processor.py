@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sessionize.errors import ConfigError, StateError
 from sessionize.kernel.change_log import PushLog
-from sessionize.kernel.changes import EVENTS, PENDING, Changes
+from sessionize.kernel.changes import EVENTS, PENDING, RECENT_IDS, Changes
 from sessionize.kernel.counts import Counts
 from sessionize.kernel.operator import Append, Operator, StateDelta, TableDelta
 from sessionize.kernel.reorder import EventTimeBuffer, SettledEvents, SettledRows
@@ -148,8 +148,16 @@ class EventProcessor:
         held, whole = self.sessions.held, EVENTS not in self._begun
         waiting = held.pending.of_slots(None) if whole else buffer.log.waiting(buffer.watermark_ms)
         merge = Append("time", buffer.watermark_ms, cleared=buffer.log.clear())
-        pending = TableDelta(rows=pending_rows(held, waiting), merge=merge)
-        return StateDelta(header=self.describe(), tables={PENDING: pending})
+        tables = {PENDING: TableDelta(rows=pending_rows(held, waiting), merge=merge)}
+        if (recent := buffer.recent) is not None:
+            rows, leaves = recent.changes(whole=whole), Append("time", recent.until_ms)
+            tables[RECENT_IDS] = TableDelta(rows=rows, merge=leaves)
+        return StateDelta(header=self.describe(), tables=tables)
+
+    @property
+    def recent_ids(self) -> pa.Table | None:
+        """The ids that are remembered; None where only events of one time are duplicates."""
+        return None if self._buffer.recent is None else self._buffer.recent.rows()
 
     def describe(self) -> dict[str, object]:
         """How the buffer stands, as JSON-able values."""
@@ -187,10 +195,16 @@ class EventProcessor:
         carried = {name: buffer.payload[name] for name in buffer.carried}
         load_pending(made.sessions.held, state.pending, carried, buffer.coded)
         buffer.watermark_ms, buffer.latest_ms = header["watermark_ms"], header["latest_ms"]
+        if buffer.recent is not None:
+            buffer.recent.load(pa.table({}) if state.recent_ids is None else state.recent_ids)
+            if buffer.watermark_ms is not None:
+                buffer.recent.forget(buffer.watermark_ms)
         buffer.counts = Counts(**{**header["counts"], "pending": 0})
         names = made.names
         # events that an operator of before had in another type are no base for those to come: they are written anew
         anew = {EVENTS} if has_other_types(state.pending, carried) else set()
+        if buffer.recent is not None and state.recent_ids is None:
+            anew.add(EVENTS)
         if made.sessions.has_other_columns:
             anew.add(made.sessions.name)
         made._begun = (names & frozenset(state.deltas)) - anew

@@ -39,13 +39,14 @@ def reference_sessions(
     end_ms = max((e["time"] for e in rows), default=0) if end_ms is None else end_ms
     silence_reason = "timeout" if expects_end else "inactivity"
     for user in sorted({e["user"] for e in rows}):
-        seen, chain, piece, number, anchor = set(), 0, 0, 0, 0
+        seen, chain, piece, number, anchor = dict[str, int](), 0, 0, 0, 0  # seen: the time of the last event by id
         before: Row | None = None
         reach, known = 0, dict[int, str]()  # of the run: the last moment without a silence, the last value by field
         for e in sorted((e for e in rows if e["user"] == user), key=order_key):
-            if e.get("id") is not None and (e["time"], e["id"]) in seen:
-                continue
-            seen.add((e["time"], e.get("id")))
+            if e.get("id") is not None:
+                last, seen[e["id"]] = seen.get(e["id"]), e["time"]
+                if last is not None and e["time"] - last <= (policy.duplicates_within_ms if policy.repeats_ids else 0):
+                    continue
             silent = before is not None and e["time"] > reach
             rule = None if before is None else rule_before(before, e, policy)
             new_run = before is None or silent or rule is not None

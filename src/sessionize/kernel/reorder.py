@@ -16,6 +16,7 @@ import pyarrow as pa
 from sessionize.errors import ConfigError
 from sessionize.kernel.change_log import SERIAL, PushLog
 from sessionize.kernel.counts import Counts
+from sessionize.kernel.duplicates.recent_ids import RecentIds
 from sessionize.kernel.interner import Interner
 from sessionize.kernel.large_text import one_array_of, rows_of
 from sessionize.kernel.open_sessions import SPLIT
@@ -55,7 +56,7 @@ class SettledRows:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOrder:
     """Rule 1. page_names, kind_names, value_names: what the codes mean; reasons: the names of reason codes; own: the
-    fields of own session columns.
+    fields of own session columns. recent: the ids of before, None where only events of one time are duplicates.
     """
 
     page_names: Interner
@@ -63,13 +64,19 @@ class RowOrder:
     value_names: Interner
     reasons: pa.Array
     own: frozenset[str] = frozenset()
+    recent: RecentIds | None = None
 
-    def settle(self, rows: Rows) -> SettledRows:
-        """The rows in order, without duplicates; at least one row.
+    def settle(self, rows: Rows, users: Interner, *, remember: bool = False) -> SettledRows:
+        """The rows in order, without duplicates; at least one row. users: what the slots mean; remember: the rows
+        leave the buffer.
 
         Fields of own session columns decide after the rest, and columns that only operators ask for last, so that
         sessions are the same with and without them.
         """
+        settled = self._settled(rows)
+        return settled if self.recent is None else self.recent.without_repeated(settled, users, remember=remember)
+
+    def _settled(self, rows: Rows) -> SettledRows:
         compares = len(rows.columns) > 2 or rows.ids is not None or bool(rows.payload)
         ordered = sort_rows(rows["slot"], rows["time"], with_order=compares)
         tied = tied_rows(ordered) if compares else np.zeros(0, np.int64)
@@ -147,9 +154,12 @@ class EventTimeBuffer:
     kind_names: Interner = field(default_factory=lambda: Interner(few=True))
     value_names: Interner = field(default_factory=lambda: Interner(few=True))
     pending: Pending = field(default_factory=Pending)
+    recent: RecentIds | None = field(init=False, default=None)
     order: RowOrder = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.policy.repeats_ids:
+            self.recent = RecentIds(self.policy.duplicates_within_ms, tracks=self.log is not None)
         for name, kind in self.columns.own.fields:
             if self.payload.get(name, FIELD_TYPES[kind]) != FIELD_TYPES[kind]:
                 raise ConfigError(
@@ -167,6 +177,7 @@ class EventTimeBuffer:
             value_names=self.value_names,
             reasons=reason_names(self.rules.names),
             own=frozenset(own),
+            recent=self.recent,
         )
 
     @property
@@ -198,7 +209,7 @@ class EventTimeBuffer:
 
         Errors: InputError, and then nothing was taken in.
         """
-        table = accepted(events, fields=[name for name, _ in self.columns.own.fields])
+        table = self._with_ids(accepted(events, fields=[name for name, _ in self.columns.own.fields]))
         time = times(table)
         coded = _with_coded_types(table) if self.columns.decided_by_ties else table
         # a function of the user's gets the events as they came
@@ -217,21 +228,24 @@ class EventTimeBuffer:
 
     def bounded(self, events: pa.Table) -> tuple[SettledRows, npt.NDArray[np.int64]] | None:
         """Bounded input in order, not taken in, and for each of its rows the row in events; None without rows."""
-        events = accepted(events)
+        events = self._with_ids(accepted(events))
         flags = self.rules.flags(events, conversions=self._wants_conversions)
         keep = np.ones(events.num_rows, bool) if flags.drop is None else ~flags.drop
         rows = self._rows(events, times(events), flags, keep)
         if not len(rows):
             return None
         row = np.flatnonzero(keep)
-        return self.order.settle(rows.with_columns({"row": row})), row
+        return self.order.settle(rows.with_columns({"row": row}), self.users), row
 
     def settle_before(self, watermark_ms: int) -> SettledRows | None:
-        """The pending events below the watermark; None when there are none."""
-        return self._settle(self.pending.take_before(watermark_ms))
+        """The pending events below the watermark; None when there are none that count."""
+        settled = self._settle(self.pending.take_before(watermark_ms))
+        if self.recent is not None:
+            self.recent.forget(watermark_ms)
+        return settled
 
     def settle_all(self) -> SettledRows | None:
-        """All pending events; None when there are none."""
+        """All pending events; None when there are none that count."""
         rows = self.pending.take_all()
         if self.log is not None:
             self.log.drained()
@@ -240,10 +254,20 @@ class EventTimeBuffer:
     def _settle(self, rows: Rows | None) -> SettledRows | None:
         if rows is None or not len(rows):
             return None
-        settled = self.order.settle(rows if self.log is None else rows.without(SERIAL))
+        settled = self.order.settle(rows if self.log is None else rows.without(SERIAL), self.users, remember=True)
         self.counts.settled += len(settled)
         self.counts.duplicate += len(rows) - len(settled)
-        return settled
+        return settled if len(settled) else None
+
+    def _with_ids(self, events: pa.Table) -> pa.Table:
+        """The events. Errors: ConfigError where duplicates are found by an id that they lack."""
+        if self.recent is not None and events.num_rows and col.EVENT_ID not in events.column_names:
+            raise ConfigError(
+                'duplicates = "id" needs the event id, which the events lack',
+                detail=f"columns: {', '.join(events.column_names)}",
+                hint="map event_id, or remove duplicates",
+            )
+        return events
 
     def counted(self) -> Counts:
         """The counts as they stand: a copy, which stays as it is when more are pushed."""

@@ -203,7 +203,8 @@ class Sessionizer:
         """The session of every event pushed since the last `changes`, as things stand. Nothing changes.
 
         One id per event in the order they were pushed, the late ones left out (`push` hands them back): null for an
-        event of an excluded type or one that is settled by now, the session of the event it repeats for a duplicate.
+        event of an excluded type or one that is settled by now, the session of the event it repeats for a duplicate
+        (null if that one is settled).
         Ask before the watermark moves. Errors: ValueError without track_changes.
         """
         return self._processor.sessions.ids_of_pushed()
@@ -222,7 +223,8 @@ class Sessionizer:
         """
         if self._processor.further:
             raise ValueError(f"a snapshot has no room for other operators: {', '.join(self._processor.further)}")
-        return to_bytes(self._held, {**self._processor.sessions.describe(), **self._processor.describe()})
+        header = {**self._processor.sessions.describe(), **self._processor.describe()}
+        return to_bytes(self._held, header, self._processor.recent_ids)
 
     @classmethod
     def restore(
@@ -246,7 +248,8 @@ class Sessionizer:
         rules: Rules | None = None,
         track_changes: bool = False,
     ) -> "Sessionizer":
-        """Go on from the header and the tables ("users", "pending") of merged changes (kernel/changes.py).
+        """Go on from the header and the tables of merged changes (kernel/changes.py): "users", "pending", and
+        "recent_ids" if they are remembered.
 
         Errors: StateError for another policy or other rules, or when the tables do not hold what the header says.
         """
@@ -256,5 +259,6 @@ class Sessionizer:
             columns=col.SessionColumns.stored(header["columns"], header.get("own_columns", {})),
             user_name=header["user_name"],
         )
-        state = Changes.of_sessions(header, tables["users"], pa.array([], pa.string()), tables["pending"], whole=True)
+        none, recent = pa.array([], pa.string()), tables.get("recent_ids")
+        state = Changes.of_sessions(header, tables["users"], none, tables["pending"], recent, whole=True)
         return cls.over(EventProcessor.restore(state, definition, track_changes=track_changes))

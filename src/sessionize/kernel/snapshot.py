@@ -1,7 +1,8 @@
 """A Sessionizer as Arrow tables and as bytes, and back.
 
 The bytes: b"SZST", the length of the header (uint32, little endian), the header (JSON: version, policy, rules, columns,
-watermark, counts, sizes), two Arrow IPC streams (users with an open session; pending events), and the CRC-32 of all of
+watermark, counts, sizes), Arrow IPC streams (users with an open session; pending events; recent ids, if
+they are remembered), and the CRC-32 of all of
 it. Codes are written out as strings, so a snapshot means the same to every shard and every process.
 """
 
@@ -157,9 +158,9 @@ def _load_pending(
         held.pending.add(Rows({"slot": waiting, **columns}, ids, payload))
 
 
-def to_bytes(held: SessionizerState, description: dict[str, Any]) -> bytes:
+def to_bytes(held: SessionizerState, description: dict[str, Any], recent_ids: pa.Table | None = None) -> bytes:
     """The snapshot of a Sessionizer."""
-    streams = [_ipc(table) for table in dump_tables(held).values()]
+    streams = [_ipc(table) for table in (*dump_tables(held).values(), recent_ids) if table is not None]
     header = json.dumps({"version": VERSION, **description, "sizes": [len(stream) for stream in streams]}).encode()
     body = b"".join([_MAGIC, struct.pack("<I", len(header)), header, *streams])
     return body + struct.pack("<I", zlib.crc32(body))
@@ -180,7 +181,8 @@ def from_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, pa.Table]]:
         )
     at = 8 + size
     tables = {}
-    for name, length in zip(("users", "pending"), header["sizes"], strict=True):
+    names = ("users", "pending", "recent_ids")[: max(2, len(header["sizes"]))]
+    for name, length in zip(names, header["sizes"], strict=True):
         tables[name] = pa.ipc.open_stream(body[at : at + length]).read_all()
         at += length
     return header, tables

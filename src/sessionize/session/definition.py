@@ -34,6 +34,7 @@ def rule_columns(policy: Policy, rules: Rules) -> frozenset[str]:
     needs = set(compared_fields(policy, rules))
     needs |= {col.EVENT_TYPE} if rules.need_event_type or NO_CONVERSION in policy.bounce else set()
     needs |= {col.PAGE} if ONE_PAGE in policy.bounce else set()
+    needs |= {col.EVENT_ID} if policy.repeats_ids else set()
     return frozenset(needs)
 
 
@@ -50,3 +51,9 @@ def check_fields(policy: Policy, rules: Rules, have: Iterable[str], *, hint: str
                 detail=f"field {missing[0]!r}; the events have {', '.join(sorted(have))}",
                 hint=f"{hint}, or turn {key} off",
             )
+    if policy.repeats_ids and col.EVENT_ID not in have:
+        raise ConfigError(
+            'duplicates = "id" needs the event id, which the events lack',
+            detail=f"the events have {', '.join(sorted(have))}",
+            hint="map event_id, or remove duplicates",
+        )

@@ -12,10 +12,12 @@ from sessionize.errors import ConfigError
 from sessionize.session.bounce import bounce_conditions
 from sessionize.session.durations import Duration, format_duration, parse_duration_ms
 from sessionize.session.gap_by import GapBy
+from sessionize.session.time import MS_PER_DAY
 
 GapBoundary = Literal["exclusive", "inclusive"]
 MaxDurationMode = Literal["anchored", "rolling"]
 SessionIds = Literal["start", "sequential", "running"]
+Duplicates = Literal["user_time_id", "id"]
 # What advances event time in a stream (rule 8); not part of a Policy, because it changes no session.
 WatermarkRule = Literal["confirmed", "maximum"]
 
@@ -51,15 +53,20 @@ class Policy:
     bounce : tuple of str
         The conditions of the session column ``is_bounce``, all of which must hold: ``"one_event"``, ``"one_page"``,
         ``"no_conversion"``, or a duration that the session must be shorter than. Default: no such column.
+    duplicates : {"user_time_id", "id"}
+        ``"user_time_id"``: an event is a duplicate of one with equal user, time and id. ``"id"``: also of the one
+        before it of its user with its id, at another time.
+    duplicates_within_ms : int
+        With ``"id"``: how long after the one before such a duplicate may be. Default one day.
 
     Raises
     ------
     ConfigError
-        A duration is not positive, a value is unknown, or a mode is set without a maximum duration.
+        A duration is not positive, a value is unknown, or a setting has no effect without another one.
 
     Notes
     -----
-    Source: docs/spec/sessions.md, rules 2, 3, 4, 6 and 11.
+    Source: docs/spec/sessions.md, rules 1, 2, 3, 4, 6 and 11.
 
     Examples
     --------
@@ -79,6 +86,8 @@ class Policy:
     min_events: int = 1
     min_duration_ms: int = 0
     bounce: tuple[str, ...] = ()
+    duplicates: Duplicates = "user_time_id"
+    duplicates_within_ms: int = MS_PER_DAY
 
     def __post_init__(self) -> None:
         if self.gap_ms <= 0:
@@ -94,6 +103,7 @@ class Policy:
         _one_of("gap_boundary", self.gap_boundary, get_args(GapBoundary))
         _one_of("max_duration_mode", self.max_duration_mode, get_args(MaxDurationMode))
         _one_of("session_ids", self.session_ids, get_args(SessionIds))
+        _one_of("duplicates", self.duplicates, get_args(Duplicates))
         if self.max_duration_ms is None and self.max_duration_mode != "anchored":
             raise ConfigError(
                 "max_duration_mode has no effect without a maximum duration",
@@ -115,6 +125,7 @@ class Policy:
             ("max_events", self.max_events, 1),
             ("min_events", self.min_events, 1),
             ("min_duration_ms", self.min_duration_ms, 0),
+            ("duplicates_within_ms", self.duplicates_within_ms, 1),
         ):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}", detail=f"{name} = {value}")
@@ -123,6 +134,12 @@ class Policy:
                 "no session can have as many events as min_events",
                 detail=f"min_events = {self.min_events}, max_events = {self.max_events}",
                 hint="lower min_events, or raise max_events",
+            )
+        if self.duplicates != "id" and self.duplicates_within_ms != MS_PER_DAY:
+            raise ConfigError(
+                "duplicates_within has no effect unless duplicates are found by the id alone",
+                detail=f"duplicates = {self.duplicates}, duplicates_within_ms = {self.duplicates_within_ms}",
+                hint='set duplicates to "id", or remove duplicates_within',
             )
 
     @classmethod
@@ -140,6 +157,8 @@ class Policy:
         min_events: int = 1,
         min_duration: Duration = 0,
         bounce: Iterable[str] = (),
+        duplicates: Duplicates = "user_time_id",
+        duplicates_within: Duration = "1d",
     ) -> "Policy":
         """Build a policy from durations as people write them.
 
@@ -153,7 +172,9 @@ class Policy:
             A `GapBy`, or the options of `GapBy.of`.
         min_duration : str or timedelta
             Shorter sessions are not written.
-        gap_boundary, max_duration_mode, session_ids, day_start, max_events, min_events, bounce
+        duplicates_within : str or timedelta
+            With ``duplicates="id"``: how long after an event another one with its id is a duplicate.
+        gap_boundary, max_duration_mode, session_ids, day_start, max_events, min_events, bounce, duplicates
             As in `Policy`.
 
         Returns
@@ -184,6 +205,8 @@ class Policy:
             min_events=min_events,
             min_duration_ms=parse_duration_ms(min_duration, name="min_duration"),
             bounce=tuple(bounce),
+            duplicates=duplicates,
+            duplicates_within_ms=parse_duration_ms(duplicates_within, name="duplicates_within"),
         )
 
     @property
@@ -202,6 +225,16 @@ class Policy:
     def inclusive_ms(self) -> int:
         """How much shorter than its gap the longest silence after an event is that does not split."""
         return 0 if self.gap_boundary == "exclusive" else 1
+
+    @property
+    def repeats_ids(self) -> bool:
+        """Whether an event may be a duplicate of one at another time (rule 1)."""
+        return self.duplicates == "id"
+
+    @property
+    def reach_ms(self) -> int:
+        """How long before an event there may be another one that decides about it."""
+        return max(self.longest_silence_ms, self.duplicates_within_ms if self.repeats_ids else 0)
 
     @property
     def drops_short(self) -> bool:
@@ -236,6 +269,7 @@ class Policy:
         parts += [] if self.max_events is None else [f"at most {self.max_events:,} events"]
         parts += [] if self.day_start is None else [f"a new session each day ({self.day_start})"]
         parts += [f"ids {self.session_ids}"]
+        parts += [] if not self.repeats_ids else [f"one event of an id in {format_duration(self.duplicates_within_ms)}"]
         parts += [] if self.min_events == 1 else [f"at least {self.min_events:,} events"]
         parts += [] if not self.min_duration_ms else [f"at least {format_duration(self.min_duration_ms)}"]
         parts += [] if not self.bounce else [f"bounce: {' and '.join(self.bounce)}"]

@@ -196,6 +196,8 @@ def _values(policy: Policy, rules: Mapping[str, Any]) -> dict[str, _Value]:
         "rules.max_events": (most, "none" if most is None else str(most)),
         "rules.min_events": (policy.min_events, str(policy.min_events)),
         "rules.min_duration": (policy.min_duration_ms, format_duration(policy.min_duration_ms)),
+        "rules.duplicates": (policy.duplicates, policy.duplicates),
+        "rules.duplicates_within": (policy.duplicates_within_ms, format_duration(policy.duplicates_within_ms)),
         "rules.bounce": (policy.bounce, ", ".join(policy.bounce) or "none"),
         **_rule_values(rules),
     }

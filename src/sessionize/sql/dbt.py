@@ -46,6 +46,12 @@ def check_incremental(definition: SessionDefinition, events: EventTable) -> None
             detail=f"session_ids = {policy.session_ids}: one late event would rename all later sessions",
             hint="session_ids = start",
         )
+    if policy.repeats_ids:
+        raise ConfigError(
+            "an incremental model finds no duplicates at other times",
+            detail="duplicates = id: a new row may repeat the id of one in a session that is not read again",
+            hint="duplicates = user_time_id, or a query over all rows",
+        )
     if policy.drops_short:
         raise ConfigError(
             "an incremental model needs the short sessions too",

@@ -28,7 +28,8 @@ def labelled(plan: Plan, source: str) -> exp.Select:
     source = plan.step("sz_identified", why, select("*", named(identified, "sz_session"), source=source))
     label = column("sz_session")
     if plan.has(col.EVENT_ID):
-        by = [column(name) for name in ("sz_user", "sz_counts", "sz_time", "sz_id")]
+        same_event = ("sz_original",) if plan.definition.policy.repeats_ids else ("sz_time",)
+        by = [column(name) for name in ("sz_user", "sz_counts", *same_event, "sz_id")]
         same = exp.Window(this=tree("MAX(sz_session)"), partition_by=by)
         label = tree("CASE WHEN sz_kept OR NOT sz_counts THEN sz_session ELSE :same END", same=same)
     return select(plan.dialect.without(plan.own_columns), named(label, col.SESSION_ID), source=source)

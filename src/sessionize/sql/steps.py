@@ -287,16 +287,38 @@ def _ascending(value: Tree) -> Tree:
     return exp.Ordered(this=value, desc=False, nulls_first=True)
 
 
+def _without_duplicates(plan: Plan, source: str) -> tuple[str, Tree]:
+    """The step that tells duplicates, and the condition that an event is none."""
+    policy = plan.definition.policy
+    by = [column("sz_user"), *([tree("sz_counts")] if plan.keeps_rows else []), column("sz_id")]
+    if not policy.repeats_ids:
+        order = _rest(plan) or [number(1)]
+        by.insert(-1, column("sz_time"))
+        copy = exp.Window(this=tree("ROW_NUMBER()"), partition_by=by, order=exp.Order(expressions=order))
+        why = "events with equal user, time and id are duplicates: the first in order counts (rule 1)"
+        source = plan.step("sz_ranked", why, select("*", named(copy, "sz_copy"), source=source))
+        return source, tree("(sz_id IS NULL OR sz_copy = 1)")
+    order = [_ascending(column("sz_time")), *_rest(plan)]
+    before = exp.Window(this=tree("LAG(sz_time)"), partition_by=by, order=exp.Order(expressions=order))
+    why = "an event that soon follows another one of its user and id is a duplicate (rule 1)"
+    source = plan.step("sz_ranked", why, select("*", named(before, "sz_id_before"), source=source))
+    pattern = "(sz_id IS NULL OR sz_id_before IS NULL OR sz_time - sz_id_before > :within)"
+    first = tree(pattern, within=number(policy.duplicates_within_ms))
+    if plan.keeps_rows:
+        # events of one time are peers, so all copies of an event have its number
+        many = tree("SUM(CASE WHEN :first THEN 1 ELSE 0 END)", first=first.copy())
+        by_time = exp.Order(expressions=[_ascending(column("sz_time"))])
+        number_of = exp.Window(this=many, partition_by=[each.copy() for each in by], order=by_time)
+        why = "which event of its id a duplicate repeats"
+        source = plan.step("sz_repeating", why, select("*", named(number_of, "sz_original"), source=source))
+    return source, first
+
+
 def ordered(plan: Plan, source: str) -> str:
     """Rule 1: duplicates go, and every event gets its place and what it needs of the event before."""
     kept: Tree | None = tree("sz_counts") if plan.keeps_rows else None
     if plan.has(col.EVENT_ID):
-        by = [column("sz_user"), *([tree("sz_counts")] if plan.keeps_rows else []), column("sz_time"), column("sz_id")]
-        order = _rest(plan) or [number(1)]
-        copy = exp.Window(this=tree("ROW_NUMBER()"), partition_by=by, order=exp.Order(expressions=order))
-        why = "events with equal user, time and id are duplicates: the first in order counts (rule 1)"
-        source = plan.step("sz_ranked", why, select("*", named(copy, "sz_copy"), source=source))
-        first = tree("(sz_id IS NULL OR sz_copy = 1)")
+        source, first = _without_duplicates(plan, source)
         kept = first if kept is None else exp.and_(kept, first)
     if plan.keeps_rows and kept is not None:
         why = "rows that are in no session stay, apart from those that are"

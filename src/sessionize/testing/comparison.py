@@ -74,12 +74,18 @@ def expected_labels(rows: Sequence[Row], policy: Policy, rules: Rules) -> list[s
     kept = [r for r in flagged if r["type"] not in rules.excluded_events]
     made = reference_sessions(kept, policy, expects_end=bool(rules.end_events))
     found: dict[int, str] = {}
-    first: dict[tuple[Any, ...], str] = {}
+    first: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
     for session in made:
         name = _columns(session, policy, made)[col.SESSION_ID]
         for event in session["events"]:
-            found[event["at"]] = first[event["user"], event["time"], event.get("id")] = name
-    again = {r["at"]: first[r["user"], r["time"], r.get("id")] for r in kept}
+            found[event["at"]] = name
+            first.setdefault((event["user"], event.get("id")), []).append((event["time"], name))
+    # a duplicate is the last one that counts of its id, up to its time
+    again = {
+        r["at"]: max(each for each in first[r["user"], r["id"]] if each[0] <= r["time"])[1]
+        for r in kept
+        if r["at"] not in found
+    }
     return [found.get(at, again.get(at)) for at in range(len(rows))]
 
 

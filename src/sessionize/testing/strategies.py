@@ -64,6 +64,15 @@ GAPS = (
 )
 
 
+DUPLICATES: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"duplicates": "id", "duplicates_within_ms": 6},
+    {"duplicates": "id", "duplicates_within_ms": 50},
+    {"duplicates": "id"},
+)
+
+
 @st.composite
 def policies(draw: st.DrawFn, *, writes: bool = False) -> Policy:
     """Any policy, with gaps and maxima of the size of the events' distances; what compares events is mostly off.
@@ -84,6 +93,7 @@ def policies(draw: st.DrawFn, *, writes: bool = False) -> Policy:
         min_events=1 if most == 1 or not writes else draw(st.sampled_from([1, 1, 2])),
         min_duration_ms=draw(st.sampled_from([0, 0, 4])) if writes else 0,
         bounce=draw(st.sampled_from(BOUNCES)) if writes else (),
+        **draw(st.sampled_from(DUPLICATES)),
     )
 
 

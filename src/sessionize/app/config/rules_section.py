@@ -10,12 +10,15 @@ from sessionize.app.config.types import refuse
 from sessionize.errors import ConfigError
 from sessionize.session.durations import parse_duration_ms
 from sessionize.session.known_definitions import DEFINITIONS, DefinitionName
-from sessionize.session.policy import GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
+from sessionize.session.policy import Duplicates, GapBoundary, MaxDurationMode, Policy, SessionIds, WatermarkRule
 from sessionize.session.rules import Rules
 
 _LISTS = ("start_events", "end_events", "excluded_events", "split_on_change", "split_ignore")
 # Which key a refused combination is about, by what the error names; max_duration_mode if none.
-_BLAMED = ("gap_by", "day_start", "split_ignore", "min_events", "max_events", "min_duration", "bounce", "excluded")
+_BLAMED = (
+    "gap_by", "day_start", "split_ignore", "min_events", "max_events", "min_duration", "bounce", "excluded",
+    "duplicates_within",
+)  # fmt: skip
 
 
 class GapBySection(Section):
@@ -113,6 +116,17 @@ class RulesSection(Section):
         "duration that the session is shorter than. Default: no such column.",
         example=["one_page", "10s"],
     )
+    duplicates: Duplicates = key(
+        "user_time_id",
+        "user_time_id: events with equal user, time and id count once; id: also events of a user with equal id at "
+        "other times, as of retries.",
+        example="id",
+    )
+    duplicates_within: kinds.PositiveLength = key(
+        "1d",
+        "How long after an event another one with its id is a duplicate. Only with duplicates = id.",
+        example="1h",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +175,8 @@ class RulesSection(Section):
             min_events=self.min_events,
             min_duration=self.min_duration,
             bounce=self.bounce,
+            duplicates=self.duplicates,
+            duplicates_within=self.duplicates_within,
         )
 
     def lists(self) -> dict[str, tuple[str, ...]]:

@@ -2,10 +2,11 @@
 
     replacement = diff_sessions(events, stored, triggers, definition, horizon_ms=watermark_ms)
 
-A **chain** is the events of a user with no silence between them that could split a session; the sessions of one chain
-never depend on another. Only chains that contain a trigger (a late event) are computed again, by the Sessionizer as
-everywhere, and only chains that are final: no session that is still open in an engine can touch them. Rows that are
-equal to the stored ones stay, so a second call changes nothing.
+A **chain** is the events of a user with no silence between them that could split a session, and all events between two
+of which one may be a duplicate of the other; the sessions of one chain never depend on another. Only chains that
+contain a trigger (a late event) are computed again, by the Sessionizer as everywhere, and only those that are final: no
+session that is still open in an engine can touch them. Rows that are equal to the stored ones stay, so a second call
+changes nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from sessionize.kernel.sessionizer import Sessionizer
 from sessionize.ports import Replacement
 from sessionize.session import columns as col
 from sessionize.session.definition import SessionDefinition
+from sessionize.session.policy import Policy
 
 REVISION_TYPE = pa.int64()
 # Without these two a stored session can neither be identified nor be placed in time.
@@ -71,18 +73,37 @@ def without_excluded(events: pa.Table, definition: SessionDefinition) -> pa.Tabl
     return events.filter(pc.invert(dropped))
 
 
-def chains_of(events: pa.Table, longest_silence_ms: int) -> Chains:
-    """The chains of events (user, event_time_ms), which may be in any order."""
+def chains_of(events: pa.Table, policy: Policy) -> Chains:
+    """The chains of events (user, event_time_ms, event_id if there), which may be in any order."""
     users = pc.unique(events[col.USER])
     code, time = _codes(events[col.USER], users), events[col.EVENT_TIME].to_numpy()
     order = np.lexsort((time, code))
     code, time = code[order], time[order]
     opens = np.ones(len(order), bool)
-    opens[1:] = (code[1:] != code[:-1]) | (time[1:] - time[:-1] > longest_silence_ms)
+    opens[1:] = (code[1:] != code[:-1]) | (time[1:] - time[:-1] > policy.longest_silence_ms)
+    if policy.repeats_ids and col.EVENT_ID in events.column_names:
+        opens &= ~_within_repeats(code, time, events[col.EVENT_ID].cast(pa.large_string()), order, policy)
     of_event = np.empty(len(order), np.int64)
     of_event[order] = np.cumsum(opens) - 1
     closes = np.append(opens[1:], True)[: len(opens)]
     return Chains(users, code[opens], time[opens], time[closes], of_event)
+
+
+def _within_repeats(code: Ints, time: Ints, ids: pa.ChunkedArray, order: Ints, policy: Policy) -> Bools:
+    """Which events, by user and time, lie behind one and up to another of the same id that may repeat it.
+
+    order: which event each is. ids: of the events as they came.
+    """
+    names = ids.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)[order]
+    by_id = np.lexsort((np.arange(len(order)), names, code))
+    before, after = by_id[:-1], by_id[1:]
+    repeats = (code[before] == code[after]) & (names[before] == names[after]) & (names[after] >= 0)
+    repeats &= time[after] - time[before] <= policy.duplicates_within_ms
+    steps = np.zeros(len(order) + 1, np.int64)
+    np.add.at(steps, before[repeats] + 1, 1)
+    np.add.at(steps, after[repeats] + 1, -1)
+    within: Bools = np.cumsum(steps)[:-1] > 0
+    return within
 
 
 def diff_sessions(
@@ -104,12 +125,12 @@ def diff_sessions(
     has too few columns.
     """
     check_columns(definition)
-    silence_ms = definition.policy.longest_silence_ms
-    chains = chains_of(events, silence_ms)
+    policy = definition.policy
+    chains = chains_of(events, policy)
     trigger_in = chains.locate(triggers[col.USER], triggers[col.EVENT_TIME].to_numpy())
     touched = np.zeros(len(chains), bool)
     touched[trigger_in[trigger_in >= 0]] = True
-    final = np.ones(len(chains), bool) if horizon_ms is None else chains.last_ms < horizon_ms - silence_ms
+    final = np.ones(len(chains), bool) if horizon_ms is None else chains.last_ms < horizon_ms - policy.reach_ms
     starts = stored[col.SESSION_START].to_numpy()
     in_chain = chains.locate(stored[definition.user_name], starts)
     if definition.policy.numbers_sessions:
@@ -200,6 +221,8 @@ def _incomplete(
                 (made_in, made[col.EVENT_COUNT].to_numpy()),
             )
         ]
+        if definition.policy.repeats_ids:  # an event that was late makes duplicates of stored ones
+            counts[1] = np.bincount(chains.of_event, minlength=len(chains))
         broken |= counts[0] > counts[1]
     return broken
 

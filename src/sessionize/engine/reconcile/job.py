@@ -122,10 +122,10 @@ class ReconcileJob:
 
     def _replacement(self, triggers: pa.Table, users: pa.Array, rows_max: int | None) -> Replacement | None:
         """Read events by the day, and more days while a chain may extend into them. None: more than rows_max events."""
-        definition, silence_ms = self._definition, self._definition.policy.longest_silence_ms
+        definition, reach_ms = self._definition, self._definition.policy.reach_ms
         buckets = frozenset(triggers[col.USER_HASH_BUCKET].to_pylist())
         times = triggers[col.EVENT_TIME].to_numpy()
-        dates = None if definition.policy.numbers_sessions else _dates(times - silence_ms, times + silence_ms)
+        dates = None if definition.policy.numbers_sessions else _dates(times - reach_ms, times + reach_ms)
         further_ms = 0
         while True:
             found = self._archive.events(users, buckets, dates, rows_max=rows_max)
@@ -134,10 +134,10 @@ class ReconcileJob:
             events = without_excluded(found, definition)
             if dates is None:
                 break
-            chains = chains_of(events, silence_ms)
+            chains = chains_of(events, definition.policy)
             chain = np.unique(chains.locate(triggers[col.USER], times))
             chain = chain[chain >= 0]
-            wanted = _dates(chains.first_ms[chain] - silence_ms, chains.last_ms[chain] + silence_ms)
+            wanted = _dates(chains.first_ms[chain] - reach_ms, chains.last_ms[chain] + reach_ms)
             if wanted <= dates:
                 break
             further_ms = 2 * further_ms + MS_PER_DAY

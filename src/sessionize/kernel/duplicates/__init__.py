@@ -1,0 +1,1 @@
+"""Rule 1: events that repeat one of before, which an earlier step settled."""
