@@ -37,7 +37,7 @@ class JsonValues:
         self._value_bytes_max = value_bytes_max
         self._rest = b""  # an unfinished record
         self._rest_line = 1  # where it begins
-        self._patience = 0  # bytes of it that are awaited
+        self._awaited_bytes = 0  # bytes of it that are awaited
         self._in_array = self._skips = False  # skips: what follows belongs to a rejected record
         self._large: _Open | None = None  # what is open of a record that is too large, of which more follows
         self._numbers: list[Ints] = []  # the line of each record that was passed on since the last take
@@ -55,7 +55,7 @@ class JsonValues:
             self._rest_line = first_line
         text = self._behind_damage(self._behind_large(self._rest + new))
         # a long record is not looked at again for each piece
-        if len(text) < min(self._patience, self._value_bytes_max):
+        if len(text) < min(self._awaited_bytes, self._value_bytes_max):
             self._rest = text
             return count
         found = None if len(self._rest) > PIECE_BYTES else _split(text, in_array=self._in_array)
@@ -66,11 +66,11 @@ class JsonValues:
             self._in_array = found.in_array
             self._rest_line += text.count(b"\n", 0, found.rest)
             self._rest = text[found.rest :]
-        self._patience = 2 * len(self._rest) if len(self._rest) > PIECE_BYTES else 0
+        self._awaited_bytes = 2 * len(self._rest) if len(self._rest) > PIECE_BYTES else 0
         if len(self._rest) > self._value_bytes_max:
             fault = too_large(len(self._rest), self._value_bytes_max)
             self.reject(self._rest[:RAW_BYTES_MAX], source=source, line_number=self._rest_line, fault=fault)
-            self._large, self._patience = _Open(), 0
+            self._large, self._awaited_bytes = _Open(), 0
             self._rest = self._behind_large(self._rest)
         return count
 
@@ -107,7 +107,7 @@ class JsonValues:
         """The stream ends, or an overlong line follows: what is unfinished is no record."""
         if self._rest.strip(_BETWEEN):
             self._scan(self._rest, final=True)
-        self._rest, self._patience = b"", 0
+        self._rest, self._awaited_bytes = b"", 0
         self._skips, self._large = False, None
 
     def reject(self, raw: bytes | None, *, source: str, line_number: int, fault: Fault) -> None:
