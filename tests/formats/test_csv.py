@@ -12,6 +12,7 @@ from sessionize.errors import InputError
 from sessionize.formats.csv_text.decoder import CsvLines
 from sessionize.formats.csv_text.parser import CsvPiece, CsvRows
 from sessionize.formats.dialects import Dialect
+from sessionize.formats.input_format import InputFormat
 from sessionize.formats.lines import LineIndex, Lines, pieces
 from sessionize.formats.validation import Decoded
 
@@ -222,3 +223,17 @@ def test_nothing_at_all_still_has_columns() -> None:
     assert decoded.events.column_names == ["user", "event_time_ms", "page"]
     assert decoded.events.num_rows == decoded.rejected.num_rows == 0
     assert decoded.events["user"].type == pa.dictionary(pa.int32(), pa.string())
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 100])
+def test_a_line_that_begins_like_a_comment_is_text_within_quotes(step: int) -> None:
+    lines = [b'# "odd\n', b'a,1,"x\n', b'# y"\n', b"# z\n", b"b,2,z\n", b"c,bad,z\n"]
+    decoder = CsvLines(
+        b"u,t,p\n", Dialect.mapping(user="u", time="t", page="p"), source="s", input_format=InputFormat(comment="#")
+    )
+    for at in range(0, len(lines), step):
+        decoder.add(b"".join(lines[at : at + step]), source="s", first_line=2 + at)
+    decoder.flush()
+    decoded = decoder.take()
+    assert decoded.events["page"].to_pylist() == ["x\n# y", "z"]
+    assert decoded.rejected["line_number"].to_pylist() == [7]

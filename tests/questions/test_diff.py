@@ -124,7 +124,12 @@ def test_a_change_of_day_is_named_behind_its_boundary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("gop=30m", "unknown rule"), ("gap=30m,x", "keys of its rules"), ("gap=soon", "gap"), ("nowhere", "no policy of this name")],
+    [
+        ("gop=30m", "unknown rule"),
+        ("gap=30m,x", "keys of its rules"),
+        ("gap=soon", "gap"),
+        ("nowhere", "no policy of this name"),
+    ],
 )
 def test_what_is_no_policy_is_refused(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):

@@ -15,6 +15,8 @@ from sessionize.formats.tabular_layout import Layout
 from sessionize.formats.tabular_lines import TabularLines
 from sessionize.session.columns import VALUE
 
+_QUOTE = ord('"')
+
 
 class CsvLines(TabularLines):
     """Decodes the rows of one CSV file below its header; `take` returns the rows collected so far."""
@@ -89,10 +91,21 @@ class CsvLines(TabularLines):
             self._decode(self._carry, self._carry_line, final=True)
 
     def _comments(self, lines: LineIndex) -> list[int]:
-        """The lines that are comments."""
+        """The lines that are comments; within quotes, a line that begins like one is text."""
         filled = lines.ends > lines.starts
         first = lines.text[np.minimum(lines.starts, len(lines.text) - 1)] if len(lines) else lines.text
-        found: list[int] = np.flatnonzero(filled & (first == self._comment)).tolist()
+        marked = np.flatnonzero(filled & (first == self._comment))
+        if not len(marked):
+            return []
+        quotes = np.flatnonzero(lines.text == _QUOTE)
+        before = np.searchsorted(quotes, lines.starts[marked]).tolist()
+        within = np.searchsorted(quotes, lines.ends[marked]).tolist()
+        found: list[int] = []
+        passed = 1 if self._carry else 0  # quotes that open or close nothing: those of comments
+        for line, start, end in zip(marked.tolist(), before, within, strict=True):
+            if (start + passed) % 2 == 0:
+                found.append(line)
+                passed += end - start
         return found
 
     def _add(self, data: memoryview, first_line: int) -> None:
