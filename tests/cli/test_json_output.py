@@ -20,6 +20,7 @@ COMMANDS = {
     "rejected retry": ["rejected", "retry", "--home", "home"],
     "maintain": ["maintain", "--home", "home"],
     "tune": ["tune", "in.ndjson"],
+    "inspect": ["inspect", "in.ndjson"],
     "check": ["check", "in.ndjson", "--max-future", "none"],
     "diff": ["diff", "default", "gap=5m", "in.ndjson"],
 }

@@ -51,7 +51,9 @@ def test_nothing_depends_on_the_room_in_an_array(
             some = arriving[at : at + batch]
             assert core.push(events_table(some)).num_rows == 0
             live = core.live_many(core.users())
-            assert live.cast(SCHEMA).num_rows >= (1 if core.counts.pending else 0)
+            # by their ids alone, all that is pending may repeat what was settled
+            counts_for_sure = core.counts.pending and policy.duplicates != "id"
+            assert live.cast(SCHEMA).num_rows >= (1 if counts_for_sure else 0)
             made += sorted_rows(core.advance(some[0]["time"]))
             if whole:
                 core = Sessionizer.restore(core.snapshot(), policy, rules=rule, track_changes=True)

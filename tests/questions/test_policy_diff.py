@@ -91,6 +91,7 @@ def in_numbers(diff: PolicyDiff) -> dict[str, tuple[int, int, int]]:
 @given(strategies.events(max_size=40), SIDES, SIDES)
 @example([], Side(name="a", policy=Policy(), rules=Rules()), Side(name="b", policy=Policy(), rules=Rules()))
 def test_a_difference_equals_that_of_plain_loops(rows: list[dict[str, Any]], a: Side, b: Side) -> None:
+    rows = with_equal_copies(rows)
     diff = found(rows, a, b)
     changes, boundaries = brute_force(rows, a, b)
     expected: dict[str, tuple[int, int, int]] = {}
@@ -104,6 +105,18 @@ def test_a_difference_equals_that_of_plain_loops(rows: list[dict[str, Any]], a: 
     assert sum(diff.sessions_b.values()) == diff.figures_b.durations.sessions
     for kind, shown in diff.examples.items():
         assert len(shown) == min(3, diff.changes[kind])
+
+
+def with_equal_copies(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events of one user and id differ in nothing but their time.
+
+    Which of several different ones counts depends on the fields that a policy compares, so it is another event then.
+    """
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    return [
+        row if row["id"] is None else first.setdefault((row["user"], row["id"]), row) | {"time": row["time"]}
+        for row in rows
+    ]
 
 
 @settings(max_examples=60, deadline=None)

@@ -28,6 +28,7 @@ def bucket(server: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     stores._store.cache_clear()
     store = stores._store("s3", server.bucket)
+    store.delete_dir_contents("lake")  # the servers of a process share what they hold
     for name in FILES:
         with store.open_output_stream(f"lake/{name}") as file:
             file.write(name.encode())
