@@ -93,7 +93,7 @@ def test_any_text_as_csv(
         format="csv",
         delimiter=delimiter,
         encoding=None if encoding in ("utf-8", "utf-16") else encoding,
-        decimal=decimal,  # type: ignore[arg-type]
+        decimal=decimal,
         comment=comment,
         columns=() if has_header else ("u", "t", "p"),
     )
